@@ -1,42 +1,41 @@
 """Child registries of MMDetection's; a name not found here is looked up in mmdet, then in mmengine.
 
 Importing this module makes mmdet importable where mmcv has no compiled operators (see ``mmpluld.compat``).
+Every registry that a config can reach has a child here, so that ``default_scope = "mmpluld"`` finds them all.
 """
 
 from mmpluld.compat import install_ops
 
 install_ops()
 
-from mmdet import registry as mmdet_registry  # noqa: E402  the stand-ins must be in place first
+from mmdet import registry as parents  # noqa: E402  the stand-ins must be in place first
 from mmengine.registry import Registry  # noqa: E402
 
-__all__ = ["DATASETS", "DATA_SAMPLERS", "HOOKS", "METRICS", "MODELS", "TASK_UTILS", "TRANSFORMS"]
 
-DATASETS = Registry(
-    "dataset", parent=mmdet_registry.DATASETS, scope="mmpluld", locations=["mmpluld.datasets"]
-)
-DATA_SAMPLERS = Registry(
-    "data sampler",
-    parent=mmdet_registry.DATA_SAMPLERS,
-    scope="mmpluld",
-    locations=["mmpluld.datasets.samplers"],
-)
-TRANSFORMS = Registry(
-    "transform",
-    parent=mmdet_registry.TRANSFORMS,
-    scope="mmpluld",
-    locations=["mmpluld.datasets.transforms"],
-)
-MODELS = Registry(
-    "model", parent=mmdet_registry.MODELS, scope="mmpluld", locations=["mmpluld.models"]
-)
-TASK_UTILS = Registry(
-    "task util", parent=mmdet_registry.TASK_UTILS, scope="mmpluld", locations=["mmpluld.models"]
-)
-METRICS = Registry(
-    "metric",
-    parent=mmdet_registry.METRICS,
-    scope="mmpluld",
-    locations=["mmpluld.evaluation.metrics"],
-)
-HOOKS = Registry("hook", parent=mmdet_registry.HOOKS, scope="mmpluld", locations=["mmpluld.engine"])
+def _child(name: str, *locations: str) -> Registry:
+    """Return our child of mmdet's registry ``name``; ``locations`` are imported on its first look-up."""
+    parent = getattr(parents, name)
+    return Registry(parent.name, parent=parent, scope="mmpluld", locations=list(locations))
+
+
+DATASETS = _child("DATASETS", "mmpluld.datasets")
+DATA_SAMPLERS = _child("DATA_SAMPLERS", "mmpluld.datasets")
+TRANSFORMS = _child("TRANSFORMS", "mmpluld.datasets")
+MODELS = _child("MODELS", "mmpluld.models")
+WEIGHT_INITIALIZERS = _child("WEIGHT_INITIALIZERS", "mmpluld.models")
+TASK_UTILS = _child("TASK_UTILS", "mmpluld.models")
+METRICS = _child("METRICS", "mmpluld.evaluation.metrics")
+HOOKS = _child("HOOKS", "mmpluld.engine")
+
+EVALUATOR = _child("EVALUATOR")
+LOG_PROCESSORS = _child("LOG_PROCESSORS")
+LOOPS = _child("LOOPS")
+MODEL_WRAPPERS = _child("MODEL_WRAPPERS")
+OPTIMIZERS = _child("OPTIMIZERS")
+OPTIM_WRAPPERS = _child("OPTIM_WRAPPERS")
+OPTIM_WRAPPER_CONSTRUCTORS = _child("OPTIM_WRAPPER_CONSTRUCTORS")
+PARAM_SCHEDULERS = _child("PARAM_SCHEDULERS")
+RUNNERS = _child("RUNNERS")
+RUNNER_CONSTRUCTORS = _child("RUNNER_CONSTRUCTORS")
+VISBACKENDS = _child("VISBACKENDS")
+VISUALIZERS = _child("VISUALIZERS")

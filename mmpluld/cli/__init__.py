@@ -1,0 +1,1 @@
+"""The ``mmpluld`` command; no logic lives here."""

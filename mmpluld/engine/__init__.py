@@ -1,0 +1,1 @@
+"""Running: config checks, safe checkpoints, resuming."""

@@ -1,0 +1,5 @@
+"""Backbones for slice stacks."""
+
+from mmpluld.models.backbones.truncated_densenet import TruncatedDenseNet
+
+__all__ = ["TruncatedDenseNet"]

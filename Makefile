@@ -1,0 +1,42 @@
+# make demo   from nothing to lesion boxes in a real CT, minutes on two cores
+# make test   the test suite; `make test-all` adds the long tests
+# make check  lint, format and types
+# make setup MMCV=full   uses compiled mmcv instead of the fallback operators
+SHELL := /bin/bash
+PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.10 python3 2>/dev/null))
+VENV ?= .venv
+MMCV ?= lite
+BIN := $(VENV)/bin
+DONE := $(VENV)/.setup-$(MMCV)
+
+.PHONY: demo test test-all check format benchmark setup clean
+
+setup: $(DONE)
+
+$(DONE): requirements.txt setup.cfg setup.py pyproject.toml tools/setup_env.sh
+	bash tools/setup_env.sh "$(PYTHON)" "$(VENV)" "$(MMCV)"
+	@touch $@
+
+demo: setup
+	$(BIN)/python tools/demo.py --out demo_output $(if $(CT),--ct "$(CT)")
+
+test: setup
+	$(BIN)/python -m pytest -q
+
+test-all: setup
+	$(BIN)/python -m pytest -q -m "slow or not slow"
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: setup
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo_output

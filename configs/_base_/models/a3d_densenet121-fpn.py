@@ -1,0 +1,108 @@
+# A3D detector: truncated DenseNet-121 with asymmetric 3D context fusion, one fused map at stride 4, two-stage head.
+# Numbers: published A3D code (densenet_a3d.py, truncated_densenet3d_a3d.py) unless a line says otherwise.
+# Geometry is mmdet's modern one (edge boxes, unrounded anchors, aligned RoIAlign).
+num_slices = 7  # the papers' tables use 7
+
+model = dict(
+    type="FasterRCNN",
+    data_preprocessor=dict(
+        type="DetDataPreprocessor",
+        # Normalisation is mean 0, std 1; the window transform already yields [-50, 205].
+        mean=None,
+        std=None,
+        bgr_to_rgb=False,
+        pad_size_divisor=32,
+        pad_value=0,
+    ),
+    backbone=dict(
+        type="TruncatedDenseNet",
+        num_slices=num_slices,
+        slice_mixer=dict(type="A3DMixer"),
+        growth_rate=32,
+        bn_size=4,
+        block_config=(6, 12, 24),
+        stem_channels=64,
+        norm_cfg=dict(type="BN"),  # synchronised in multi-GPU runs, see default_runtime.py
+        # Set to dict(type="DenseNetImageNet", checkpoint="<file or URL>") to start from ImageNet weights, as the peers do.
+        init_cfg=None,
+    ),
+    neck=dict(type="TopDownFusion", in_channels=(256, 512, 1024), out_channels=512),
+    rpn_head=dict(
+        type="RPNHead",
+        in_channels=512,
+        feat_channels=512,
+        anchor_generator=dict(
+            type="AnchorGenerator",
+            strides=[4],
+            base_sizes=[4],
+            scales=[4, 6, 8, 12, 24, 48],  # 16, 24, 32, 48, 96, 192 px
+            ratios=[0.5, 1.0, 2.0],
+        ),
+        bbox_coder=dict(
+            type="DeltaXYWHBBoxCoder", target_means=[0.0, 0.0, 0.0, 0.0], target_stds=[1.0, 1.0, 1.0, 1.0]
+        ),
+        loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=True, loss_weight=1.0),
+        loss_bbox=dict(type="SmoothL1Loss", beta=1.0 / 9.0, loss_weight=1.0),
+    ),
+    roi_head=dict(
+        type="StandardRoIHead",
+        bbox_roi_extractor=dict(
+            type="SingleRoIExtractor",
+            roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=2),
+            out_channels=512,
+            featmap_strides=[4],
+        ),
+        bbox_head=dict(
+            type="Shared2FCBBoxHead",
+            in_channels=512,
+            fc_out_channels=2048,
+            roi_feat_size=7,
+            num_classes=1,
+            bbox_coder=dict(
+                type="DeltaXYWHBBoxCoder", target_means=[0.0, 0.0, 0.0, 0.0], target_stds=[0.1, 0.1, 0.2, 0.2]
+            ),
+            reg_class_agnostic=False,
+            loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
+            loss_bbox=dict(type="SmoothL1Loss", beta=1.0, loss_weight=1.0),
+        ),
+    ),
+    train_cfg=dict(
+        rpn=dict(
+            assigner=dict(
+                # Differs from MaxIoUAssigner only where lesions are marked as uncertain (ignored).
+                type="IgnoreAwareMaxIoUAssigner",
+                pos_iou_thr=0.7,
+                neg_iou_thr=0.3,
+                min_pos_iou=0.3,
+                match_low_quality=True,
+            ),
+            sampler=dict(
+                type="RandomSampler", num=32, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=False
+            ),
+            allowed_border=0,
+            pos_weight=-1,
+            debug=False,
+        ),
+        rpn_proposal=dict(
+            nms_pre=12000, max_per_img=2000, nms=dict(type="nms", iou_threshold=0.7), min_bbox_size=0
+        ),
+        rcnn=dict(
+            assigner=dict(
+                type="IgnoreAwareMaxIoUAssigner",
+                pos_iou_thr=0.5,
+                neg_iou_thr=0.5,
+                min_pos_iou=0.5,
+                match_low_quality=True,
+            ),
+            sampler=dict(
+                type="RandomSampler", num=64, pos_fraction=0.25, neg_pos_ub=-1, add_gt_as_proposals=True
+            ),
+            pos_weight=-1,
+            debug=False,
+        ),
+    ),
+    test_cfg=dict(
+        rpn=dict(nms_pre=6000, max_per_img=300, nms=dict(type="nms", iou_threshold=0.7), min_bbox_size=0),
+        rcnn=dict(score_thr=5e-5, nms=dict(type="nms", iou_threshold=0.5), max_per_img=50),
+    ),
+)

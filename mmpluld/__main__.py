@@ -1,0 +1,7 @@
+"""``python -m mmpluld`` is the ``mmpluld`` command."""
+
+import sys
+
+from mmpluld.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,93 @@
+"""Entry point of the ``mmpluld`` command: one sub-command per module, one-line errors, exit status 0, 1 or 2."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from mmpluld.errors import InputError, MMPluldError, nearest
+from mmpluld.version import __version__
+
+__all__ = ["COMMANDS", "main"]
+
+# Name of a sub-command -> its line in `mmpluld --help`. Each lives in mmpluld/cli/<name>.py.
+COMMANDS = {
+    "train": "train a detector from a config",
+    "test": "test a checkpoint and report FROC",
+    "detect": "detect lesions in a CT scan",
+    "evaluate": "FROC of a detection file against a ground truth file",
+    "convert": "turn a raw dataset into the annotation format",
+    "phantom": "make a synthetic CT dataset with complete truth",
+    "doctor": "show versions, operators in use and resources",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        self.exit(2, f"{self.prog}: error: {message} (see `{self.prog} --help`)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    listing = "\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())
+    parser = _Parser(
+        prog="mmpluld",
+        description="Universal lesion detection in CT with partial labels. Research use only, not for diagnosis.",
+        epilog=f"commands:\n{listing}\n\n`mmpluld COMMAND --help` shows the options and an example.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"mmpluld {__version__}")
+    parser.add_argument("command", metavar="COMMAND", help="one of the commands below")
+    parser.add_argument("arguments", metavar="...", nargs=argparse.REMAINDER, help="arguments of the command")
+    return parser
+
+
+def _run(argv: Sequence[str]) -> int:
+    options = _parser().parse_args(argv)
+    name = options.command
+    if name not in COMMANDS:
+        hint = nearest(name, COMMANDS)
+        raise InputError(
+            f"unknown command {name!r}" + (f"; did you mean {hint!r}?" if hint else f"; one of {', '.join(COMMANDS)}")
+        )
+    module = importlib.import_module(f"mmpluld.cli.{name}")
+    parser = _Parser(
+        prog=f"mmpluld {name}",
+        description=COMMANDS[name].capitalize() + ".",
+        epilog=f"example:\n  {module.EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    module.add_arguments(parser)
+    return int(module.run(parser.parse_args(options.arguments)) or 0)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0, 1 (failed) or 2 (usage or bad input).
+
+    The traceback of an expected error is shown only with ``--debug`` or when MMPLULD_DEBUG=1.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in argv or os.environ.get("MMPLULD_DEBUG") == "1"
+    try:
+        return _run(argv)
+    except MMPluldError as error:
+        if debug:
+            raise
+        print(f"mmpluld: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
+    except KeyboardInterrupt:
+        print("mmpluld: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (`mmpluld ... | head`); nothing is wrong on this side.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""``mmpluld test``."""
+
+from __future__ import annotations
+
+import argparse
+
+EXAMPLE = "mmpluld test CONFIG work_dirs/a3d/epoch_20.pth --out detections.json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("config", help="config file, or the name of a config of the zoo")
+    parser.add_argument("checkpoint", help="weights to test")
+    parser.add_argument("--work-dir", help="folder for logs (default: work_dirs/<config name>)")
+    parser.add_argument("--out", metavar="FILE", help="write the detections as a detection record (.json)")
+    parser.add_argument(
+        "--cfg-options", nargs="+", metavar="KEY=VALUE", help="changes to the config, such as data_root=data/mine"
+    )
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help=argparse.SUPPRESS)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Test and print the metrics."""
+    from mmpluld.engine.run import test
+
+    metrics = test(
+        options.config,
+        options.checkpoint,
+        work_dir=options.work_dir,
+        out=options.out,
+        cfg_options=options.cfg_options,
+        launcher=options.launcher,
+        local_rank=options.local_rank,
+    )
+    for name, value in metrics.items():
+        print(f"{name:<16} {value:.4f}")
+    return 0

@@ -1,0 +1,143 @@
+"""Training and testing from a config: what ``mmpluld train/test`` and ``mim train/test mmpluld`` call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmpluld import registry  # noqa: F401  makes the default scope known before a runner is built
+from mmpluld.compat.allocator import tune_allocator
+from mmpluld.engine.config_check import check_config, load_config
+from mmpluld.errors import InputError
+
+__all__ = ["find_config", "test", "train"]
+
+
+def _config_roots() -> list[Path]:
+    """Where configs of the zoo lie: beside the package in a checkout, in ``.mim`` of an installed wheel."""
+    package = Path(__file__).resolve().parents[1]
+    return [package.parent / "configs", package / ".mim" / "configs"]
+
+
+def find_config(config: str | os.PathLike[str]) -> Path:
+    """Return the path of a config given as a path or as a name of the zoo (file name with or without ``.py``).
+
+    Raises:
+        InputError: If there is no such file; the message names the nearest config of the zoo.
+    """
+    path = Path(config)
+    if path.is_file():
+        return path
+    zoo = {
+        found.stem: found
+        for root in _config_roots()
+        if root.is_dir()
+        for found in root.rglob("*.py")
+        if "_base_" not in found.parts
+    }
+    if path.name.removesuffix(".py") in zoo:
+        return zoo[path.name.removesuffix(".py")]
+    from mmpluld.errors import nearest
+
+    hint = nearest(path.name.removesuffix(".py"), zoo)
+    raise InputError(
+        f"{config}: no such config file" + (f"; did you mean {hint!r}?" if hint else "; give a path or a name of the zoo")
+    )
+
+
+def _prepare(
+    config: str | os.PathLike[str],
+    work_dir: str | os.PathLike[str] | None,
+    cfg_options: Sequence[str] | None,
+    launcher: str,
+    local_rank: int,
+) -> Config:
+    os.environ.setdefault("LOCAL_RANK", str(local_rank))
+    tune_allocator()
+    path = find_config(config)
+    cfg = load_config(path, cfg_options)
+    cfg.launcher = launcher
+    if work_dir is not None:
+        cfg.work_dir = str(work_dir)
+    elif cfg.get("work_dir") is None:
+        cfg.work_dir = str(Path("work_dirs") / path.stem)
+    check_config(cfg)
+    return cfg
+
+
+def train(
+    config: str | os.PathLike[str],
+    work_dir: str | os.PathLike[str] | None = None,
+    resume: str | None = None,
+    seed: int | None = None,
+    amp: bool = False,
+    cfg_options: Sequence[str] | None = None,
+    launcher: str = "none",
+    local_rank: int = 0,
+) -> Path:
+    """Train the detector of a config and return its work folder.
+
+    Args:
+        config: Path, or name of a config of the zoo.
+        work_dir: Folder for logs and checkpoints; ``work_dirs/<config name>`` by default.
+        resume: "auto" resumes from the last checkpoint of the work folder, a path from that checkpoint.
+        seed: Replaces the config's seed.
+        amp: Train in mixed precision.
+        cfg_options: Changes as "key.sub=value" strings.
+        launcher: none | pytorch | slurm | mpi.
+        local_rank: Rank on this machine, as the launchers pass it.
+
+    Raises:
+        InputError: Bad config, missing data, or a checkpoint that cannot be resumed.
+    """
+    cfg = _prepare(config, work_dir, cfg_options, launcher, local_rank)
+    if seed is not None:
+        cfg.randomness = {**cfg.get("randomness", {}), "seed": seed}
+    if amp:
+        cfg.optim_wrapper.type = "AmpOptimWrapper"
+        cfg.optim_wrapper.loss_scale = "dynamic"
+    if resume == "auto":
+        cfg.resume, cfg.load_from = True, None
+    elif resume is not None:
+        if not Path(resume).is_file():
+            raise InputError(f"{resume}: no such checkpoint; `--resume` alone takes the last one of the work folder")
+        cfg.resume, cfg.load_from = True, resume
+    Runner.from_cfg(cfg).train()
+    return Path(cfg.work_dir)
+
+
+def test(
+    config: str | os.PathLike[str],
+    checkpoint: str | os.PathLike[str],
+    work_dir: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    cfg_options: Sequence[str] | None = None,
+    launcher: str = "none",
+    local_rank: int = 0,
+) -> dict[str, float]:
+    """Test a checkpoint with the config's test data and return the metrics.
+
+    Args:
+        checkpoint: Weights to test; they must belong to the config's model.
+        out: File for the detection record (``mmpluld evaluate`` reads it).
+        config, work_dir, cfg_options, launcher, local_rank: As for :func:`train`.
+
+    Raises:
+        InputError: Bad config, missing data, or weights of another model.
+    """
+    from mmpluld.engine.checkpoint import load_weights
+
+    cfg = _prepare(config, work_dir, cfg_options, launcher, local_rank)
+    cfg.load_from = None
+    if out is not None:
+        evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+        for evaluator in evaluators:
+            if evaluator.type == "FROCMetric":
+                evaluator.outfile = str(out)
+    runner = Runner.from_cfg(cfg)
+    load_weights(runner.model, checkpoint)
+    return runner.test()

@@ -1,0 +1,234 @@
+"""Slice-wise access to a CT series, whatever it is stored as.
+
+A source serves single axial slices in HU and says which slice numbers exist, so that a loader of slice
+stacks need not know whether they come from a folder of PNGs or from a volume. Slice numbers are those of the
+raw dataset.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mmpluld.errors import InputError
+
+if TYPE_CHECKING:
+    from mmpluld.structures import CTVolume, VolumeRecord
+
+__all__ = ["PNGSliceSource", "SliceSource", "VolumeSliceSource", "open_source", "read_png16"]
+
+SliceArray = npt.NDArray[np.int16] | npt.NDArray[np.float32]
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_COLOURS = {0: "greyscale", 2: "RGB", 3: "palette", 4: "greyscale with alpha", 6: "RGBA"}
+_VOLUME_KINDS = ("nifti", "metaimage", "nrrd", "dicom")
+
+
+class SliceSource(Protocol):
+    """What a loader needs to know of a CT series."""
+
+    @property
+    def indices(self) -> npt.NDArray[np.int64]:
+        """Numbers of the slices that exist, ascending."""
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size (z, y, x) in mm; z is NaN where the dataset does not tell it."""
+
+    @property
+    def shape_yx(self) -> tuple[int, int]:
+        """Height and width of every slice."""
+
+    def read(self, index: int) -> SliceArray:
+        """Return slice ``index`` as (H, W) in HU."""
+
+
+class PNGSliceSource:
+    """A folder of 16-bit greyscale PNGs named by slice number (``109.png``); HU = value - 32768 (DeepLesion).
+
+    Args:
+        folder: Folder of one series.
+        spacing_mm: Voxel size (z, y, x) in mm; z may be NaN.
+
+    Raises:
+        InputError: The folder does not exist or holds no PNG named by a number.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], spacing_mm: Sequence[float]) -> None:
+        self.folder = Path(folder)
+        self.spacing_mm = _as_spacing(spacing_mm)
+        self._names = _png_names(self.folder)
+        self.indices: npt.NDArray[np.int64] = np.array(sorted(self._names), dtype=np.int64)
+        self._shape_yx: tuple[int, int] | None = None
+
+    @property
+    def shape_yx(self) -> tuple[int, int]:
+        """Height and width, read from the header of the first slice."""
+        if self._shape_yx is None:
+            path = self.folder / self._names[int(self.indices[0])]
+            with path.open("rb") as stream:
+                self._shape_yx = _png16_shape(stream.read(33), path)
+        return self._shape_yx
+
+    def read(self, index: int) -> npt.NDArray[np.int16]:
+        """Return slice ``index`` as (H, W) int16 HU.
+
+        Raises:
+            InputError: The slice does not exist, or its file is not an intact 16-bit greyscale PNG.
+        """
+        if index not in self._names:
+            raise InputError(f"{self.folder}: no slice {index}; there are slices {_ranges(self.indices)}")
+        return read_png16(self.folder / self._names[index])
+
+
+class VolumeSliceSource:
+    """The slices of a volume in memory, numbered from ``first_slice``.
+
+    Args:
+        volume: The scan in canonical orientation.
+        first_slice: Number of the volume's slice 0.
+    """
+
+    def __init__(self, volume: CTVolume, first_slice: int = 0) -> None:
+        self.volume = volume
+        self.first_slice = first_slice
+        self.spacing_mm = _as_spacing(volume.spacing_mm)
+        depth, height, width = volume.array.shape
+        self.shape_yx = (int(height), int(width))
+        self.indices: npt.NDArray[np.int64] = np.arange(first_slice, first_slice + depth, dtype=np.int64)
+
+    def read(self, index: int) -> SliceArray:
+        """Return slice ``index`` as (H, W) in HU, a view of the volume.
+
+        Raises:
+            InputError: The slice does not exist.
+        """
+        position = index - self.first_slice
+        if not 0 <= position < len(self.indices):
+            raise InputError(
+                f"{self.volume.source}: no slice {index}; there are slices {_ranges(self.indices)}"
+            )
+        hu: SliceArray = self.volume.array[position]
+        return hu
+
+
+def open_source(record: VolumeRecord, root: str | os.PathLike[str]) -> SliceSource:
+    """Open the slices that ``record.source`` points to.
+
+    Args:
+        record: A volume of an annotation file. ``source`` is ``{"kind": "png16", "path": FOLDER}`` or
+            ``{"kind": "nifti" | "metaimage" | "nrrd" | "dicom", "path": FILE_OR_FOLDER}``.
+        root: Folder that relative paths start from.
+
+    Raises:
+        InputError: Unknown kind, or nothing readable at the path.
+    """
+    return open_source_at(record.source, Path(root), record.spacing_mm, record.first_slice)
+
+
+def open_source_at(
+    source: dict[str, Any], root: Path, spacing_mm: Sequence[float], first_slice: int
+) -> SliceSource:
+    """Open ``source`` as :func:`open_source` does, for callers that hold no record."""
+    kind, path = source.get("kind"), root / str(source.get("path", ""))
+    if kind == "png16":
+        return PNGSliceSource(path, spacing_mm)
+    if kind in _VOLUME_KINDS:
+        from mmpluld.io import read_volume
+
+        return VolumeSliceSource(read_volume(path), first_slice)
+    allowed = ", ".join(("png16", *_VOLUME_KINDS))
+    raise InputError(f"{path}: unknown kind of slice source {kind!r}; allowed are {allowed}")
+
+
+def read_png16(path: str | os.PathLike[str]) -> npt.NDArray[np.int16]:
+    """Read one 16-bit greyscale PNG as (H, W) int16 HU (value - 32768).
+
+    The check sums of the file are verified, because image libraries fill what is missing of a damaged PNG
+    with zeros without a word.
+
+    Raises:
+        InputError: The file is missing, damaged, cut off, or not 16-bit greyscale.
+    """
+    import cv2
+
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); restore the file") from error
+    shape = _png16_shape(data, path)
+    _check_chunks(data, path)
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16 or values.shape != shape:
+        raise InputError(f"{path}: damaged PNG, its pixels do not decode; restore the file")
+    # Flipping the top bit of an unsigned value and reading it as signed subtracts 32768 without widening.
+    hu: npt.NDArray[np.int16] = np.bitwise_xor(values, np.uint16(0x8000), out=values).view(np.int16)
+    return hu
+
+
+def _png16_shape(data: bytes, path: Path) -> tuple[int, int]:
+    """Height and width from the header; InputError unless it announces 16-bit greyscale."""
+    if data[:8] != _PNG_SIGNATURE or data[12:16] != b"IHDR" or len(data) < 33:
+        raise InputError(f"{path}: not a PNG file, or cut off in its header; restore the file")
+    width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
+    if (depth, colour) != (16, 0):
+        kind = _PNG_COLOURS.get(colour, "of unknown colour type")
+        raise InputError(
+            f"{path}: PNG is {depth}-bit {kind}; allowed is 16-bit greyscale (HU = value - 32768)"
+        )
+    return height, width
+
+
+def _check_chunks(data: bytes, path: Path) -> None:
+    """InputError unless every chunk is whole, its check sum is right and the end marker is there."""
+    view, position = memoryview(data), len(_PNG_SIGNATURE)
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if end > len(data):
+            break
+        if zlib.crc32(view[position + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
+            raise InputError(f"{path}: damaged PNG, wrong check sum at byte {position}; restore the file")
+        if kind == b"IEND":
+            return
+        position = end
+    raise InputError(f"{path}: PNG is cut off after {len(data)} bytes; restore the file")
+
+
+def _png_names(folder: Path) -> dict[int, str]:
+    """Slice number -> file name of the PNGs in ``folder``."""
+    try:
+        with os.scandir(folder) as entries:
+            stems = [entry.name[:-4] for entry in entries if entry.name.endswith(".png")]
+    except OSError as error:
+        raise InputError(
+            f"{folder}: no folder of slices here ({error.strerror}); check the data root"
+        ) from error
+    names = {int(stem): f"{stem}.png" for stem in stems if stem.isascii() and stem.isdigit()}
+    if not names:
+        raise InputError(f"{folder}: no slices named by number such as 109.png; check the data root")
+    return names
+
+
+def _as_spacing(spacing_mm: Sequence[float]) -> tuple[float, float, float]:
+    z, y, x = (float(value) for value in spacing_mm)
+    return z, y, x
+
+
+def _ranges(indices: npt.NDArray[np.int64]) -> str:
+    """Describe ascending numbers by their runs: ``3-7, 9``."""
+
+    def runs() -> Iterator[str]:
+        for run in np.split(indices, np.flatnonzero(np.diff(indices) > 1) + 1):
+            yield f"{run[0]}" if len(run) == 1 else f"{run[0]}-{run[-1]}"
+
+    texts = list(runs())
+    return ", ".join(texts[:6]) + (", ..." if len(texts) > 6 else "")

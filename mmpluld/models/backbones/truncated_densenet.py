@@ -1,0 +1,209 @@
+"""DenseNet-121 without its last dense block, applied to every slice of a stack, with slice mixing in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmcv.cnn import build_norm_layer
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from mmpluld.errors import InputError
+from mmpluld.registry import MODELS
+
+__all__ = ["TruncatedDenseNet"]
+
+
+class SliceConv2d(nn.Conv2d):
+    """A 2D convolution without bias on every slice, after the slices were mixed.
+
+    Args:
+        num_slices: Slices D of a stack.
+        slice_mixer: Config of the mixer, which gets ``channels`` and ``num_slices``; None mixes nothing.
+
+    Shape:
+        Input (B * D, C, H, W), output (B * D, C_out, H', W').
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, num_slices: int, slice_mixer: dict | None
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
+        self.num_slices = num_slices
+        self.mixer: nn.Module | None = None
+        if slice_mixer is not None:
+            self.mixer = MODELS.build({**slice_mixer, "channels": in_channels, "num_slices": num_slices})
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix, then convolve."""
+        if self.mixer is not None:
+            stack = x.unflatten(0, (-1, self.num_slices)).transpose(1, 2)
+            x = self.mixer(stack).transpose(1, 2).flatten(0, 1)
+        return super().forward(x)
+
+
+class DenseLayer(nn.Module):
+    """Norm, ReLU, mixing, 1x1 convolution; norm, ReLU, mixing, 3x3 convolution."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        growth_rate: int,
+        bn_size: int,
+        num_slices: int,
+        slice_mixer: dict | None,
+        norm_cfg: dict,
+        with_cp: bool,
+    ) -> None:
+        super().__init__()
+        width = bn_size * growth_rate
+        self.norm1 = build_norm_layer(norm_cfg, in_channels)[1]
+        self.conv1 = SliceConv2d(in_channels, width, 1, num_slices, slice_mixer)
+        self.norm2 = build_norm_layer(norm_cfg, width)[1]
+        self.conv2 = SliceConv2d(width, growth_rate, 3, num_slices, slice_mixer)
+        self.with_cp = with_cp
+
+    def _bottleneck(self, *features: Tensor) -> Tensor:
+        return self.conv1(F.relu(self.norm1(torch.cat(features, 1))))
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """New features (B * D, growth_rate, H, W) from all earlier ones of the block."""
+        if self.with_cp and self.training:
+            x = checkpoint(self._bottleneck, *features, use_reentrant=False)
+        else:
+            x = self._bottleneck(*features)
+        return self.conv2(F.relu(self.norm2(x)))
+
+
+class DenseBlock(nn.Module):
+    """Layers that each read everything before them in the block; the output concatenates input and all layers."""
+
+    def __init__(self, num_layers: int, in_channels: int, growth_rate: int, **layer_kwargs) -> None:
+        super().__init__()
+        self.out_channels = in_channels + num_layers * growth_rate
+        for i in range(num_layers):
+            layer = DenseLayer(in_channels + i * growth_rate, growth_rate, **layer_kwargs)
+            self.add_module(f"denselayer{i + 1}", layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B * D, C, H, W) -> (B * D, out_channels, H, W)."""
+        features = [x]
+        for layer in self.children():
+            features.append(layer(features))
+        return torch.cat(features, 1)
+
+
+class Transition(nn.Module):
+    """Norm, ReLU, 1x1 convolution that halves the channels, 2x2 average pooling. No mixing."""
+
+    def __init__(self, in_channels: int, norm_cfg: dict) -> None:
+        super().__init__()
+        self.norm = build_norm_layer(norm_cfg, in_channels)[1]
+        self.conv = nn.Conv2d(in_channels, in_channels // 2, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B * D, C, H, W) -> (B * D, C / 2, H / 2, W / 2)."""
+        return F.avg_pool2d(self.conv(F.relu(self.norm(x))), 2)
+
+
+class ReductionZ(nn.Module):
+    """All slices of a stack to one map, by a dense (D, 1, 1) convolution without padding."""
+
+    def __init__(self, channels: int, num_slices: int) -> None:
+        super().__init__()
+        self.num_slices = num_slices
+        self.reduction_z_conv = nn.Conv3d(channels, channels, (num_slices, 1, 1), bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B * D, C, H, W) -> (B, C, H, W)."""
+        return self.reduction_z_conv(x.unflatten(0, (-1, self.num_slices)).transpose(1, 2)).squeeze(2)
+
+
+@MODELS.register_module()
+class TruncatedDenseNet(BaseModule):
+    """DenseNet-121 up to its third dense block, run on every slice, with slices mixed before each dense convolution.
+
+    Kernels are stored in 2D, so ImageNet weights load unchanged (see ``DenseNetImageNet``).
+
+    Args:
+        num_slices: Slices D of a stack.
+        slice_mixer: Config of the operator in front of the dense convolutions; None keeps the slices apart.
+        growth_rate: Channels that each dense layer adds.
+        bn_size: Bottleneck width of a dense layer, as a multiple of ``growth_rate``.
+        block_config: Layers in each dense block; one output map per block.
+        stem_channels: Channels of the stem.
+        norm_cfg: Batch norm (``BN`` or ``SyncBN``).
+        with_cp: Recompute the first half of each dense layer in the backward pass, to save memory.
+        init_cfg: MMEngine initialisation; without one, convolutions keep their Kaiming-normal start.
+
+    Shape:
+        Input (B, D, H, W), intensities in [-50, 205] as the published window gives them. Output: one (B, C_i, H_i, W_i)
+        per block at strides 4, 8, 16; with the defaults 256, 512, 1024 channels.
+
+    Raises:
+        InputError: If ``num_slices`` differs from the input's, or the norm is no batch norm.
+
+    Source: "Asymmetric 3D Context Fusion for Universal Lesion Detection", 2021, Sec. 2.3.
+    """
+
+    def __init__(
+        self,
+        num_slices: int,
+        slice_mixer: dict | None = {"type": "A3DMixer"},  # noqa: B006  read only
+        growth_rate: int = 32,
+        bn_size: int = 4,
+        block_config: Sequence[int] = (6, 12, 24),
+        stem_channels: int = 64,
+        norm_cfg: dict = {"type": "BN"},  # noqa: B006  read only
+        with_cp: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.num_slices = num_slices
+        self.num_blocks = len(block_config)
+        self.conv0 = nn.Conv2d(1, stem_channels, 7, stride=2, padding=3, bias=False)
+        self.norm0 = build_norm_layer(norm_cfg, stem_channels)[1]
+        if not isinstance(self.norm0, _BatchNorm):
+            raise InputError(f"norm_cfg: {norm_cfg['type']} is no batch norm; use 'BN' or 'SyncBN'")
+        channels = stem_channels
+        for i, num_layers in enumerate(block_config, start=1):
+            block = DenseBlock(
+                num_layers,
+                channels,
+                growth_rate,
+                bn_size=bn_size,
+                num_slices=num_slices,
+                slice_mixer=slice_mixer,
+                norm_cfg=norm_cfg,
+                with_cp=with_cp,
+            )
+            channels = block.out_channels
+            self.add_module(f"denseblock{i}", block)
+            self.add_module(f"reductionz{i}", ReductionZ(channels, num_slices))
+            if i < self.num_blocks:
+                self.add_module(f"transition{i}", Transition(channels, norm_cfg))
+                channels //= 2
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Conv3d)):
+                nn.init.kaiming_normal_(module.weight)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Maps of all blocks, finest first."""
+        if x.dim() != 4 or x.shape[1] != self.num_slices:
+            raise InputError(
+                f"input of shape {tuple(x.shape)}: the backbone needs (B, {self.num_slices}, H, W); "
+                "set num_slices of the backbone and of LoadSliceStack to the same number"
+            )
+        x = F.relu(self.norm0(self.conv0(x.flatten(0, 1).unsqueeze(1))))
+        x = F.max_pool2d(x, 3, stride=2, padding=1)
+        outputs = []
+        for i in range(1, self.num_blocks + 1):
+            x = getattr(self, f"denseblock{i}")(x)
+            outputs.append(getattr(self, f"reductionz{i}")(x))
+            if i < self.num_blocks:
+                x = getattr(self, f"transition{i}")(x)
+        return tuple(outputs)

@@ -1,0 +1,81 @@
+"""A finding: one detected lesion, in every coordinate system a user may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmpluld.structures.boxes import as_boxes
+from mmpluld.structures.records import Box, Detections
+from mmpluld.structures.volume import CTVolume
+
+__all__ = ["Finding", "findings_to_detections"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One detected lesion of one scan.
+
+    Attributes:
+        box_canonical: Voxel edges (x1, y1, z1, x2, y2, z2) of the canonical volume.
+        box_source: Voxel edges (i1, j1, k1, i2, j2, k2) of the file.
+        box_world_lps: Axis-aligned hull in LPS millimetres.
+        score: Confidence in [0, 1].
+        key_slice: Canonical slice with the best 2D score.
+        key_slice_source: The same slice as an index of the file, along ``source_axis``.
+        source_axis: File axis (0 = i, 1 = j, 2 = k) that the canonical slices are stacked along.
+        key_box: 2D box (x1, y1, x2, y2) on the canonical key slice.
+    """
+
+    box_canonical: Box
+    box_source: Box
+    box_world_lps: Box
+    score: float
+    key_slice: int
+    key_slice_source: int
+    source_axis: int
+    key_box: tuple[float, float, float, float]
+
+    @classmethod
+    def from_canonical(
+        cls, volume: CTVolume, box: Sequence[float], score: float, key_slice: int, key_box: Sequence[float]
+    ) -> Finding:
+        """Fill in file and world coordinates of a canonical box.
+
+        Raises:
+            InputError: If ``box`` is not 6, or ``key_box`` not 4, ordered finite numbers.
+        """
+        boxes = as_boxes([list(box)], 3)
+        x1, y1, x2, y2 = as_boxes([list(key_box)], 2)[0].tolist()
+        axis, index = volume.slice_to_source(key_slice)
+        return cls(
+            box_canonical=_box(boxes),
+            box_source=_box(volume.boxes_to_source(boxes)),
+            box_world_lps=_box(volume.boxes_to_world_lps(boxes)),
+            score=float(score),
+            key_slice=int(key_slice),
+            key_slice_source=int(index),
+            source_axis=axis,
+            key_box=(x1, y1, x2, y2),
+        )
+
+
+def findings_to_detections(findings: Sequence[Finding], volume: CTVolume) -> Detections:
+    """Gather findings of ``volume`` into a detection record in the voxels of its file."""
+    return Detections(
+        boxes=as_boxes([finding.box_source for finding in findings], 3),
+        scores=np.array([finding.score for finding in findings], dtype=np.float64),
+        world_lps=as_boxes([finding.box_world_lps for finding in findings], 3),
+        key_slices=np.array([finding.key_slice_source for finding in findings], dtype=np.int64),
+        slice_axis=volume.slice_to_source(0)[0],
+        spacing_mm=volume.spacing_mm,
+        source=volume.source,
+        history=volume.history,
+    )
+
+
+def _box(boxes: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Box:
+    x1, y1, z1, x2, y2, z2 = boxes[0].tolist()
+    return (x1, y1, z1, x2, y2, z2)

@@ -1,0 +1,373 @@
+"""Annotation and detection records: the two JSON files that every part of the package reads and writes.
+
+The schemas lie beside this module in ``schemas/``; what a schema cannot say (known volumes, boxes inside their volume,
+unique ids) is checked here. Both are checked when a file is read and before one is written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mmpluld.atomic import atomic_write_text
+from mmpluld.errors import InputError, nearest
+from mmpluld.structures.boxes import FloatArray, as_boxes
+
+__all__ = ["AnnotationSet", "DetectionSet", "Detections", "LesionRecord", "VolumeRecord"]
+
+StrPath = str | os.PathLike[str]
+Box = tuple[float, float, float, float, float, float]
+
+
+@dataclass
+class VolumeRecord:
+    """One CT series of a dataset.
+
+    Attributes:
+        id: Unique in its file.
+        patient, study, series: As the raw dataset names them.
+        source: At least ``kind`` and ``path`` (relative to the dataset's root).
+        first_slice: z of the first slice, as the raw dataset numbers it.
+        num_slices: Slices from the first to the last, both included.
+        shape_yx: Slice size in pixels.
+        spacing_mm: (z, y, x); NaN where the dataset does not tell (null in the file).
+    """
+
+    id: str
+    patient: str
+    study: str
+    series: str
+    source: dict[str, Any]
+    first_slice: int
+    num_slices: int
+    shape_yx: tuple[int, int]
+    spacing_mm: tuple[float, float, float]
+
+
+@dataclass
+class LesionRecord:
+    """One lesion box in one volume.
+
+    Attributes:
+        id: Unique in its file.
+        volume: ``VolumeRecord.id``.
+        box: Voxel edges (x1, y1, z1, x2, y2, z2); z1 = k and z2 = k + 1 if only slice k is annotated.
+        key_slice: Slice that the dataset's own mark lies on.
+        recist: x, y of the end points of the long, then of the short diameter, in pixel-edge coordinates.
+        type: Lesion type in words, e.g. "lung".
+        ignore: True if detections on it are to count neither for nor against, in training and evaluation.
+        origin: annotated, propagated, matched, mined or distilled.
+        score: Confidence, for lesions that were not annotated by a person.
+        attributes: Anything else, JSON types only.
+    """
+
+    id: int
+    volume: str
+    box: Box
+    key_slice: int | None = None
+    recist: tuple[float, ...] | None = None
+    type: str | None = None
+    ignore: bool = False
+    origin: str = "annotated"
+    score: float | None = None
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class AnnotationSet:
+    """All volumes and lesions of one split of a dataset (schema ``mmpluld.annotations/1``).
+
+    Attributes:
+        dataset: At least ``name`` and ``label_scope``.
+    """
+
+    dataset: dict[str, Any]
+    volumes: list[VolumeRecord] = field(default_factory=list)
+    lesions: list[LesionRecord] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, path: StrPath) -> AnnotationSet:
+        """Read and check an annotation file.
+
+        Raises:
+            InputError: If the file is missing, not JSON, breaks the schema, or contradicts itself.
+        """
+        data = _read_json(path, "annotations")
+        volumes = [VolumeRecord(**_volume_fields(item)) for item in data["volumes"]]
+        lesions = [LesionRecord(**_lesion_fields(item)) for item in data["lesions"]]
+        annotations = cls(data["dataset"], volumes, lesions)
+        annotations._check(path)
+        return annotations
+
+    def save(self, path: StrPath) -> None:
+        """Check and write the file, whole or not at all; one volume or lesion a line.
+
+        Raises:
+            InputError: If the content breaks the schema or contradicts itself; nothing is written.
+        """
+        volumes = [asdict(volume) for volume in self.volumes]
+        for item in volumes:
+            item["spacing_mm"] = [None if np.isnan(value) else value for value in item["spacing_mm"]]
+        lesions = [asdict(lesion) for lesion in self.lesions]
+        text = (
+            f'{{"schema": "mmpluld.annotations/1",\n"dataset": {_dumps(self.dataset, path)},\n'
+            f'"volumes": [\n{_lines(volumes, path)}],\n"lesions": [\n{_lines(lesions, path)}]}}\n'
+        )
+        _validate(json.loads(text), path, "annotations")
+        self._check(path)
+        atomic_write_text(path, text)
+
+    def boxes_by_volume(self) -> dict[str, FloatArray]:
+        """Return the (N, 6) boxes of every volume, ignored lesions included, in the order of ``lesions_by_volume``."""
+        return {
+            name: as_boxes([lesion.box for lesion in lesions], 3)
+            for name, lesions in self.lesions_by_volume().items()
+        }
+
+    def lesions_by_volume(self) -> dict[str, list[LesionRecord]]:
+        """Return the lesions of every volume (an empty list where there are none), in file order."""
+        grouped: dict[str, list[LesionRecord]] = {volume.id: [] for volume in self.volumes}
+        for lesion in self.lesions:
+            grouped[lesion.volume].append(lesion)
+        return grouped
+
+    def _check(self, path: StrPath) -> None:
+        """Refuse what the schema cannot express."""
+        _refuse_duplicates(path, "volume", (volume.id for volume in self.volumes))
+        _refuse_duplicates(path, "lesion", (lesion.id for lesion in self.lesions))
+        volumes = {volume.id: volume for volume in self.volumes}
+        boxes = np.array([lesion.box for lesion in self.lesions], dtype=np.float64).reshape(-1, 6)
+        finite = np.isfinite(boxes).all(axis=1)
+        ordered = (boxes[:, 3:] >= boxes[:, :3]).all(axis=1)
+        for lesion, is_finite, is_ordered in zip(self.lesions, finite, ordered, strict=True):
+            item = f"{path}: lesion {lesion.id}"
+            if lesion.volume not in volumes:
+                close = nearest(lesion.volume, volumes)
+                hint = f"did you mean '{close}'?" if close else "add the volume or remove the lesion"
+                raise InputError(f"{item}: unknown volume '{lesion.volume}' ({len(volumes)} listed); {hint}")
+            if not is_finite:
+                raise InputError(f"{item}: box {list(lesion.box)}; allowed are finite numbers, mend the box")
+            if not is_ordered:
+                raise InputError(
+                    f"{item}: box {list(lesion.box)} ends before it begins; order is x1, y1, z1, x2, y2, z2"
+                )
+            _check_slices(item, lesion, volumes[lesion.volume])
+
+
+@dataclass
+class Detections:
+    """Boxes of one volume, in voxel edges of the volume as its file stores it.
+
+    Attributes:
+        boxes: (N, 6).
+        scores: (N,), or None in a ground truth.
+        world_lps: (N, 6) hulls in LPS mm.
+        key_slices: (N,) index of the best slice along ``slice_axis`` of the file.
+        slice_axis: File axis of ``key_slices`` (0, 1, 2); 2 unless the file is not stored slice by slice.
+        spacing_mm: (z, y, x) of the canonical volume.
+        source: Name of the scan.
+        history: What was done to the scan.
+    """
+
+    boxes: FloatArray
+    scores: FloatArray | None = None
+    world_lps: FloatArray | None = None
+    key_slices: npt.NDArray[np.int64] | None = None
+    slice_axis: int | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+    source: str | None = None
+    history: tuple[str, ...] | None = None
+
+
+@dataclass
+class DetectionSet:
+    """Detections by volume id (schema ``mmpluld.detections/1``)."""
+
+    volumes: dict[str, Detections] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: StrPath) -> DetectionSet:
+        """Read and check a detection file.
+
+        Raises:
+            InputError: If the file is missing, not JSON, breaks the schema, or its lists do not fit together.
+        """
+        data = _read_json(path, "detections")
+        return cls({name: _parse_detections(item, path, name) for name, item in data["volumes"].items()})
+
+    def save(self, path: StrPath) -> None:
+        """Check and write the file, whole or not at all; one volume a line.
+
+        Raises:
+            InputError: If the content breaks the schema or lists do not fit together; nothing is written.
+        """
+        lines = []
+        for name, item in self.volumes.items():
+            plain = json.loads(
+                _dumps({k: v for k, v in vars(item).items() if v is not None}, f"{path}: {name}")
+            )
+            _validate({"schema": "mmpluld.detections/1", "volumes": {name: plain}}, path, "detections")
+            _parse_detections(plain, path, name)
+            lines.append(f"{json.dumps(name)}: {json.dumps(plain)}")
+        body = ",\n".join(lines)
+        atomic_write_text(path, f'{{"schema": "mmpluld.detections/1",\n"volumes": {{\n{body}}}}}\n')
+
+
+def _check_slices(item: str, lesion: LesionRecord, volume: VolumeRecord) -> None:
+    """Refuse a lesion whose slices are not slices of its volume."""
+    first, end = volume.first_slice, volume.first_slice + volume.num_slices
+    if lesion.box[2] < first or lesion.box[5] > end:
+        raise InputError(
+            f"{item}: z range [{lesion.box[2]:g}, {lesion.box[5]:g}] leaves volume '{volume.id}', which covers "
+            f"[{first}, {end}]; z counts slices of the whole series, mend the box or the volume's slices"
+        )
+    if lesion.key_slice is not None and not first <= lesion.key_slice < end:
+        raise InputError(
+            f"{item}: key slice {lesion.key_slice} is not a slice of volume '{volume.id}', allowed are {first} to "
+            f"{end - 1}; mend the key slice"
+        )
+
+
+def _refuse_duplicates(path: StrPath, kind: str, ids: Iterable[Any]) -> None:
+    repeated = [name for name, count in Counter(ids).items() if count > 1]
+    if repeated:
+        raise InputError(
+            f"{path}: {kind} id {repeated[0]!r} occurs more than once; ids are unique, rename one"
+        )
+
+
+def _volume_fields(item: Mapping[str, Any]) -> dict[str, Any]:
+    fields = dict(item)
+    fields["shape_yx"] = tuple(item["shape_yx"])
+    fields["spacing_mm"] = tuple(
+        float("nan") if value is None else float(value) for value in item["spacing_mm"]
+    )
+    return fields
+
+
+def _lesion_fields(item: Mapping[str, Any]) -> dict[str, Any]:
+    fields = dict(item)
+    fields["box"] = tuple(map(float, item["box"]))
+    if item.get("recist") is not None:
+        fields["recist"] = tuple(map(float, item["recist"]))
+    return fields
+
+
+def _parse_detections(item: Mapping[str, Any], path: StrPath, name: str) -> Detections:
+    """Turn one checked JSON entry into arrays of matching lengths."""
+    where = f"{path}: volume '{name}'"
+    try:
+        boxes = as_boxes(item["boxes"], 3)
+        world = as_boxes(item["world_lps"], 3) if "world_lps" in item else None
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    scores = _numbers(item, "scores", "iuf", where)
+    key_slices = _numbers(item, "key_slices", "iu", where)
+    for label, values in (("scores", scores), ("world_lps", world), ("key_slices", key_slices)):
+        if values is not None and len(values) != len(boxes):
+            raise InputError(f"{where}: {len(boxes)} boxes but {len(values)} {label}; give one for each box")
+    return Detections(
+        boxes=boxes,
+        scores=None if scores is None else scores.astype(np.float64),
+        world_lps=world,
+        key_slices=None if key_slices is None else key_slices.astype(np.int64),
+        slice_axis=item.get("slice_axis"),
+        spacing_mm=tuple(item["spacing_mm"]) if "spacing_mm" in item else None,
+        source=item.get("source"),
+        history=tuple(item["history"]) if "history" in item else None,
+    )
+
+
+def _numbers(item: Mapping[str, Any], key: str, kinds: str, where: str) -> npt.NDArray[Any] | None:
+    if key not in item:
+        return None
+    allowed = "finite numbers" if "f" in kinds else "whole numbers"
+    try:
+        values = np.asarray(item[key])
+    except ValueError:
+        raise InputError(f"{where}: {key} is ragged; allowed is one list of {allowed}") from None
+    if values.size == 0:
+        return np.zeros(0, dtype=np.int64)
+    if values.ndim != 1 or values.dtype.kind not in kinds or not np.isfinite(values).all():
+        raise InputError(
+            f"{where}: {key} holds something else than numbers; allowed is one list of {allowed}"
+        )
+    return values
+
+
+def _read_json(path: StrPath, kind: str) -> dict[str, Any]:
+    """Read a JSON file and validate it against the schema of its kind."""
+    file = Path(path)
+    try:
+        data = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise InputError(
+            f"{file}: no such file; give an existing {kind} file (mmpluld.{kind}/1 JSON)"
+        ) from None
+    except IsADirectoryError:
+        raise InputError(f"{file}: is a folder; give a {kind} file (mmpluld.{kind}/1 JSON)") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{file}: not valid JSON ({error}); the file may be cut off, write it again"
+        ) from None
+    _validate(data, path, kind)
+    checked: dict[str, Any] = data
+    return checked
+
+
+def _validate(data: Any, path: StrPath, kind: str) -> None:
+    """Check ``data`` against a schema; the first fault becomes one line."""
+    import fastjsonschema
+
+    wanted = f"mmpluld.{kind}/1"
+    found = data.get("schema") if isinstance(data, dict) else None
+    if found != wanted:
+        raise InputError(f"{path}: schema is {found!r}; allowed is '{wanted}', give a file of that kind")
+    try:
+        _validator(kind)(data)
+    except fastjsonschema.JsonSchemaValueException as error:
+        fault = error.message.removeprefix("data.").removeprefix("data ")
+        value = json.dumps(error.value)
+        shown = value if len(value) <= 80 else value[:77] + "..."
+        raise InputError(f"{path}: {fault}, found {shown}; see the schema {wanted}") from None
+
+
+@cache
+def _validator(kind: str) -> Callable[[Any], Any]:
+    import fastjsonschema
+
+    text = (
+        resources.files("mmpluld.structures").joinpath("schemas", f"{kind}.json").read_text(encoding="utf-8")
+    )
+    validator: Callable[[Any], Any] = fastjsonschema.compile(json.loads(text))
+    return validator
+
+
+def _dumps(value: Any, where: StrPath) -> str:
+    """Serialise with NumPy values as plain numbers; NaN and inf have no JSON form and are refused."""
+    try:
+        return json.dumps(value, allow_nan=False, default=_plain)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{where}: cannot be written as JSON ({error}); allowed are finite numbers, text, lists"
+        ) from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is no JSON type")
+
+
+def _lines(items: list[dict[str, Any]], path: StrPath) -> str:
+    return ",\n".join(_dumps(item, path) for item in items)

@@ -1,0 +1,230 @@
+"""A CT scan in canonical orientation that remembers exactly how its file stored it.
+
+Canonical axes: +x to the patient's Left, +y to Posterior, +z to Inferior. World coordinates are LPS millimetres.
+Boxes are voxel edges, points are voxel-centre indices (voxel ``i`` has its centre at ``i``, as in ITK).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mmpluld.errors import InputError
+from mmpluld.structures.boxes import FloatArray, boxes_hull_transform
+
+__all__ = ["CTVolume"]
+
+# World (LPS) directions of the canonical axes x, y, z.
+_CANONICAL_SIGNS = np.array([1.0, 1.0, -1.0])
+
+
+@dataclass(frozen=True, eq=False)
+class CTVolume:
+    """A CT volume in Hounsfield units with its geometry.
+
+    Attributes:
+        array: (z, y, x) in canonical orientation, int16 or float32 HU.
+        affine_lps: (4, 4), canonical voxel-centre index (x, y, z, 1) to LPS millimetres.
+        source_shape: Sizes of the file's axes (i, j, k); ITK's index order and nibabel's array order agree on them.
+        source_axes: For canonical x, y, z: the file axis it runs along, counted from 1, negative when it runs against
+            it. ``(1, 2, -3)`` means x along i, y along j, z against k.
+        source: Where the volume came from, for messages and reports.
+        history: What was done to the volume or found in its files, oldest first.
+    """
+
+    array: npt.NDArray[Any]
+    affine_lps: FloatArray
+    source_shape: tuple[int, int, int]
+    source_axes: tuple[int, int, int]
+    source: str = "memory"
+    history: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != 3 or self.array.size == 0:
+            raise InputError(
+                f"{self.source}: the volume has shape {self.array.shape}; needed are three axes of at least one "
+                "voxel each, give a single CT volume"
+            )
+        if self.array.dtype not in (np.int16, np.float32):
+            raise InputError(
+                f"{self.source}: voxels are {self.array.dtype}; allowed are int16 and float32 HU, convert them first"
+            )
+        if sorted(map(abs, self.source_axes)) != [1, 2, 3]:
+            raise InputError(
+                f"{self.source}: source_axes is {self.source_axes}; needed is a signed order of 1, 2, 3"
+            )
+        expected = tuple(self.source_shape[abs(axis) - 1] for axis in self.source_axes)[::-1]
+        if self.array.shape != expected:
+            raise InputError(
+                f"{self.source}: array shape {self.array.shape} does not follow from source_shape "
+                f"{self.source_shape} and source_axes {self.source_axes}; needed is {expected}"
+            )
+        object.__setattr__(self, "affine_lps", _checked_affine(self.affine_lps, self.source))
+
+    @classmethod
+    def from_file_array(
+        cls,
+        array_ijk: npt.NDArray[Any],
+        affine_lps: npt.ArrayLike,
+        source: str,
+        history: Sequence[str] = (),
+    ) -> CTVolume:
+        """Reorient a file's array to the nearest canonical axes; voxels are never resampled.
+
+        For an oblique scan each canonical axis is matched to one file axis so that the sum of the absolute cosines is
+        largest, and ``affine_lps`` keeps the true (oblique) geometry.
+
+        Args:
+            array_ijk: (i, j, k) in file order, int16 or float32 HU. It is copied only if the result would not be
+                contiguous (an axis runs backwards, or the layout is not the file's own).
+            affine_lps: (4, 4), file voxel-centre index (i, j, k, 1) to LPS millimetres.
+            source: Name of the file for messages.
+            history: Notes to keep.
+
+        Raises:
+            InputError: If the array is not a non-empty 3D volume or the affine is singular or not finite.
+        """
+        if array_ijk.ndim != 3:
+            raise InputError(
+                f"{source}: the image has {array_ijk.ndim} axes {array_ijk.shape}; needed is one 3D CT volume, "
+                "split the file into volumes"
+            )
+        affine = _checked_affine(affine_lps, source)
+        axes = _nearest_axes(affine)
+        order = [abs(axis) - 1 for axis in axes]
+        view = array_ijk.transpose(order[::-1])
+        view = view[tuple(slice(None, None, -1 if axis < 0 else 1) for axis in axes[::-1])]
+        shape_ijk = (int(array_ijk.shape[0]), int(array_ijk.shape[1]), int(array_ijk.shape[2]))
+        return cls(
+            array=np.ascontiguousarray(view),
+            affine_lps=affine @ _index_matrix(axes, shape_ijk, edges=False),
+            source_shape=shape_ijk,
+            source_axes=axes,
+            source=source,
+            history=tuple(history),
+        )
+
+    @classmethod
+    def from_canonical(
+        cls,
+        array: npt.NDArray[Any],
+        spacing_mm: Sequence[float],
+        origin_lps: Sequence[float] = (0.0, 0.0, 0.0),
+        source: str = "memory",
+    ) -> CTVolume:
+        """Wrap an array that is canonical already, axis-aligned with the world.
+
+        Args:
+            array: (z, y, x), int16 or float32 HU.
+            spacing_mm: (z, y, x).
+            origin_lps: World position of the centre of voxel (0, 0, 0).
+            source: Name for messages.
+        """
+        affine = np.eye(4)
+        affine[:3, :3] = np.diag(np.asarray(spacing_mm, dtype=np.float64)[::-1] * _CANONICAL_SIGNS)
+        affine[:3, 3] = origin_lps
+        return cls(array, affine, (array.shape[2], array.shape[1], array.shape[0]), (1, 2, 3), source)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Canonical shape (z, y, x)."""
+        return (self.array.shape[0], self.array.shape[1], self.array.shape[2])
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between neighbouring voxel centres along (z, y, x), millimetres."""
+        x, y, z = np.linalg.norm(self.affine_lps[:3, :3], axis=0).tolist()
+        return (z, y, x)
+
+    def boxes_to_world_lps(self, boxes: npt.ArrayLike) -> FloatArray:
+        """Return the axis-aligned hulls in LPS mm (N, 6) of canonical boxes (N, 6), near <= far on each axis.
+
+        For an oblique scan the hull is larger than the box itself.
+        """
+        edge_affine = self.affine_lps.copy()
+        edge_affine[:3, 3] -= 0.5 * self.affine_lps[:3, :3].sum(axis=1)
+        return boxes_hull_transform(boxes, edge_affine)
+
+    def boxes_to_source(self, boxes: npt.ArrayLike) -> FloatArray:
+        """Turn canonical boxes (N, 6) into voxel edges of the file, ``(i1, j1, k1, i2, j2, k2)``."""
+        return _signed_permutation(boxes, _index_matrix(self.source_axes, self.source_shape, edges=True))
+
+    def boxes_from_source(self, boxes: npt.ArrayLike) -> FloatArray:
+        """Turn voxel edges of the file ``(i1, j1, k1, i2, j2, k2)`` into canonical boxes (N, 6)."""
+        matrix = _index_matrix(self.source_axes, self.source_shape, edges=True)
+        inverse = np.eye(4)
+        inverse[:3, :3] = matrix[:3, :3].T
+        inverse[:3, 3] = -matrix[:3, :3].T @ matrix[:3, 3]
+        return _signed_permutation(boxes, inverse)
+
+    def slice_to_source(self, z: int) -> tuple[int, int]:
+        """Return (file axis counted from 0, index along it) of canonical slice ``z``."""
+        axis = self.source_axes[2]
+        index = z if axis > 0 else self.source_shape[-axis - 1] - 1 - z
+        return abs(axis) - 1, index
+
+    def points_to_world_lps(self, points_xyz: npt.ArrayLike) -> FloatArray:
+        """Map canonical voxel-centre indices (..., 3), order (x, y, z), to LPS mm (..., 3)."""
+        points = np.asarray(points_xyz, dtype=np.float64)
+        world: FloatArray = points @ self.affine_lps[:3, :3].T + self.affine_lps[:3, 3]
+        return world
+
+    def points_from_world_lps(self, points_lps: npt.ArrayLike) -> FloatArray:
+        """Map LPS mm (..., 3) to canonical voxel-centre indices (..., 3), order (x, y, z)."""
+        offset = np.asarray(points_lps, dtype=np.float64) - self.affine_lps[:3, 3]
+        points: FloatArray = offset @ np.linalg.inv(self.affine_lps[:3, :3]).T
+        return points
+
+
+def _checked_affine(affine: npt.ArrayLike, source: str) -> FloatArray:
+    """Return the affine as float64 (4, 4); refuse what cannot place voxels in space."""
+    matrix = np.array(affine, dtype=np.float64)
+    if matrix.shape != (4, 4):
+        raise InputError(f"{source}: the affine has shape {matrix.shape}; needed is (4, 4)")
+    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+    listed = "x".join(f"{value:g}" for value in spacing)
+    if not np.isfinite(matrix).all():
+        raise InputError(
+            f"{source}: the geometry holds NaN or inf (voxel size {listed} mm); mend the file's header"
+        )
+    if (spacing <= 0).any():
+        raise InputError(f"{source}: voxel size {listed} mm; each must be above 0, mend the file's header")
+    if abs(np.linalg.det(matrix[:3, :3] / spacing)) < 1e-2:
+        raise InputError(
+            f"{source}: the affine is singular (two axes run along one direction); mend the orientation in the header"
+        )
+    return matrix
+
+
+def _nearest_axes(affine: FloatArray) -> tuple[int, int, int]:
+    """Match canonical x, y, z to file axes; see ``CTVolume.source_axes`` for the coding."""
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    cosines = directions * _CANONICAL_SIGNS[:, None]
+    best = max(permutations(range(3)), key=lambda order: sum(abs(cosines[c, order[c]]) for c in range(3)))
+    x, y, z = (axis + 1 if cosines[c, axis] >= 0 else -(axis + 1) for c, axis in enumerate(best))
+    return (x, y, z)
+
+
+def _index_matrix(axes: tuple[int, int, int], source_shape: tuple[int, int, int], edges: bool) -> FloatArray:
+    """Return the (4, 4) matrix from canonical (x, y, z) to file (i, j, k), for voxel edges or for voxel centres."""
+    matrix = np.zeros((4, 4))
+    matrix[3, 3] = 1.0
+    for canonical, signed in enumerate(axes):
+        axis = abs(signed) - 1
+        matrix[axis, canonical] = np.sign(signed)
+        if signed < 0:
+            matrix[axis, 3] = source_shape[axis] - (0 if edges else 1)
+    return matrix
+
+
+def _signed_permutation(boxes: npt.ArrayLike, matrix: FloatArray) -> FloatArray:
+    """Map boxes with a signed permutation: each coordinate is moved or mirrored, never averaged, so integers stay."""
+    source = np.asarray(boxes, dtype=np.float64).reshape(-1, 6)
+    near = source[:, :3] @ matrix[:3, :3].T + matrix[:3, 3]
+    far = source[:, 3:] @ matrix[:3, :3].T + matrix[:3, 3]
+    return np.concatenate([np.minimum(near, far), np.maximum(near, far)], axis=1)

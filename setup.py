@@ -1,0 +1,35 @@
+"""Packaging: metadata lives in setup.cfg; here only the `.mim` folder that openmim looks for is placed."""
+
+import shutil
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+MIM_CONTENT = ("configs", "tools", "model-index.yml")
+
+
+class BuildPyWithMim(build_py):
+    """Copy configs, tools and the model index into ``mmpluld/.mim`` of the build tree, never of the source tree.
+
+    An editable install runs straight from the source tree, where the originals are found; it gets no copy.
+    """
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return
+        source = Path(__file__).resolve().parent
+        target = Path(self.build_lib) / "mmpluld" / ".mim"
+        if target.exists():
+            shutil.rmtree(target)
+        for name in MIM_CONTENT:
+            origin = source / name
+            if origin.is_dir():
+                shutil.copytree(origin, target / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+            else:
+                target.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(origin, target / name)
+
+
+setup(cmdclass={"build_py": BuildPyWithMim})
