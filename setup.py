@@ -6,11 +6,11 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-MIM_CONTENT = ("configs", "tools", "model-index.yml")
+MIM_CONTENT = ("configs", "tools")
 
 
 class BuildPyWithMim(build_py):
-    """Copy configs, tools and the model index into ``mmpluld/.mim`` of the build tree, never of the source tree.
+    """Copy configs and tools into ``mmpluld/.mim`` of the build tree, never of the source tree.
 
     An editable install runs straight from the source tree, where the originals are found; it gets no copy.
     """
@@ -24,12 +24,8 @@ class BuildPyWithMim(build_py):
         if target.exists():
             shutil.rmtree(target)
         for name in MIM_CONTENT:
-            origin = source / name
-            if origin.is_dir():
-                shutil.copytree(origin, target / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
-            else:
-                target.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(origin, target / name)
+            ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
+            shutil.copytree(source / name, target / name, ignore=ignore)
 
 
 setup(cmdclass={"build_py": BuildPyWithMim})

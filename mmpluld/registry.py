@@ -13,9 +13,12 @@ from mmengine.registry import Registry  # noqa: E402
 
 
 def _child(name: str, *locations: str) -> Registry:
-    """Return our child of mmdet's registry ``name``; ``locations`` are imported on its first look-up."""
+    """Return our child of mmdet's registry ``name``.
+
+    On its first look-up it imports ``locations`` and, because MMEngine then does not ask the parent to, the parent's.
+    """
     parent = getattr(parents, name)
-    return Registry(parent.name, parent=parent, scope="mmpluld", locations=list(locations))
+    return Registry(parent.name, parent=parent, scope="mmpluld", locations=[*parent._locations, *locations])
 
 
 DATASETS = _child("DATASETS", "mmpluld.datasets")

@@ -2,7 +2,7 @@ default_scope = "mmpluld"
 
 default_hooks = dict(
     timer=dict(type="IterTimerHook"),
-    logger=dict(type="LoggerHook", interval=50),
+    logger=dict(type="LoggerHook", interval=20),
     param_scheduler=dict(type="ParamSchedulerHook"),
     # Peers keep every epoch and do not say which one they report; we keep the last three.
     checkpoint=dict(type="SafeCheckpointHook", interval=1, max_keep_ckpts=3),
@@ -17,9 +17,7 @@ env_cfg = dict(
 # In a multi-GPU run every BatchNorm becomes a SyncBatchNorm, as hard-coded in the A3D code.
 sync_bn = "torch"
 
-visualizer = dict(
-    type="DetLocalVisualizer", vis_backends=[dict(type="LocalVisBackend")], name="visualizer"
-)
+visualizer = dict(type="DetLocalVisualizer", vis_backends=[dict(type="LocalVisBackend")], name="visualizer")
 log_processor = dict(type="LogProcessor", window_size=50, by_epoch=True)
 log_level = "INFO"
 

@@ -14,7 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work-dir", help="folder for logs (default: work_dirs/<config name>)")
     parser.add_argument("--out", metavar="FILE", help="write the detections as a detection record (.json)")
     parser.add_argument(
-        "--cfg-options", nargs="+", metavar="KEY=VALUE", help="changes to the config, such as data_root=data/mine"
+        "--cfg-options",
+        nargs="+",
+        metavar="KEY=VALUE",
+        help="changes to the config, such as data_root=data/mine",
     )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help=argparse.SUPPRESS)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 
-EXAMPLE = "mmpluld train configs/pluld/pluld-a3d_densenet121-fpn_7s_20e_deeplesion.py --work-dir work_dirs/a3d"
+EXAMPLE = (
+    "mmpluld train configs/pluld/pluld-a3d_densenet121-fpn_7s_20e_deeplesion.py --work-dir work_dirs/a3d"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("config", help="config file, or the name of a config of the zoo")
-    parser.add_argument("--work-dir", help="folder for logs and checkpoints (default: work_dirs/<config name>)")
+    parser.add_argument(
+        "--work-dir", help="folder for logs and checkpoints (default: work_dirs/<config name>)"
+    )
     parser.add_argument(
         "--resume",
         nargs="?",
@@ -21,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="random seed (default: that of the config)")
     parser.add_argument("--amp", action="store_true", help="mixed precision")
     parser.add_argument(
-        "--cfg-options", nargs="+", metavar="KEY=VALUE", help="changes to the config, such as train_cfg.max_epochs=2"
+        "--cfg-options",
+        nargs="+",
+        metavar="KEY=VALUE",
+        help="changes to the config, such as train_cfg.max_epochs=2",
     )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help=argparse.SUPPRESS)

@@ -28,7 +28,7 @@ _PURE_OPS: dict[str, Callable[..., Any]] = {
 
 
 class _PureTorchExtension(ModuleType):
-    """Stands in for mmcv's compiled module; operators without a stand-in fail when called, not when imported."""
+    """Stands in for mmcv's compiled module; an operator it lacks fails when called, not when imported."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):
@@ -48,8 +48,9 @@ class _PureTorchExtension(ModuleType):
 def install_ops() -> None:
     """Put pure-torch operators in place of mmcv's compiled ones where those are absent.
 
-    Call it before ``mmdet.models`` or ``mmcv.ops`` is imported; further calls change nothing. Compiled operators are
-    used wherever they load. Supplied: NMS, soft NMS, NMS with matches, RoIAlign (average), sigmoid focal loss.
+    Call it before ``mmdet.models`` or ``mmcv.ops`` is imported; further calls change nothing. Compiled
+    operators are used wherever they load. Supplied: NMS, soft NMS, NMS with matches, RoIAlign (average),
+    sigmoid focal loss.
     """
     if EXTENSION in sys.modules:
         return

@@ -1,7 +1,7 @@
 """Plain torch versions of mmcv's compiled operators, with the calling convention of ``mmcv._ext``.
 
-They follow the semantics of mmcv 2.1.0's CPU kernels and run on any device. The functions named ``*_forward`` and
-``*_backward`` write into the tensors that mmcv's Python wrappers allocate.
+They follow the semantics of mmcv 2.1.0's CPU kernels and run on any device. The functions named ``*_forward``
+and ``*_backward`` write into the tensors that mmcv's Python wrappers allocate.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = [
     "softnms",
 ]
 
-NMS_BLOCK = 256  # boxes decided together; larger blocks waste work on pairs that the previous block would remove
+NMS_BLOCK = 128  # boxes decided together; more would compare pairs that an earlier block already settles
 ROI_SAMPLES_PER_CHUNK = 1 << 20  # bounds the memory of adaptive sampling on large regions
 
 
@@ -28,7 +28,7 @@ def _at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-# ---------------------------------------------------------------------------------------------------------------- NMS
+# -------------------------------------------------------------------------------------------------------- NMS
 def _pairwise_iou(a: Tensor, b: Tensor, offset: int) -> Tensor:
     """IoU of two sets of boxes given as rows (x1, y1, x2, y2, area) of (5, N) and (5, M) tensors -> (N, M)."""
     a = a.unsqueeze(2)
@@ -52,7 +52,8 @@ def _keep_within(suppresses: Tensor) -> Tensor:
     """Greedy choice among boxes sorted by score; ``suppresses[i, j]`` says that i removes the lower-ranked j."""
     suppresses = suppresses.triu(diagonal=1)
     keep = torch.ones(len(suppresses), dtype=torch.bool, device=suppresses.device)
-    # Each pass settles at least one more link of every chain of suppressions, so the loop ends at the greedy answer.
+    # Each pass settles at least one more link of every chain of suppressions, so the loop ends at the greedy
+    # answer.
     while True:
         updated = ~(suppresses & keep.unsqueeze(1)).any(dim=0)
         if torch.equal(updated, keep):
@@ -62,7 +63,8 @@ def _keep_within(suppresses: Tensor) -> Tensor:
 
 @torch.no_grad()
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """Indices (int64) of the boxes that survive greedy suppression at IoU > ``iou_threshold``, best score first.
+    """Indices (int64) of the boxes that survive greedy suppression at IoU > ``iou_threshold``, best score
+    first.
 
     Args:
         boxes: (N, 4) as x1, y1, x2, y2. scores: (N,). offset: 0, or 1 for boxes with inclusive far edges.
@@ -98,8 +100,8 @@ def softnms(
     """Soft NMS; fills ``dets`` (N, 5) with the K surviving boxes and decayed scores, returns their K indices.
 
     Args:
-        method: 0 removes a box at IoU >= ``iou_threshold``, 1 multiplies its score by 1 - IoU there, 2 multiplies by
-            exp(-IoU^2 / sigma) everywhere.
+        method: 0 removes a box at IoU >= ``iou_threshold``, 1 multiplies its score by 1 - IoU there, 2
+            multiplies by exp(-IoU^2 / sigma) everywhere.
     """
     rows = _with_area(boxes, offset)
     alive = torch.arange(len(boxes), device=boxes.device)
@@ -141,7 +143,7 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
     return groups
 
 
-# ----------------------------------------------------------------------------------------------------------- RoIAlign
+# --------------------------------------------------------------------------------------------------- RoIAlign
 def _corners(position: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Lower and upper pixel of each sample position on one axis, weight of the upper one, and who lies inside."""
     inside = (position >= -1) & (position <= size)
@@ -295,7 +297,7 @@ def roi_align_backward(
         grad_input += summed.view(images, height, width, channels).permute(0, 3, 1, 2).to(grad_input.dtype)
 
 
-# ------------------------------------------------------------------------------------------------- sigmoid focal loss
+# ----------------------------------------------------------------------------------------- sigmoid focal loss
 def _focal_terms(input: Tensor, target: Tensor, weight: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """Per element whether it is a positive, and its class-balance factor."""
     classes = torch.arange(input.shape[1], device=input.device)

@@ -1,1 +1,8 @@
 """Running: config checks, safe checkpoints, resuming."""
+
+from mmpluld import registry  # noqa: F401  the operator stand-ins must be in place before mmdet is imported
+from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights
+from mmpluld.engine.config_check import check_config, load_config
+from mmpluld.engine.hooks import SafeCheckpointHook
+
+__all__ = ["SafeCheckpointHook", "check_config", "load_checkpoint_safely", "load_config", "load_weights"]

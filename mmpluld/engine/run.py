@@ -45,7 +45,8 @@ def find_config(config: str | os.PathLike[str]) -> Path:
 
     hint = nearest(path.name.removesuffix(".py"), zoo)
     raise InputError(
-        f"{config}: no such config file" + (f"; did you mean {hint!r}?" if hint else "; give a path or a name of the zoo")
+        f"{config}: no such config file"
+        + (f"; did you mean {hint!r}?" if hint else "; give a path or a name of the zoo")
     )
 
 

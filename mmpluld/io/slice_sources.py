@@ -112,9 +112,7 @@ class VolumeSliceSource:
         """
         position = index - self.first_slice
         if not 0 <= position < len(self.indices):
-            raise InputError(
-                f"{self.volume.source}: no slice {index}; there are slices {_ranges(self.indices)}"
-            )
+            raise InputError(f"{self.volume.source}: no slice {index}; there are slices {_ranges(self.indices)}")
         hu: SliceArray = self.volume.array[position]
         return hu
 
@@ -133,9 +131,7 @@ def open_source(record: VolumeRecord, root: str | os.PathLike[str]) -> SliceSour
     return open_source_at(record.source, Path(root), record.spacing_mm, record.first_slice)
 
 
-def open_source_at(
-    source: dict[str, Any], root: Path, spacing_mm: Sequence[float], first_slice: int
-) -> SliceSource:
+def open_source_at(source: dict[str, Any], root: Path, spacing_mm: Sequence[float], first_slice: int) -> SliceSource:
     """Open ``source`` as :func:`open_source` does, for callers that hold no record."""
     kind, path = source.get("kind"), root / str(source.get("path", ""))
     if kind == "png16":
@@ -181,9 +177,7 @@ def _png16_shape(data: bytes, path: Path) -> tuple[int, int]:
     width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
     if (depth, colour) != (16, 0):
         kind = _PNG_COLOURS.get(colour, "of unknown colour type")
-        raise InputError(
-            f"{path}: PNG is {depth}-bit {kind}; allowed is 16-bit greyscale (HU = value - 32768)"
-        )
+        raise InputError(f"{path}: PNG is {depth}-bit {kind}; allowed is 16-bit greyscale (HU = value - 32768)")
     return height, width
 
 
@@ -209,9 +203,7 @@ def _png_names(folder: Path) -> dict[int, str]:
         with os.scandir(folder) as entries:
             stems = [entry.name[:-4] for entry in entries if entry.name.endswith(".png")]
     except OSError as error:
-        raise InputError(
-            f"{folder}: no folder of slices here ({error.strerror}); check the data root"
-        ) from error
+        raise InputError(f"{folder}: no folder of slices here ({error.strerror}); check the data root") from error
     names = {int(stem): f"{stem}.png" for stem in stems if stem.isascii() and stem.isdigit()}
     if not names:
         raise InputError(f"{folder}: no slices named by number such as 109.png; check the data root")

@@ -7,7 +7,7 @@ which stored slices make each of the D, and with which weights, so that each is 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Container, Mapping
 from typing import Literal
 
 import numpy as np
@@ -40,7 +40,8 @@ def plan_stack(
 
     Args:
         key: Number of the key slice, the centre of the stack.
-        interval_mm: Distance of stored slices in mm. If it is not a positive number the key slice is repeated.
+        interval_mm: Distance of stored slices in mm; unless it is a positive number the key slice is
+            repeated.
         available: The slice numbers that exist.
         num_slices: D, odd.
         gap_mm: Distance of the stack's slices in mm; 0 repeats the key slice.
@@ -98,20 +99,17 @@ def blend_stack(plan: StackPlan, slices: Mapping[int, npt.NDArray[np.generic]]) 
         raise InputError(f"slices {sorted(slices)} of one series differ in size: {sorted(shapes)}")
     import cv2
 
-    planes = [_blend(position, slices, cv2.addWeighted) for position in plan]
-    stack: npt.NDArray[np.float32] = cv2.merge(planes)
-    return stack.reshape(*planes[0].shape, len(planes))
-
-
-def _blend(
-    position: tuple[tuple[int, float], ...],
-    slices: Mapping[int, npt.NDArray[np.generic]],
-    add_weighted: Callable[..., npt.NDArray[np.float32]],
-) -> npt.NDArray[np.float32]:
-    if len(position) == 1:
-        return slices[position[0][0]].astype(np.float32)
-    (low, low_weight), (high, high_weight) = position
-    return add_weighted(slices[low], low_weight, slices[high], high_weight, 0.0, dtype=5)  # 5: 32-bit float
+    (shape,) = shapes
+    # One buffer for all planes: a new megabyte for each costs more than the arithmetic.
+    planes = np.empty((len(plan), *shape), dtype=np.float32)
+    for plane, position in zip(planes, plan, strict=True):
+        if len(position) == 1:
+            plane[:] = slices[position[0][0]]
+        else:
+            (low, low_weight), (high, high_weight) = position
+            cv2.addWeighted(slices[low], low_weight, slices[high], high_weight, 0.0, dst=plane, dtype=cv2.CV_32F)
+    stack: npt.NDArray[np.float32] = cv2.merge(list(planes))
+    return stack.reshape(*shape, len(plan))
 
 
 def _step(rel: float, step: int, peer: bool) -> tuple[tuple[int, float], ...]:

@@ -1,0 +1,18 @@
+"""Synthetic CT with lesions: a parametric torso, complete truth, and a radiologist who marks only some lesions."""
+
+from mmpluld.phantom.case import PhantomCase, PhantomLesion, PhantomSeries, make_phantom
+from mmpluld.phantom.spec import LESION_TYPES, REGIONS_MM, PhantomSpec
+from mmpluld.phantom.writers import DL_INFO_COLUMNS, write_deeplesion_layout, write_nifti
+
+__all__ = [
+    "DL_INFO_COLUMNS",
+    "LESION_TYPES",
+    "REGIONS_MM",
+    "PhantomCase",
+    "PhantomLesion",
+    "PhantomSeries",
+    "PhantomSpec",
+    "make_phantom",
+    "write_deeplesion_layout",
+    "write_nifti",
+]

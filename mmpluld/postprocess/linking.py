@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from mmpluld.evaluation.functional.overlaps import pairwise_overlap
+
 __all__ = ["Box3D", "ScoreRule", "Tracklet", "link_slices", "tracklet_to_box3d"]
 
 FloatArray = npt.NDArray[np.float64]
@@ -101,9 +103,7 @@ def tracklet_to_box3d(tracklet: Tracklet, score: ScoreRule = "max") -> Box3D:
     if score not in ("max", "mean"):
         raise ValueError(f"score is {score!r}; it must be 'max' or 'mean'")
     total = tracklet.scores.sum()
-    weights = (
-        tracklet.scores / total if total > 0 else np.full(len(tracklet.scores), 1 / len(tracklet.scores))
-    )
+    weights = tracklet.scores / total if total > 0 else np.full(len(tracklet.scores), 1 / len(tracklet.scores))
     x1, y1, x2, y2 = weights @ tracklet.boxes
     best = int(tracklet.scores.argmax())
     return Box3D(
@@ -140,7 +140,7 @@ def _match(
     A pair that comes first in the ranking for both of its boxes is the one the greedy choice would take,
     whatever happens elsewhere; so all such pairs are taken at once and the rest is looked at again.
     """
-    iou = _pairwise_iou(boxes[open_ends], boxes[current])
+    iou = pairwise_overlap(boxes[open_ends], boxes[current])
     rows, columns = np.nonzero(iou > iou_thr)
     order = np.lexsort((columns, rows, -iou[rows, columns], -slices[open_ends[rows]]))
     rows, columns = rows[order], columns[order]
@@ -170,14 +170,3 @@ def _collect(boxes: FloatArray, scores: FloatArray, slices: IntArray, previous: 
     order = np.argsort(chain, kind="stable")
     cuts = np.searchsorted(chain[order], np.arange(1, count))
     return [Tracklet(slices[members], boxes[members], scores[members]) for members in np.split(order, cuts)]
-
-
-def _pairwise_iou(first: FloatArray, second: FloatArray) -> FloatArray:
-    top_left = np.maximum(first[:, None, :2], second[None, :, :2])
-    bottom_right = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    inner = (bottom_right - top_left).clip(min=0).prod(axis=-1)
-    area_first = (first[:, 2:] - first[:, :2]).prod(axis=-1)
-    area_second = (second[:, 2:] - second[:, :2]).prod(axis=-1)
-    union = area_first[:, None] + area_second[None, :] - inner
-    iou: FloatArray = np.divide(inner, union, out=np.zeros_like(inner), where=union > 0)
-    return iou

@@ -1,7 +1,8 @@
 """Box conventions of the package, and the few conversions between them.
 
-A box holds the *edges* of the pixels or voxels it covers: voxel ``i`` covers ``[i, i + 1)`` and the far edge does not
-belong to the box. 2D boxes are ``(x1, y1, x2, y2)``, 3D boxes ``(x1, y1, z1, x2, y2, z2)``, always float64 here.
+A box holds the *edges* of the pixels or voxels it covers: voxel ``i`` covers ``[i, i + 1)`` and the far edge
+does not belong to the box. 2D boxes are ``(x1, y1, x2, y2)``, 3D boxes ``(x1, y1, z1, x2, y2, z2)``, always
+float64 here.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def as_boxes(boxes: Any, dim: int) -> FloatArray:
         Array of shape (N, 2 * dim); (0, 2 * dim) when empty.
 
     Raises:
-        InputError: If the shape is wrong, a value is not a finite number, or a far edge lies before its near edge.
+        InputError: If the shape is wrong, a value is not a finite number, or a box ends before it begins.
     """
     width = 2 * dim
     try:
@@ -48,15 +49,11 @@ def as_boxes(boxes: Any, dim: int) -> FloatArray:
     if array.ndim != 2 or array.shape[1] != width:
         raise InputError(f"boxes have shape {array.shape}; allowed is (N, {width}), give one row per box")
     if array.dtype.kind not in "iuf":
-        raise InputError(
-            f"boxes are of type {array.dtype}; allowed are numbers, check the rows for text or null"
-        )
+        raise InputError(f"boxes are of type {array.dtype}; allowed are numbers, check the rows for text or null")
     array = array.astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
     if bad.size:
-        raise InputError(
-            f"box {bad[0]} is {array[bad[0]].tolist()}; allowed are finite numbers, remove or mend it"
-        )
+        raise InputError(f"box {bad[0]} is {array[bad[0]].tolist()}; allowed are finite numbers, remove or mend it")
     bad = np.flatnonzero((array[:, dim:] < array[:, :dim]).any(axis=1))
     if bad.size:
         raise InputError(

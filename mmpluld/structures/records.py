@@ -1,7 +1,7 @@
 """Annotation and detection records: the two JSON files that every part of the package reads and writes.
 
-The schemas lie beside this module in ``schemas/``; what a schema cannot say (known volumes, boxes inside their volume,
-unique ids) is checked here. Both are checked when a file is read and before one is written.
+The schemas lie beside this module in ``schemas/``; what a schema cannot say (known volumes, boxes inside the
+volume, unique ids) is checked here. Both are checked when a file is read and before one is written.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -115,10 +115,10 @@ class AnnotationSet:
         Raises:
             InputError: If the content breaks the schema or contradicts itself; nothing is written.
         """
-        volumes = [asdict(volume) for volume in self.volumes]
+        volumes = [dict(vars(volume)) for volume in self.volumes]
         for item in volumes:
             item["spacing_mm"] = [None if np.isnan(value) else value for value in item["spacing_mm"]]
-        lesions = [asdict(lesion) for lesion in self.lesions]
+        lesions = [vars(lesion) for lesion in self.lesions]
         text = (
             f'{{"schema": "mmpluld.annotations/1",\n"dataset": {_dumps(self.dataset, path)},\n'
             f'"volumes": [\n{_lines(volumes, path)}],\n"lesions": [\n{_lines(lesions, path)}]}}\n'
@@ -128,10 +128,9 @@ class AnnotationSet:
         atomic_write_text(path, text)
 
     def boxes_by_volume(self) -> dict[str, FloatArray]:
-        """Return the (N, 6) boxes of every volume, ignored lesions included, in the order of ``lesions_by_volume``."""
+        """Return the (N, 6) boxes of every volume in the order of ``lesions_by_volume``, ignored or not."""
         return {
-            name: as_boxes([lesion.box for lesion in lesions], 3)
-            for name, lesions in self.lesions_by_volume().items()
+            name: as_boxes([lesion.box for lesion in lesions], 3) for name, lesions in self.lesions_by_volume().items()
         }
 
     def lesions_by_volume(self) -> dict[str, list[LesionRecord]]:
@@ -147,17 +146,17 @@ class AnnotationSet:
         _refuse_duplicates(path, "lesion", (lesion.id for lesion in self.lesions))
         volumes = {volume.id: volume for volume in self.volumes}
         boxes = np.array([lesion.box for lesion in self.lesions], dtype=np.float64).reshape(-1, 6)
-        finite = np.isfinite(boxes).all(axis=1)
-        ordered = (boxes[:, 3:] >= boxes[:, :3]).all(axis=1)
-        for lesion, is_finite, is_ordered in zip(self.lesions, finite, ordered, strict=True):
+        infinite = set(np.flatnonzero(~np.isfinite(boxes).all(axis=1)).tolist())
+        backward = set(np.flatnonzero((boxes[:, 3:] < boxes[:, :3]).any(axis=1)).tolist())
+        for row, lesion in enumerate(self.lesions):
             item = f"{path}: lesion {lesion.id}"
             if lesion.volume not in volumes:
                 close = nearest(lesion.volume, volumes)
                 hint = f"did you mean '{close}'?" if close else "add the volume or remove the lesion"
                 raise InputError(f"{item}: unknown volume '{lesion.volume}' ({len(volumes)} listed); {hint}")
-            if not is_finite:
+            if row in infinite:
                 raise InputError(f"{item}: box {list(lesion.box)}; allowed are finite numbers, mend the box")
-            if not is_ordered:
+            if row in backward:
                 raise InputError(
                     f"{item}: box {list(lesion.box)} ends before it begins; order is x1, y1, z1, x2, y2, z2"
                 )
@@ -213,12 +212,10 @@ class DetectionSet:
         """
         lines = []
         for name, item in self.volumes.items():
-            plain = json.loads(
-                _dumps({k: v for k, v in vars(item).items() if v is not None}, f"{path}: {name}")
-            )
+            plain = {key: _listed(value) for key, value in vars(item).items() if value is not None}
             _validate({"schema": "mmpluld.detections/1", "volumes": {name: plain}}, path, "detections")
             _parse_detections(plain, path, name)
-            lines.append(f"{json.dumps(name)}: {json.dumps(plain)}")
+            lines.append(f"{json.dumps(name)}: {_dumps(plain, path)}")
         body = ",\n".join(lines)
         atomic_write_text(path, f'{{"schema": "mmpluld.detections/1",\n"volumes": {{\n{body}}}}}\n')
 
@@ -228,30 +225,26 @@ def _check_slices(item: str, lesion: LesionRecord, volume: VolumeRecord) -> None
     first, end = volume.first_slice, volume.first_slice + volume.num_slices
     if lesion.box[2] < first or lesion.box[5] > end:
         raise InputError(
-            f"{item}: z range [{lesion.box[2]:g}, {lesion.box[5]:g}] leaves volume '{volume.id}', which covers "
-            f"[{first}, {end}]; z counts slices of the whole series, mend the box or the volume's slices"
+            f"{item}: z range [{lesion.box[2]:g}, {lesion.box[5]:g}] leaves volume '{volume.id}', which "
+            f"covers [{first}, {end}]; z counts slices of the whole series, mend the box or the volume"
         )
     if lesion.key_slice is not None and not first <= lesion.key_slice < end:
         raise InputError(
-            f"{item}: key slice {lesion.key_slice} is not a slice of volume '{volume.id}', allowed are {first} to "
-            f"{end - 1}; mend the key slice"
+            f"{item}: key slice {lesion.key_slice} is not a slice of volume '{volume.id}', allowed are "
+            f"{first} to {end - 1}; mend the key slice"
         )
 
 
 def _refuse_duplicates(path: StrPath, kind: str, ids: Iterable[Any]) -> None:
     repeated = [name for name, count in Counter(ids).items() if count > 1]
     if repeated:
-        raise InputError(
-            f"{path}: {kind} id {repeated[0]!r} occurs more than once; ids are unique, rename one"
-        )
+        raise InputError(f"{path}: {kind} id {repeated[0]!r} occurs more than once; ids are unique, rename one")
 
 
 def _volume_fields(item: Mapping[str, Any]) -> dict[str, Any]:
     fields = dict(item)
     fields["shape_yx"] = tuple(item["shape_yx"])
-    fields["spacing_mm"] = tuple(
-        float("nan") if value is None else float(value) for value in item["spacing_mm"]
-    )
+    fields["spacing_mm"] = tuple(float("nan") if value is None else float(value) for value in item["spacing_mm"])
     return fields
 
 
@@ -299,9 +292,7 @@ def _numbers(item: Mapping[str, Any], key: str, kinds: str, where: str) -> npt.N
     if values.size == 0:
         return np.zeros(0, dtype=np.int64)
     if values.ndim != 1 or values.dtype.kind not in kinds or not np.isfinite(values).all():
-        raise InputError(
-            f"{where}: {key} holds something else than numbers; allowed is one list of {allowed}"
-        )
+        raise InputError(f"{where}: {key} holds something else than numbers; allowed is one list of {allowed}")
     return values
 
 
@@ -311,15 +302,11 @@ def _read_json(path: StrPath, kind: str) -> dict[str, Any]:
     try:
         data = json.loads(file.read_bytes())
     except FileNotFoundError:
-        raise InputError(
-            f"{file}: no such file; give an existing {kind} file (mmpluld.{kind}/1 JSON)"
-        ) from None
+        raise InputError(f"{file}: no such file; give an existing {kind} file (mmpluld.{kind}/1 JSON)") from None
     except IsADirectoryError:
         raise InputError(f"{file}: is a folder; give a {kind} file (mmpluld.{kind}/1 JSON)") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{file}: not valid JSON ({error}); the file may be cut off, write it again"
-        ) from None
+        raise InputError(f"{file}: not valid JSON ({error}); the file may be cut off, write it again") from None
     _validate(data, path, kind)
     checked: dict[str, Any] = data
     return checked
@@ -347,7 +334,7 @@ def _validator(kind: str) -> Callable[[Any], Any]:
     import fastjsonschema
 
     text = (
-        resources.files("mmpluld.structures").joinpath("schemas", f"{kind}.json").read_text(encoding="utf-8")
+        resources.files("mmpluld.structures").joinpath("schemas").joinpath(f"{kind}.json").read_text(encoding="utf-8")
     )
     validator: Callable[[Any], Any] = fastjsonschema.compile(json.loads(text))
     return validator
@@ -367,6 +354,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} is no JSON type")
+
+
+def _listed(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _lines(items: list[dict[str, Any]], path: StrPath) -> str:

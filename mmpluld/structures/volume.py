@@ -1,7 +1,8 @@
 """A CT scan in canonical orientation that remembers exactly how its file stored it.
 
-Canonical axes: +x to the patient's Left, +y to Posterior, +z to Inferior. World coordinates are LPS millimetres.
-Boxes are voxel edges, points are voxel-centre indices (voxel ``i`` has its centre at ``i``, as in ITK).
+Canonical axes: +x to the patient's Left, +y to Posterior, +z to Inferior. World coordinates are LPS
+millimetres. Boxes are voxel edges, points are voxel-centre indices (voxel ``i`` has its centre at ``i``, as
+in ITK).
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ class CTVolume:
     Attributes:
         array: (z, y, x) in canonical orientation, int16 or float32 HU.
         affine_lps: (4, 4), canonical voxel-centre index (x, y, z, 1) to LPS millimetres.
-        source_shape: Sizes of the file's axes (i, j, k); ITK's index order and nibabel's array order agree on them.
-        source_axes: For canonical x, y, z: the file axis it runs along, counted from 1, negative when it runs against
-            it. ``(1, 2, -3)`` means x along i, y along j, z against k.
+        source_shape: Sizes of the file's axes (i, j, k): ITK's index order, which is nibabel's array order.
+        source_axes: For canonical x, y, z: the file axis it runs along, counted from 1, negative when it runs
+            against it. ``(1, 2, -3)`` means x along i, y along j, z against k.
         source: Where the volume came from, for messages and reports.
         history: What was done to the volume or found in its files, oldest first.
     """
@@ -47,17 +48,13 @@ class CTVolume:
     def __post_init__(self) -> None:
         if self.array.ndim != 3 or self.array.size == 0:
             raise InputError(
-                f"{self.source}: the volume has shape {self.array.shape}; needed are three axes of at least one "
-                "voxel each, give a single CT volume"
+                f"{self.source}: the volume has shape {self.array.shape}; needed are three axes of at least "
+                "one voxel each, give a single CT volume"
             )
         if self.array.dtype not in (np.int16, np.float32):
-            raise InputError(
-                f"{self.source}: voxels are {self.array.dtype}; allowed are int16 and float32 HU, convert them first"
-            )
+            raise InputError(f"{self.source}: voxels are {self.array.dtype}; allowed are int16 and float32 HU, convert")
         if sorted(map(abs, self.source_axes)) != [1, 2, 3]:
-            raise InputError(
-                f"{self.source}: source_axes is {self.source_axes}; needed is a signed order of 1, 2, 3"
-            )
+            raise InputError(f"{self.source}: source_axes is {self.source_axes}; needed is a signed order of 1, 2, 3")
         expected = tuple(self.source_shape[abs(axis) - 1] for axis in self.source_axes)[::-1]
         if self.array.shape != expected:
             raise InputError(
@@ -76,12 +73,12 @@ class CTVolume:
     ) -> CTVolume:
         """Reorient a file's array to the nearest canonical axes; voxels are never resampled.
 
-        For an oblique scan each canonical axis is matched to one file axis so that the sum of the absolute cosines is
-        largest, and ``affine_lps`` keeps the true (oblique) geometry.
+        For an oblique scan each canonical axis is matched to one file axis so that the sum of the absolute
+        cosines is largest, and ``affine_lps`` keeps the true (oblique) geometry.
 
         Args:
-            array_ijk: (i, j, k) in file order, int16 or float32 HU. It is copied only if the result would not be
-                contiguous (an axis runs backwards, or the layout is not the file's own).
+            array_ijk: (i, j, k) in file order, int16 or float32 HU. It is copied only if the result would not
+                be contiguous (an axis runs backwards, or the layout is not the file's own).
             affine_lps: (4, 4), file voxel-centre index (i, j, k, 1) to LPS millimetres.
             source: Name of the file for messages.
             history: Notes to keep.
@@ -91,8 +88,8 @@ class CTVolume:
         """
         if array_ijk.ndim != 3:
             raise InputError(
-                f"{source}: the image has {array_ijk.ndim} axes {array_ijk.shape}; needed is one 3D CT volume, "
-                "split the file into volumes"
+                f"{source}: the image has {array_ijk.ndim} axes {array_ijk.shape}; needed is one 3D CT "
+                "volume, split the file into volumes"
             )
         affine = _checked_affine(affine_lps, source)
         axes = _nearest_axes(affine)
@@ -189,9 +186,7 @@ def _checked_affine(affine: npt.ArrayLike, source: str) -> FloatArray:
     spacing = np.linalg.norm(matrix[:3, :3], axis=0)
     listed = "x".join(f"{value:g}" for value in spacing)
     if not np.isfinite(matrix).all():
-        raise InputError(
-            f"{source}: the geometry holds NaN or inf (voxel size {listed} mm); mend the file's header"
-        )
+        raise InputError(f"{source}: the geometry holds NaN or inf (voxel size {listed} mm); mend the file's header")
     if (spacing <= 0).any():
         raise InputError(f"{source}: voxel size {listed} mm; each must be above 0, mend the file's header")
     if abs(np.linalg.det(matrix[:3, :3] / spacing)) < 1e-2:
@@ -211,7 +206,7 @@ def _nearest_axes(affine: FloatArray) -> tuple[int, int, int]:
 
 
 def _index_matrix(axes: tuple[int, int, int], source_shape: tuple[int, int, int], edges: bool) -> FloatArray:
-    """Return the (4, 4) matrix from canonical (x, y, z) to file (i, j, k), for voxel edges or for voxel centres."""
+    """Return the (4, 4) matrix from canonical (x, y, z) to file (i, j, k), of voxel edges or else centres."""
     matrix = np.zeros((4, 4))
     matrix[3, 3] = 1.0
     for canonical, signed in enumerate(axes):
@@ -223,7 +218,7 @@ def _index_matrix(axes: tuple[int, int, int], source_shape: tuple[int, int, int]
 
 
 def _signed_permutation(boxes: npt.ArrayLike, matrix: FloatArray) -> FloatArray:
-    """Map boxes with a signed permutation: each coordinate is moved or mirrored, never averaged, so integers stay."""
+    """Map boxes with a signed permutation: coordinates move or mirror, never mix, so integers stay."""
     source = np.asarray(boxes, dtype=np.float64).reshape(-1, 6)
     near = source[:, :3] @ matrix[:3, :3].T + matrix[:3, 3]
     far = source[:, 3:] @ matrix[:3, :3].T + matrix[:3, 3]

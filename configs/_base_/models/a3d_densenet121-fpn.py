@@ -1,8 +1,6 @@
 # A3D detector: truncated DenseNet-121 with asymmetric 3D context fusion, one fused map at stride 4, two-stage head.
 # Numbers: published A3D code (densenet_a3d.py, truncated_densenet3d_a3d.py) unless a line says otherwise.
 # Geometry is mmdet's modern one (edge boxes, unrounded anchors, aligned RoIAlign).
-num_slices = 7  # the papers' tables use 7
-
 model = dict(
     type="FasterRCNN",
     data_preprocessor=dict(
@@ -16,7 +14,7 @@ model = dict(
     ),
     backbone=dict(
         type="TruncatedDenseNet",
-        num_slices=num_slices,
+        num_slices=7,  # as the papers' tables; the dataset base of the same number of slices goes with it
         slice_mixer=dict(type="A3DMixer"),
         growth_rate=32,
         bn_size=4,

@@ -1,0 +1,43 @@
+"""FROC evaluation as plain functions on NumPy arrays."""
+
+from mmpluld.evaluation.functional.bootstrap import Interval, bootstrap_difference, bootstrap_sensitivity
+from mmpluld.evaluation.functional.froc import (
+    FROCCurve,
+    Matches,
+    froc_curve,
+    match_detections,
+    mean_sensitivity,
+    operating_ranks,
+    sensitivity_at,
+    threshold_at,
+)
+from mmpluld.evaluation.functional.overlaps import OVERLAPS, paired_overlap, pairwise_overlap
+from mmpluld.evaluation.functional.protocols import (
+    DEEPLESION_2D,
+    LENS_3D,
+    PROTOCOLS,
+    FROCProtocol,
+    get_protocol,
+)
+
+__all__ = [
+    "DEEPLESION_2D",
+    "LENS_3D",
+    "OVERLAPS",
+    "PROTOCOLS",
+    "FROCCurve",
+    "FROCProtocol",
+    "Interval",
+    "Matches",
+    "bootstrap_difference",
+    "bootstrap_sensitivity",
+    "froc_curve",
+    "get_protocol",
+    "match_detections",
+    "mean_sensitivity",
+    "operating_ranks",
+    "paired_overlap",
+    "pairwise_overlap",
+    "sensitivity_at",
+    "threshold_at",
+]

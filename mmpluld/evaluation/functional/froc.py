@@ -1,7 +1,7 @@
 """Free-response ROC: sensitivity against mean false positives per image.
 
-``match_detections`` does the costly part once; curves, sensitivities, bootstrap resamples and strata are read off its
-result. Matching never crosses images, so resampling images only re-weights what each one contributes.
+``match_detections`` does the costly part once; curves, sensitivities, bootstrap resamples and strata are read
+off its result. Matching never crosses images, so resampling images only re-weights what each one contributes.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Matches:
         image: (n,) index of the image a detection lies in.
         score: (n,) falling scores.
         false_positive: (n,) True for false positives; a detection may be neither that nor find anything.
-        point: (n,) rank of the first detection that the curve takes together with this one: its own rank, or in
-            strict mode that of the first detection of equal score.
+        point: (n,) rank of the first detection that the curve takes together with this one: its own rank, or
+            in strict mode that of the first detection of equal score.
         lesion_image: (m,) index of the image a lesion lies in, in input order.
         found_by: (m,) rank of the detection that finds the lesion; n if none does.
         num_images: Images evaluated, including those without lesions or detections.
@@ -83,16 +83,17 @@ def match_detections(
 ) -> Matches:
     """Decide for all detections of a data set what they find.
 
-    Detections are taken by falling score over all images. One finds every lesion of its image that it overlaps enough
-    and that no earlier one found. One that overlaps no lesion enough is a false positive, unless it overlaps an
-    ignored box enough. ``protocol`` sets the overlap, and what duplicates are.
+    Detections are taken by falling score over all images. One finds every lesion of its image that it
+    overlaps enough and that no earlier one found. One that overlaps no lesion enough is a false positive,
+    unless it overlaps an ignored box enough. ``protocol`` sets the overlap, and what duplicates are.
 
-    The published evaluations order equal scores by a reversed unstable argsort; here it is a reversed stable one, so
-    of equal scores the later in the input comes first, and each detection gives a curve point of its own. A
-    detection with a non-finite coordinate is a false positive, as is every detection of an image one of whose lesions
-    has one (or no size, where the measure divides by it).
+    The published evaluations order equal scores by a reversed unstable argsort; here it is a reversed stable
+    one, so of equal scores the later in the input comes first, and each detection gives a curve point of its
+    own. A detection with a non-finite coordinate is a false positive, as is every detection of an image one
+    of whose lesions has one (or no size, where the measure divides by it).
 
-    With ``strict``, equal scores share one curve point and are taken in input order, and invalid boxes are refused.
+    With ``strict``, equal scores share one curve point and are taken in input order, and invalid boxes are
+    refused.
 
     Args:
         detections: Per image (N, 2 dim) edges; an empty list will do for none.
@@ -103,8 +104,8 @@ def match_detections(
         strict: Whether to apply the strict rules above.
 
     Raises:
-        InputError: If lengths or shapes do not fit, a score is not finite, or with ``strict`` a box is inverted or
-            has a non-finite coordinate.
+        InputError: If lengths or shapes do not fit, a score is not finite, or with ``strict`` a box is
+            inverted or has a non-finite coordinate.
 
     Source: evaluation of the DeepLesion manual test set (LENS, Sec. VI-C), shared with MULAN and A3D in 2D.
     """
@@ -121,8 +122,9 @@ def match_detections(
         _refuse_invalid(lesions, lesion_image, "lesion")
         _refuse_invalid(aside, aside_image, "ignored box")
 
-    # numpy sorts upwards only: negating keeps the input order of equal scores, reversing reverses it.
-    order = np.argsort(-flat_scores, kind="stable") if strict else np.argsort(flat_scores, kind="stable")[::-1]
+    # Negating keeps equal scores in input order, reversing reverses them.
+    order = np.argsort(-flat_scores if strict else flat_scores, kind="stable")
+    order = order if strict else order[::-1]
     boxes, image, score = boxes[order], image[order], flat_scores[order]
 
     usable = _usable(boxes, image, lesions, lesion_image, protocol, len(detections))
@@ -130,12 +132,12 @@ def match_detections(
     found_by = _first_finder(rank, lesion, overlap, len(boxes), len(lesions), protocol.one_to_one)
     excused = np.zeros(len(boxes), dtype=np.bool_)
     excused[rank if protocol.duplicates == "free" else found_by[found_by < len(boxes)]] = True
-    beside = np.isfinite(boxes).all(axis=1)
+    beside = _usable(boxes, image, aside, aside_image, protocol, len(detections))
     excused[_touching(boxes, image, aside, aside_image, protocol, len(detections), beside)[0]] = True
 
     point = np.arange(len(boxes))
     if strict:
-        starts = np.r_[True, score[1:] != score[:-1]] if len(score) else np.zeros(0, dtype=np.bool_)
+        starts = np.r_[True, score[1:] != score[:-1]][: len(score)]
         point = np.maximum.accumulate(np.where(starts, point, 0))
     return Matches(image, score, ~excused, point, lesion_image, found_by, len(detections))
 
@@ -156,8 +158,9 @@ def operating_ranks(matches: Matches, levels: ArrayLike, *, weights: ArrayLike |
     Args:
         matches: Result of ``match_detections``.
         levels: (L,) mean false positives per image.
-        weights: (num_images,) non-negative weight of each image; 1 each if None. Weights of 0 and 1 select images,
-            multiplicities are a bootstrap resample.
+        weights: (num_images,) non-negative weight of each image; 1 each if None. Weights of 0 and 1 select
+            images, multiplicities are a bootstrap resample: as if the image were there that many times, its copies
+            of a detection following each other.
 
     Returns:
         (L,) counts in [0, n].
@@ -167,9 +170,10 @@ def operating_ranks(matches: Matches, levels: ArrayLike, *, weights: ArrayLike |
         rate = np.arange(1, len(wrong) + 1) / max(matches.num_images, 1)
     else:
         weight = np.asarray(weights, dtype=np.float64)
-        rate = np.cumsum(weight[matches.image[wrong]]) / max(float(weight.sum()), 1e-300)
-    ends = np.r_[matches.point[wrong], len(matches.score)]
-    return np.asarray(ends[np.searchsorted(rate, np.asarray(levels, dtype=np.float64), side="right")], dtype=np.intp)
+        rate = np.cumsum(weight[matches.image[wrong]]) / (weight.sum() or 1.0)
+    ends = np.append(matches.point[wrong], len(matches.score))
+    exceeding = np.searchsorted(rate, np.asarray(levels, dtype=np.float64), side="right")
+    return np.asarray(ends[exceeding], dtype=np.intp)
 
 
 def sensitivity_at(
@@ -181,16 +185,16 @@ def sensitivity_at(
 ) -> FloatArray:
     """Sensitivity at mean false positives per image.
 
-    The curve is read as a step function: the highest sensitivity reached with at most ``level`` false positives per
-    image; 0 below the first point, the last one beyond the end. The linear interpolation of the published code gives
-    the same, because sensitivity is flat wherever false positives rise.
+    The curve is read as a step function: the highest sensitivity reached with at most ``level`` false
+    positives per image; 0 below the first point, the last one beyond the end. The linear interpolation of the
+    published code gives the same, because sensitivity is flat wherever false positives rise.
 
     Args:
         matches: Result of ``match_detections``.
         levels: (L,) mean false positives per image.
         weights: (num_images,) weight of each image, see ``operating_ranks``.
-        lesions: (m,) True for the lesions that count. The false positives and so the operating points remain those of
-            all lesions: the sensitivity of a stratum.
+        lesions: (m,) True for the lesions that count. The false positives and so the operating points remain
+            those of all lesions: the sensitivity of a stratum.
 
     Returns:
         (L,) in [0, 1]; NaN if no lesion counts, 0 if there are no detections.
@@ -203,7 +207,8 @@ def sensitivity_at(
     total = counted.sum()
     if total == 0:
         return np.full(len(accepted), np.nan)
-    return np.asarray((counted * (matches.found_by < accepted[:, None])).sum(axis=1) / total, dtype=np.float64)
+    found = matches.found_by < accepted[:, None]
+    return np.asarray((counted * found).sum(axis=1) / total, dtype=np.float64)
 
 
 def threshold_at(matches: Matches, levels: ArrayLike) -> FloatArray:
@@ -225,9 +230,7 @@ def _stack(groups: Sequence[ArrayLike], width: int, name: str) -> tuple[FloatArr
         if part.size == 0:
             part = part.reshape(0, width)
         if part.ndim != 2 or part.shape[1] != width:
-            raise InputError(
-                f"{name} of image {index} have shape {part.shape}; a {width // 2}D protocol needs (N, {width})"
-            )
+            raise InputError(f"{name} of image {index} have shape {part.shape}; {width // 2}D boxes are (N, {width})")
         parts.append(part)
     counts = np.array([len(part) for part in parts], dtype=np.intp)
     joined = np.concatenate(parts) if parts else np.zeros((0, width))
@@ -256,8 +259,8 @@ def _refuse_invalid(boxes: FloatArray, image: IntArray, name: str) -> None:
     if bad.any():
         first = int(np.argmax(bad))
         raise InputError(
-            f"{name} {boxes[first].tolist()} of image {image[first]} is inverted or not finite; strict evaluation "
-            "needs finite edges with near <= far: correct the box or evaluate without strict"
+            f"{name} {boxes[first].tolist()} of image {image[first]} is inverted or not finite; strict "
+            "evaluation needs finite edges with near <= far: correct the box or evaluate without strict"
         )
 
 
@@ -328,7 +331,12 @@ def _overlapping(
 
 
 def _first_finder(
-    rank: IntArray, lesion: IntArray, overlap: FloatArray, num_detections: int, num_lesions: int, one_to_one: bool
+    rank: IntArray,
+    lesion: IntArray,
+    overlap: FloatArray,
+    num_detections: int,
+    num_lesions: int,
+    one_to_one: bool,
 ) -> IntArray:
     """Rank of the detection that finds each lesion, ``num_detections`` if none does."""
     found_by = np.full(num_lesions, num_detections, dtype=np.intp)

@@ -25,12 +25,12 @@ def pairwise_overlap(detections: FloatArray, truth: FloatArray, overlap: Overlap
     Args:
         detections: (N, 4) or (N, 6) edges.
         truth: (M, 4) or (M, 6) edges, as wide as ``detections``.
-        overlap: What the intersection is divided by: ``iou`` the union, ``iobb`` the detection, ``iogt`` the true
-            box; ``iobbgt`` is the larger of ``iobb`` and ``iogt``.
+        overlap: What the intersection is divided by: ``iou`` the union, ``iobb`` the detection, ``iogt`` the
+            true box; ``iobbgt`` is the larger of ``iobb`` and ``iogt``.
 
     Returns:
-        (N, M) in [0, 1]; (0, M) or (N, 0) when a side is empty. NaN where a coordinate is NaN or the divisor is 0;
-        an inverted box overlaps nothing.
+        (N, M) in [0, 1]; (0, M) or (N, 0) when a side is empty. NaN where a coordinate is NaN or the divisor
+        is 0; an inverted box overlaps nothing.
 
     Raises:
         InputError: If the shapes are not as above or the overlap is unknown.
@@ -58,9 +58,7 @@ def paired_overlap(detections: FloatArray, truth: FloatArray, overlap: Overlap =
         hint = f"; did you mean '{close}'?" if close else ""
         raise InputError(f"overlap '{overlap}' is not one of {', '.join(OVERLAPS)}{hint}")
     dim = detections.shape[-1] // 2
-    sides = np.minimum(detections[..., dim:], truth[..., dim:]) - np.maximum(
-        detections[..., :dim], truth[..., :dim]
-    )
+    sides = np.minimum(detections[..., dim:], truth[..., dim:]) - np.maximum(detections[..., :dim], truth[..., :dim])
     shared = np.prod(np.maximum(sides, 0.0), axis=-1)
     of_detection = np.prod(detections[..., dim:] - detections[..., :dim], axis=-1)
     of_truth = np.prod(truth[..., dim:] - truth[..., :dim], axis=-1)

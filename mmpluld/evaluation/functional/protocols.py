@@ -24,12 +24,12 @@ class FROCProtocol:
         levels: Mean false positives per image or volume at which sensitivity is read, ascending.
         headline_levels: Those of ``levels`` whose mean sensitivity is the headline number.
         per: What false positives are averaged over: the key-slice ``image`` or the (sub-)``volume``.
-        duplicates: What a detection is that touches only lesions found already by higher scores: ``free`` (neither
-            hit nor false positive, as published) or ``fp``.
+        duplicates: What a detection is that touches only lesions found already by higher scores: ``free``
+            (neither hit nor false positive, as published) or ``fp``.
         one_to_one: A detection finds at most one lesion, of the free ones that it overlaps most. Published
             evaluations let it find all that it touches.
-        min_iogt: Share of the lesion that a detection must also cover, in [0, 1]. 0 asks nothing, as published; with
-            ``iobb`` it stops rewarding shrunken boxes.
+        min_iogt: Share of the lesion that a detection must also cover, in [0, 1]. 0 asks nothing, as
+            published; with ``iobb`` it stops rewarding shrunken boxes.
     """
 
     name: str
@@ -61,9 +61,7 @@ class FROCProtocol:
         )
         for field, valid, what in allowed:
             if not valid:
-                raise InputError(
-                    f"FROC protocol '{self.name}': {field} is {getattr(self, field)!r}; it must be {what}"
-                )
+                raise InputError(f"FROC protocol '{self.name}': {field} is {getattr(self, field)!r}; it must be {what}")
 
     @property
     def headline_index(self) -> list[int]:

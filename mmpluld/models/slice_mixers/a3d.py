@@ -41,9 +41,13 @@ class A3DMixer(nn.Module):
             self.weight.uniform_(-0.1, 0.1)
             self.weight.diagonal(dim1=0, dim2=1).add_(1.0)
 
+    def matrices(self) -> Tensor:
+        """The linear maps (C, target slice, source slice) that ``forward`` applies to the slices of each channel."""
+        return self.weight.permute(2, 1, 0)
+
     def forward(self, x: Tensor) -> Tensor:
         """Mix the slices of ``x`` (B, C, D, H, W)."""
-        return torch.einsum("bcdhw,dkc->bckhw", x, self.weight)
+        return torch.matmul(self.matrices(), x.flatten(3)).view(x.shape)
 
     def extra_repr(self) -> str:
         num_slices, _, channels = self.weight.shape

@@ -152,14 +152,10 @@ def test_equals_the_rule_in_plain_loops(seed, max_gap, iou_thr):
             chains[head].append(key)
             ends[head] = key
     expected = {
-        tuple((s, *boxes[s][i].tolist(), float(scores[s][i])) for s, i in members)
-        for members in chains.values()
+        tuple((s, *boxes[s][i].tolist(), float(scores[s][i])) for s, i in members) for members in chains.values()
     }
     found = {
-        tuple(
-            (int(s), *box.tolist(), float(score))
-            for s, box, score in zip(t.slices, t.boxes, t.scores, strict=True)
-        )
+        tuple((int(s), *box.tolist(), float(score)) for s, box, score in zip(t.slices, t.boxes, t.scores, strict=True))
         for t in link_slices(boxes, scores, iou_thr, max_gap)
     }
     assert found == expected

@@ -1,0 +1,347 @@
+"""DeepLesion (``DL_info.csv`` and ``Images_png``) to annotation files.
+
+Conventions of the raw file: pixel coordinates count from 1 and boxes include their far pixels, so a box
+becomes edges (x1 - 1, y1 - 1, x2, y2); RECIST points are pixel centres, so a point becomes (x - 0.5, y - 0.5)
+on edge coordinates. Slices keep the number of their PNG, and a lesion covers its key slice alone. The key
+slice is the last part of the file name; the other parts name the folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import re
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mmpluld.atomic import atomic_path
+from mmpluld.datasets.converters.report import ConversionReport, DroppedRow, SplitCounts
+from mmpluld.errors import InputError, nearest
+from mmpluld.io.slice_sources import PNGSliceSource
+from mmpluld.progress import track
+from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+
+__all__ = ["LESION_TYPES", "SPLITS", "convert_deeplesion"]
+
+SPLITS = {1: "train", 2: "val", 3: "test"}
+LESION_TYPES = {
+    1: "bone",
+    2: "abdomen",
+    3: "mediastinum",
+    4: "liver",
+    5: "lung",
+    6: "kidney",
+    7: "soft tissue",
+    8: "pelvis",
+}
+_COLUMNS = (
+    "File_name",
+    "Measurement_coordinates",
+    "Bounding_boxes",
+    "Lesion_diameters_Pixel_",
+    "Normalized_lesion_location",
+    "Coarse_lesion_type",
+    "Possibly_noisy",
+    "Slice_range",
+    "Spacing_mm_px_",
+    "Image_size",
+    "DICOM_windows",
+    "Patient_gender",
+    "Patient_age",
+    "Train_Val_Test",
+)
+_FILE_NAME = re.compile(r"(\d+)_(\d+)_(\d+)_(\d+)\.png", re.ASCII)
+_IMAGES = "Images_png"
+_LISTED = 5
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One checked row; the numbers still as the file has them."""
+
+    row: int
+    line: int
+    patient: str
+    study: str
+    series: str
+    key_slice: int
+    recist: list[float]
+    box: list[float]
+    diameters: list[float]
+    location: list[float]
+    type: int
+    noisy: bool
+    slice_range: tuple[int, int]
+    spacing_xyz: list[float]
+    size_xy: tuple[int, int]
+    window: list[float]
+    gender: str
+    age: float
+    split: str
+
+    @property
+    def volume(self) -> str:
+        return f"{self.patient}_{self.study}_{self.series}"
+
+    @property
+    def item(self) -> str:
+        return f"{self.volume}_{self.key_slice:03d}.png"
+
+
+def convert_deeplesion(
+    root: str | os.PathLike[str],
+    csv_name: str = "DL_info.csv",
+    drop_noisy: bool = True,
+    overwrite: bool = False,
+    require_images: bool = True,
+) -> ConversionReport:
+    """Write ``ROOT/annotations/{train,val,test}.json`` for a DeepLesion folder.
+
+    Args:
+        root: Folder that holds the CSV file and ``Images_png``.
+        csv_name: Name of the CSV file; one with some of the rows will do. A lesion's id is its row index from
+            0, which is DeepLesion's lesion index if the file is the complete one.
+        drop_noisy: Leave out rows marked ``Possibly_noisy``, as the published methods do in every split.
+        overwrite: Replace annotation files that exist.
+        require_images: Take slice numbers and image sizes from ``Images_png``, and leave out lesions whose
+            key slice has no PNG. Otherwise all is taken from the CSV and no image is looked at.
+
+    Returns:
+        What was written, and what was left out and why.
+
+    Raises:
+        InputError: The CSV is missing, lacks columns or holds faulty rows (the first five are named),
+            annotation files exist, or none of the key slices has an image. Nothing is written then.
+    """
+    root = Path(root)
+    files = {name: root / "annotations" / f"{name}.json" for name in SPLITS.values()}
+    existing = [str(path) for path in files.values() if path.exists()]
+    if existing and not overwrite:
+        raise InputError(f"{existing[0]}: exists already; move it away, or allow overwriting (--overwrite)")
+    rows = _read_rows(root / csv_name)
+    report = ConversionReport(files=files)
+    if drop_noisy:
+        rows = _drop(rows, [row.noisy for row in rows], "possibly noisy", report)
+    rows, volumes = _volumes(rows, root, require_images, report)
+    sets = {name: _annotations([row for row in rows if row.split == name], volumes) for name in files}
+    with ExitStack() as stack:
+        # All three are complete before the first takes its final name.
+        temporary = {name: stack.enter_context(atomic_path(path)) for name, path in files.items()}
+        for name, annotations in sets.items():
+            annotations.save(temporary[name])
+    for name, annotations in sets.items():
+        keys = {(lesion.volume, lesion.key_slice) for lesion in annotations.lesions}
+        report.splits[name] = SplitCounts(len(annotations.volumes), len(keys), len(annotations.lesions))
+    return report
+
+
+def _read_rows(path: Path) -> list[_Row]:
+    """Read and check the whole CSV."""
+    rows: list[_Row] = []
+    faults: list[str] = []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            _check_columns(reader.fieldnames or [], path)
+            for index, raw in enumerate(reader):
+                try:
+                    rows.append(_parse_row(index, reader.line_num, raw))
+                except ValueError as error:
+                    faults.append(f"line {reader.line_num}: {error}")
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); give the folder that holds DL_info.csv and {_IMAGES}"
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a CSV text file ({error}); fetch it again") from error
+    if faults:
+        more = f"; and {len(faults) - _LISTED} more" if len(faults) > _LISTED else ""
+        raise InputError(
+            f"{path}: {len(faults)} faulty rows: {'; '.join(faults[:_LISTED])}{more}; "
+            "mend the file, nothing was written"
+        )
+    if not rows:
+        raise InputError(f"{path}: no rows below the header; fetch the file again")
+    return rows
+
+
+def _check_columns(found: list[str] | tuple[str, ...], path: Path) -> None:
+    for name in _COLUMNS:
+        if name not in found:
+            close = nearest(name, found)
+            hint = f"; is it the one called {close!r}?" if close else ""
+            raise InputError(f"{path}: no column {name!r} in the header{hint}; needed: {', '.join(_COLUMNS)}")
+
+
+def _parse_row(index: int, line: int, raw: dict[str, str | None]) -> _Row:
+    """Check one row; ValueError says what is wrong with it."""
+    if None in raw.values() or None in raw:
+        raise ValueError("number of fields differs from the header's")
+    text = {name: str(value).strip() for name, value in raw.items()}
+    match = _FILE_NAME.fullmatch(text["File_name"])
+    if match is None:
+        raise ValueError(f"File_name {text['File_name']!r}, needed is PATIENT_STUDY_SERIES_SLICE.png, all numbers")
+    patient, study, series, key_slice = match.groups()
+    box = _numbers(text, "Bounding_boxes", 4)
+    if box[2] < box[0] or box[3] < box[1]:
+        raise ValueError(f"Bounding_boxes {text['Bounding_boxes']!r} ends before it begins")
+    first, last = _whole(text, "Slice_range", 2)
+    if last < first:
+        raise ValueError(f"Slice_range {text['Slice_range']!r} ends before it begins")
+    width, height = _whole(text, "Image_size", 2)
+    if width < 1 or height < 1:
+        raise ValueError(f"Image_size {text['Image_size']!r}, needed are positive numbers")
+    (split,) = _whole(text, "Train_Val_Test", 1)
+    if split not in SPLITS:
+        raise ValueError(f"Train_Val_Test {split}, allowed are 1, 2, 3")
+    (type_,) = _whole(text, "Coarse_lesion_type", 1)
+    if type_ not in LESION_TYPES and type_ != -1:
+        raise ValueError(f"Coarse_lesion_type {type_}, allowed are -1 and 1 to 8")
+    return _Row(
+        row=index,
+        line=line,
+        patient=patient,
+        study=study,
+        series=series,
+        key_slice=int(key_slice),
+        recist=_numbers(text, "Measurement_coordinates", 8),
+        box=box,
+        diameters=_numbers(text, "Lesion_diameters_Pixel_", 2),
+        location=_numbers(text, "Normalized_lesion_location", 3, finite=False),
+        type=type_,
+        noisy=_numbers(text, "Possibly_noisy", 1)[0] > 0,
+        slice_range=(first, last),
+        spacing_xyz=_numbers(text, "Spacing_mm_px_", 3, finite=False),
+        size_xy=(width, height),
+        window=_numbers(text, "DICOM_windows", 2, finite=False),
+        gender=text["Patient_gender"],
+        age=_numbers(text, "Patient_age", 1, finite=False)[0] if text["Patient_age"] else math.nan,
+        split=SPLITS[split],
+    )
+
+
+def _numbers(text: dict[str, str], column: str, count: int, finite: bool = True) -> list[float]:
+    """The ``count`` comma-separated numbers of a field."""
+    try:
+        values = [float(part) for part in text[column].split(",")]
+    except ValueError:
+        values = []
+    if len(values) != count or (finite and not all(map(math.isfinite, values))):
+        raise ValueError(f"{column} {text[column]!r}, needed: {count} numbers")
+    return values
+
+
+def _whole(text: dict[str, str], column: str, count: int) -> list[int]:
+    values = _numbers(text, column, count)
+    if any(value != int(value) for value in values):
+        raise ValueError(f"{column} {text[column]!r}, needed: {count} whole numbers")
+    return [int(value) for value in values]
+
+
+def _drop(rows: list[_Row], dropped: list[bool], reason: str, report: ConversionReport) -> list[_Row]:
+    """Take rows out and note why."""
+    for row, out in zip(rows, dropped, strict=True):
+        if out:
+            report.dropped.append(DroppedRow(row.row, row.line, reason, row.item))
+    return [row for row, out in zip(rows, dropped, strict=True) if not out]
+
+
+def _volumes(
+    rows: list[_Row], root: Path, require_images: bool, report: ConversionReport
+) -> tuple[list[_Row], dict[str, VolumeRecord]]:
+    """The series of the rows, in order of first mention, and the rows whose key slice exists."""
+    if require_images and not (root / _IMAGES).is_dir():
+        raise InputError(
+            f"{root / _IMAGES}: no such folder; unpack DeepLesion's images there, or convert without them (--no-images)"
+        )
+    by_volume: dict[str, list[_Row]] = {}
+    for row in rows:
+        by_volume.setdefault(row.volume, []).append(row)
+    volumes: dict[str, VolumeRecord] = {}
+    existing: dict[str, set[int]] = {}
+    for name, members in track(by_volume.items(), "reading series", total=len(by_volume)):
+        wanted = {index for row in members for index in _wanted(row)}
+        size_yx = members[0].size_xy[::-1]
+        existing[name] = wanted
+        if require_images:
+            existing[name], size_yx = _look(root / _IMAGES / name, size_yx)
+        if lacking := len(wanted - existing[name]):
+            report.missing_slices[name] = lacking
+        if any(row.key_slice in existing[name] for row in members):
+            volumes[name] = _volume(members[0], existing[name], size_yx)
+            if np.isnan(volumes[name].spacing_mm).any():
+                report.unknown_spacing.append(name)
+    rows = _drop(rows, [row.key_slice not in existing[row.volume] for row in rows], "no image", report)
+    if not rows:
+        raise InputError(f"{root / _IMAGES}: holds none of the key slices of the CSV; check the root folder")
+    return rows, volumes
+
+
+def _wanted(row: _Row) -> set[int]:
+    first, last = row.slice_range
+    return {*range(first, last + 1), row.key_slice}
+
+
+def _look(folder: Path, size_yx: tuple[int, int]) -> tuple[set[int], tuple[int, int]]:
+    """Slice numbers and size of the images of a series; none where the folder holds none."""
+    try:
+        source = PNGSliceSource(folder, (math.nan,) * 3)
+    except InputError:
+        return set(), size_yx
+    return set(source.indices.tolist()), source.shape_yx
+
+
+def _volume(row: _Row, slices: set[int], size_yx: tuple[int, int]) -> VolumeRecord:
+    x, y, z = (value if math.isfinite(value) and value > 0 else math.nan for value in row.spacing_xyz)
+    first = min(slices)
+    return VolumeRecord(
+        id=row.volume,
+        patient=row.patient,
+        study=row.study,
+        series=row.series,
+        source={"kind": "png16", "path": f"{_IMAGES}/{row.volume}"},
+        first_slice=first,
+        num_slices=max(slices) - first + 1,
+        shape_yx=size_yx,
+        spacing_mm=(z, y, x),
+    )
+
+
+def _annotations(rows: list[_Row], volumes: dict[str, VolumeRecord]) -> AnnotationSet:
+    """The annotation file of one split."""
+    names = dict.fromkeys(row.volume for row in rows)
+    return AnnotationSet(
+        dataset={"name": "deeplesion", "label_scope": "universal-partial"},
+        volumes=[volumes[name] for name in names],
+        lesions=[_lesion(row, volumes[row.volume].spacing_mm[2]) for row in rows],
+    )
+
+
+def _lesion(row: _Row, pixel_mm: float) -> LesionRecord:
+    x1, y1, x2, y2 = row.box
+    return LesionRecord(
+        id=row.row,
+        volume=row.volume,
+        box=(x1 - 1, y1 - 1, float(row.key_slice), x2, y2, float(row.key_slice + 1)),
+        key_slice=row.key_slice,
+        recist=tuple(value - 0.5 for value in row.recist),
+        type=LESION_TYPES.get(row.type),
+        attributes={
+            "row": row.row,
+            "diameters_mm": [_or_none(value * pixel_mm) for value in row.diameters],
+            "normalized_location": [_or_none(value) for value in row.location],
+            "slice_range": list(row.slice_range),
+            "window_hu": [_or_none(value) for value in row.window],
+            "gender": row.gender or None,
+            "age": _or_none(row.age),
+            "noisy": row.noisy,
+        },
+    )
+
+
+def _or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None

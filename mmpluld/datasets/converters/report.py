@@ -1,0 +1,81 @@
+"""What a conversion did, for the caller to print."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["ConversionReport", "DroppedRow", "SplitCounts"]
+
+_LISTED = 5
+
+
+@dataclass(frozen=True)
+class SplitCounts:
+    """Size of one written split."""
+
+    volumes: int
+    key_slices: int
+    lesions: int
+
+
+@dataclass(frozen=True)
+class DroppedRow:
+    """A row of the raw annotation file that gave no lesion.
+
+    Attributes:
+        row: Row index from 0, the header not counted.
+        line: Line of the file from 1, as editors count.
+        reason: Why, in words; the same words for the same reason.
+        item: What it was about.
+    """
+
+    row: int
+    line: int
+    reason: str
+    item: str
+
+
+@dataclass
+class ConversionReport:
+    """Outcome of a conversion.
+
+    Attributes:
+        files: The annotation file of every split.
+        splits: Their sizes.
+        dropped: Rows that gave no lesion.
+        missing_slices: For each series, how many slices that its annotations mention have no image.
+        unknown_spacing: Series whose voxel size is not known on some axis.
+    """
+
+    files: dict[str, Path] = field(default_factory=dict)
+    splits: dict[str, SplitCounts] = field(default_factory=dict)
+    dropped: list[DroppedRow] = field(default_factory=list)
+    missing_slices: dict[str, int] = field(default_factory=dict)
+    unknown_spacing: list[str] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """Return a few lines of text: files and sizes, then what was left out and why."""
+        lines = [
+            f"{self.files[name]}: {count.lesions} lesions on {count.key_slices} key slices, {count.volumes} volumes"
+            for name, count in self.splits.items()
+        ]
+        for reason, count in Counter(row.reason for row in self.dropped).items():
+            rows = [f"line {row.line} ({row.item})" for row in self.dropped if row.reason == reason]
+            lines.append(f"dropped, {reason}: {count} rows: {_some(rows)}")
+        if self.missing_slices:
+            total = sum(self.missing_slices.values())
+            lines.append(
+                f"no image for {total} slices of {len(self.missing_slices)} series "
+                f"(the nearest existing slice stands in): {_some(list(self.missing_slices))}"
+            )
+        if self.unknown_spacing:
+            count = len(self.unknown_spacing)
+            lines.append(f"voxel size unknown: {count} series: {_some(self.unknown_spacing)}")
+        return "\n".join(lines)
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")

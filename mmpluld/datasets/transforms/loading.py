@@ -1,0 +1,146 @@
+"""Loading of slice stacks."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from mmpluld.errors import InputError
+from mmpluld.io.slice_sources import SliceSource, open_source_at
+from mmpluld.io.slice_stack import INTERPOLATIONS, Interpolation, blend_stack, plan_indices, plan_stack
+from mmpluld.registry import TRANSFORMS
+
+__all__ = ["LoadSliceStack"]
+
+_pools: dict[int, ThreadPoolExecutor] = {}
+# A forked data-loader worker inherits the pool object but none of its threads.
+os.register_at_fork(after_in_child=_pools.clear)
+
+
+@TRANSFORMS.register_module()
+class LoadSliceStack(BaseTransform):
+    """Load D slices around the key slice, a fixed distance in mm apart, as the channels of one image.
+
+    Required keys: ``key_slice`` and either ``slice_source`` (a
+    :class:`~mmpluld.io.slice_sources.SliceSource`) or ``source`` (dict with ``kind`` and ``path``),
+    ``spacing_mm``, ``first_slice``.
+
+    Added keys: ``img`` (H, W, D) float32 HU, C-contiguous, slices by increasing number with the key slice in
+    the centre; ``img_shape`` and ``ori_shape`` (H, W), ``height``, ``width``, ``spacing_mm`` (z, y, x),
+    ``slice_interval_mm`` (as the scan has it, NaN if unknown).
+
+    Each stored slice is decoded once, several at a time; those of the previous stack are used again when the
+    next one comes from the same series.
+
+    Args:
+        num_slices: D, odd.
+        slice_gap_mm: Distance of the stack's slices in mm; 0 repeats the key slice.
+        interp: ``exact``, ``peer`` or ``native``, see :func:`mmpluld.io.slice_stack.plan_stack`.
+        num_threads: Slices decoded at the same time; 0 decodes in the calling thread.
+
+    Raises:
+        InputError: A setting is not allowed, the key slice does not exist, or a slice cannot be read.
+    """
+
+    def __init__(
+        self,
+        num_slices: int,
+        slice_gap_mm: float = 2.0,
+        interp: Interpolation = "exact",
+        num_threads: int = 4,
+    ) -> None:
+        if num_slices < 1 or num_slices % 2 == 0:
+            raise InputError(f"LoadSliceStack: num_slices is {num_slices}; allowed are odd numbers from 1")
+        if interp not in INTERPOLATIONS:
+            raise InputError(f"LoadSliceStack: interp is {interp!r}; allowed are {', '.join(INTERPOLATIONS)}")
+        if num_threads < 0:
+            raise InputError(f"LoadSliceStack: num_threads is {num_threads}; allowed is 0 or more")
+        self.num_slices = num_slices
+        self.slice_gap_mm = slice_gap_mm
+        self.interp: Interpolation = interp
+        self.num_threads = num_threads
+        self._remember(None, None)
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Load the stack of ``results['key_slice']``."""
+        source = self._open(results)
+        spacing = source.spacing_mm
+        plan = plan_stack(
+            int(results["key_slice"]),
+            spacing[0],
+            self._available,
+            self.num_slices,
+            self.slice_gap_mm,
+            self.interp,
+        )
+        self._slices = self._read(source, plan_indices(plan))
+        stack = blend_stack(plan, self._slices)
+        height, width = stack.shape[:2]
+        results.update(
+            img=stack,
+            img_shape=(height, width),
+            ori_shape=(height, width),
+            height=height,
+            width=width,
+            spacing_mm=spacing,
+            slice_interval_mm=spacing[0],
+        )
+        return results
+
+    def _open(self, results: dict[str, Any]) -> SliceSource:
+        """The source of this sample; the previous one where it is the same series."""
+        source = results.get("slice_source")
+        if source is not None:
+            if source is not self._source:
+                self._remember(source, None)
+            return source
+        kind, path = results["source"]["kind"], results["source"]["path"]
+        spacing, first_slice = results["spacing_mm"], results.get("first_slice", 0)
+        # As text, because an unknown spacing is NaN, which equals nothing.
+        place = f"{kind} {path} {tuple(spacing)} {first_slice}"
+        if self._source is None or place != self._place:
+            self._remember(open_source_at(results["source"], Path(), spacing, first_slice), place)
+        return self._source
+
+    def _read(self, source: SliceSource, indices: list[int]) -> dict[int, np.ndarray]:
+        missing = [index for index in indices if index not in self._slices]
+        if self.num_threads == 0 or len(missing) < 2:
+            fresh = map(source.read, missing)
+        else:
+            fresh = _pool(self.num_threads).map(source.read, missing)
+        loaded = self._slices | dict(zip(missing, fresh, strict=True))
+        return {index: loaded[index] for index in indices}
+
+    def _remember(self, source: SliceSource | None, place: str | None) -> None:
+        """Make ``source`` the series at hand, of which no slice was read yet."""
+        self._source = source
+        self._place = place
+        self._available = frozenset(source.indices.tolist()) if source is not None else frozenset()
+        self._slices: dict[int, np.ndarray] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Settings only: what was read stays in the process that read it."""
+        kept = ("num_slices", "slice_gap_mm", "interp", "num_threads")
+        return {name: getattr(self, name) for name in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._remember(None, None)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(num_slices={self.num_slices}, slice_gap_mm={self.slice_gap_mm}, "
+            f"interp={self.interp!r}, num_threads={self.num_threads})"
+        )
+
+
+def _pool(num_threads: int) -> ThreadPoolExecutor:
+    """The process's pool of that size."""
+    if num_threads not in _pools:
+        _pools[num_threads] = ThreadPoolExecutor(num_threads, thread_name_prefix="slices")
+    return _pools[num_threads]

@@ -1,0 +1,141 @@
+"""Checkpoints that cannot run code when read and cannot be lost when written."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.logging import HistoryBuffer
+from mmengine.model import is_model_wrapper
+from mmengine.runner import CheckpointLoader
+from torch import nn
+
+from mmpluld.atomic import atomic_path, atomic_write_text
+from mmpluld.errors import InputError
+
+__all__ = ["AtomicLocalBackend", "load_checkpoint_safely", "load_weights"]
+
+
+def _allow_list() -> AbstractContextManager[None]:
+    """Permit what mmengine's own checkpoints hold besides tensors: log histories and NumPy arrays and scalars."""
+    safe_globals = getattr(torch.serialization, "safe_globals", None)
+    if safe_globals is None:  # older torch: checkpoints of this package need no allow-list
+        return nullcontext()
+    rebuild, scalar = np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[0]
+    allowed: list[Any] = [HistoryBuffer, np.ndarray, np.dtype]
+    allowed += [type(np.dtype(code)) for code in "?bBhHiIlLqQefdSU"]
+    for module in ("numpy._core.multiarray", "numpy.core.multiarray"):  # NumPy 2 and 1
+        allowed += [(rebuild, f"{module}._reconstruct"), (scalar, f"{module}.scalar")]
+    return safe_globals(allowed)
+
+
+def load_checkpoint_safely(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a local checkpoint without running code from it.
+
+    Args:
+        path: File written by ``torch.save``.
+        map_location: As for ``torch.load``.
+
+    Raises:
+        InputError: If the file is missing, truncated, no checkpoint, or needs anything else than tensors, plain Python
+            values, NumPy arrays and mmengine's log histories.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise InputError(f"{path}: no such checkpoint")
+    try:
+        with _allow_list():
+            checkpoint = torch.load(file, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        forbidden = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if forbidden:
+            raise InputError(
+                f"{path}: refused, because reading it would run '{forbidden[1]}'; checkpoints may hold tensors and "
+                "plain values only, so get it from a source you trust and save its state_dict anew"
+            ) from error
+        raise InputError(f"{path}: not a checkpoint, or damaged; fetch or write it again") from error
+    except (EOFError, RuntimeError, ValueError, KeyError, OSError) as error:
+        raise InputError(f"{path}: not a checkpoint, or truncated; fetch or write it again") from error
+    if not isinstance(checkpoint, dict):
+        raise InputError(f"{path}: holds a {type(checkpoint).__name__}; a checkpoint is a dict with a state_dict")
+    return checkpoint
+
+
+@CheckpointLoader.register_scheme(prefixes="", force=True)
+def load_from_local(filename: str, map_location: Any) -> dict[str, Any]:
+    """What mmengine calls for local files, when resuming for one."""
+    return load_checkpoint_safely(filename, map_location)
+
+
+def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Load the weights of a checkpoint into a model; every tensor must be there and fit.
+
+    Raises:
+        InputError: If the file cannot be read, or its weights belong to another model; the message counts and names.
+    """
+    checkpoint = load_checkpoint_safely(path)
+    weights = checkpoint.get("state_dict", checkpoint)
+    weights = {key.removeprefix("module."): value for key, value in weights.items()}
+    target = model.module if is_model_wrapper(model) else model
+    expected = target.state_dict()
+    problems = []
+    for label, keys in (
+        ("missing", [key for key in expected if key not in weights]),
+        ("unexpected", [key for key in weights if key not in expected]),
+        (
+            "of another shape",
+            [key for key in expected if key in weights and np.shape(weights[key]) != expected[key].shape],
+        ),
+    ):
+        if keys:
+            problems.append(f"{len(keys)} {label} (first: {keys[0]})")
+    if problems:
+        raise InputError(
+            f"{path}: weights of another model, of {len(expected)} tensors {', '.join(problems)}; "
+            "use the config that the checkpoint was trained with"
+        )
+    target.load_state_dict(weights)
+
+
+@register_backend("atomic")
+class AtomicLocalBackend(LocalBackend):
+    """mmengine's local files, written whole or not at all; removals can wait until a replacement is complete."""
+
+    def __init__(self) -> None:
+        self._postponed: list[str] | None = None
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write bytes to ``filepath``."""
+        with atomic_path(filepath) as temporary:
+            temporary.write_bytes(obj)
+
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
+        """Write text to ``filepath``; always UTF-8."""
+        atomic_write_text(filepath, obj)
+
+    def remove(self, filepath: str | Path) -> None:
+        """Delete a file, at once or when the surrounding :meth:`removals_last` ends."""
+        if self._postponed is None:
+            super().remove(filepath)
+        else:
+            self._postponed.append(str(filepath))
+
+    @contextmanager
+    def removals_last(self) -> Iterator[None]:
+        """Carry out the removals of this block when it has succeeded."""
+        self._postponed = []
+        try:
+            yield
+            outdated = self._postponed
+        finally:
+            self._postponed = None
+        for path in outdated:
+            super().remove(path)

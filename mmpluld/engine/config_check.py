@@ -1,0 +1,167 @@
+"""Mistakes in a config are found, and named by their place, before anything is built."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import mmdet.registry
+import mmengine.registry
+from mmengine.config import Config, DictAction
+from mmengine.registry import Registry
+from mmengine.utils import import_modules_from_strings
+
+import mmpluld.registry
+from mmpluld.errors import InputError, nearest
+
+__all__ = ["check_config", "load_config"]
+
+# Keys that mmengine's builders take out before they call the class, by registry.
+BUILDER_KEYS = {
+    "hook": {"priority"},
+    "parameter scheduler": {"convert_to_iter_based"},
+    "optim_wrapper": {"constructor", "paramwise_cfg"},
+    "loop": {"by_epoch"},
+    "weight initializer": {"override"},
+    "model": {"bg_cls_weight"},  # the DETR heads take it out of their loss's config
+}
+# Under these keys `type` names something that no registry holds, or a layer whose builder adds arguments.
+UNREGISTERED = {
+    "act_cfg", "adapt_cfg", "conv_cfg", "dcn", "dqs_cfg", "nms", "nms_cfg", "norm_cfg", "override", "roi_layer",
+    "same_down_trans", "same_up_trans", "upsample_cfg",
+}  # fmt: skip
+# What Runner.from_cfg and the commands read at the top of a config, and usual names of intermediate values.
+TOP_LEVEL_KEYS = {
+    "auto_scale_lr", "compile", "custom_hooks", "custom_imports", "data_preprocessor", "default_hooks",
+    "default_scope", "env_cfg", "experiment_name", "find_unused_parameters", "launcher", "load_from", "log_level",
+    "log_processor", "model", "model_wrapper_cfg", "optim_wrapper", "param_scheduler", "randomness", "resume",
+    "runner_type", "sync_bn", "test_cfg", "test_dataloader", "test_evaluator", "test_pipeline", "train_cfg",
+    "train_dataloader", "train_pipeline", "tta_model", "tta_pipeline", "val_cfg", "val_dataloader", "val_evaluator",
+    "val_pipeline", "visualizer", "work_dir",
+}  # fmt: skip
+
+
+def load_config(path: str | os.PathLike[str], cfg_options: Sequence[str] | None = None) -> Config:
+    """Read a config file and apply changes given as ``key.sub=value``.
+
+    Raises:
+        InputError: If the file or one of its bases is missing or broken, or a change is malformed.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such config file")
+    try:
+        config = Config.fromfile(path)
+    except Exception as error:  # a config is a program: anything can happen in it
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: cannot be read as a config: {type(error).__name__}: {reason}") from error
+    options = {}
+    for option in cfg_options or ():
+        key, separator, value = option.partition("=")
+        if not separator or not key:
+            raise InputError(f"--cfg-options {option}: write key=value, for example train_cfg.max_epochs=2")
+        options[key] = DictAction._parse_iterable(value)
+    try:
+        config.merge_from_dict(options)
+    except (KeyError, TypeError, IndexError) as error:
+        raise InputError(f"--cfg-options {' '.join(cfg_options or ())}: does not fit {path}: {error}") from error
+    return config
+
+
+def check_config(config: Config) -> None:
+    """Check every ``type`` and its keywords, and the spelling of top-level keys.
+
+    Raises:
+        InputError: At the first unknown type, unknown keyword or misspelt top-level key, with its place in the config.
+    """
+    custom = config.get("custom_imports")
+    if custom:
+        import_modules_from_strings(**custom)
+    for key in config:
+        similar = nearest(key, TOP_LEVEL_KEYS, cutoff=0.87)
+        # `tiny_train_pipeline` is somebody's own name, `train_piplines` is a slip.
+        if similar is not None and similar != key and not key.endswith(f"_{similar}"):
+            raise InputError(f"config key '{key}' is unknown; did you mean '{similar}'?")
+    for place, node in _typed_dicts(config._cfg_dict.to_dict(), ""):
+        _check_node(place, node)
+
+
+def _typed_dicts(node: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Walk a config and yield every dict that asks for something registered, with its dotted place."""
+    if isinstance(node, Mapping):
+        if isinstance(node.get("type"), str):
+            yield place, node
+        for key, value in node.items():
+            if key not in UNREGISTERED:
+                yield from _typed_dicts(value, f"{place}.{key}" if place else str(key))
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            yield from _typed_dicts(value, f"{place}[{index}]")
+
+
+@cache
+def _registries() -> list[Registry]:
+    """All registries that a name is looked up in, those of this package first, with their modules imported."""
+    modules = (mmpluld.registry, mmdet.registry, mmengine.registry)
+    found = {id(value): value for module in modules for value in vars(module).values() if isinstance(value, Registry)}
+    for registry in found.values():
+        registry.import_from_location()
+    scopes = ["mmpluld", "mmdet", "mmengine"]
+    return sorted(found.values(), key=lambda registry: scopes.index(registry.scope))
+
+
+def _candidates(name: str) -> dict[str, Any]:
+    """The registered objects that ``name`` can mean, by the name of their registry."""
+    scope, _, short = name.rpartition(".")
+    found: dict[str, Any] = {}
+    for registry in _registries():
+        entry = registry.module_dict.get(short)
+        if entry is not None and (not scope or registry.scope == scope):
+            found.setdefault(registry.name, entry)
+    return found
+
+
+def _check_node(place: str, node: Mapping[str, Any]) -> None:
+    name = node["type"]
+    candidates = _candidates(name)
+    if not candidates:
+        if "." in name:  # another package's scope, or an import path; its own builder will tell
+            return
+        known = {key for registry in _registries() for key in registry.module_dict}
+        similar = nearest(name, known)
+        hint = f"did you mean '{similar}'?" if similar else "is the module that registers it in custom_imports?"
+        raise InputError(f"{place}.type: '{name}' is unknown; {hint}")
+    accepted: set[str] = set()
+    for registry_name, entry in candidates.items():
+        keywords = _keywords(entry)
+        if keywords is None:
+            return
+        accepted |= keywords | BUILDER_KEYS.get(registry_name, set())
+    for key in node:
+        if key not in accepted and key not in ("type", "_scope_"):
+            similar = nearest(key, accepted)
+            hint = f"did you mean '{similar}'?" if similar else f"known are {', '.join(sorted(accepted))}"
+            raise InputError(f"{place}.{key}: {name} has no such argument; {hint}")
+
+
+def _keywords(entry: Callable[..., Any]) -> set[str] | None:
+    """Names of the keywords that a class or function takes, or None if it takes any."""
+    constructors = [entry]
+    if inspect.isclass(entry):
+        constructors = [vars(base)["__init__"] for base in inspect.getmro(entry)[:-1] if "__init__" in vars(base)]
+    names: set[str] = set()
+    closed = not constructors
+    for position, constructor in enumerate(constructors):
+        try:
+            parameters = inspect.signature(constructor).parameters.values()
+        except ValueError:  # implemented in C
+            return None
+        names |= {parameter.name for parameter in parameters}
+        closed = closed or not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+        if closed and position == 0:
+            break
+        # With several bases a class may hand its keywords past the next one in line, so all of them count.
+    return names - {"self"} if closed else None

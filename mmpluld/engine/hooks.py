@@ -1,0 +1,106 @@
+"""Training hooks."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import get_rank, is_main_process
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+
+from mmpluld.atomic import atomic_write_text
+from mmpluld.engine.checkpoint import AtomicLocalBackend
+from mmpluld.registry import HOOKS
+
+__all__ = ["SafeCheckpointHook", "seed_everything"]
+
+
+def seed_everything(*entropy: int) -> None:
+    """Seed Python, NumPy and torch (all devices) from any number of non-negative integers."""
+    words = np.random.SeedSequence(entropy).generate_state(3, dtype=np.uint32)
+    random.seed(int(words[0]))
+    np.random.seed(words[1])  # noqa: NPY002  mmdet's transforms and samplers use the global generator
+    torch.manual_seed(int(words[2]))
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(CheckpointHook):
+    """mmengine's ``CheckpointHook`` for training that may be killed at any moment.
+
+    - A checkpoint appears whole or not at all, and older ones are removed only after that.
+    - At the start of each epoch all random generators are seeded from the run's seed, the rank and the epoch. So a
+      run that was killed and resumes from its last epoch continues exactly as it would have (on CPU bit for bit),
+      whatever validation or logging drew in between, and ranks draw different masks.
+    - Checkpoints hold tensors and plain values only: the log histories, which smooth printed numbers, are left out.
+
+    Data workers that persist between epochs keep their own random state, so use ``persistent_workers=False`` (the
+    default) where exact resuming matters; the hook warns otherwise. Checkpoints by iteration are as safe, but
+    resuming from the middle of an epoch is not exact.
+
+    Args:
+        **kwargs: As for ``CheckpointHook``.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        if kwargs.get("file_client_args") is None:
+            kwargs.setdefault("backend_args", {"backend": "atomic"})
+        super().__init__(**kwargs)
+
+    def before_train(self, runner: Runner) -> None:
+        """Prepare the folder, and warn where exact resuming is out of reach."""
+        super().before_train(runner)
+        loader = runner.train_dataloader
+        if getattr(loader, "persistent_workers", False):
+            runner.logger.warning(
+                "persistent_workers=True: a resumed run will see other augmentations than one without interruption"
+            )
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Seed all random generators for this epoch; data workers take their seeds from torch's."""
+        seed_everything(int(runner.seed), get_rank(), runner.epoch)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Leave out log histories."""
+        hub = checkpoint["message_hub"]
+        hub["resumed_keys"] = {key: value for key, value in hub["resumed_keys"].items() if key in hub["runtime_info"]}
+        hub["log_scalars"] = {}
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
+        outdated = None
+        if self.max_keep_ckpts > 0 and (not self.keep_ckpt_ids or self.keep_ckpt_ids[-1] != step):
+            if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
+                outdated = self.file_backend.join_path(
+                    self.out_dir, self.filename_tmpl.format(self.keep_ckpt_ids.popleft())
+                )
+            self.keep_ckpt_ids.append(step)
+            runner.message_hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+        runner.message_hub.update_info("last_ckpt", self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir,
+            name,
+            self.file_client_args,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+            **self.args,
+        )
+        if not is_main_process():
+            return
+        atomic_write_text(Path(runner.work_dir) / "last_checkpoint", self.last_ckpt)
+        if outdated is not None and self.file_backend.isfile(outdated):
+            self.file_backend.remove(outdated)
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
+        if isinstance(self.file_backend, AtomicLocalBackend):
+            with self.file_backend.removals_last():
+                super()._save_best_checkpoint(runner, metrics)
+        else:
+            super()._save_best_checkpoint(runner, metrics)

@@ -1,0 +1,300 @@
+"""Evaluate a detection file against a truth file, and lay out the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mmpluld.errors import InputError
+from mmpluld.evaluation.functional import (
+    FROCProtocol,
+    Interval,
+    Matches,
+    bootstrap_difference,
+    bootstrap_sensitivity,
+    get_protocol,
+    match_detections,
+    mean_sensitivity,
+    sensitivity_at,
+    threshold_at,
+)
+from mmpluld.evaluation.pairing import Pairing, StrPath, Truth, load_truth, pair_images
+from mmpluld.evaluation.strata import stratify
+from mmpluld.structures.records import DetectionSet
+
+__all__ = ["compare_files", "evaluate_files", "format_table"]
+
+# Measures that strict results report beside the protocol's own: IoBB alone rewards shrunken boxes.
+_OTHER_MEASURES: tuple[dict[str, Any], ...] = (
+    {"overlap": "iou", "threshold": 0.1, "min_iogt": 0.0},
+    {"overlap": "iou", "threshold": 0.3, "min_iogt": 0.0},
+    {"overlap": "iou", "threshold": 0.5, "min_iogt": 0.0},
+    {"overlap": "iobb", "threshold": 0.3, "min_iogt": 0.3},
+)
+_LABELS = {"iou": "IoU", "iobb": "IoBB", "iogt": "IoGT", "iobbgt": "max(IoBB, IoGT)"}
+
+
+def evaluate_files(
+    pred_path: StrPath,
+    gt_path: StrPath,
+    protocol: str | FROCProtocol,
+    strict: bool = False,
+    bootstrap: int = 0,
+    seed: int = 0,
+    strata: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """FROC of a detection record against annotations, or against a detection record as truth.
+
+    Lesions marked ``ignore`` are not counted; detections on them are neither hits nor false positives.
+    Volumes without an entry in ``pred_path`` count as without detections, volumes that the truth does not
+    know are left out; both are listed. ``strict`` refuses both, refuses invalid boxes, reads equal scores as
+    one operating point, and adds results for other overlap measures.
+
+    Args:
+        pred_path: Detection record with scores.
+        gt_path: Annotation file or detection record; see ``load_truth`` for the images that it makes.
+        protocol: Name or value of the rules.
+        strict: Use the strict rules instead of those of the published evaluations.
+        bootstrap: Resamples of patients for a 95 % interval; 0 for none.
+        seed: Seed of the bootstrap.
+        strata: Sub-groups to add: any of ``type``, ``size`` (long diameter), ``interval`` (between slices).
+
+    Returns:
+        Plain values that fit into JSON. ``sensitivity``, ``threshold_at_level`` (lowest accepted score; None
+        where no detection may be accepted) and the intervals follow ``levels``; ``average`` is over
+        ``headline_levels``.
+
+    Raises:
+        InputError: If a file is unusable, there is no lesion to find, or strict rules are broken.
+    """
+    rules = get_protocol(protocol)
+    truth = load_truth(gt_path, rules)
+    pairing, matches = _match_file(pred_path, truth, rules, strict)
+    result = _summary(matches, pairing, rules, strict)
+    if bootstrap:
+        interval = bootstrap_sensitivity(matches, pairing.patients, rules, resamples=bootstrap, seed=seed)
+        result["interval"] = _interval_values(interval, bootstrap, seed)
+    if strata:
+        result["strata"] = stratify(strata, matches, pairing, truth, rules)
+    if strict:
+        result["other_measures"] = [_other_measure(pairing, replace(rules, **other)) for other in _OTHER_MEASURES]
+    return result
+
+
+def compare_files(
+    pred_path: StrPath,
+    other_path: StrPath,
+    gt_path: StrPath,
+    protocol: str | FROCProtocol,
+    strict: bool = False,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Difference in sensitivity of two detectors on the same truth, with a paired bootstrap over patients.
+
+    Args:
+        pred_path: Detection record of the first detector.
+        other_path: That of the second.
+        gt_path: As for ``evaluate_files``, like the other arguments.
+        protocol: Name or value of the rules.
+        strict: Use the strict rules.
+        bootstrap: Resamples of patients, at least 1.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        Plain values: ``first`` and ``second`` (average each), ``difference`` and ``average_difference``
+        (first - second), ``interval`` with ``p_value``.
+
+    Raises:
+        InputError: As ``evaluate_files``.
+    """
+    rules = get_protocol(protocol)
+    truth = load_truth(gt_path, rules)
+    pairing, first = _match_file(pred_path, truth, rules, strict)
+    _, second = _match_file(other_path, truth, rules, strict)
+    interval = bootstrap_difference(first, second, pairing.patients, rules, resamples=bootstrap, seed=seed)
+    averages = [float(mean_sensitivity(sensitivity_at(matches, rules.levels), rules)) for matches in (first, second)]
+    return {
+        "protocol": rules.name,
+        "mode": "strict" if strict else "compat",
+        "levels": list(rules.levels),
+        "first": averages[0],
+        "second": averages[1],
+        "difference": interval.value.tolist(),
+        "average_difference": interval.average,
+        "interval": _interval_values(interval, bootstrap, seed) | {"p_value": interval.p_value},
+    }
+
+
+def format_table(result: Mapping[str, Any]) -> str:
+    """Lay out a result of ``evaluate_files`` or ``compare_files`` for the terminal.
+
+    Sensitivities are in per cent, one column per false-positive level, the headline average last; differences
+    are in percentage points.
+    """
+    header = [
+        f"FP per {result.get('per', 'image')}",
+        *(f"{level:g}" for level in result["levels"]),
+        "average",
+    ]
+    if "difference" in result:
+        rows = [_row("difference", result["difference"], result["average_difference"])]
+        rows += _interval_rows(result)
+        footer = [
+            f"average: first {100 * result['first']:.2f}, second {100 * result['second']:.2f}; "
+            f"p = {result['interval']['p_value']:.3g} (two-sided, paired bootstrap over patients)"
+        ]
+    else:
+        rows = [_row("sensitivity %", result["sensitivity"], result["average"]), *_interval_rows(result)]
+        thresholds = ["-" if value is None else f"{value:.4g}" for value in result["threshold_at_level"]]
+        rows.append(["score threshold", *thresholds, ""])
+        for item in result.get("strata", []):
+            label = f"{item['stratum']} {item['group']} ({item['num_lesions']})"
+            rows.append(_row(label, item["sensitivity"], item["average"]))
+        for item in result.get("other_measures", []):
+            also = f", IoGT >= {item['min_iogt']:g}" if item["min_iogt"] else ""
+            label = f"{_LABELS[item['overlap']]} >= {item['threshold']:g}{also}"
+            rows.append(_row(label, item["sensitivity"], item["average"]))
+        footer = _counts(result)
+    title = f"{result['protocol']} ({result['mode']})"
+    return "\n".join([title, *_align([header, *rows]), *footer])
+
+
+def _match_file(path: StrPath, truth: Truth, protocol: FROCProtocol, strict: bool) -> tuple[Pairing, Matches]:
+    """Match the detections of one file."""
+    try:
+        pairing = pair_images(truth, DetectionSet.load(path), protocol)
+        if strict:
+            _refuse_mismatch(pairing, truth)
+        matches = match_detections(
+            pairing.detections,
+            pairing.scores,
+            pairing.truth,
+            protocol,
+            ignored=pairing.ignored,
+            strict=strict,
+        )
+    except InputError as error:
+        message = str(error)
+        raise InputError(message if message.startswith(str(path)) else f"{path}: {message}") from None
+    return pairing, matches
+
+
+def _refuse_mismatch(pairing: Pairing, truth: Truth) -> None:
+    """Raise if detections and truth are not about the same volumes."""
+    for volumes, what in ((pairing.missing, "no entry for"), (pairing.extra, "unknown to the truth:")):
+        if volumes:
+            shown = ", ".join(volumes[:5]) + (", ..." if len(volumes) > 5 else "")
+            raise InputError(
+                f"{what} {len(volumes)} volume(s) ({shown}); strict evaluation needs exactly the volumes of "
+                f"{truth.source}, an empty entry for one without detections"
+            )
+
+
+def _summary(matches: Matches, pairing: Pairing, protocol: FROCProtocol, strict: bool) -> dict[str, Any]:
+    """Everything but intervals and sub-groups."""
+    sensitivity = sensitivity_at(matches, protocol.levels)
+    thresholds = threshold_at(matches, protocol.levels)
+    return {
+        "protocol": protocol.name,
+        "mode": "strict" if strict else "compat",
+        "dim": protocol.dim,
+        "overlap": protocol.overlap,
+        "threshold": protocol.threshold,
+        "per": protocol.per,
+        "levels": list(protocol.levels),
+        "sensitivity": sensitivity.tolist(),
+        "headline_levels": list(protocol.headline_levels),
+        "average": float(mean_sensitivity(sensitivity, protocol)),
+        "threshold_at_level": _plain(thresholds),
+        "num_images": matches.num_images,
+        "num_volumes": len(set(pairing.image_volumes)),
+        "num_patients": len(set(pairing.patients)),
+        "num_lesions": len(matches.lesion_image),
+        "num_ignored_lesions": sum(map(len, pairing.ignored)),
+        "num_detections": len(matches.score),
+        "num_off_slice_detections": pairing.off_slice if protocol.dim == 2 else 0,
+        "missing_volumes": pairing.missing,
+        "extra_volumes": pairing.extra,
+    }
+
+
+def _interval_values(interval: Interval, resamples: int, seed: int) -> dict[str, Any]:
+    ends = np.column_stack([interval.low, interval.high])
+    return {
+        "confidence": 0.95,
+        "resampled": "patients",
+        "resamples": resamples,
+        "seed": seed,
+        "sensitivity": [_plain(pair) for pair in ends],
+        "average": _plain([interval.average_low, interval.average_high]),
+    }
+
+
+def _plain(values: ArrayLike) -> list[float | None]:
+    """Values for JSON, which knows neither NaN nor infinity."""
+    return [float(value) if np.isfinite(value) else None for value in np.asarray(values)]
+
+
+def _other_measure(pairing: Pairing, protocol: FROCProtocol) -> dict[str, Any]:
+    """Strict result under another overlap measure."""
+    matches = match_detections(
+        pairing.detections, pairing.scores, pairing.truth, protocol, ignored=pairing.ignored, strict=True
+    )
+    sensitivity = sensitivity_at(matches, protocol.levels)
+    return {
+        "overlap": protocol.overlap,
+        "threshold": protocol.threshold,
+        "min_iogt": protocol.min_iogt,
+        "sensitivity": sensitivity.tolist(),
+        "average": float(mean_sensitivity(sensitivity, protocol)),
+    }
+
+
+def _row(label: str, values: Sequence[float], average: float) -> list[str]:
+    return [label, *(f"{100 * value:.2f}" for value in values), f"{100 * average:.2f}"]
+
+
+def _interval_rows(result: Mapping[str, Any]) -> list[list[str]]:
+    """Lower and upper end of the bootstrap interval, if there is one."""
+    if "interval" not in result:
+        return []
+    interval = result["interval"]
+    rows = []
+    for end, name in enumerate(("low", "high")):
+        values = [pair[end] for pair in (*interval["sensitivity"], interval["average"])]
+        shown = ["-" if value is None else f"{100 * value:.2f}" for value in values]
+        rows.append([f"  {100 * interval['confidence']:g} % {name}", *shown])
+    return rows
+
+
+def _counts(result: Mapping[str, Any]) -> list[str]:
+    """What was evaluated, and what was left out."""
+    images = f"{result['num_images']} key slices of " if result["dim"] == 2 else ""
+    lines = [
+        f"{result['num_lesions']} lesions, {result['num_detections']} detections, {images}"
+        f"{result['num_volumes']} volumes, {result['num_patients']} patients; a hit is "
+        f"{_LABELS[result['overlap']]} >= {result['threshold']:g}"
+    ]
+    notes = (
+        (result["num_ignored_lesions"], "lesions marked ignore are not counted"),
+        (result["num_off_slice_detections"], "detections lie on no evaluated slice and are left out"),
+        (len(result["missing_volumes"]), "volumes have no entry and count as without detections"),
+        (len(result["extra_volumes"]), "volumes are unknown to the truth and left out"),
+    )
+    return lines + [f"note: {number} {text}" for number, text in notes if number]
+
+
+def _align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """First column to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
+        ).rstrip()
+        for row in rows
+    ]

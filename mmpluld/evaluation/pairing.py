@@ -1,0 +1,191 @@
+"""From detection and annotation files to the images that a FROC evaluation goes through."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mmpluld.errors import InputError
+from mmpluld.evaluation.functional import FROCProtocol
+from mmpluld.evaluation.functional.overlaps import FloatArray
+from mmpluld.structures.records import AnnotationSet, Detections, DetectionSet, LesionRecord, VolumeRecord
+
+__all__ = ["Pairing", "Truth", "load_truth", "pair_images"]
+
+StrPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Lesions by image. An image is a key slice (volume id, slice) in 2D, a volume (volume id, None) in 3D.
+
+    Attributes:
+        source: Name of the file, for messages.
+        images: Lesions of each image, ignored ones included.
+        volumes: What is known of the volumes; empty if the truth is a detection record.
+    """
+
+    source: str
+    images: dict[tuple[str, int | None], list[LesionRecord]]
+    volumes: dict[str, VolumeRecord] = field(default_factory=dict)
+
+    def patient(self, volume: str) -> Hashable:
+        """Whose volume it is: as annotated, else the part of the id before the first underscore."""
+        return self.volumes[volume].patient if volume in self.volumes else volume.split("_", 1)[0]
+
+
+@dataclass
+class Pairing:
+    """Detections and lesions of the same images, in the order that ``match_detections`` takes.
+
+    Attributes:
+        detections, scores, truth, ignored: Per image arrays.
+        lesions: The lesions to find, in the order of the joined ``truth``.
+        image_volumes: Volume id of each image.
+        patients: Patient of each image.
+        off_slice: 2D detections that lie on no evaluated slice of their volume, left out.
+        missing: Volumes of the truth without an entry among the detections, taken as without detections.
+        extra: Volumes of the detections that the truth does not know, left out.
+    """
+
+    detections: list[FloatArray] = field(default_factory=list)
+    scores: list[FloatArray] = field(default_factory=list)
+    truth: list[FloatArray] = field(default_factory=list)
+    ignored: list[FloatArray] = field(default_factory=list)
+    lesions: list[LesionRecord] = field(default_factory=list)
+    image_volumes: list[str] = field(default_factory=list)
+    patients: list[Hashable] = field(default_factory=list)
+    off_slice: int = 0
+    missing: list[str] = field(default_factory=list)
+    extra: list[str] = field(default_factory=list)
+
+
+def load_truth(path: StrPath, protocol: FROCProtocol) -> Truth:
+    """Read an annotation file, or a detection record as truth, and split it into images.
+
+    A 3D protocol evaluates every volume of the file. A 2D protocol evaluates the key slices that the file
+    names: of annotations the ``key_slice`` of each lesion (or the slice of a box one slice thick), of a
+    detection record the slice where a box begins. A volume of a detection record without any box is one empty
+    image.
+
+    Raises:
+        InputError: If the file is unusable, has no lesion to find, or lacks the key slices that 2D needs.
+    """
+    if _schema(path) == "mmpluld.detections/1":
+        truth = _truth_from_detections(path, protocol)
+    else:
+        truth = _truth_from_annotations(path, protocol)
+    if all(lesion.ignore for lesions in truth.images.values() for lesion in lesions):
+        raise InputError(
+            f"{path}: no lesion to find in {len(truth.images)} images; sensitivity needs at least one lesion "
+            "that is not ignored, give another truth file"
+        )
+    return truth
+
+
+def pair_images(truth: Truth, detections: DetectionSet, protocol: FROCProtocol) -> Pairing:
+    """Put the detections of each image beside its lesions.
+
+    In 2D a detection counts on every evaluated slice k with z1 <= k < z2.
+
+    Raises:
+        InputError: If a volume has detections without scores.
+    """
+    pairing = Pairing()
+    slices: dict[str, list[int | None]] = {}
+    for (volume, key_slice), lesions in truth.images.items():
+        slices.setdefault(volume, []).append(key_slice)
+        wanted = [lesion for lesion in lesions if not lesion.ignore]
+        pairing.truth.append(_edges(wanted, protocol.dim))
+        pairing.ignored.append(_edges([lesion for lesion in lesions if lesion.ignore], protocol.dim))
+        pairing.lesions += wanted
+        pairing.image_volumes.append(volume)
+        pairing.patients.append(truth.patient(volume))
+        boxes, scores = _scored(detections.volumes.get(volume), volume)
+        if key_slice is not None:
+            here = (boxes[:, 2] <= key_slice) & (key_slice < boxes[:, 5])
+            boxes, scores = boxes[here], scores[here]
+        pairing.detections.append(boxes if protocol.dim == 3 else boxes[:, [0, 1, 3, 4]])
+        pairing.scores.append(scores)
+    pairing.missing = [volume for volume in slices if volume not in detections.volumes]
+    pairing.extra = [volume for volume in detections.volumes if volume not in slices]
+    pairing.off_slice = sum(
+        _count_off_slice(detections.volumes[volume].boxes, evaluated)
+        for volume, evaluated in slices.items()
+        if volume in detections.volumes
+    )
+    return pairing
+
+
+def _schema(path: StrPath) -> object:
+    """Schema that a file names; None if it cannot be read, which the loaders then explain."""
+    try:
+        data = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return data.get("schema") if isinstance(data, dict) else None
+
+
+def _truth_from_annotations(path: StrPath, protocol: FROCProtocol) -> Truth:
+    annotations = AnnotationSet.load(path)
+    images: dict[tuple[str, int | None], list[LesionRecord]] = {}
+    if protocol.dim == 3:
+        images.update({(volume.id, None): [] for volume in annotations.volumes})
+    for lesion in annotations.lesions:
+        key_slice = None if protocol.dim == 3 else _key_slice(path, lesion)
+        images.setdefault((lesion.volume, key_slice), []).append(lesion)
+    return Truth(str(path), images, {volume.id: volume for volume in annotations.volumes})
+
+
+def _key_slice(path: StrPath, lesion: LesionRecord) -> int:
+    if lesion.key_slice is not None:
+        return lesion.key_slice
+    if lesion.box[5] - lesion.box[2] == 1 and lesion.box[2].is_integer():
+        return int(lesion.box[2])
+    raise InputError(
+        f"{path}: lesion {lesion.id} has no key_slice and spans z {lesion.box[2]:g} to {lesion.box[5]:g}; a "
+        "2D protocol evaluates key slices, use a 3D protocol such as lens-3d"
+    )
+
+
+def _truth_from_detections(path: StrPath, protocol: FROCProtocol) -> Truth:
+    images: dict[tuple[str, int | None], list[LesionRecord]] = {}
+    number = 0
+    for volume, found in DetectionSet.load(path).volumes.items():
+        if protocol.dim == 3 or not len(found.boxes):
+            images[volume, None] = []
+        for box in found.boxes.tolist():
+            key_slice = None if protocol.dim == 3 else math.floor(box[2])
+            lesion = LesionRecord(id=number, volume=volume, box=tuple(box), key_slice=key_slice)
+            images.setdefault((volume, key_slice), []).append(lesion)
+            number += 1
+    return Truth(str(path), images)
+
+
+def _edges(lesions: Iterable[LesionRecord], dim: int) -> FloatArray:
+    """(N, 2 dim) boxes of lesions."""
+    boxes = np.array([lesion.box for lesion in lesions], dtype=np.float64).reshape(-1, 6)
+    return boxes if dim == 3 else boxes[:, [0, 1, 3, 4]]
+
+
+def _scored(found: Detections | None, volume: str) -> tuple[FloatArray, FloatArray]:
+    if found is None or not len(found.boxes):
+        return np.zeros((0, 6)), np.zeros(0)
+    if found.scores is None:
+        raise InputError(f"volume '{volume}': detections have no scores; FROC needs a score for each box")
+    return found.boxes, found.scores
+
+
+def _count_off_slice(boxes: FloatArray, evaluated: list[int | None]) -> int:
+    """How many boxes lie on none of the evaluated slices; None stands for the whole volume."""
+    numbers = np.array(sorted(number for number in evaluated if number is not None))
+    if len(numbers) < len(evaluated):
+        return 0
+    # The box holds an evaluated slice if its near and far edge part the sorted slices differently.
+    return int((np.searchsorted(numbers, boxes[:, 2]) >= np.searchsorted(numbers, boxes[:, 5])).sum())

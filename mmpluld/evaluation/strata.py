@@ -1,0 +1,109 @@
+"""Sub-groups of lesions and of images by which results are reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmpluld.errors import InputError, nearest
+from mmpluld.evaluation.functional import FROCProtocol, Matches, mean_sensitivity, sensitivity_at
+from mmpluld.evaluation.pairing import Pairing, Truth
+from mmpluld.structures.records import LesionRecord, VolumeRecord
+
+__all__ = ["STRATA", "long_diameter_mm", "stratify"]
+
+
+def stratify(
+    kinds: Sequence[str], matches: Matches, pairing: Pairing, truth: Truth, protocol: FROCProtocol
+) -> list[dict[str, object]]:
+    """Results by sub-group, a row each.
+
+    ``type`` and ``size`` select lesions: detections, false positives and operating points remain those of the
+    whole evaluation. ``interval`` selects images by their slice interval: false positives, lesions and the
+    number of images are counted anew in each group, as published tests do for thin slices.
+
+    Raises:
+        InputError: If a kind is unknown.
+    """
+    rows: list[dict[str, object]] = []
+    for kind in kinds:
+        if kind not in STRATA:
+            close = nearest(kind, STRATA)
+            hint = f"; did you mean '{close}'?" if close else ""
+            raise InputError(f"stratum '{kind}' is not one of {', '.join(STRATA)}{hint}")
+        for group, weights, lesions in STRATA[kind](pairing, truth):
+            counted = lesions & weights[matches.lesion_image]
+            sensitivity = sensitivity_at(matches, protocol.levels, weights=weights, lesions=lesions)
+            if counted.any():
+                rows.append(
+                    {
+                        "stratum": kind,
+                        "group": group,
+                        "num_images": int(weights.sum()),
+                        "num_lesions": int(counted.sum()),
+                        "sensitivity": sensitivity.tolist(),
+                        "average": float(mean_sensitivity(sensitivity, protocol)),
+                    }
+                )
+    return rows
+
+
+def long_diameter_mm(lesion: LesionRecord, volume: VolumeRecord | None) -> float:
+    """Length of the RECIST long axis, else of the longer in-plane side of the box; NaN without spacing.
+
+    DeepLesion boxes are 5 pixels wider than the mark on each side, so the fall-back reads large there.
+    """
+    if volume is None:
+        return float("nan")
+    _, step_y, step_x = volume.spacing_mm
+    if lesion.recist is not None:
+        x1, y1, x2, y2 = lesion.recist[:4]
+        return float(np.hypot((x2 - x1) * step_x, (y2 - y1) * step_y))
+    x1, y1, _, x2, y2, _ = lesion.box
+    return float(max((x2 - x1) * step_x, (y2 - y1) * step_y))
+
+
+Mask = NDArray[np.bool_]
+Groups = Iterator[tuple[str, Mask, Mask]]
+
+
+def _by_type(pairing: Pairing, truth: Truth) -> Groups:
+    names = np.array([lesion.type or "unknown" for lesion in pairing.lesions], dtype=object)
+    for name in sorted(set(names)):
+        yield name, np.ones(len(pairing.truth), dtype=np.bool_), np.asarray(names == name, dtype=np.bool_)
+
+
+def _by_size(pairing: Pairing, truth: Truth) -> Groups:
+    sizes = np.array([long_diameter_mm(item, truth.volumes.get(item.volume)) for item in pairing.lesions])
+    groups = (
+        ("< 10 mm", sizes < 10),
+        ("10 to 30 mm", (sizes >= 10) & (sizes <= 30)),
+        ("> 30 mm", sizes > 30),
+        ("unknown", np.isnan(sizes)),
+    )
+    for name, chosen in groups:
+        yield name, np.ones(len(pairing.truth), dtype=np.bool_), chosen
+
+
+def _by_interval(pairing: Pairing, truth: Truth) -> Groups:
+    interval = np.array(
+        [truth.volumes[volume].spacing_mm[0] if volume in truth.volumes else np.nan for volume in pairing.image_volumes]
+    )
+    groups = (
+        ("<= 2 mm", interval <= 2),
+        ("> 2, < 5 mm", (interval > 2) & (interval < 5)),
+        ("5 mm", interval == 5),
+        ("> 5 mm", interval > 5),
+        ("unknown", np.isnan(interval)),
+    )
+    for name, chosen in groups:
+        yield name, chosen, np.ones(len(pairing.lesions), dtype=np.bool_)
+
+
+STRATA: dict[str, Callable[[Pairing, Truth], Groups]] = {
+    "type": _by_type,
+    "size": _by_size,
+    "interval": _by_interval,
+}

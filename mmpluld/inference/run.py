@@ -1,0 +1,100 @@
+"""From a scan on disk to findings on disk: what ``mmpluld detect`` calls."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mmpluld.compat.allocator import tune_allocator
+from mmpluld.engine.config_check import check_config, load_config
+from mmpluld.engine.run import find_config
+from mmpluld.inference.detector import Precision, VolumeDetector
+from mmpluld.inference.output import output_folder
+from mmpluld.io import VOLUME_SUFFIXES, read_volume, write_findings_csv
+from mmpluld.structures import DetectionSet, Finding, findings_to_detections
+from mmpluld.visualization import write_report
+
+__all__ = ["OUTPUTS", "ScanResult", "detect_scan"]
+
+OUTPUTS = ("detections.json", "findings.csv", "report.html")
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """What :func:`detect_scan` found, best score first, and the files it wrote."""
+
+    findings: list[Finding]
+    detections: Path
+    table: Path
+    report: Path
+
+
+def detect_scan(
+    scan: str | os.PathLike[str],
+    config: str | os.PathLike[str],
+    checkpoint: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    score_thr: float = 0.3,
+    device: str = "cpu",
+    precision: Precision = "fp32",
+    batch_size: int = 1,
+    series: str | None = None,
+    cfg_options: Sequence[str] | None = None,
+    overwrite: bool = False,
+) -> ScanResult:
+    """Detect lesions in a scan and write what was found.
+
+    ``out`` becomes a folder with ``detections.json`` (detection record in voxels of the scan's file, under the name
+    of the scan without suffix; ``mmpluld evaluate`` reads it), ``findings.csv`` (positions in LPS millimetres) and
+    ``report.html``. The folder appears whole at the end, or not at all.
+
+    Args:
+        scan: NIfTI, MHD/MHA or NRRD file, or DICOM folder.
+        config: Path, or name of a config of the zoo.
+        checkpoint: Weights that belong to the config's model.
+        out: Folder to make.
+        score_thr, device, precision, batch_size: See :class:`~mmpluld.inference.VolumeDetector`.
+        series: DICOM series to read, where the folder holds several.
+        cfg_options: Changes to the config as "key.sub=value" strings.
+        overwrite: Replace an earlier output.
+
+    Raises:
+        InputError: If an input is missing, unreadable or does not fit, or ``out`` may not be replaced.
+    """
+    with output_folder(out, OUTPUTS, overwrite) as folder:
+        tune_allocator()
+        config_path = find_config(config)
+        settings = load_config(config_path, cfg_options)
+        check_config(settings)
+        volume = read_volume(scan, series=series)
+        detector = VolumeDetector(settings, checkpoint, device, precision, score_thr=score_thr, batch_size=batch_size)
+        findings = detector.detect(volume)
+        model = f"{config_path.stem}, weights {Path(checkpoint).name} (SHA-256 {_digest(checkpoint)})"
+        volume = replace(volume, history=(*volume.history, *detector.history(volume), f"model {model}"))
+        record = DetectionSet({_scan_name(scan): findings_to_detections(findings, volume)})
+        record.save(folder / "detections.json")
+        write_findings_csv(folder / "findings.csv", findings)
+        details = {"Model": config_path.stem, "Weights": Path(checkpoint).name, "Score threshold": f"{score_thr:g}"}
+        write_report(folder / "report.html", volume, findings, details)
+    return ScanResult(findings, *(Path(out) / name for name in OUTPUTS))
+
+
+def _scan_name(scan: str | os.PathLike[str]) -> str:
+    """Name of a scan file without its suffix, or of a folder."""
+    name = Path(scan).resolve().name
+    for suffix in VOLUME_SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def _digest(path: str | os.PathLike[str]) -> str:
+    """The first 16 digits of a file's SHA-256, enough to tell checkpoints apart."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,55 @@
+"""What reading libraries say about a file they cannot read, turned into one line."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["captured_stderr", "damaged"]
+
+_ITK_OBJECT = re.compile(r"(ITK ERROR: )?\w+\(0x[0-9a-f]+\): |ITK ERROR: ")
+_LOCK = threading.Lock()
+
+
+@contextmanager
+def captured_stderr() -> Iterator[Callable[[], str]]:
+    """Catch what ITK's readers write straight to file descriptor 2; yields a function that returns it.
+
+    Some tell only there why a file cannot be read, so the text belongs into the error message, not on the terminal.
+    """
+    with _LOCK, tempfile.TemporaryFile() as stream:
+
+        def caught() -> str:
+            stream.seek(0)
+            return stream.read().decode(errors="replace")
+
+        try:
+            kept = os.dup(2)
+        except OSError:  # no standard error at all, e.g. under a service
+            yield caught
+            return
+        os.dup2(stream.fileno(), 2)
+        try:
+            yield caught
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def damaged(file: Path, kind: str, error: Exception | str) -> str:
+    """Return the message for a file that a library refuses.
+
+    Args:
+        file: The file.
+        kind: What it was read as.
+        error: What the library raised or printed. Of several lines the last two are kept: ITK begins with a
+            paragraph on its own source code.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = _ITK_OBJECT.sub("", "; ".join(lines[-2:])) or type(error).__name__
+    return f"{file}: cannot be read as {kind} ({reason}); it is damaged or cut off, copy or export it again"

@@ -1,0 +1,116 @@
+"""Volumes to NIfTI, MetaImage and NRRD; findings to CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmpluld.atomic import atomic_path, atomic_write_text
+from mmpluld.io.readers import NIFTI_SUFFIXES, volume_suffix
+from mmpluld.structures.findings import Finding
+from mmpluld.structures.volume import CTVolume
+
+__all__ = ["write_findings_csv", "write_volume"]
+
+_COLUMNS = (
+    "id",
+    "score",
+    "x_lps_mm",
+    "y_lps_mm",
+    "z_lps_mm",
+    "size_x_mm",
+    "size_y_mm",
+    "size_z_mm",
+    "i1",
+    "j1",
+    "k1",
+    "i2",
+    "j2",
+    "k2",
+    "key_slice",
+)
+
+
+def write_volume(volume: CTVolume, path: str | os.PathLike[str]) -> None:
+    """Write a volume in canonical array order, with the geometry that puts every voxel where it was.
+
+    Args:
+        volume: Its type is kept (int16 or float32).
+        path: Ends in ``.nii``, ``.nii.gz``, ``.mha``, ``.mhd`` (with a ``.raw`` beside it) or ``.nrrd``.
+
+    Raises:
+        InputError: If the suffix is none of these.
+    """
+    file = Path(path)
+    suffix = volume_suffix(file)
+    if suffix in NIFTI_SUFFIXES:
+        with atomic_path(file) as temporary:
+            _write_nifti(volume, temporary)
+    elif suffix == ".mhd":
+        _write_mhd_pair(volume, file)
+    else:
+        with atomic_path(file) as temporary:
+            _write_itk(volume, temporary)
+
+
+def write_findings_csv(path: str | os.PathLike[str], findings: Sequence[Finding]) -> None:
+    """Write one row a finding: rank, score, centre and size in LPS mm, voxel box and key slice of the file.
+
+    Sizes are those of the axis-aligned hull, so in an oblique scan they exceed the lesion's own. ``i1`` to ``k2`` are
+    voxel edges (far edge exclusive); ``key_slice`` counts from 0 along the file axis the slices are stacked on.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for rank, finding in enumerate(findings, start=1):
+        world = np.array(finding.box_world_lps).reshape(2, 3)
+        numbers = (*world.mean(axis=0), *(world[1] - world[0]), *finding.box_source)
+        writer.writerow(
+            [rank, f"{finding.score:.6f}", *(f"{value:.3f}" for value in numbers), finding.key_slice_source]
+        )
+    atomic_write_text(path, text.getvalue())
+
+
+def _write_nifti(volume: CTVolume, file: Path) -> None:
+    import nibabel as nib
+
+    affine_ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine_lps
+    image: Any = nib.Nifti1Image(volume.array.transpose(), affine_ras)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine_ras, code=1)
+    image.set_qform(affine_ras, code=1)
+    nib.save(image, file)
+
+
+def _write_itk(volume: CTVolume, file: Path) -> None:
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(volume.array)
+    spacing = np.array(volume.spacing_mm[::-1])
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(volume.affine_lps[:3, 3].tolist())
+    image.SetDirection((volume.affine_lps[:3, :3] / spacing).ravel().tolist())
+    sitk.WriteImage(image, str(file))
+
+
+def _write_mhd_pair(volume: CTVolume, file: Path) -> None:
+    """Write header and voxels under their final names in a folder of their own, then move the header last.
+
+    The header holds the name of the voxel file, so temporary names beside the target would not do.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".tmp-", dir=file.parent))
+    try:
+        _write_itk(volume, folder / file.name)
+        for part in sorted(folder.iterdir(), key=lambda part: part.name == file.name):
+            os.replace(part, file.parent / part.name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,107 @@
+"""Measuring lesions the way a radiologist does, and marking only some of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import ConvexHull
+
+from mmpluld.phantom.canvas import Array
+
+__all__ = ["MIN_LONG_MM", "Measurement", "measure"]
+
+MIN_LONG_MM = 4.0
+"""Cross-sections with a shorter long diameter are not measured and count as absent from their slice."""
+
+Float = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """RECIST diameters of one lesion in one slice.
+
+    Attributes:
+        recist: x, y of the ends of the long, then of the short diameter, in pixel-edge coordinates (the centre of
+            pixel i is i + 0.5).
+        box: (x1, y1, x2, y2) pixel edges: the extent of the four ends, padded.
+        long_px, short_px: Lengths in pixels.
+    """
+
+    recist: tuple[float, ...]
+    box: tuple[float, float, float, float]
+    long_px: float
+    short_px: float
+
+
+def _six_digits(value: float) -> float:
+    """Round as DeepLesion's table prints numbers, so that file and truth agree exactly."""
+    return float(f"{value:.6g}")
+
+
+def _outline(share: Array) -> Float:
+    """Points (N, 2) x, y in pixel-edge coordinates where the coverage crosses one half, by linear interpolation."""
+    padded = np.pad(np.asarray(share, np.float64), 1) - 0.5
+    points = []
+    for axis in (0, 1):
+        a = padded[:-1] if axis == 0 else padded[:, :-1]
+        b = padded[1:] if axis == 0 else padded[:, 1:]
+        rows, columns = np.nonzero((a >= 0) != (b >= 0))
+        fraction = a[rows, columns] / (a[rows, columns] - b[rows, columns])
+        offset = np.stack([columns + (axis == 1) * fraction, rows + (axis == 0) * fraction], axis=1)
+        points.append(offset - 0.5)  # the pad shifts by one pixel, the centre lies at a half
+    return np.concatenate(points)
+
+
+def _diameters(points: Float) -> Float | None:
+    """Ends of the longest diameter of the hull and of the longest one perpendicular to it; (4, 2)."""
+    if len(points) < 3 or np.linalg.matrix_rank(points - points.mean(0), tol=1e-6) < 2:
+        return None
+    hull = points[ConvexHull(points).vertices]
+    gaps = np.linalg.norm(hull[:, None] - hull[None], axis=2)
+    i, j = divmod(int(gaps.argmax()), len(hull))
+    start, end = hull[i], hull[j]
+    along = (end - start) / gaps[i, j]
+    across = np.array([-along[1], along[0]])
+    t, s = (hull - start) @ along, (hull - start) @ across
+    positions = np.unique(np.concatenate([t, np.linspace(0, gaps[i, j], 33)]))
+    edges = []
+    for keep in (s >= -1e-9, s <= 1e-9):
+        order = np.argsort(t[keep], kind="stable")
+        edges.append(np.interp(positions, t[keep][order], s[keep][order]))
+    best = int(np.argmax(edges[0] - edges[1]))
+    foot = start + positions[best] * along
+    return np.stack([start, end, foot + edges[0][best] * across, foot + edges[1][best] * across])
+
+
+def measure(share: Array, origin_yx: tuple[int, int], pixel_mm: float, pad_px: float, size: int) -> Measurement | None:
+    """Measure a lesion in one slice.
+
+    Args:
+        share: (h, w) share of each pixel inside the lesion, in [0, 1].
+        origin_yx: Row and column of `share[0, 0]` in the slice.
+        pixel_mm: Pixel side.
+        pad_px: Pixels added to the extent of the RECIST points, counted between pixel centres as in DeepLesion; on
+            edges this makes ``pad_px + 0.5`` per side.
+        size: Rows and columns of the slice; the box is cut at its borders.
+
+    Returns:
+        The measurement with all numbers rounded to six digits (pixel centres counted from 1), or None where the lesion
+        is absent or its long diameter is under `MIN_LONG_MM`.
+    """
+    if float(share.max(initial=0.0)) <= 0.5:
+        return None
+    ends = _diameters(_outline(share))
+    if ends is None:
+        return None
+    long_px, short_px = (float(np.linalg.norm(ends[k + 1] - ends[k])) for k in (0, 2))
+    if long_px * pixel_mm < MIN_LONG_MM:
+        return None
+    counted = ends + np.array([origin_yx[1], origin_yx[0]]) + 0.5
+    recist = np.array([_six_digits(v) for v in counted.ravel()])
+    xs, ys = recist[0::2], recist[1::2]
+    low = np.clip([xs.min() - pad_px, ys.min() - pad_px], 1, size)
+    high = np.clip([xs.max() + pad_px, ys.max() + pad_px], 1, size)
+    x1, y1, x2, y2 = (_six_digits(v) for v in (*low, *high))
+    return Measurement(tuple(recist - 0.5), (x1 - 1, y1 - 1, x2, y2), _six_digits(long_px), _six_digits(short_px))

@@ -1,0 +1,106 @@
+"""What a phantom may look like: the settings, checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from mmpluld.errors import InputError, nearest
+
+__all__ = ["LESION_TYPES", "REGIONS_MM", "PhantomSpec"]
+
+LESION_TYPES: dict[int, str] = {
+    1: "bone",
+    2: "abdomen",
+    3: "mediastinum",
+    4: "liver",
+    5: "lung",
+    6: "kidney",
+    7: "soft tissue",
+    8: "pelvis",
+}
+"""Coarse lesion types by the number DeepLesion gives them."""
+
+REGIONS_MM: dict[str, tuple[float, float]] = {
+    "chest": (12.0, 300.0),
+    "abdomen": (205.0, 470.0),
+    "pelvis": (410.0, 618.0),
+    "torso": (12.0, 618.0),
+}
+"""Scan ranges along the standard torso, mm below the lung apices' upper plane."""
+
+
+@dataclass(frozen=True)
+class PhantomSpec:
+    """Settings of a synthetic CT study.
+
+    Args:
+        size: Image rows and columns, 32 to 1024.
+        fov_mm: Side of the square image; None fits it to the patient (about 360 mm, so 2.8 mm pixels at 128).
+        regions: Scan ranges to draw from, keys of `REGIONS_MM`; one is drawn per patient.
+        intervals_mm: Slice intervals to draw from; each series draws its own. Slices are as thick as their interval.
+        max_slices: Upper limit of slices per series; a longer range is cut to a random part of this length.
+        max_studies: Studies per patient are drawn from 1 to this; lesions grow, shrink, appear and vanish between them.
+        max_series: Series per study are drawn from 1 to this; same anatomy, other interval and kernel.
+        lesions_per_series: Mean number of lesions in the scan range of a patient.
+        mark_prob: Chance that the "radiologist" marks a lesion, in [0, 1]. At least one lesion per series is marked,
+            unless `mark_prob` is 0.
+        noise_hu: Range of the noise standard deviation in HU for soft kernels; sharp ones have twice as much.
+        pad_px: Pixels added on each side of the RECIST extent to make a box (5 in DeepLesion).
+        noisy_prob: Chance that a mark is displaced and flagged `Possibly_noisy`.
+
+    Raises:
+        InputError: If a setting is outside its range; the message names it.
+    """
+
+    size: int = 128
+    fov_mm: float | None = None
+    regions: tuple[str, ...] = ("chest", "abdomen", "pelvis")
+    intervals_mm: tuple[float, ...] = (2.0, 2.5, 5.0, 5.0)
+    max_slices: int = 64
+    max_studies: int = 1
+    max_series: int = 1
+    lesions_per_series: float = 6.0
+    mark_prob: float = 0.5
+    noise_hu: tuple[float, float] = (9.0, 14.0)
+    pad_px: float = 5.0
+    noisy_prob: float = 0.005
+
+    def __post_init__(self) -> None:
+        for region in self.regions:
+            if region not in REGIONS_MM:
+                hint = nearest(region, REGIONS_MM)
+                guess = f"; did you mean {hint!r}?" if hint else ""
+                raise InputError(f"phantom regions: {region!r} is none of {', '.join(REGIONS_MM)}{guess}")
+        low, high = self.noise_hu
+        checks = {
+            "size": (32 <= self.size <= 1024, "from 32 to 1024"),
+            "fov_mm": (self.fov_mm is None or 100 <= self.fov_mm <= 1000, "None or from 100 to 1000"),
+            "regions": (len(self.regions) > 0, "at least one region"),
+            "intervals_mm": (
+                len(self.intervals_mm) > 0 and all(0.5 <= v <= 10 for v in self.intervals_mm),
+                "one or more values from 0.5 to 10",
+            ),
+            "max_slices": (self.max_slices >= 3, "3 or more"),
+            "max_studies": (1 <= self.max_studies <= 99, "from 1 to 99"),
+            "max_series": (1 <= self.max_series <= 99, "from 1 to 99"),
+            "lesions_per_series": (0 <= self.lesions_per_series <= 40, "from 0 to 40"),
+            "mark_prob": (0 <= self.mark_prob <= 1, "from 0 to 1"),
+            "noise_hu": (0 <= low <= high <= 200, "a range (low, high) within 0 to 200"),
+            "pad_px": (0 <= self.pad_px <= 50, "from 0 to 50"),
+            "noisy_prob": (0 <= self.noisy_prob <= 1, "from 0 to 1"),
+        }
+        for name, (valid, allowed) in checks.items():
+            if not valid:
+                raise InputError(f"phantom {name}={getattr(self, name)!r}: must be {allowed}; change this setting")
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any]) -> PhantomSpec:
+        """Build from keyword settings; an unknown name raises `InputError` with the closest known one."""
+        known = [field.name for field in fields(cls)]
+        for name in settings:
+            if name not in known:
+                hint = nearest(name, known)
+                guess = f"did you mean {hint!r}?" if hint else f"known are {', '.join(known)}"
+                raise InputError(f"phantom setting {name!r} does not exist; {guess}")
+        return cls(**settings)

@@ -1,0 +1,325 @@
+"""Writing phantoms in the native layout of DeepLesion, and as NIfTI."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from mmpluld.atomic import atomic_write_text
+from mmpluld.errors import InputError
+from mmpluld.phantom.case import PhantomCase, PhantomLesion, PhantomSeries, make_case
+from mmpluld.phantom.spec import PhantomSpec
+from mmpluld.progress import track
+from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+
+__all__ = ["DL_INFO_COLUMNS", "write_deeplesion_layout", "write_nifti"]
+
+DL_INFO_COLUMNS = (
+    "File_name", "Patient_index", "Study_index", "Series_ID", "Key_slice_index", "Measurement_coordinates",
+    "Bounding_boxes", "Lesion_diameters_Pixel_", "Normalized_lesion_location", "Coarse_lesion_type", "Possibly_noisy",
+    "Slice_range", "Spacing_mm_px_", "Image_size", "DICOM_windows", "Patient_gender", "Patient_age", "Train_Val_Test",
+)  # fmt: skip
+_SPLITS = ("train", "val", "test")
+_SETTINGS = "phantom.json"
+_CONTEXT_MM = 30.0
+_DATASET = {"name": "phantom", "label_scope": "universal-complete"}
+
+
+@dataclass
+class _Written:
+    """What one patient adds to the tables."""
+
+    rows: list[list[str]] = field(default_factory=list)
+    volumes: list[VolumeRecord] = field(default_factory=list)
+    lesions: list[LesionRecord] = field(default_factory=list)
+    key_lesions: list[LesionRecord] = field(default_factory=list)
+
+
+def write_deeplesion_layout(
+    out: str | os.PathLike[str],
+    num_patients: tuple[int, int, int] = (40, 10, 10),
+    seed: int = 0,
+    *,
+    all_slices: bool = True,
+    workers: int | None = None,
+    overwrite: bool = False,
+    **settings: Any,
+) -> Path:
+    """Write phantoms as DeepLesion stores its CTs, with the complete truth beside them.
+
+    Files, in the order of writing, so that a folder with ``truth`` is complete:
+    ``phantom.json`` (the settings); ``Images_png/PPPPPP_SS_RR/NNN.png`` (16 bit, HU + 32768, slices from 001);
+    ``DL_info.csv`` (the marked lesions only); ``truth/{train,val,test}.json`` (all lesions in 3D, boxes are the hull of
+    the lesion's padded 2D boxes, `attributes.marked` tells which are in the CSV);
+    ``truth/{train,val,test}_key_slices.json`` (all lesions on every marked key slice, in 2D). Cross-sections under 4 mm count as absent.
+
+    Args:
+        out: Folder to make.
+        num_patients: Patients in training, validation and test.
+        seed: Same seed and settings give the same files, whatever the number of workers.
+        all_slices: False writes only the slices within 30 mm of marked key slices, as DeepLesion does; the truth is
+            then restricted to them, and series without a mark are left out.
+        workers: Processes; None takes one per core.
+        overwrite: Replace what an earlier call wrote there; other folders are never touched.
+        settings: Fields of `PhantomSpec`, such as ``size=128, mark_prob=0.5``.
+
+    Returns:
+        `out`.
+
+    Raises:
+        InputError: If `out` is a non-empty folder and `overwrite` is False, or a setting is invalid.
+    """
+    spec = PhantomSpec.from_settings(settings)
+    root = Path(out)
+    if len(num_patients) != 3 or min(num_patients) < 0 or sum(num_patients) < 1:
+        raise InputError(f"phantom num_patients={num_patients!r}: must be three counts (train, val, test), one above 0")
+    _clear(root, overwrite)
+    record = {"seed": seed, "num_patients": list(num_patients), "all_slices": all_slices, **asdict(spec)}
+    atomic_write_text(root / _SETTINGS, json.dumps(record, indent=1) + "\n")
+    patients = range(1, sum(num_patients) + 1)
+    splits = [name for name, count in zip(_SPLITS, num_patients, strict=True) for _ in range(count)]
+    job = partial(_write_patient, seed=seed, spec=spec, root=root, all_slices=all_slices)
+    written = list(track(_run(job, patients, splits, workers), "writing phantoms", total=len(patients)))
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(DL_INFO_COLUMNS)
+    for item in written:
+        writer.writerows(item.rows)
+    atomic_write_text(root / "DL_info.csv", table.getvalue())
+    for split in _SPLITS:
+        members = [item for item, name in zip(written, splits, strict=True) if name == split]
+        volumes = [volume for item in members for volume in item.volumes]
+        for suffix, lesions in (
+            ("", [lesion for item in members for lesion in item.lesions]),
+            ("_key_slices", [lesion for item in members for lesion in item.key_lesions]),
+        ):
+            for index, lesion in enumerate(lesions):
+                lesion.id = index
+            AnnotationSet(dict(_DATASET), volumes, lesions).save(root / "truth" / f"{split}{suffix}.json")
+    return root
+
+
+def _run(job: Any, patients: Iterable[int], splits: list[str], workers: int | None) -> Iterable[_Written]:
+    """Run the jobs in order, in processes if that pays."""
+    count = min(workers or _cores(), len(splits))
+    if count <= 1:
+        yield from map(job, patients, splits)
+        return
+    # Forked workers need no importable main module (notebooks, piped scripts) and use NumPy only.
+    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context(method)) as pool:
+        yield from pool.map(job, patients, splits)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _clear(root: Path, overwrite: bool) -> None:
+    """Refuse a folder in use, or remove from it what an earlier call wrote."""
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        if not overwrite:
+            raise InputError(f"{root}: exists and is not an empty folder; choose another or allow overwriting")
+        if not (root / _SETTINGS).is_file():
+            raise InputError(
+                f"{root}: holds no {_SETTINGS}, so it is no phantom and is not overwritten; choose another"
+            )
+        for name in ("Images_png", "truth"):
+            shutil.rmtree(root / name, ignore_errors=True)
+        (root / "DL_info.csv").unlink(missing_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
+
+
+def _write_patient(patient: int, split: str, *, seed: int, spec: PhantomSpec, root: Path, all_slices: bool) -> _Written:
+    """Make and write one patient."""
+    cv2.setNumThreads(1)
+    case = make_case(seed, patient, spec)
+    written = _Written()
+    ages = np.random.default_rng([seed, patient, 1])
+    age = "NaN" if ages.random() < 0.02 else str(case.age)
+    for series in case.series:
+        marked = [lesion for lesion in series.lesions if lesion.marked]
+        first, last = _slice_range(series, marked, all_slices)
+        if first > last:
+            continue
+        _write_slices(series, root / "Images_png" / case.series_id(series), first, last)
+        written.volumes.append(_volume_record(case, series, first, last))
+        for lesion in marked:
+            written.rows.append(_row(case, series, lesion, (first, last), age, split))
+        written.lesions += _truth(case, series, first, last)
+        written.key_lesions += _key_truth(case, series)
+    return written
+
+
+def _slice_range(series: PhantomSeries, marked: list[PhantomLesion], all_slices: bool) -> tuple[int, int]:
+    """First and last slice to write, counted from 1; (1, 0) for none."""
+    count = series.volume.shape[0]
+    if all_slices:
+        return 1, count
+    if not marked:
+        return 1, 0
+    context = round(_CONTEXT_MM / series.volume.spacing_mm[0])
+    keys = [lesion.key_slice + 1 for lesion in marked]
+    return max(1, min(keys) - context), min(count, max(keys) + context)
+
+
+def _write_slices(series: PhantomSeries, folder: Path, first: int, last: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    shifted = (series.volume.array.astype(np.int32) + 32768).astype(np.uint16)
+    for number in range(first, last + 1):
+        path = folder / f"{number:03d}.png"
+        if not cv2.imwrite(str(path), shifted[number - 1], [cv2.IMWRITE_PNG_COMPRESSION, 3]):
+            raise OSError(f"{path}: could not be written")
+
+
+def _spacing_xyz(series: PhantomSeries) -> tuple[float, float, float]:
+    z, y, x = series.volume.spacing_mm
+    return float(f"{x:.6g}"), float(f"{y:.6g}"), float(f"{z:.6g}")
+
+
+def _volume_record(case: PhantomCase, series: PhantomSeries, first: int, last: int) -> VolumeRecord:
+    name = case.series_id(series)
+    patient, study, number = name.split("_")
+    shape = series.volume.shape
+    return VolumeRecord(
+        id=name, patient=patient, study=study, series=number, source={"kind": "png16", "path": f"Images_png/{name}"},
+        first_slice=first, num_slices=last - first + 1, shape_yx=(shape[1], shape[2]),
+        spacing_mm=_spacing_xyz(series)[::-1],
+    )  # fmt: skip
+
+
+def _listed(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:.6g}" for value in values)
+
+
+def _row(
+    case: PhantomCase, series: PhantomSeries, lesion: PhantomLesion, slices: tuple[int, int], age: str, split: str
+) -> list[str]:
+    """One line of DL_info.csv; pixels count from 1 there."""
+    mark = lesion.slices[lesion.key_slice]
+    slip = 6.0 if lesion.noisy else 0.0
+    recist = [value + 0.5 + slip for value in mark.recist]
+    box = [mark.box[0] + 1 + slip, mark.box[1] + 1 + slip, mark.box[2] + slip, mark.box[3] + slip]
+    depth, height, width = series.volume.shape
+    place = ((box[0] + box[2]) / 2 / width, (box[1] + box[3]) / 2 / height, (lesion.key_slice + 0.5) / depth)
+    window = {5: (-1500.0, 500.0), 1: (-500.0, 1300.0)}.get(lesion.type, (-175.0, 275.0))
+    return [
+        f"{case.series_id(series)}_{lesion.key_slice + 1:03d}.png",
+        str(case.patient), str(series.study), str(series.series), str(lesion.key_slice + 1),
+        _listed(recist), _listed(box), _listed((mark.long_px, mark.short_px)), _listed(place),
+        str(-1 if split == "train" else lesion.type), str(int(lesion.noisy)), _listed(slices),
+        _listed(_spacing_xyz(series)), _listed((width, height)), _listed(window),
+        case.sex, age, str(_SPLITS.index(split) + 1),
+    ]  # fmt: skip
+
+
+def _attributes(lesion: PhantomLesion, **more: Any) -> dict[str, Any]:
+    return {
+        "marked": lesion.marked and not lesion.noisy,
+        "lesion": lesion.number,
+        "contrast_hu": round(lesion.contrast_hu, 1),
+        **more,
+    }
+
+
+def _truth(case: PhantomCase, series: PhantomSeries, first: int, last: int) -> list[LesionRecord]:
+    """3D records of all lesions within the written slices; slices counted as the PNGs."""
+    records = []
+    shift = (0, 0, 1, 0, 0, 1)
+    for lesion in series.lesions:
+        x1, y1, z1, x2, y2, z2 = lesion.box
+        mask_box = [edge + more for edge, more in zip(lesion.mask_box, shift, strict=True)]
+        low, high = max(z1 + 1, first), min(z2 + 1, last + 1)
+        if low >= high:
+            continue
+        key = lesion.key_slice + 1
+        inside = first <= key <= last
+        records.append(
+            LesionRecord(
+                id=0, volume=case.series_id(series), box=(x1, y1, low, x2, y2, high), key_slice=key if inside else None,
+                recist=lesion.slices[lesion.key_slice].recist if inside else None, type=lesion.type_name,
+                attributes=_attributes(lesion, mask_box=mask_box),
+            )
+        )  # fmt: skip
+    return records
+
+
+def _key_truth(case: PhantomCase, series: PhantomSeries) -> list[LesionRecord]:
+    """2D records of all lesions on every key slice that carries a mark that is not noisy."""
+    keys = sorted({lesion.key_slice for lesion in series.lesions if lesion.marked and not lesion.noisy})
+    records = []
+    for key in keys:
+        for lesion in series.lesions:
+            mark = lesion.slices.get(key)
+            if mark is None:
+                continue
+            x1, y1, x2, y2 = mark.box
+            own = lesion.key_slice == key
+            records.append(
+                LesionRecord(
+                    id=0, volume=case.series_id(series), box=(x1, y1, key + 1.0, x2, y2, key + 2.0), key_slice=key + 1,
+                    recist=mark.recist, type=lesion.type_name,
+                    attributes=_attributes(lesion) | {"marked": own and lesion.marked and not lesion.noisy},
+                )
+            )  # fmt: skip
+    return records
+
+
+def write_nifti(case: PhantomCase, path: str | os.PathLike[str], series: int = 0) -> Path:
+    """Write one series as NIfTI and its complete truth beside it (``NAME.json``).
+
+    Args:
+        case: The phantom.
+        path: File ending in .nii or .nii.gz.
+        series: Index into ``case.series``.
+
+    Returns:
+        Path of the truth, an annotation file; slices count from 0.
+
+    Raises:
+        InputError: If `path` has another suffix or `series` does not exist.
+    """
+    from mmpluld.io import write_volume
+
+    target = Path(path)
+    if not target.name.endswith((".nii", ".nii.gz")):
+        raise InputError(f"{target}: a phantom volume is written as .nii or .nii.gz; change the suffix")
+    if not 0 <= series < len(case.series):
+        raise InputError(f"phantom series={series}: the case has {len(case.series)} series, counted from 0")
+    item = case.series[series]
+    write_volume(item.volume, target)
+    stem = target.name[: target.name.rindex(".nii")]
+    name = case.series_id(item)
+    patient, study, number = name.split("_")
+    shape, spacing = item.volume.shape, item.volume.spacing_mm
+    volume = VolumeRecord(
+        name, patient, study, number, {"kind": "nifti", "path": target.name}, 0, shape[0], (shape[1], shape[2]), spacing
+    )
+    lesions = [
+        LesionRecord(
+            index,
+            name,
+            lesion.box,
+            lesion.key_slice,
+            lesion.slices[lesion.key_slice].recist,
+            lesion.type_name,
+            attributes=_attributes(lesion, mask_box=list(lesion.mask_box)),
+        )
+        for index, lesion in enumerate(item.lesions)
+    ]
+    truth = target.with_name(f"{stem}.json")
+    AnnotationSet(dict(_DATASET), [volume], lesions).save(truth)
+    return truth

@@ -1,0 +1,69 @@
+"""Damaged PNG slices are refused by name; image libraries would hand out zeros."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from mmpluld.errors import InputError
+from mmpluld.io.slice_sources import read_png16
+
+
+@pytest.fixture
+def png(tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "109.png"
+    cv2.imwrite(str(path), rng.integers(31000, 34000, (64, 64)).astype(np.uint16))
+    return path
+
+
+def test_cut_off_at_any_length(png):
+    data = png.read_bytes()
+    for length in [0, 7, 8, 20, 32, 33, 34, 100, len(data) // 2, len(data) - 12, len(data) - 1]:
+        png.write_bytes(data[:length])
+        with pytest.raises(InputError, match=r"109\.png: (PNG is cut off|not a PNG file, or cut off)"):
+            read_png16(png)
+
+
+def test_the_image_library_alone_would_not_notice(png):
+    data = png.read_bytes()
+    png.write_bytes(data[: len(data) // 2])
+    silent = cv2.imread(str(png), cv2.IMREAD_UNCHANGED)
+    assert silent is None or silent.dtype == np.uint16
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
+def test_flipped_byte(png, fraction):
+    data = bytearray(png.read_bytes())
+    data[int(33 + fraction * (len(data) - 50))] ^= 0xFF
+    png.write_bytes(data)
+    with pytest.raises(InputError, match=r"109\.png: (damaged PNG|PNG is cut off)"):
+        read_png16(png)
+
+
+def test_header_that_lies_about_the_size(png):
+    data = bytearray(png.read_bytes())
+    data[19] = 65
+    png.write_bytes(data)
+    with pytest.raises(InputError, match=r"109\.png: damaged PNG, wrong check sum at byte 8"):
+        read_png16(png)
+
+
+def test_another_kind_of_file(png):
+    png.write_bytes(b"GIF89a" + bytes(100))
+    with pytest.raises(InputError, match=r"109\.png: not a PNG file"):
+        read_png16(png)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(InputError, match=r"1\.png: cannot be read \(No such file"):
+        read_png16(tmp_path / "1.png")
+
+
+def test_no_pixels_at_all(tmp_path, png):
+    data = png.read_bytes()
+    end = data[-12:]
+    png.write_bytes(data[:33] + end)
+    with pytest.raises(InputError, match=r"109\.png: damaged PNG, its pixels do not decode"):
+        read_png16(png)

@@ -1,0 +1,271 @@
+"""Damaged and unsuitable scans: each gives one line that names file, value and next step, and nothing else."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+
+from mmpluld.errors import InputError
+from mmpluld.io import read_volume, write_volume
+from mmpluld.structures import CTVolume
+
+_ARRAY = np.random.default_rng(3).integers(-1000, 1500, (16, 18, 20)).astype(np.int16)
+_VOLUME = CTVolume.from_canonical(_ARRAY, (2.5, 0.8, 0.7))
+_AFFINE = np.diag([0.7, 0.8, 2.5, 1.0])
+
+
+def _refused(capfd, path, message, **options):
+    """Reading ``path`` raises one line that starts with ``path`` and matches, and writes nothing to the terminal."""
+    with pytest.raises(InputError, match=message) as caught:
+        read_volume(path, **options)
+    text = str(caught.value)
+    assert text.startswith(str(path))
+    assert "\n" not in text
+    assert not re.search("0x[0-9a-f]{6}", text)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_missing_file(tmp_path, capfd):
+    _refused(capfd, tmp_path / "scan.nii", r"no such file or folder; give a CT scan \(.nii.gz, .*DICOM folder\)")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("scan.jpg", "for DICOM give the folder"),
+        ("scan", "for DICOM give the folder"),
+        ("scan.nrd", "did you mean '.nrrd'"),
+    ],
+)
+def test_unknown_suffix(tmp_path, capfd, name, hint):
+    (tmp_path / name).write_bytes(b"")
+    _refused(capfd, tmp_path / name, rf"unknown file type .*allowed are .nii.gz, .nii, .mha, .mhd, .nrrd, {hint}")
+
+
+def test_series_of_a_file(tmp_path, capfd):
+    write_volume(_VOLUME, tmp_path / "scan.nii")
+    _refused(capfd, tmp_path / "scan.nii", "leave the series out", series="1.2")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd"])
+@pytest.mark.parametrize("part", [0, 0.01, 0.3, 0.99])
+def test_truncated_file(tmp_path, capfd, suffix, part):
+    path = tmp_path / f"scan{suffix}"
+    write_volume(_VOLUME, path)
+    voxels = tmp_path / "scan.raw" if suffix == ".mhd" else path
+    content = voxels.read_bytes()
+    voxels.write_bytes(content[: int(part * len(content))])
+    _refused(capfd, path, "it is damaged or cut off, copy or export it again")
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+def test_truncated_compressed_file(tmp_path, capfd, suffix):
+    path = tmp_path / f"scan{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(_ARRAY), str(path), useCompression=True)
+    path.write_bytes(path.read_bytes()[:-2000])
+    _refused(capfd, path, "it is damaged or cut off")
+
+
+def test_header_without_its_voxel_file(tmp_path, capfd):
+    write_volume(_VOLUME, tmp_path / "scan.mhd")
+    (tmp_path / "scan.raw").unlink()
+    _refused(capfd, tmp_path / "scan.mhd", "it is damaged or cut off")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd"])
+def test_file_of_another_kind(tmp_path, capfd, suffix):
+    (tmp_path / f"scan{suffix}").write_text("<html>404 not found</html>" * 100)
+    _refused(capfd, tmp_path / f"scan{suffix}", "it is damaged or cut off")
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".mha", ".nrrd"])
+@pytest.mark.parametrize("shape", [(2, 5, 4, 3), (4, 3)])
+def test_not_three_axes(tmp_path, capfd, suffix, shape):
+    path = tmp_path / f"scan{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros(shape, np.int16), isVector=False), str(path))
+    size = " x ".join(map(str, shape[::-1]))
+    _refused(capfd, path, f"image size is {size}; needed is one 3D volume")
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+def test_colour_volume(tmp_path, capfd, suffix):
+    path = tmp_path / f"scan{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 5, 4, 3), np.uint8), isVector=True), str(path))
+    _refused(capfd, path, "voxels have 3 components")
+
+
+def test_colour_nifti(tmp_path, capfd):
+    pixels = np.zeros((2, 5, 4), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nib.save(nib.Nifti1Image(pixels, np.eye(4)), tmp_path / "scan.nii")
+    _refused(capfd, tmp_path / "scan.nii", "voxels are of type .*allowed are whole or real numbers")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("suffix", [".nii", ".mha", ".nrrd"])
+def test_voxels_that_are_no_numbers(tmp_path, capfd, value, suffix):
+    array = _ARRAY.astype(np.float32)
+    array[3, 2, 1] = array[5, 0, 0] = value
+    path = tmp_path / f"scan{suffix}"
+    write_volume(CTVolume.from_canonical(array, (1, 1, 1)), path)
+    _refused(capfd, path, r"2 of 5760 voxels are NaN or inf, the first at index \(1, 2, 3\)")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".mha", ".nrrd"])
+def test_scan_without_negative_values(tmp_path, capfd, suffix):
+    path = tmp_path / f"scan{suffix}"
+    write_volume(CTVolume.from_canonical(_ARRAY + np.int16(1024), (1, 1, 1)), path)
+    _refused(capfd, path, "the lowest value is 24; CT in Hounsfield units holds values below 0")
+
+
+def _with_bytes(path, offset, values):
+    content = bytearray(path.read_bytes())
+    raw = np.asarray(values, dtype="<f4").tobytes()
+    content[offset : offset + len(raw)] = raw
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([[0, 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 1]], "voxel size 0x1x1 mm; each must be above 0"),
+        ([[np.nan, 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 1]], "NaN or inf"),
+        ([[1, 1, 0, 1], [0, 0, 0, 1], [0, 0, 1, 1]], "affine is singular"),
+    ],
+)
+def test_nifti_geometry_that_places_nothing(tmp_path, capfd, rows, message):
+    path = tmp_path / "scan.nii"
+    write_volume(_VOLUME, path)
+    _with_bytes(path, 280, rows)  # srow_x, srow_y, srow_z
+    _refused(capfd, path, message)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "found", "replacement"),
+    [
+        (".mha", rb"ElementSpacing = \S+ ", b"ElementSpacing = 0 "),
+        (".nrrd", rb"space directions: \(\S+,\S+,\S+\) ", b"space directions: (0,0,0) "),
+        (".nrrd", rb"space directions: \(\S+,\S+,\S+\) ", b"space directions: (nan,0,0) "),
+    ],
+)
+def test_zero_or_nan_spacing(tmp_path, capfd, suffix, found, replacement):
+    path = tmp_path / f"scan{suffix}"
+    write_volume(_VOLUME, path)
+    content, count = re.subn(found, replacement, path.read_bytes())
+    assert count == 1
+    path.write_bytes(content)
+    _refused(capfd, path, "spacing|voxel size|NaN")
+
+
+@pytest.fixture
+def dicom(tmp_path, write_dicom_series):
+    """A good series of eight slices, in k order."""
+    return write_dicom_series(tmp_path / "dicom", _ARRAY[:, :, :8], _AFFINE)
+
+
+def _edit(file, **tags):
+    dataset = pydicom.dcmread(file)
+    for name, value in tags.items():
+        if value is None:
+            delattr(dataset, name)
+        else:
+            setattr(dataset, name, value)
+    dataset.save_as(file)
+
+
+def test_empty_folder(tmp_path, capfd):
+    _refused(capfd, tmp_path, "the folder is empty")
+
+
+def test_folder_without_ct(tmp_path, capfd):
+    (tmp_path / "001.png").write_bytes(b"png")
+    _refused(capfd, tmp_path, r"no CT image among its files \(found 1 not DICOM\)")
+
+
+def test_two_series(dicom, capfd, write_dicom_series):
+    folder = dicom[0].parent
+    write_dicom_series(folder, _ARRAY[:, :, :2], _AFFINE, series="1.2.9", prefix="B")
+    _refused(capfd, folder, r"2 CT series: 1.2.3 \(8 files\), 1.2.9 \(2 files\); choose one with --series UID")
+    _refused(capfd, folder, r"no CT series '1.2.8'; there are .*did you mean", series="1.2.8")
+
+
+def test_missing_slice(dicom, capfd):
+    dicom[3].unlink()
+    names = f"{dicom[2].name} .at 5.00 mm. and {dicom[4].name} .at 10.00 mm."
+    _refused(capfd, dicom[0].parent, f"slices are missing between {names}: the gap is 5.00 mm where others are 2.50 mm")
+
+
+def test_uneven_slices(dicom, capfd):
+    _edit(dicom[7], ImagePositionPatient=[0, 0, 18.0])
+    _refused(capfd, dicom[0].parent, "uneven slice spacing: 3.00 mm between")
+
+
+def test_shifted_slice(dicom, capfd):
+    _edit(dicom[4], ImagePositionPatient=[40, 0, 10.0])
+    _refused(capfd, dicom[0].parent, f"{dicom[4].name} lies 40.00 mm off the line of the other slices")
+
+
+def test_doubled_slice(dicom, capfd):
+    shutil.copy(dicom[3], dicom[3].with_name("copy"))
+    _refused(capfd, dicom[0].parent, f"{dicom[3].name} .* and copy .* share one position; .* remove one")
+
+
+def test_truncated_dicom(dicom, capfd):
+    content = dicom[5].read_bytes()
+    dicom[5].write_bytes(content[:-100])
+    with pytest.raises(InputError, match="damaged or cut off") as caught:
+        read_volume(dicom[0].parent)
+    assert str(caught.value).startswith(str(dicom[5]))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "colour image .3 samples a pixel"),
+        ({"NumberOfFrames": 4}, "multi-frame DICOM .4 frames.; .* convert the scan to NIfTI"),
+        ({"ImagePositionPatient": None}, "ImagePositionPatient is None; needed are 3 numbers"),
+        ({"ImageOrientationPatient": None}, "ImageOrientationPatient is None"),
+        ({"PixelSpacing": [0, 0.7]}, "a spacing above 0"),
+        ({"PixelSpacing": None}, "PixelSpacing is None"),
+        ({"Rows": None}, "Rows is None"),
+    ],
+)
+def test_dicom_header_that_does_not_serve(dicom, capfd, tags, message):
+    _edit(dicom[0], **tags)
+    with pytest.raises(InputError, match=message) as caught:
+        read_volume(dicom[0].parent)
+    assert str(caught.value).startswith(str(dicom[0]))
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ({"PixelSpacing": [0.8, 0.9]}, "pixel spacing is .* in .* but .* in"),
+        ({"ImageOrientationPatient": [0, 1, 0, 1, 0, 0]}, "row direction is"),
+        ({"Rows": 9, "Columns": 32}, "image size is"),
+    ],
+)
+def test_slices_that_do_not_fit_together(dicom, capfd, tags, message):
+    _edit(dicom[6], **tags)
+    _refused(capfd, dicom[0].parent, message)
+
+
+def test_single_slice_without_thickness(dicom, capfd):
+    for file in dicom[1:]:
+        file.unlink()
+    _edit(dicom[0], SliceThickness=None)
+    _refused(capfd, dicom[0].parent, "one slice without SliceThickness")
+
+
+def test_dicom_without_rescale_is_not_in_hounsfield_units(dicom, capfd):
+    for file in dicom:
+        _edit(file, RescaleIntercept=None, RescaleSlope=None)
+    _refused(capfd, dicom[0].parent, "lowest value is [0-9]+; CT in Hounsfield units")

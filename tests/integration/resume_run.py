@@ -1,0 +1,160 @@
+"""Run by test_resume.py: trains a small detector in child processes that are killed at given moments.
+
+Arguments: folder, number of data workers.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+torch.set_num_threads(1)
+
+from mmpluld.compat import install_ops  # noqa: E402
+
+install_ops()
+
+from mmdet.structures import DetDataSample  # noqa: E402
+from mmengine.hooks import Hook  # noqa: E402
+from mmengine.registry import FUNCTIONS  # noqa: E402
+from mmengine.runner import Runner, find_latest_checkpoint  # noqa: E402
+from mmengine.structures import InstanceData  # noqa: E402
+from torch.utils.data import Dataset  # noqa: E402
+
+import mmpluld.datasets  # noqa: E402
+import mmpluld.models  # noqa: E402, F401  loaded once, before the children are forked
+from mmpluld.engine import load_checkpoint_safely, load_config  # noqa: E402
+from mmpluld.registry import DATASETS, HOOKS  # noqa: E402
+
+CONFIG = Path(__file__).parents[2] / "configs/pluld/pluld-a3d_densenet121-fpn_7s_phantom.py"
+EPOCHS, IMAGES, BATCH = 3, 8, 2
+
+
+@DATASETS.register_module()
+class NoisySquares(Dataset):
+    """Slices with bright squares, moved and blurred with noise by NumPy's global generator, as transforms do."""
+
+    metainfo = {"classes": ("lesion",)}
+
+    def __len__(self) -> int:
+        return IMAGES
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        x, y = np.random.randint(4, 40, 2).tolist()  # noqa: NPY002
+        image = torch.from_numpy(np.random.rand(7, 64, 64).astype(np.float32) * 20)  # noqa: NPY002
+        image[:, y : y + 16, x : x + 16] += 100
+        boxes = [] if index == 0 else [[x, y, x + 16.0, y + 16.0]]
+        sample = DetDataSample(
+            metainfo={"img_shape": (64, 64), "ori_shape": (64, 64), "pad_shape": (64, 64), "scale_factor": (1, 1)}
+        )
+        sample.gt_instances = InstanceData(
+            bboxes=torch.tensor(boxes).view(-1, 4), labels=torch.zeros(len(boxes), dtype=torch.long)
+        )
+        sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
+        return {"inputs": image, "data_samples": sample}
+
+
+@HOOKS.register_module()
+class DieInEpoch(Hook):
+    """Kills the process, as the system would, in the middle of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, *_: Any, **__: Any) -> None:
+        if runner.epoch == self.epoch and batch_idx == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_while_writing(epoch: int) -> None:
+    """Kill the process when half of an epoch's checkpoint is on disk."""
+    write_bytes = Path.write_bytes
+
+    def half(path: Path, data: bytes) -> int:
+        if not path.name.endswith(f"epoch_{epoch}.pth"):
+            return write_bytes(path, data)
+        write_bytes(path, data[: len(data) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    Path.write_bytes = half  # type: ignore[method-assign]
+
+
+def train(folder: Path, workers: int, resume: bool = False, die_in: int | None = None) -> None:
+    cfg = load_config(CONFIG)
+    cfg.model.backbone.block_config = (1, 1, 1)
+    cfg.model.neck.in_channels = (48, 40, 36)
+    cfg.work_dir, cfg.resume, cfg.randomness = str(folder), resume, {"seed": 5}
+    cfg.train_dataloader = {
+        "batch_size": BATCH,
+        "num_workers": workers,
+        "dataset": {"type": "NoisySquares"},
+        "sampler": {"type": "DefaultSampler", "shuffle": True},
+        "collate_fn": {"type": "pseudo_collate"},
+    }
+    if workers:
+        cfg.train_dataloader.worker_init_fn = {"type": "seed_worker"}
+    for key in [key for key in cfg if key.startswith(("val_", "test_"))]:
+        cfg.pop(key)
+    cfg.train_cfg = {"type": "EpochBasedTrainLoop", "max_epochs": EPOCHS}
+    cfg.default_hooks.checkpoint.max_keep_ckpts = 1
+    cfg.custom_hooks = [{"type": "EMAHook", "momentum": 0.01}]
+    if die_in is not None:
+        cfg.custom_hooks.append({"type": "DieInEpoch", "epoch": die_in})
+    cfg.log_level = "ERROR"
+    Runner.from_cfg(cfg).train()
+
+
+def in_child(action: Any, killed: bool) -> None:
+    """Run ``action`` in a child process and check how it ends."""
+    child = os.fork()
+    if child == 0:
+        try:
+            action()
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    expected = os.WIFSIGNALED(status) if killed else status == 0
+    if not expected:
+        raise SystemExit(f"the training process ended with status {status}, killed={killed} was expected")
+
+
+def last(folder: Path) -> Path:
+    found = find_latest_checkpoint(str(folder))
+    assert found is not None
+    load_checkpoint_safely(found)
+    torch.load(found, weights_only=True)  # plain content: no allow-list needed
+    return Path(found)
+
+
+def main() -> None:
+    base, workers = Path(sys.argv[1]), int(sys.argv[2])
+    assert "seed_worker" in FUNCTIONS.module_dict
+    whole, broken = base / "whole", base / "broken"
+    in_child(lambda: train(whole, workers), killed=False)
+    in_child(lambda: train(broken, workers, die_in=1), killed=True)
+    assert last(broken).name == "epoch_1.pth"
+
+    def resume_and_die_while_writing() -> None:
+        die_while_writing(2)
+        train(broken, workers, resume=True)
+
+    in_child(resume_and_die_while_writing, killed=True)
+    assert last(broken).name == "epoch_1.pth"
+    in_child(lambda: train(broken, workers, resume=True), killed=False)
+    assert last(broken).name == "epoch_3.pth"
+    assert sorted(path.name for path in broken.glob("*.pth")) == ["epoch_3.pth"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,350 @@
+"""From a scan on disk to findings on disk, in every file format."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tracemalloc
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+import torch
+from mmengine.model import BaseModel
+from mmengine.structures import InstanceData
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from mmpluld.engine.config_check import load_config
+from mmpluld.engine.run import find_config
+from mmpluld.errors import InputError
+from mmpluld.evaluation.evaluate import evaluate_files
+from mmpluld.inference import VolumeDetector, detect_scan
+from mmpluld.inference.run import OUTPUTS
+from mmpluld.io import read_volume
+from mmpluld.registry import MODELS
+from mmpluld.structures import CTVolume, Detections, DetectionSet
+
+ZOO_CONFIG = "a3d_densenet121-fpn_7s_phantom"
+ORIGIN = np.array([-60.5, -40.25, 30.0])  # LPS mm of the centre of the file's first voxel
+SPACING_XYZ = np.array([1.5, 1.25, 4.0])
+SHAPE_ZYX = (9, 40, 48)
+LESION = (12, 20, 3, 22, 30, 6)  # x1 y1 z1 x2 y2 z2, edges, in an array whose z runs upwards
+NATIVE = "threshold.py"
+
+
+@MODELS.register_module(force=True)
+class ThresholdDetector(BaseModel):
+    """Reports the bounding box of everything bright in the middle slice of a stack."""
+
+    def __init__(self, data_preprocessor=None):
+        super().__init__(data_preprocessor=data_preprocessor)
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, inputs, data_samples=None, mode="predict"):
+        for stack, sample in zip(inputs, data_samples, strict=True):
+            ys, xs = torch.nonzero(stack[len(stack) // 2] > 100, as_tuple=True)
+            boxes = torch.zeros(0, 4)
+            if len(xs):
+                factor_x, factor_y = sample.scale_factor
+                box = [xs.min() / factor_x, ys.min() / factor_y, (xs.max() + 1) / factor_x]
+                boxes = torch.tensor([[*box, (ys.max() + 1) / factor_y]])
+            brightness = stack[len(stack) // 2].max() / 205 * self.scale
+            sample.pred_instances = InstanceData(bboxes=boxes, scores=brightness.repeat(len(boxes)))
+        return data_samples
+
+
+@pytest.fixture(scope="session")
+def array():
+    """(z, y, x) with z upwards: soft tissue in air, one very bright lesion."""
+    volume = np.full(SHAPE_ZYX, -1000, dtype=np.int16)
+    volume[:, 4:36, 4:44] = 30 + np.random.default_rng(0).normal(0, 8, (9, 32, 40)).astype(np.int16)
+    x1, y1, z1, x2, y2, z2 = LESION
+    volume[z1:z2, y1:y2, x1:x2] = 2050
+    return volume
+
+
+@pytest.fixture(scope="session")
+def lesion_lps():
+    low = ORIGIN + (np.array(LESION[:3]) - 0.5) * SPACING_XYZ
+    high = ORIGIN + (np.array(LESION[3:]) - 0.5) * SPACING_XYZ
+    return np.concatenate([low, high])
+
+
+def as_image(array):
+    image = SimpleITK.GetImageFromArray(array)
+    image.SetSpacing(SPACING_XYZ.tolist())
+    image.SetOrigin(ORIGIN.tolist())
+    return image
+
+
+def write_dicom(array, folder):
+    folder.mkdir()
+    study, series, frame = generate_uid(), generate_uid(), generate_uid()
+    for k, plane in enumerate(array):
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID = CTImageStorage
+        meta.MediaStorageSOPInstanceUID = generate_uid()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        image = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+        image.SOPClassUID, image.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+        image.Modality, image.StudyInstanceUID, image.SeriesInstanceUID = "CT", study, series
+        image.FrameOfReferenceUID, image.InstanceNumber = frame, len(array) - k
+        image.PatientName, image.PatientID = "Phantom", "1"
+        image.Rows, image.Columns = plane.shape
+        image.PixelSpacing = [SPACING_XYZ[1], SPACING_XYZ[0]]
+        image.SliceThickness = SPACING_XYZ[2]
+        image.ImagePositionPatient = (ORIGIN + [0, 0, k * SPACING_XYZ[2]]).tolist()
+        image.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        image.RescaleSlope, image.RescaleIntercept = 1, -1024
+        image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+        image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 16, 15, 1
+        image.PixelData = (plane + 1024).astype(np.int16).tobytes()
+        image.save_as(folder / f"{k:03d}.dcm", enforce_file_format=True)
+
+
+@pytest.fixture(scope="session")
+def scans(array, tmp_path_factory):
+    """One scan in four formats, each with its own order and direction of axes."""
+    folder = tmp_path_factory.mktemp("scans")
+    to_ras = np.diag([-1.0, -1.0, 1.0, 1.0])
+    affine = np.diag([*SPACING_XYZ, 1.0])
+    affine[:3, 3] = ORIGIN
+    nibabel.save(nibabel.Nifti1Image(array.transpose(2, 1, 0), to_ras @ affine), folder / "scan.nii.gz")
+    SimpleITK.WriteImage(SimpleITK.Flip(as_image(array), [True, False, True]), str(folder / "scan.mhd"))
+    SimpleITK.WriteImage(SimpleITK.PermuteAxes(as_image(array), [2, 0, 1]), str(folder / "scan.nrrd"))
+    write_dicom(array, folder / "scan")
+    return {name: folder / name for name in ("scan.nii.gz", "scan.mhd", "scan.nrrd", "scan")}
+
+
+@pytest.fixture(scope="session")
+def threshold_model(tmp_path_factory):
+    """Config and weights of the threshold detector, with a test pipeline like those of the zoo."""
+    folder = tmp_path_factory.mktemp("threshold")
+    (folder / NATIVE).write_text(
+        f"""
+_base_ = {str(find_config(ZOO_CONFIG))!r}
+model = dict(
+    _delete_=True, type="ThresholdDetector", data_preprocessor=dict(type="DetDataPreprocessor", pad_size_divisor=32)
+)
+test_pipeline = [
+    dict(type="LoadSliceStack", num_slices=7, slice_gap_mm=2.0),
+    dict(type="WindowHU"),
+    dict(type="Resize", scale=(96, 80), keep_ratio=True, interpolation="nearest"),
+    dict(type="LoadAnnotations", with_bbox=True),
+    dict(type="PackDetInputs", meta_keys=("img_shape", "scale_factor")),
+]
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+"""
+    )
+    torch.save({"state_dict": {"scale": torch.ones(1)}}, folder / "threshold.pth")
+    return folder / NATIVE, folder / "threshold.pth"
+
+
+@pytest.fixture(scope="session")
+def zoo_model(tmp_path_factory):
+    """A detector of the zoo with random weights."""
+    torch.manual_seed(0)
+    config = load_config(find_config(ZOO_CONFIG))
+    model = MODELS.build(config.model)
+    model.init_weights()
+    path = tmp_path_factory.mktemp("zoo") / "random.pth"
+    torch.save({"state_dict": model.state_dict()}, path)
+    return find_config(ZOO_CONFIG), path
+
+
+@pytest.mark.parametrize("name", ["scan.nii.gz", "scan.mhd", "scan.nrrd", "scan"])
+def test_lesion_is_placed_in_the_world_whatever_the_format(name, scans, threshold_model, lesion_lps, tmp_path):
+    result = detect_scan(scans[name], *threshold_model, tmp_path / "out", score_thr=0.5)
+    (finding,) = result.findings
+    np.testing.assert_allclose(finding.box_world_lps, lesion_lps, atol=1e-3)
+    assert finding.score == pytest.approx(1, abs=1e-4)
+
+    record = DetectionSet.load(result.detections)
+    assert list(record.volumes) == ["scan"]
+    detections = record.volumes["scan"]
+    np.testing.assert_allclose(detections.world_lps, [lesion_lps], atol=1e-3)
+    volume = read_volume(scans[name])
+    np.testing.assert_allclose(volume.boxes_to_world_lps(volume.boxes_from_source(detections.boxes)), [lesion_lps])
+    assert any("positions 2 mm apart" in line for line in detections.history)
+
+    (row,) = csv.DictReader(result.table.open())
+    centre = (lesion_lps[:3] + lesion_lps[3:]) / 2
+    np.testing.assert_allclose([float(row[f"{axis}_lps_mm"]) for axis in "xyz"], centre, atol=1e-2)
+    assert "Research use only" in result.report.read_text()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(OUTPUTS)
+
+
+def test_output_can_be_evaluated_as_it_is(scans, threshold_model, tmp_path):
+    result = detect_scan(scans["scan.nrrd"], *threshold_model, tmp_path / "out")
+    truth = read_volume(scans["scan.nrrd"])
+    z, y, x = np.nonzero(truth.array == 2050)
+    box = [[x.min(), y.min(), z.min(), x.max() + 1, y.max() + 1, z.max() + 1]]
+    DetectionSet({"scan": Detections(truth.boxes_to_source(box))}).save(tmp_path / "truth.json")
+    froc = evaluate_files(result.detections, tmp_path / "truth.json", protocol="lens-3d")
+    assert (froc["num_lesions"], froc["num_detections"], froc["average"]) == (1, 1, 1.0)
+
+
+def test_random_model_finds_the_same_in_every_format(scans, zoo_model):
+    detector = VolumeDetector(load_config(zoo_model[0]), zoo_model[1], score_thr=0.5)
+    found = {}
+    for name, path in scans.items():
+        findings = detector.detect(read_volume(path))
+        found[name] = np.array([[*f.box_world_lps, f.score] for f in findings])
+    reference = found.pop("scan")
+    assert len(reference) > 0
+    assert (np.diff(reference[:, 6]) <= 0).all()
+    for other in found.values():
+        np.testing.assert_allclose(other, reference, atol=1e-3)
+
+
+@pytest.mark.parametrize("batch_size", [2, 5, 100])
+def test_batches_do_not_change_findings(batch_size, scans, threshold_model):
+    volume = read_volume(scans["scan.mhd"])
+    config = load_config(threshold_model[0])
+    one, several = (
+        VolumeDetector(config, threshold_model[1], batch_size=size).detect(volume) for size in (1, batch_size)
+    )
+    assert len(one) == 1
+    assert one == several
+
+
+def test_bf16_runs(scans, zoo_model):
+    detector = VolumeDetector(load_config(zoo_model[0]), zoo_model[1], precision="bf16", score_thr=0.0)
+    findings = detector.detect(read_volume(scans["scan.mhd"]))
+    assert findings
+    assert np.isfinite([[*f.box_world_lps, f.score] for f in findings]).all()
+
+
+def test_2mm_scan_keeps_its_slices(threshold_model):
+    array = np.full((12, 32, 32), -1000, dtype=np.int16)
+    array[5, 8:16, 10:20] = 2050
+    volume = CTVolume.from_canonical(array, (2.0, 1.0, 1.0))
+    (finding,) = VolumeDetector(load_config(threshold_model[0]), threshold_model[1]).detect(volume)
+    np.testing.assert_allclose(finding.box_canonical, [10, 8, 5, 20, 16, 6], atol=1e-4)
+    assert finding.key_slice == 5
+
+
+def test_nothing_found_still_writes_everything(scans, threshold_model, tmp_path):
+    array = np.full((9, 32, 32), -1000, dtype=np.int16)
+    SimpleITK.WriteImage(as_image(array), str(tmp_path / "empty.mha"))
+    assert detect_scan(tmp_path / "empty.mha", *threshold_model, tmp_path / "out").findings == []
+    record = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert record["volumes"]["empty"]["boxes"] == []
+    assert len((tmp_path / "out" / "findings.csv").read_text().splitlines()) == 1
+    assert "No findings." in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_equal_runs_write_equal_files(scans, threshold_model, tmp_path):
+    for name in ("a", "b"):
+        detect_scan(scans["scan.mhd"], *threshold_model, tmp_path / name)
+    for file in ("detections.json", "findings.csv", "report.html"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_memory_does_not_grow_with_the_number_of_slices(threshold_model):
+    detector = VolumeDetector(load_config(threshold_model[0]), threshold_model[1])
+    peaks = []
+    for depth in (12, 12, 60):  # the first run pays for what is made once
+        volume = CTVolume.from_canonical(np.full((depth, 128, 128), -1000, dtype=np.int16), (3.0, 1.0, 1.0))
+        tracemalloc.start()
+        detector.detect(volume)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    one_slice = 128 * 128 * 4
+    assert peaks[2] - peaks[1] < 2 * one_slice
+
+
+def test_config_options_reach_the_model(scans, threshold_model, tmp_path):
+    options = ["test_dataloader.dataset.pipeline.0.num_slices=5"]
+    result = detect_scan(scans["scan.mhd"], *threshold_model, tmp_path / "out", cfg_options=options)
+    assert len(result.findings) == 1
+    options = ["test_dataloader.dataset.pipeline.0.num_slices=99"]
+    with pytest.raises(InputError, match="the model needs at least 99"):
+        detect_scan(scans["scan.mhd"], *threshold_model, tmp_path / "other", cfg_options=options)
+
+
+def test_scan_that_is_too_short(threshold_model):
+    volume = CTVolume.from_canonical(np.full((3, 32, 32), -1000, dtype=np.int16), (4.0, 1.0, 1.0))
+    detector = VolumeDetector(load_config(threshold_model[0]), threshold_model[1])
+    message = r"3 slices 4 mm apart make 5 positions 2 mm apart; the model needs at least 7, .* covers 12 mm or more"
+    with pytest.raises(InputError, match=message):
+        detector.detect(volume)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"precision": "fp16"}, "precision is 'fp16'; allowed are fp32, bf16"),
+        ({"score_thr": 1.5}, "score_thr is 1.5; allowed is 0 to 1"),
+        ({"batch_size": 0}, "batch_size is 0; allowed is 1 or more"),
+        ({"device": "gpu"}, "device is 'gpu'; allowed are cpu, cuda and cuda:N"),
+        ({"device": "cuda:99"}, "device is 'cuda:99', but this machine has"),
+    ],
+)
+def test_bad_settings(settings, message, threshold_model):
+    with pytest.raises(InputError, match=message):
+        VolumeDetector(load_config(threshold_model[0]), threshold_model[1], **settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pipeline": []}, "threshold.py: test_dataloader.dataset.pipeline has no LoadSliceStack"),
+        ({"pipeline.0.slice_gap_mm": 0}, "pipeline: slice_gap_mm is 0; detection needs a number of mm above 0"),
+    ],
+)
+def test_config_without_neighbouring_slices(change, message, threshold_model):
+    config = load_config(threshold_model[0])
+    config.merge_from_dict({f"test_dataloader.dataset.{key}": value for key, value in change.items()})
+    with pytest.raises(InputError, match=message):
+        VolumeDetector(config, threshold_model[1])
+
+
+def test_failed_run_leaves_nothing_behind(scans, threshold_model, tmp_path):
+    with pytest.raises(InputError):
+        detect_scan(tmp_path / "missing.nii.gz", *threshold_model, tmp_path / "out")
+    with pytest.raises(InputError):
+        detect_scan(scans["scan.mhd"], threshold_model[0], tmp_path / "missing.pth", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_earlier_output_is_kept_unless_told(scans, threshold_model, tmp_path):
+    detect_scan(scans["scan.mhd"], *threshold_model, tmp_path / "out")
+    with pytest.raises(InputError, match="holds detections.json already; .* --overwrite"):
+        detect_scan(tmp_path / "never looked at", *threshold_model, tmp_path / "out")
+    detect_scan(scans["scan.mhd"], *threshold_model, tmp_path / "out", score_thr=0.9, overwrite=True)
+    assert "scored 0.9" in (tmp_path / "out" / "detections.json").read_text()
+
+
+@pytest.mark.skipif("MMPLULD_TEST_DATA" not in os.environ, reason="needs MMPLULD_TEST_DATA, a folder with CT scans")
+def test_mask_of_a_real_tumour_is_found_where_it_is(threshold_model, tmp_path):
+    folder = Path(os.environ["MMPLULD_TEST_DATA"]) / "volumes"
+    image = SimpleITK.ReadImage(str(folder / "nsclc_lung1_001_image.nii.gz"))
+    mask = SimpleITK.ReadImage(str(folder / "nsclc_lung1_001_mask.nii.gz"))
+    voxels = SimpleITK.GetArrayFromImage(mask) > 0
+    marked = np.where(voxels, 2050, np.minimum(SimpleITK.GetArrayFromImage(image), 300)).astype(np.int16)
+    painted = SimpleITK.GetImageFromArray(marked)
+    painted.CopyInformation(image)
+    SimpleITK.WriteImage(painted, str(tmp_path / "painted.nii.gz"))
+    config = tmp_path / "full.py"
+    config.write_text(threshold_model[0].read_text().replace("(96, 80)", "(512, 512)"))
+    findings = detect_scan(tmp_path / "painted.nii.gz", config, threshold_model[1], tmp_path / "out").findings
+    stored = np.nonzero(voxels)
+    expected = [int(axis.min()) for axis in stored[::-1]] + [int(axis.max()) + 1 for axis in stored[::-1]]
+    best = max(findings, key=lambda finding: np.prod(np.subtract(finding.box_source[3:], finding.box_source[:3])))
+    # In plane the 3D box is a mean over the slices, so it lies within the hull; along z it is exact to a slice.
+    assert (np.array(best.box_source[:2]) >= np.array(expected[:2]) - 1e-3).all()
+    assert (np.array(best.box_source[3:5]) <= np.array(expected[3:5]) + 1e-3).all()
+    low, high = min(f.box_source[2] for f in findings), max(f.box_source[5] for f in findings)
+    assert abs(low - expected[2]) <= 1
+    assert abs(high - expected[5]) <= 1
+    i, j, k = (int((best.box_source[axis] + best.box_source[axis + 3]) / 2) for axis in range(3))
+    corner = image.TransformContinuousIndexToPhysicalPoint([axis - 0.5 for axis in best.box_source[:3]])
+    opposite = image.TransformContinuousIndexToPhysicalPoint([axis - 0.5 for axis in best.box_source[3:]])
+    hull = [*np.minimum(corner, opposite), *np.maximum(corner, opposite)]
+    np.testing.assert_allclose(best.box_world_lps, hull, atol=1e-3)
+    assert voxels[k, j, i]

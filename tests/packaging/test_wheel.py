@@ -1,0 +1,97 @@
+"""What a built distribution contains and that it works where it is installed."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory):
+    out = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    return out
+
+
+@pytest.fixture(scope="module")
+def installed(distributions, tmp_path_factory):
+    """A fresh environment that sees our dependencies, with the wheel installed."""
+    folder = tmp_path_factory.mktemp("env")
+    venv.create(folder, with_pip=False)
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
+    # A path file makes the packages of this environment visible without downloading them again; paths added by
+    # the environment's own editable installs are not followed.
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (wheel,) = distributions.glob("*.whl")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-compile",
+        "--target",
+        str(site),
+    ]
+    subprocess.run([*command, str(wheel)], check=True)
+    return folder, site
+
+
+def _run(python: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(
+        [str(python), *arguments], cwd=cwd, capture_output=True, text=True, env=environment, timeout=240
+    )
+
+
+def test_wheel_holds_configs_tools_and_data(distributions):
+    (wheel,) = distributions.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    configs = {str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.py")}
+    assert configs <= {name.removeprefix("mmpluld/.mim/") for name in names}
+    assert {"mmpluld/.mim/tools/train.py", "mmpluld/.mim/tools/test.py", "mmpluld/py.typed"} <= set(names)
+    assert any(name.endswith("schemas/annotations-1.json") for name in names)
+    assert any(name.endswith("templates/report.html.j2") for name in names)
+    assert not any(name.startswith("tests") or name.endswith(".pyc") for name in names)
+
+
+def test_sdist_builds_the_same_wheel(distributions):
+    (sdist,) = distributions.glob("*.tar.gz")
+    names = {name.split("/", 1)[1] for name in tarfile.open(sdist).getnames() if "/" in name}
+    assert {"setup.py", "setup.cfg", "requirements.txt", "README.md", "LICENSE", "tools/train.py"} <= names
+
+
+def test_source_tree_gets_no_copies(distributions):
+    assert not (ROOT / "mmpluld" / ".mim").exists()
+
+
+def test_installed_package_finds_its_zoo(installed, tmp_path):
+    folder, site = installed
+    code = (
+        "from pathlib import Path; import mmpluld; from mmpluld.engine.run import find_config\n"
+        "print(Path(mmpluld.__file__).parent); print(find_config('a3d_densenet121-fpn_7s_20e_deeplesion'))"
+    )
+    done = _run(folder / "bin" / "python", "-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    package, config = map(Path, done.stdout.split())
+    assert package == site / "mmpluld"
+    assert config == package / ".mim/configs/a3d/a3d_densenet121-fpn_7s_20e_deeplesion.py"
+
+
+def test_installed_train_tool_reports_missing_data(installed, tmp_path):
+    folder, site = installed
+    tool = site / "mmpluld/.mim/tools/train.py"
+    done = _run(folder / "bin" / "python", str(tool), "a3d_densenet121-fpn_7s_20e_deeplesion", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "annotations/train.json" in done.stderr.splitlines()[-1]
+    assert "mmpluld convert deeplesion" in done.stderr.splitlines()[-1]

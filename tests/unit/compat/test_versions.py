@@ -1,0 +1,34 @@
+"""Version floors and ceilings."""
+
+from __future__ import annotations
+
+import pytest
+
+from mmpluld.compat import check_versions, describe_environment, versions
+from mmpluld.errors import InputError
+
+
+def test_this_environment_fits() -> None:
+    check_versions()
+    facts = describe_environment()
+    assert facts["versions"] == "fit"
+    assert facts["mmcv operators"] in ("compiled", "pure torch")
+    assert facts["mmdet"] == "3.3.0"
+    assert all(isinstance(value, str) and value for value in facts.values())
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"torch": ("99.0", None)}, r"torch \S+ does not fit; run: pip install 'torch>=99.0'"),
+        ({"torch": ("1.0", "1.5")}, r"torch \S+ does not fit; run: pip install 'torch>=1.0,<1.5'"),
+        ({"no-such-package": ("1", None)}, "no-such-package is not installed; run: pip install 'no-such-package>=1'"),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    limits: dict[str, tuple[str, str | None]], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versions, "HOST_PACKAGES", limits)
+    with pytest.raises(InputError, match=message):
+        check_versions()
+    assert "pip install" in describe_environment()["versions"]

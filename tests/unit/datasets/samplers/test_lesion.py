@@ -1,0 +1,127 @@
+"""LesionSampler: proportions, one slice per lesion, epochs, processes."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from torch.utils.data import ConcatDataset
+
+from mmpluld.datasets import CTLesionDataset
+from mmpluld.datasets.samplers import LesionSampler
+from mmpluld.errors import InputError
+
+
+@pytest.fixture
+def dataset(write_annotations):
+    """14 slices; 6 with lesions (0, 1, 2 on volume a, 3 on volume b), 8 without."""
+    lesions = [
+        {"volume": "a", "box": (4, 5, 0, 10, 12, 4)},
+        {"volume": "a", "box": (20, 5, 2, 26, 12, 3)},
+        {"volume": "a", "box": (20, 20, 9, 26, 26, 10)},
+        {"volume": "b", "box": (1, 2, 22, 7, 9, 23)},
+        {"volume": "b", "box": (1, 2, 20, 7, 9, 21), "ignore": True},
+    ]
+    root = write_annotations(lesions)
+    return CTLesionDataset("annotations/train.json", str(root), sampling={"policy": "all_slices"})
+
+
+POSITIVES = {0, 1, 2, 3, 9, 12}
+
+
+def epochs(sampler, count):
+    drawn = []
+    for epoch in range(count):
+        sampler.set_epoch(epoch)
+        drawn.append(list(sampler))
+    return drawn
+
+
+def test_every_slice_with_a_lesion_once(dataset):
+    sampler = LesionSampler(dataset, seed=0)
+    assert len(sampler) == 6
+    for drawn in epochs(sampler, 3):
+        assert sorted(drawn) == sorted(POSITIVES)
+
+
+def test_two_with_to_one_without(dataset):
+    sampler = LesionSampler(dataset, positive_ratio=2, seed=0)
+    assert len(sampler) == 9
+    seen = set()
+    for drawn in epochs(sampler, 12):
+        assert sorted(set(drawn) & POSITIVES) == sorted(POSITIVES)
+        negatives = [index for index in drawn if index not in POSITIVES]
+        assert len(set(negatives)) == len(negatives) == 3
+        seen |= set(negatives)
+    assert seen == set(range(14)) - POSITIVES
+
+
+def test_more_negatives_than_there_are_come_round_again(dataset):
+    drawn = list(LesionSampler(dataset, positive_ratio=0.25, seed=0))
+    counts = Counter(index for index in drawn if index not in POSITIVES)
+    assert sum(counts.values()) == 24
+    assert set(counts.values()) == {3}
+
+
+def test_one_slice_for_every_lesion(dataset):
+    groups = {0: {0, 1, 2, 3}, 1: {2}, 2: {9}, 3: {12}}
+    sampler = LesionSampler(dataset, one_per_lesion=True, seed=0)
+    assert len(sampler) == 4
+    picked = Counter()
+    for drawn in epochs(sampler, 400):
+        rest = sorted(drawn)
+        for group in (1, 2, 3):
+            rest.remove(*groups[group])
+        (first,) = rest
+        picked[first] += 1
+    assert set(picked) == groups[0]
+    assert min(picked.values()) > 70
+
+
+def test_epoch_and_seed_alone_decide(dataset):
+    first = epochs(LesionSampler(dataset, True, 2, seed=5), 4)
+    assert first == epochs(LesionSampler(dataset, True, 2, seed=5), 4)
+    assert first != epochs(LesionSampler(dataset, True, 2, seed=6), 4)
+    assert first[0] != first[1]
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_processes_share_an_epoch(dataset, monkeypatch, world_size):
+    whole = list(LesionSampler(dataset, positive_ratio=2, seed=0))
+    parts = []
+    for rank in range(world_size):
+        monkeypatch.setattr("mmpluld.datasets.samplers.lesion.get_dist_info", lambda rank=rank: (rank, world_size))
+        parts.append(list(LesionSampler(dataset, positive_ratio=2, seed=0)))
+    assert {len(part) for part in parts} == {-(-9 // world_size)}
+    merged = [index for group in zip(*parts, strict=True) for index in group]
+    assert merged[:9] == whole
+    assert merged[9:] == whole[: len(merged) - 9]
+
+
+def test_several_datasets(dataset):
+    both = ConcatDataset([dataset, dataset])
+    drawn = sorted(LesionSampler(both, seed=0))
+    assert drawn == sorted(POSITIVES | {index + 14 for index in POSITIVES})
+
+
+def test_no_negatives_there(write_annotations):
+    root = write_annotations([{"volume": "a", "box": (4, 5, 0, 10, 12, 4)}])
+    dataset = CTLesionDataset("annotations/train.json", str(root), sampling={"policy": "lesion_slices"})
+    assert sorted(LesionSampler(dataset, positive_ratio=2, seed=0)) == [0, 1, 2, 3]
+
+
+def test_no_lesions_there(write_annotations):
+    dataset = CTLesionDataset("annotations/train.json", str(write_annotations([])), sampling={"policy": "all_slices"})
+    with pytest.raises(InputError, match=r"no sample of the dataset shows a lesion"):
+        LesionSampler(dataset)
+
+
+def test_other_datasets_are_refused():
+    with pytest.raises(InputError, match=r"dataset is a list; allowed are CTLesionDataset and ConcatDataset"):
+        LesionSampler([1, 2, 3])
+
+
+@pytest.mark.parametrize("ratio", [0, -1, float("nan"), float("inf")])
+def test_ratio_is_checked(dataset, ratio):
+    with pytest.raises(InputError, match=rf"positive_ratio is {ratio}; allowed is a positive number or None"):
+        LesionSampler(dataset, positive_ratio=ratio)

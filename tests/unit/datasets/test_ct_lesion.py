@@ -1,0 +1,199 @@
+"""CTLesionDataset: which slices are samples, and what is on them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+
+from mmpluld.datasets import CTLesionDataset
+from mmpluld.errors import InputError
+from mmpluld.registry import DATASETS
+
+LESIONS = [
+    {"volume": "a", "box": (4, 5, 2, 10, 12, 5), "key_slice": 3},
+    {"volume": "a", "box": (20, 5, 4, 26, 12, 6), "key_slice": 4},
+    {"volume": "a", "box": (-3, 20, 8, 8, 40, 9), "key_slice": 8, "ignore": True},
+    {"volume": "b", "box": (1.5, 2, 21, 7.25, 9, 22), "key_slice": 21},
+    {"volume": "b", "box": (10, 20, 23, 14, 24, 24)},
+]
+PIPELINE = [
+    {"type": "LoadSliceStack", "num_slices": 3},
+    {"type": "WindowHU"},
+    {"type": "mmdet.LoadAnnotations", "with_bbox": True},
+    {
+        "type": "mmdet.PackDetInputs",
+        "meta_keys": ("img_id", "volume_id", "key_slice", "patient", "spacing_mm", "slice_interval_mm"),
+    },
+]
+
+
+@pytest.fixture
+def build(write_annotations):
+    def run(policy="key_slices", lesions=LESIONS, **options):
+        root = write_annotations(lesions)
+        config = {
+            "type": "CTLesionDataset",
+            "ann_file": "annotations/train.json",
+            "data_root": str(root),
+            "sampling": {"policy": policy},
+        }
+        with DefaultScope.overwrite_default_scope("mmpluld"):
+            return DATASETS.build(config | options)
+
+    return run
+
+
+def keys(dataset):
+    return [(info["volume_id"], info["key_slice"]) for info in map(dataset.get_data_info, range(len(dataset)))]
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ("key_slices", [("a", 3), ("a", 4), ("b", 21)]),
+        ("lesion_slices", [("a", 2), ("a", 3), ("a", 4), ("a", 5), ("b", 21), ("b", 23)]),
+        ("all_slices", [("a", i) for i in range(10)] + [("b", i) for i in range(20, 24)]),
+    ],
+)
+def test_policies(build, policy, expected):
+    assert keys(build(policy)) == expected
+
+
+def test_one_sample_by_hand(build):
+    dataset = build()
+    info = dataset.get_data_info(1)
+    assert info == {
+        "img_id": "a/004",
+        "volume_id": "a",
+        "key_slice": 4,
+        "patient": "patient-a",
+        "source": {"kind": "png16", "path": f"{dataset.data_root}/Images_png/a"},
+        "first_slice": 0,
+        "spacing_mm": (5.0, 0.8, 0.8),
+        "slice_interval_mm": 5.0,
+        "height": 32,
+        "width": 32,
+        "instances": [
+            {"bbox": [4, 5, 10, 12], "bbox_label": 0, "ignore_flag": 0, "lesion_id": 0},
+            {"bbox": [20, 5, 26, 12], "bbox_label": 0, "ignore_flag": 0, "lesion_id": 1},
+        ],
+        "sample_idx": 1,
+    }
+
+
+def test_class_and_dataset_facts(build):
+    meta = build().metainfo
+    assert meta["classes"] == ("lesion",)
+    assert meta["dataset"] == {"name": "test", "label_scope": "universal-complete"}
+
+
+def test_boxes_are_clipped_and_ignored_lesions_flagged(build):
+    info = build("all_slices").get_data_info(8)
+    assert info["instances"] == [{"bbox": [0, 20, 8, 32], "bbox_label": 0, "ignore_flag": 1, "lesion_id": 2}]
+
+
+def test_box_outside_the_image_is_no_instance(build):
+    outside = {"volume": "a", "box": (32, 5, 3, 40, 12, 4), "key_slice": 3}
+    dataset = build(lesions=[LESIONS[0], outside])
+    assert [item["lesion_id"] for item in dataset.get_data_info(0)["instances"]] == [0]
+
+
+def test_pipeline(build):
+    item = build(pipeline=PIPELINE)[1]
+    assert item["inputs"].shape == (3, 32, 32)
+    sample = item["data_samples"]
+    assert (sample.img_id, sample.volume_id, sample.key_slice, sample.patient) == ("a/004", "a", 4, "patient-a")
+    assert (sample.spacing_mm, sample.slice_interval_mm) == ((5.0, 0.8, 0.8), 5.0)
+    assert sample.gt_instances.bboxes.tensor.tolist() == [[4, 5, 10, 12], [20, 5, 26, 12]]
+    assert sample.gt_instances.labels.tolist() == [0, 0]
+    expected = (np.array([3.6, 4, 4.4]) + 1024) / 3074 * 255 - 50
+    np.testing.assert_allclose(item["inputs"][:, 1, 1], expected, atol=1e-4)
+
+
+def test_samples_without_lesions_go_through_the_pipeline(build):
+    sample = build("all_slices", pipeline=PIPELINE)[0]["data_samples"]
+    assert sample.gt_instances.bboxes.tensor.shape == (0, 4)
+    assert sample.gt_instances.labels.shape == (0,)
+
+
+def test_ignored_lesions_are_ignored_instances(build):
+    sample = build("all_slices", pipeline=PIPELINE)[8]["data_samples"]
+    assert len(sample.gt_instances) == 0
+    assert sample.ignored_instances.bboxes.tensor.tolist() == [[0, 20, 8, 32]]
+
+
+def test_filter_empty_gt(build):
+    kept = [("a", 2), ("a", 3), ("a", 4), ("a", 5), ("b", 21), ("b", 23)]
+    assert keys(build("all_slices", filter_cfg={"filter_empty_gt": True})) == kept
+    assert len(build("all_slices", filter_cfg={"filter_empty_gt": True}, test_mode=True)) == 14
+
+
+def test_no_lesions(build):
+    assert len(build("all_slices", lesions=[])) == 14
+    for policy in ("key_slices", "lesion_slices"):
+        with pytest.raises(
+            InputError, match=rf"train\.json: no samples with sampling policy '{policy}'; .*'all_slices'"
+        ):
+            build(policy, lesions=[])
+    with pytest.raises(InputError, match=r"no samples with sampling policy 'all_slices'; give a file with lesions$"):
+        build("all_slices", lesions=[], filter_cfg={"filter_empty_gt": True})
+
+
+def test_sample_groups(build):
+    by_lesion, negatives = build("lesion_slices").sample_groups()
+    assert by_lesion == {0: [0, 1, 2], 1: [2, 3], 3: [4], 4: [5]}
+    assert negatives == []
+    _, negatives = build("all_slices").sample_groups()
+    assert negatives == [0, 1, 6, 7, 8, 9, 10, 12]
+
+
+def test_samples_do_not_change_what_is_stored(build):
+    dataset = build(pipeline=PIPELINE, serialize_data=False)
+    before = str(dataset.get_data_info(1))
+    first, second = dataset[1]["inputs"], dataset[1]["inputs"]
+    assert torch.equal(first, second)
+    assert str(dataset.get_data_info(1)) == before
+
+
+def test_category_ids(build):
+    assert build().get_cat_ids(1) == [0, 0]
+
+
+def test_missing_annotation_file(tmp_path):
+    with pytest.raises(InputError, match=rf"no such annotation file; .*`mmpluld convert deeplesion {tmp_path}`, or .*"):
+        CTLesionDataset("annotations/train.json", str(tmp_path))
+
+
+def test_faulty_annotation_file(tmp_path):
+    (tmp_path / "train.json").write_text('{"schema": "mmpluld.annotations/2"}')
+    with pytest.raises(InputError, match=r"train\.json: schema is 'mmpluld.annotations/2'; allowed is"):
+        CTLesionDataset("train.json", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sampling": {"policy": "key_slice"}}, r"unknown sampling policy 'key_slice'; .*did you mean 'key_slices'\?"),
+        ({"sampling": {"policy": "all_slices", "ratio": 2}}, r"unknown key of sampling 'ratio'; allowed: policy"),
+        ({"filter_cfg": {"filter_empty": True}}, r"unknown key of filter_cfg 'filter_empty'; .*'filter_empty_gt'"),
+    ],
+)
+def test_settings_are_checked(settings, message):
+    with pytest.raises(InputError, match=message):
+        CTLesionDataset("train.json", **settings)
+
+
+def test_real_key_slices_have_no_neighbours(tmp_path, real_data):
+    from mmpluld.datasets.converters import convert_deeplesion
+
+    (tmp_path / "Images_png").symlink_to(real_data / "deeplesion" / "Images_png")
+    (tmp_path / "DL_info.csv").symlink_to(real_data / "deeplesion" / "DL_info_images.csv")
+    convert_deeplesion(tmp_path)
+    with DefaultScope.overwrite_default_scope("mmpluld"):
+        dataset = CTLesionDataset("annotations/test.json", str(tmp_path), pipeline=PIPELINE)
+    item = dataset[0]
+    assert item["inputs"].shape == (3, 512, 512)
+    assert torch.equal(item["inputs"][0], item["inputs"][1])
+    assert len(item["data_samples"].gt_instances) == 1

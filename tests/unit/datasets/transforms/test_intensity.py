@@ -1,0 +1,46 @@
+"""WindowHU against values worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mmpluld.datasets.transforms import WindowHU
+from mmpluld.errors import InputError
+
+
+def test_default_window():
+    hu = np.array([[-32768, -1024, 513, 2050, 32767]], np.float32)
+    found = WindowHU()({"img": hu[..., None]})["img"]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found[0, :, 0], [-50, -50, 77.5, 205, 205], atol=1e-4)
+
+
+def test_other_window_and_range():
+    image = np.array([-175, 50, 275], np.int16).reshape(1, 3, 1)
+    found = WindowHU((-175, 275), (-1, 1), 0)({"img": image})["img"]
+    np.testing.assert_allclose(found.ravel(), [-1, 0, 1], atol=1e-6)
+
+
+def test_the_array_it_was_given_is_left_alone():
+    image = np.full((2, 2, 3), 100, np.float32)
+    WindowHU()({"img": image})
+    assert (image == 100).all()
+
+
+def test_empty_image():
+    assert WindowHU()({"img": np.zeros((0, 0, 7), np.float32)})["img"].shape == (0, 0, 7)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"window_hu": (100, 100)}, "window_hu"),
+        ({"window_hu": (100, float("nan"))}, "window_hu"),
+        ({"window_hu": (1, 2, 3)}, "window_hu"),
+        ({"out_range": (255, 0)}, "out_range"),
+    ],
+)
+def test_ranges_are_checked(settings, name):
+    with pytest.raises(InputError, match=rf"{name} is .*; needed are two ascending numbers"):
+        WindowHU(**settings)

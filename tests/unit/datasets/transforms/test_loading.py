@@ -1,0 +1,136 @@
+"""LoadSliceStack: what it reads, how often, and what it leaves behind."""
+
+from __future__ import annotations
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+from mmpluld.datasets.transforms import LoadSliceStack
+from mmpluld.errors import InputError
+
+
+class CountingSource:
+    """Slices 0 to 19, slice i holds i HU; notes what is read."""
+
+    spacing_mm = (5.0, 0.8, 0.7)
+    shape_yx = (4, 6)
+    indices = np.arange(20)
+
+    def __init__(self) -> None:
+        self.read_indices: list[int] = []
+
+    def read(self, index: int) -> np.ndarray:
+        self.read_indices.append(index)
+        return np.full(self.shape_yx, index, np.int16)
+
+
+def sample(folder, key, spacing=(1.0, 0.8, 0.8)):
+    return {"source": {"kind": "png16", "path": str(folder)}, "spacing_mm": spacing, "key_slice": key}
+
+
+def test_stack_from_pngs(tmp_path, write_slices):
+    write_slices(tmp_path, range(30, 41))
+    results = LoadSliceStack(5)(sample(tmp_path, 35))
+    image = results["img"]
+    assert (image.shape, image.dtype, image.flags.c_contiguous) == ((32, 32, 5), np.float32, True)
+    np.testing.assert_array_equal(image[1, 1], [31, 33, 35, 37, 39])
+    np.testing.assert_array_equal(image[0, 0], [131, 133, 135, 137, 139])
+    assert results["img_shape"] == results["ori_shape"] == (32, 32)
+    assert (results["height"], results["width"]) == (32, 32)
+    assert results["spacing_mm"] == (1.0, 0.8, 0.8)
+    assert results["slice_interval_mm"] == 1.0
+
+
+@pytest.mark.parametrize(("interp", "expected"), [("exact", 9.2), ("peer", 9.4), ("native", 11.0)])
+def test_interpolation_of_thick_slices(interp, expected):
+    results = LoadSliceStack(7, interp=interp)({"slice_source": CountingSource(), "key_slice": 8})
+    assert results["img"][0, 0, 6] == pytest.approx(expected)
+    assert results["spacing_mm"] == (5.0, 0.8, 0.7)
+
+
+@pytest.mark.parametrize("num_threads", [0, 1, 4])
+def test_each_slice_is_read_once(num_threads):
+    source = CountingSource()
+    LoadSliceStack(9, num_threads=num_threads)({"slice_source": source, "key_slice": 8})
+    assert sorted(source.read_indices) == [6, 7, 8, 9, 10]
+
+
+def test_neighbouring_stacks_share_what_was_read():
+    source, load = CountingSource(), LoadSliceStack(3, num_threads=0)
+    first = load({"slice_source": source, "key_slice": 8})["img"].copy()
+    again = load({"slice_source": source, "key_slice": 9})["img"]
+    assert sorted(source.read_indices) == [7, 8, 9, 10]
+    fresh = LoadSliceStack(3)({"slice_source": source, "key_slice": 9})["img"]
+    np.testing.assert_array_equal(again, fresh)
+    np.testing.assert_array_equal(load({"slice_source": source, "key_slice": 8})["img"], first)
+
+
+def test_another_series_is_not_mixed_up(tmp_path, write_slices):
+    write_slices(tmp_path / "a", [1, 2, 3])
+    write_slices(tmp_path / "b", [2, 7])
+    load = LoadSliceStack(3, slice_gap_mm=1)
+    assert load(sample(tmp_path / "a", 2))["img"][1, 1].tolist() == [1, 2, 3]
+    assert load(sample(tmp_path / "b", 2))["img"][1, 1].tolist() == [2, 2, 2]
+    assert load(sample(tmp_path / "a", 2, (5.0, 1, 1)))["slice_interval_mm"] == 5.0
+
+
+def test_unknown_interval_repeats_the_key_slice(tmp_path, write_slices):
+    write_slices(tmp_path, [1, 2, 3])
+    results = LoadSliceStack(3)(sample(tmp_path, 2, (math.nan, 0.8, 0.8)))
+    assert results["img"][1, 1].tolist() == [2, 2, 2]
+    assert math.isnan(results["slice_interval_mm"])
+
+
+def test_pickling_keeps_the_settings_and_drops_the_slices(tmp_path, write_slices):
+    write_slices(tmp_path, range(9))
+    load = LoadSliceStack(3, interp="peer", num_threads=2)
+    size = len(pickle.dumps(load))
+    first = load(sample(tmp_path, 4))["img"]
+    copied = pickle.loads(pickle.dumps(load))
+    assert repr(copied) == repr(load)
+    assert len(pickle.dumps(load)) == size
+    np.testing.assert_array_equal(copied(sample(tmp_path, 4))["img"], first)
+
+
+@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_worker_processes_read_after_the_parent_did(tmp_path, write_slices, context):
+    write_slices(tmp_path, range(9))
+    load = LoadSliceStack(3, num_threads=2)
+    expected = load(sample(tmp_path, 4))["img"]
+    samples = [sample(tmp_path, key) for key in (4, 5)]
+    loader = DataLoader(
+        samples, batch_size=None, num_workers=1, collate_fn=load, multiprocessing_context=context, timeout=60
+    )
+    images = [item["img"] for item in loader]
+    np.testing.assert_array_equal(images[0], expected)
+    assert images[1][1, 1].tolist() == [3, 5, 7]
+
+
+def test_missing_key_slice(tmp_path, write_slices):
+    write_slices(tmp_path, [1, 2, 3])
+    with pytest.raises(InputError, match=r"key slice 9 does not exist in its series"):
+        LoadSliceStack(3)(sample(tmp_path, 9))
+
+
+def test_slice_of_another_size_is_refused(tmp_path, write_slices):
+    write_slices(tmp_path, [1, 2])
+    write_slices(tmp_path, [3], shape=(16, 16))
+    with pytest.raises(InputError, match=r"slices \[1, 2, 3\] of one series differ in size"):
+        LoadSliceStack(3, slice_gap_mm=1)(sample(tmp_path, 2))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_slices": 4}, r"num_slices is 4; allowed are odd"),
+        ({"num_slices": 3, "interp": "linear"}, r"interp is 'linear'; allowed are exact, peer, native"),
+        ({"num_slices": 3, "num_threads": -1}, r"num_threads is -1; allowed is 0 or more"),
+    ],
+)
+def test_settings_are_checked(settings, message):
+    with pytest.raises(InputError, match=message):
+        LoadSliceStack(**settings)

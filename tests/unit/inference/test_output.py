@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+
+from mmpluld.errors import InputError
+from mmpluld.inference.output import output_folder
+
+NAMES = ("a.json", "b.html")
+
+
+def write(folder, text="new"):
+    for name in NAMES:
+        (folder / name).write_text(text)
+
+
+def contents(folder):
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_folder_appears_at_the_end(tmp_path, exists):
+    target = tmp_path / "deep" / "out"
+    if exists:
+        target.mkdir(parents=True)
+    with output_folder(target, NAMES) as folder:
+        write(folder)
+        assert not target.exists() or not list(target.iterdir())
+    assert contents(target) == {"a.json": "new", "b.html": "new"}
+    assert [path.name for path in target.parent.iterdir()] == ["out"]
+    reference = tmp_path / "plain"
+    reference.mkdir()
+    assert target.stat().st_mode == reference.stat().st_mode
+
+
+def test_failure_leaves_everything_as_it_was(tmp_path):
+    target = tmp_path / "out"
+    target.mkdir()
+    write(target, "old")
+    with pytest.raises(RuntimeError, match="stop"), output_folder(target, NAMES, overwrite=True) as folder:
+        (folder / "a.json").write_text("half")
+        raise RuntimeError("stop")
+    assert contents(target) == {"a.json": "old", "b.html": "old"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_overwrite_replaces_an_earlier_output(tmp_path):
+    target = tmp_path / "out"
+    target.mkdir()
+    write(target, "old")
+    with output_folder(target, NAMES, overwrite=True) as folder:
+        (folder / "a.json").write_text("new")
+    assert contents(target) == {"a.json": "new"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("present", "overwrite", "message"),
+    [
+        ("a.json", False, r"out: holds a.json already; give another folder, or --overwrite"),
+        ("thesis.tex", False, r"out: holds thesis.tex already"),
+        ("thesis.tex", True, r"out: holds thesis.tex, which is no output of this command"),
+    ],
+)
+def test_refusal_comes_before_any_work(tmp_path, present, overwrite, message):
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / present).write_text("old")
+    with pytest.raises(InputError, match=message), output_folder(target, NAMES, overwrite):
+        pytest.fail("the block must not run")
+    assert contents(target) == {present: "old"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_file_in_the_way(tmp_path):
+    (tmp_path / "out").write_text("x")
+    with pytest.raises(InputError, match="out: is a file; give a folder"), output_folder(tmp_path / "out", NAMES):
+        pytest.fail("the block must not run")
+
+
+def test_a_parent_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with (
+        pytest.raises(InputError, match="out: cannot be written"),
+        output_folder(tmp_path / "file" / "out", NAMES),
+    ):
+        pytest.fail("the block must not run")

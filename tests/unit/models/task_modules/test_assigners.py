@@ -1,0 +1,48 @@
+"""Assignment with ignored regions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mmengine.structures import InstanceData
+
+from mmpluld.registry import TASK_UTILS
+
+PRIORS = [[0.0, 0, 10, 10], [0, 0, 10, 20], [50, 50, 60, 60]]
+
+
+def boxes(*rows: list[float]) -> InstanceData:
+    return InstanceData(bboxes=torch.tensor(rows).view(-1, 4), labels=torch.zeros(len(rows), dtype=torch.long))
+
+
+def assign(gt: InstanceData, ignored: InstanceData | None, **changes: object) -> list[int]:
+    config = {"type": "IgnoreAwareMaxIoUAssigner", "pos_iou_thr": 0.5, "neg_iou_thr": 0.5, **changes}
+    priors = InstanceData(priors=torch.tensor(PRIORS))
+    return TASK_UTILS.build(config).assign(priors, gt, ignored).gt_inds.tolist()
+
+
+def test_ignored_region_without_ground_truth() -> None:
+    assert assign(boxes(), boxes([0.0, 0, 10, 9])) == [-1, 0, 0]  # 90 % and 45 % of the first two priors
+
+
+def test_ignored_region_with_ground_truth() -> None:
+    assert assign(boxes([50.0, 50, 60, 60]), boxes([0.0, 0, 10, 9])) == [-1, 0, 1]
+
+
+def test_share_of_the_ignored_box() -> None:
+    assert assign(boxes(), boxes([0.0, 0, 10, 9]), ignore_wrt_candidates=False) == [-1, -1, 0]
+
+
+@pytest.mark.parametrize("ignored", [None, boxes()])
+def test_nothing_ignored(ignored: InstanceData | None) -> None:
+    assert assign(boxes(), ignored) == [0, 0, 0]
+
+
+def test_switched_off() -> None:
+    assert assign(boxes(), boxes([0.0, 0, 10, 9]), ignore_iof_thr=-1) == [0, 0, 0]
+
+
+def test_no_priors() -> None:
+    config = {"type": "IgnoreAwareMaxIoUAssigner", "pos_iou_thr": 0.5, "neg_iou_thr": 0.5}
+    result = TASK_UTILS.build(config).assign(InstanceData(priors=torch.zeros(0, 4)), boxes(), boxes([0.0, 0, 1, 1]))
+    assert result.gt_inds.shape == (0,)

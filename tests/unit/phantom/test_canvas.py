@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mmpluld.phantom.canvas import Canvas, Capsules, SmoothField
+
+
+def _canvas(count: int = 41, step: float = 1.0) -> Canvas:
+    axis = ((np.arange(count) - count // 2) * step).astype(np.float32)
+    y, x = np.broadcast_to(axis[:, None], (count, count, count)), np.broadcast_to(axis, (count, count, count))
+    still = np.zeros(y.shape, np.float32)
+    return Canvas(axis, axis, axis, axis[:, None, None], y.copy(), x.copy(), still, still, step, 0.0)
+
+
+def test_ellipsoid_has_its_volume_and_value() -> None:
+    canvas = _canvas()
+    canvas.ellipsoid((0, 0, 0), (10, 10, 10), 0.0)
+    assert canvas.hu[20, 20, 20] == 0.0
+    assert canvas.hu[0, 0, 0] == -1000.0
+    volume = float((canvas.hu / 1000 + 1).sum())
+    assert volume == pytest.approx(4 / 3 * np.pi * 1000, rel=0.01)
+
+
+def test_a_shape_outside_the_block_changes_nothing() -> None:
+    canvas = _canvas()
+    assert canvas.ellipsoid((200, 0, 0), (5, 5, 5), 50.0) is None
+    canvas.tubes(Capsules.chain([(0, 0, 100), (0, 0, 200)], 5.0), 50.0)
+    assert np.unique(canvas.hu).tolist() == [-1000.0]
+
+
+def test_capsule_distance_matches_the_definition_by_sampling() -> None:
+    capsules = Capsules.chain([(1, 2, 3), (9, -4, 6)], [2.0, 1.0])
+    point = np.array([5.0, 5.0, 1.0], np.float32)
+    t = np.linspace(0, 1, 20001)[:, None]
+    axis_points = capsules.starts[0] + t * (capsules.ends[0] - capsules.starts[0])
+    nearest = np.linalg.norm(axis_points - point, axis=1).argmin()
+    expected = np.linalg.norm(axis_points[nearest] - point) - (2.0 - t[nearest, 0])
+    x, y, z = (np.full((1, 1, 1), value, np.float32) for value in point)
+    assert capsules.distance(0, z, y, x).item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_gas_lies_in_front() -> None:
+    canvas = _canvas()
+    canvas.tubes(Capsules.chain([(0, 0, -10), (0, 0, 10)], 8.0), 30.0, air_y=0.0)
+    assert canvas.hu[20, 15, 20] < -800  # anterior: smaller y
+    assert canvas.hu[20, 25, 20] == pytest.approx(30.0)
+
+
+def test_smooth_field_is_smooth_and_of_unit_variance() -> None:
+    field = SmoothField(np.random.default_rng(0), 20.0)
+    axis = np.linspace(-100, 100, 101).astype(np.float32)
+    values = field.on_axes(np.linspace(100, 500, 101).astype(np.float32), axis, axis)
+    assert values.shape == (101, 101, 101)
+    assert 0.8 < values.std() < 1.2
+    steps = np.diff(values, axis=2)
+    assert steps.std() < 0.2  # 2 mm steps against 20 mm between control points
+    assert np.abs(np.diff(steps, axis=2)).max() < 0.3

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import pytest
+
+from mmpluld.errors import InputError
+from mmpluld.phantom import LESION_TYPES, REGIONS_MM, PhantomSpec
+
+
+def test_defaults_are_valid_and_regions_are_known() -> None:
+    assert set(PhantomSpec().regions) <= set(REGIONS_MM)
+    assert list(LESION_TYPES) == list(range(1, 9))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": 8}, r"phantom size=8: must be from 32 to 1024"),
+        ({"mark_prob": 1.5}, r"phantom mark_prob=1\.5: must be from 0 to 1"),
+        ({"regions": ("chset",)}, r"'chset' is none of .*did you mean 'chest'\?"),
+        ({"regions": ()}, r"at least one region"),
+        ({"noise_hu": (5.0, 1.0)}, r"noise_hu=\(5\.0, 1\.0\)"),
+        ({"intervals_mm": (0.1,)}, r"intervals_mm"),
+        ({"mark_prop": 0.5}, r"'mark_prop' does not exist; did you mean 'mark_prob'\?"),
+    ],
+)
+def test_wrong_settings_are_refused_in_one_line(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        PhantomSpec.from_settings(settings)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,197 @@
+"""The whole path in minutes on two cores: phantom data, two trainings, FROC, lesion boxes in a phantom and a real CT.
+
+Run by ``make demo``. Every step is an ordinary command of the package, printed before it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+from mmpluld.errors import InputError
+
+CONFIGS = {
+    "with the partial-label loss": "pluld-a3d_densenet121-fpn_7s_phantom",
+    "without it": "a3d_densenet121-fpn_7s_phantom",
+}
+# A lung tumour (DICOM, NSCLC-Radiomics, CC BY-NC 3.0) that lies inside a package of the Python index. The package is
+# downloaded as a file and unpacked; nothing of it is imported or kept in this project.
+CT_PACKAGE = "pycerr==2.5.1"
+CT_SHA256 = "5c3e82cc387538c5c38143827314fc2aa743ef886e8518f7f52beff6805c635d"
+CT_FOLDER = "cerr/datasets/radiomics_phantom_dicom/pat_1/"
+
+
+def say(text: str) -> None:
+    """Print a line at once, also into a pipe."""
+    print(text, flush=True)
+
+
+def start(*arguments: str, log: Path, threads: int) -> subprocess.Popen:
+    """Start an ``mmpluld`` command with its output in ``log``."""
+    say(f"$ mmpluld {' '.join(arguments)}")
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    with log.open("w") as stream:
+        return subprocess.Popen(
+            [sys.executable, "-m", "mmpluld", *arguments], stdout=stream, stderr=stream, env=environment
+        )
+
+
+def finish(processes: dict[Path, subprocess.Popen]) -> None:
+    """Wait for all; on a failure stop the others and show the end of the log."""
+    from mmpluld.progress import track
+
+    waiting = dict(processes)
+    for _ in track(range(10**9), "running", total=None):
+        for log, process in list(waiting.items()):
+            if process.poll() is None:
+                continue
+            del waiting[log]
+            if process.returncode != 0:
+                for other in waiting.values():
+                    other.terminate()
+                sys.exit(
+                    f"demo: a command failed; the end of {log}:\n"
+                    + "\n".join(log.read_text().splitlines()[-5:])
+                )
+        if not waiting:
+            return
+        time.sleep(0.5)
+
+
+def run(*arguments: str, log: Path) -> None:
+    """Run one ``mmpluld`` command with all cores."""
+    finish({log: start(*arguments, log=log, threads=os.cpu_count() or 1)})
+
+
+def fetch_real_ct(out: Path) -> Path | None:
+    """Download and unpack the real CT; None, with one line, when the package index cannot be reached."""
+    target = out / "real_ct"
+    out.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    done = subprocess.run([*command, CT_PACKAGE, "--dest", str(out)], capture_output=True, text=True)
+    wheels = list(out.glob(CT_PACKAGE.replace("==", "-") + "-*.whl"))
+    if done.returncode != 0 or len(wheels) != 1:
+        say(
+            f"real CT skipped: {CT_PACKAGE} could not be downloaded; use `make demo CT=path` for a scan of your own"
+        )
+        return None
+    digest = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
+    if digest != CT_SHA256:
+        say(f"real CT skipped: {wheels[0].name} has SHA-256 {digest}, expected {CT_SHA256}")
+        return None
+    target.mkdir()
+    with zipfile.ZipFile(wheels[0]) as archive:
+        for name in archive.namelist():
+            if name.startswith(CT_FOLDER) and name.endswith(".dcm"):
+                (target / Path(name).name).write_bytes(archive.read(name))
+    return target
+
+
+def make_data(out: Path) -> None:
+    """Write the phantom dataset, convert it, and write one held-back scan."""
+    run("phantom", "deeplesion", str(out / "phantom"), "--seed", "0", log=out / "phantom.log")
+    run("convert", "deeplesion", str(out / "phantom"), log=out / "convert.log")
+    run("phantom", "scan", str(out / "scan.nii.gz"), "--seed", "12345", log=out / "scan.log")
+
+
+def train_and_test(out: Path, seed: int) -> None:
+    """Train both detectors side by side, one core each, then test both on complete truth."""
+    data = f"data_root={out / 'phantom'}"
+    jobs = {}
+    for config in CONFIGS.values():
+        arguments = [
+            "train",
+            config,
+            "--work-dir",
+            str(out / config),
+            "--seed",
+            str(seed),
+            "--cfg-options",
+            data,
+        ]
+        jobs[out / f"{config}.train.log"] = start(*arguments, log=out / f"{config}.train.log", threads=1)
+    finish(jobs)
+    jobs = {}
+    for config in CONFIGS.values():
+        arguments = ["test", config, str(out / config / "last.pth"), "--work-dir", str(out / config)]
+        arguments += ["--out", str(out / f"{config}.json"), "--cfg-options", data]
+        jobs[out / f"{config}.test.log"] = start(*arguments, log=out / f"{config}.test.log", threads=1)
+    finish(jobs)
+
+
+def report_froc(out: Path) -> None:
+    """Print the FROC table of both detectors."""
+    from mmpluld.evaluation.evaluate import evaluate_files
+    from mmpluld.visualization.froc_plot import plot_froc
+
+    truth = out / "phantom/truth/test_key_slices.json"
+    results = {
+        label: evaluate_files(out / f"{config}.json", truth, "deeplesion-2d")
+        for label, config in CONFIGS.items()
+    }
+    any_result = next(iter(results.values()))
+    say(
+        f"\nsensitivity on {any_result['num_images']} phantom key slices, complete truth ({any_result['num_lesions']} lesions)"
+    )
+    say(f"{'FPs per image':<28}" + "".join(f"{level:>8g}" for level in any_result["levels"]) + "  avg .5-4")
+    for label, result in results.items():
+        values = "".join(f"{value:8.3f}" for value in result["sensitivity"])
+        say(f"{label:<28}{values}  {result['average']:8.3f}")
+    (out / "froc.json").write_text(json.dumps(results, indent=2) + "\n")
+    plot_froc(results, out / "froc.png")
+
+
+def detect(out: Path, scan: Path, name: str) -> Path:
+    """Detect lesions in a scan; return the page to open."""
+    config = CONFIGS["with the partial-label loss"]
+    folder = out / f"detect_{name}"
+    run(
+        *["detect", str(scan), "--config", config, "--checkpoint", str(out / config / "last.pth")],
+        *["--out", str(folder), "--overwrite"],
+        log=out / f"detect_{name}.log",
+    )
+    say((out / f"detect_{name}.log").read_text().strip().splitlines()[-1])
+    return folder / "report.html"
+
+
+def main() -> int:
+    """Run the demo."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("demo_output"), help="folder of the demo; replaced")
+    parser.add_argument("--ct", type=Path, help="a CT scan of your own instead of the downloaded one")
+    parser.add_argument("--seed", type=int, default=0, help="seed of both trainings")
+    options = parser.parse_args()
+    if options.ct is not None and not options.ct.exists():
+        raise InputError(f"{options.ct}: no such file or folder; CT= takes a scan file or a DICOM folder")
+    begin = time.monotonic()
+    if (options.out / "phantom").is_dir():
+        shutil.rmtree(options.out)
+    options.out.mkdir(parents=True, exist_ok=True)
+    make_data(options.out)
+    train_and_test(options.out, options.seed)
+    report_froc(options.out)
+    pages = [detect(options.out, options.out / "scan.nii.gz", "phantom")]
+    scan = options.ct or fetch_real_ct(options.out / "download")
+    if scan is not None:
+        pages.append(detect(options.out, scan, "real_ct"))
+    say(f"\ndone in {(time.monotonic() - begin) / 60:.1f} minutes; open in a browser:")
+    for page in pages:
+        say(f"  {page}")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.exit(f"demo: error: {error}")
