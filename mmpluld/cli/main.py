@@ -88,6 +88,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output went away (`mmpluld ... | head`); nothing is wrong on this side.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if debug:
+            raise
+        reason = " ".join(str(error).split())
+        print(f"mmpluld: failed: {type(error).__name__}: {reason} (--debug shows where)", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -106,7 +105,7 @@ class CTLesionDataset(BaseDataset):
                 "img_id": f"{volume.id}/{index:03d}",
                 "key_slice": index,
                 **shared,
-                "instances": copy.deepcopy(on_slice),
+                "instances": on_slice,
             }
 
     def _slices(self, volume: VolumeRecord, lesions: list[LesionRecord]) -> list[int]:

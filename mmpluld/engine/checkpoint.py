@@ -24,6 +24,13 @@ from mmpluld.errors import InputError
 __all__ = ["AtomicLocalBackend", "load_checkpoint_safely", "load_weights"]
 
 
+def _history_statistic(owner: object, name: str) -> Any:
+    """The one use of ``getattr`` in mmengine's checkpoints: naming a statistic of a log history."""
+    if owner is not HistoryBuffer or name not in ("min", "max", "mean", "current"):
+        raise pickle.UnpicklingError(f"GLOBAL builtins.getattr of {name}")
+    return getattr(HistoryBuffer, name)
+
+
 def _allow_list() -> AbstractContextManager[None]:
     """Permit what mmengine's own checkpoints hold besides tensors: log histories and NumPy arrays and scalars."""
     safe_globals = getattr(torch.serialization, "safe_globals", None)
@@ -34,6 +41,7 @@ def _allow_list() -> AbstractContextManager[None]:
     allowed += [type(np.dtype(code)) for code in "?bBhHiIlLqQefdSU"]
     for module in ("numpy._core.multiarray", "numpy.core.multiarray"):  # NumPy 2 and 1
         allowed += [(rebuild, f"{module}._reconstruct"), (scalar, f"{module}.scalar")]
+    allowed += [(_history_statistic, f"{module}.getattr") for module in ("builtins", "__builtin__")]
     return safe_globals(allowed)
 
 

@@ -29,11 +29,9 @@ BUILDER_KEYS = {
     "weight initializer": {"override"},
     "model": {"bg_cls_weight"},  # the DETR heads take it out of their loss's config
 }
-# Under these keys `type` names something that no registry holds, or a layer whose builder adds arguments.
-UNREGISTERED = {
-    "act_cfg", "adapt_cfg", "conv_cfg", "dcn", "dqs_cfg", "nms", "nms_cfg", "norm_cfg", "override", "roi_layer",
-    "same_down_trans", "same_up_trans", "upsample_cfg",
-}  # fmt: skip
+# Under keys that end so, `type` names something that no registry holds, or a layer whose builder adds arguments.
+UNREGISTERED = ("norm_cfg", "act_cfg", "conv_cfg", "adapt_cfg", "dqs_cfg", "upsample_cfg", "nms_cfg", "_trans")
+UNREGISTERED += ("nms", "dcn", "override", "roi_layer")
 # What Runner.from_cfg and the commands read at the top of a config, and usual names of intermediate values.
 TOP_LEVEL_KEYS = {
     "auto_scale_lr", "compile", "custom_hooks", "custom_imports", "data_preprocessor", "default_hooks",
@@ -95,7 +93,7 @@ def _typed_dicts(node: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]
         if isinstance(node.get("type"), str):
             yield place, node
         for key, value in node.items():
-            if key not in UNREGISTERED:
+            if not str(key).endswith(UNREGISTERED) and node.get("type") != "Albu":  # Albu has names of its own
                 yield from _typed_dicts(value, f"{place}.{key}" if place else str(key))
     elif isinstance(node, (list, tuple)):
         for index, value in enumerate(node):
@@ -159,7 +157,11 @@ def _keywords(entry: Callable[..., Any]) -> set[str] | None:
             parameters = inspect.signature(constructor).parameters.values()
         except ValueError:  # implemented in C
             return None
-        names |= {parameter.name for parameter in parameters}
+        names |= {
+            parameter.name
+            for parameter in parameters
+            if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        }
         closed = closed or not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
         if closed and position == 0:
             break

@@ -11,6 +11,7 @@ import torch
 from mmengine.dist import get_rank, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
+from mmengine.utils import apply_to
 
 from mmpluld.atomic import atomic_write_text
 from mmpluld.engine.checkpoint import AtomicLocalBackend
@@ -64,10 +65,11 @@ class SafeCheckpointHook(CheckpointHook):
         seed_everything(int(runner.seed), get_rank(), runner.epoch)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Leave out log histories."""
+        """Leave out log histories, and store NumPy's numbers as Python's."""
         hub = checkpoint["message_hub"]
-        hub["resumed_keys"] = {key: value for key, value in hub["resumed_keys"].items() if key in hub["runtime_info"]}
-        hub["log_scalars"] = {}
+        info = apply_to(hub["runtime_info"], lambda value: isinstance(value, np.generic), lambda value: value.item())
+        resumed = {key: value for key, value in hub["resumed_keys"].items() if key in info}
+        checkpoint["message_hub"] = {"log_scalars": {}, "runtime_info": info, "resumed_keys": resumed}
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
         outdated = None

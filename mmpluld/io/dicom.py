@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmpluld.errors import InputError, nearest
-from mmpluld.io.faults import captured_stderr, damaged
+from mmpluld.io.faults import captured_stderr, quiet, reading
 from mmpluld.io.hounsfield import to_hu
 from mmpluld.progress import track
 from mmpluld.structures.boxes import FloatArray
@@ -76,10 +72,10 @@ def read_dicom_folder(folder: Path, series: str | None = None) -> CTVolume:
         InputError: If there is no CT series, or several and none is chosen; if its slices differ in size or direction,
             are missing, doubled, or unevenly spaced; or if a file is damaged, in colour, or multi-frame.
     """
-    with _quiet_pydicom():
+    with quiet("pydicom"):
         by_series, skipped = _scan(folder)
         headers = _choose(folder, by_series, skipped, series)
-        slices = _sorted_slices(folder, [_parse(file, header) for file, header in headers])
+        slices = _sorted_slices(folder, [_parsed(file, header) for file, header in headers])
         affine = _affine(folder, slices)
         raw, slopes, intercepts = _pixels(slices)
     hu = to_hu(raw.transpose(), slopes, intercepts, source=str(folder))
@@ -100,20 +96,19 @@ def _scan(folder: Path) -> tuple[dict[str, list[tuple[Path, Any]]], Counter[str]
     if not files:
         raise InputError(f"{folder}: the folder is empty; give a folder of DICOM files, or a volume file")
     for file in track(files, "reading headers"):
-        try:
-            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
-        except pydicom.errors.InvalidDicomError:
-            skipped["not DICOM"] += 1
-            continue
-        except (OSError, EOFError, ValueError, KeyError, AttributeError) as error:
-            raise InputError(damaged(file, "DICOM", error)) from None
-        modality = header.get("Modality") or ("CT" if header.get("SOPClassUID") == _CT_STORAGE else "unknown")
-        if modality != "CT":
-            skipped[str(modality)] += 1
-        elif "LOCALIZER" in (header.get("ImageType") or ()):
-            skipped["localizer"] += 1
-        else:
-            by_series[str(header.get("SeriesInstanceUID", ""))].append((file, header))
+        with reading(file, "DICOM"):
+            try:
+                header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
+            except pydicom.errors.InvalidDicomError:
+                skipped["not DICOM"] += 1
+                continue
+            modality = header.get("Modality") or ("CT" if header.get("SOPClassUID") == _CT_STORAGE else "unknown")
+            if modality != "CT":
+                skipped[str(modality)] += 1
+            elif "LOCALIZER" in (header.get("ImageType") or ()):
+                skipped["localizer"] += 1
+            else:
+                by_series[str(header.get("SeriesInstanceUID", ""))].append((file, header))
     return by_series, skipped
 
 
@@ -135,8 +130,13 @@ def _choose(
     return next(iter(by_series.values()))
 
 
+def _parsed(file: Path, header: Any) -> _Slice:
+    """Check one header and keep its geometry; its values are decoded only now."""
+    with reading(file, "DICOM"), np.errstate(over="ignore"):
+        return _parse(file, header)
+
+
 def _parse(file: Path, header: Any) -> _Slice:
-    """Check one header and keep its geometry."""
     if int(header.get("NumberOfFrames") or 1) > 1:
         raise InputError(
             f"{file}: multi-frame DICOM ({header.NumberOfFrames} frames); allowed is one slice a file, "
@@ -154,10 +154,11 @@ def _parse(file: Path, header: Any) -> _Slice:
     orientation = np.array(header.ImageOrientationPatient, dtype=np.float64)
     spacing = (float(header.PixelSpacing[0]), float(header.PixelSpacing[1]))
     position = np.array(header.ImagePositionPatient, dtype=np.float64)
-    if not (np.isfinite(orientation).all() and np.isfinite(position).all() and min(spacing) > 0):
+    upright = abs(np.linalg.norm(np.cross(orientation[:3], orientation[3:])) - 1.0) < 0.01
+    if not (upright and np.isfinite(position).all() and 0 < min(spacing) <= max(spacing) < np.inf):
         raise InputError(
             f"{file}: position {position.tolist()}, orientation {orientation.tolist()}, pixel spacing {list(spacing)}; "
-            "needed are finite numbers and a spacing above 0, export the series again"
+            "needed are finite numbers, unit directions and a spacing above 0, export the series again"
         )
     return _Slice(
         file=file,
@@ -262,7 +263,7 @@ def _slice_pixels(item: _Slice) -> tuple[npt.NDArray[Any], float, float]:
     """Return stored values (row, column), rescale slope and intercept."""
     import pydicom
 
-    try:
+    with reading(item.file, "DICOM"):
         dataset = pydicom.dcmread(item.file)
         syntax = dataset.file_meta.TransferSyntaxUID
         if syntax.is_compressed and syntax != pydicom.uid.RLELossless:
@@ -270,8 +271,6 @@ def _slice_pixels(item: _Slice) -> tuple[npt.NDArray[Any], float, float]:
         values = dataset.pixel_array
         slope, intercept = dataset.get("RescaleSlope", 1.0), dataset.get("RescaleIntercept", 0.0)
         return values.reshape(item.shape_yx), float(slope), float(intercept)
-    except (OSError, EOFError, ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
-        raise InputError(damaged(item.file, "DICOM", error)) from None
 
 
 def _itk_pixels(item: _Slice) -> npt.NDArray[Any]:
@@ -281,17 +280,3 @@ def _itk_pixels(item: _Slice) -> npt.NDArray[Any]:
     with captured_stderr():
         values: npt.NDArray[Any] = sitk.GetArrayFromImage(sitk.ReadImage(str(item.file)))
     return values.reshape(item.shape_yx)
-
-
-@contextmanager
-def _quiet_pydicom() -> Iterator[None]:
-    """Keep pydicom's remarks on odd but readable headers off the terminal."""
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="pydicom")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["captured_stderr", "damaged"]
+from mmpluld.errors import InputError
+
+__all__ = ["captured_stderr", "damaged", "quiet", "reading"]
 
 _ITK_OBJECT = re.compile(r"(ITK ERROR: )?\w+\(0x[0-9a-f]+\): |ITK ERROR: ")
 _LOCK = threading.Lock()
@@ -39,6 +43,35 @@ def captured_stderr() -> Iterator[Callable[[], str]]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+@contextmanager
+def quiet(logger: str) -> Iterator[None]:
+    """Keep a library's remarks on odd but readable headers off the terminal: its logger's and its warnings."""
+    target = logging.getLogger(logger)
+    level = target.level
+    target.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=logger.partition(".")[0])
+            yield
+    finally:
+        target.setLevel(level)
+
+
+@contextmanager
+def reading(file: Path, kind: str) -> Iterator[None]:
+    """Turn whatever a library raises on a damaged file into one line that names the file.
+
+    Every exception counts: given damaged bytes, the parsers raise anything from KeyError to NotImplementedError. Hence
+    a block under this guard holds calls of the library and little else.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(damaged(file, kind, error)) from None
 
 
 def damaged(file: Path, kind: str, error: Exception | str) -> str:

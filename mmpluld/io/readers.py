@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from mmpluld.errors import InputError, nearest
 from mmpluld.io.dicom import read_dicom_folder
-from mmpluld.io.faults import captured_stderr, damaged
+from mmpluld.io.faults import captured_stderr, damaged, quiet, reading
 from mmpluld.io.hounsfield import to_hu
 from mmpluld.structures.boxes import FloatArray
 from mmpluld.structures.volume import CTVolume
@@ -23,7 +22,6 @@ NIFTI_SUFFIXES = (".nii.gz", ".nii")
 VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, ".mha", ".mhd", ".nrrd")
 
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def read_volume(path: str | os.PathLike[str], series: str | None = None, *, labels: bool = False) -> CTVolume:
@@ -77,11 +75,9 @@ def volume_suffix(path: Path) -> str:
 
 def _read_nifti(file: Path, labels: bool) -> CTVolume:
     import nibabel as nib
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
 
     history = []
-    try:
+    with reading(file, "NIfTI"), quiet("nibabel.global"):
         # Not memory-mapped: the volume must outlive its file, and every voxel is read anyway.
         image: Any = nib.load(file, mmap=False)
         shape = image.shape
@@ -92,16 +88,12 @@ def _read_nifti(file: Path, labels: bool) -> CTVolume:
         affine = np.array(image.affine, dtype=np.float64)
         unit = image.header.get_xyzt_units()[0]
         codes = (int(image.header["sform_code"]), int(image.header["qform_code"]))
-    except (ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, ValueError, KeyError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(damaged(file, "NIfTI", error)) from None
     if codes == (0, 0):
         history.append("no orientation in the header (sform and qform codes are 0): x assumed to run to the left")
     scale = _MILLIMETRES.get(unit, 1.0)
     if scale != 1.0:
         history.append(f"lengths in {unit} turned into mm")
-    affine = _RAS_TO_LPS @ affine
+    affine[:2] *= -1.0  # RAS to LPS
     affine[:3] *= scale
     hu = to_hu(raw, slope, intercept, source=str(file), labels=labels)
     return CTVolume.from_file_array(hu, affine, str(file), history)

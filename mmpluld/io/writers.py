@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,11 +53,8 @@ def write_volume(volume: CTVolume, path: str | os.PathLike[str]) -> None:
     if suffix in NIFTI_SUFFIXES:
         with atomic_path(file) as temporary:
             _write_nifti(volume, temporary)
-    elif suffix == ".mhd":
-        _write_mhd_pair(volume, file)
     else:
-        with atomic_path(file) as temporary:
-            _write_itk(volume, temporary)
+        _write_itk(volume, file, suffix)
 
 
 def write_findings_csv(path: str | os.PathLike[str], findings: Sequence[Finding]) -> None:
@@ -90,7 +86,12 @@ def _write_nifti(volume: CTVolume, file: Path) -> None:
     nib.save(image, file)
 
 
-def _write_itk(volume: CTVolume, file: Path) -> None:
+def _write_itk(volume: CTVolume, file: Path, suffix: str) -> None:
+    """Write into a folder of its own, then move the voxel file, if any, and last the header.
+
+    ITK names the voxel file after the header and inside it, and knows suffixes in small letters only, so a temporary
+    name beside the target would not do.
+    """
     import SimpleITK as sitk
 
     image = sitk.GetImageFromArray(volume.array)
@@ -98,19 +99,9 @@ def _write_itk(volume: CTVolume, file: Path) -> None:
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(volume.affine_lps[:3, 3].tolist())
     image.SetDirection((volume.affine_lps[:3, :3] / spacing).ravel().tolist())
-    sitk.WriteImage(image, str(file))
-
-
-def _write_mhd_pair(volume: CTVolume, file: Path) -> None:
-    """Write header and voxels under their final names in a folder of their own, then move the header last.
-
-    The header holds the name of the voxel file, so temporary names beside the target would not do.
-    """
     file.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".tmp-", dir=file.parent))
-    try:
-        _write_itk(volume, folder / file.name)
-        for part in sorted(folder.iterdir(), key=lambda part: part.name == file.name):
-            os.replace(part, file.parent / part.name)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=file.parent) as folder:
+        header = Path(folder) / f"{file.name[: -len(suffix)]}{suffix}"
+        sitk.WriteImage(image, str(header))
+        for part in sorted(Path(folder).iterdir(), key=lambda part: part == header):
+            os.replace(part, file if part == header else file.parent / part.name)

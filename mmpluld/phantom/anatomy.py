@@ -247,12 +247,9 @@ def _paint_stomach(canvas: Canvas, patient: Patient) -> None:
     points = [patient.moved("stomach", *node) for node in nodes]
     stomach = Capsules.chain(points, np.array([29, 32, 28, 23, 18, 13, 11]) * patient.grow["stomach"])
     content = 30.0 if patient.grow["stomach"] < 0.95 else 260.0
-    canvas.tubes(stomach, patient.hu["wall"])
-    canvas.tubes(stomach.thinner(4.0), content, points[3][1] + 14.0)
+    canvas.hollow(stomach, 4.0, patient.hu["wall"], content, points[3][1] + 14.0)
     loop = [(-34, -14, 322), (-44, 0, 335), (-42, 8, 362), (-20, 10, 376), (10, 2, 374), (36, -8, 362)]
-    duodenum = Capsules.chain(loop, 11.0)
-    canvas.tubes(duodenum, patient.hu["wall"] + 5)
-    canvas.tubes(duodenum.thinner(3.5), 25.0)
+    canvas.hollow(Capsules.chain(loop, 11.0), 3.5, patient.hu["wall"] + 5, 25.0)
 
 
 def _paint_bowel(canvas: Canvas, patient: Patient, cavity: Array, dome: Array) -> None:
@@ -262,8 +259,7 @@ def _paint_bowel(canvas: Canvas, patient: Patient, cavity: Array, dome: Array) -
     before = canvas.hu.copy()
     canvas.tubes(patient.tissue_vessels["mesenteric"], patient.hu["portal"])
     for piece in patient.bowel:
-        canvas.tubes(piece.capsules, piece.wall_value)
-        canvas.tubes(piece.capsules.thinner(piece.wall_mm), piece.value, piece.air_y)
+        canvas.hollow(piece.capsules, piece.wall_mm, piece.wall_value, piece.value, piece.air_y)
     inside = canvas.coverage(np.maximum(cavity + 4, dome + 4 - canvas.z))
     canvas.hu = before + inside * (canvas.hu - before)
 

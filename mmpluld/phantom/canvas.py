@@ -234,14 +234,26 @@ class Canvas:
             self.paint(window, distance, value)
         return window, distance
 
-    def tubes(self, capsules: Capsules, value: float, air_y: float | None = None) -> None:
-        """Paint capsules one after the other.
+    def tubes(self, capsules: Capsules, value: float) -> None:
+        """Paint capsules one after the other."""
+        for i, window in self.windows(*capsules.bounds()):
+            self.paint(window, capsules.distance(i, self.z[window[0]], self.y[window], self.x[window]), value)
+
+    def hollow(
+        self, capsules: Capsules, wall_mm: float, wall_value: float, value: float, air_y: float | None = None
+    ) -> None:
+        """Paint a hollow organ: first the walls of all capsules, then what fills their common lumen.
 
         With `air_y`, gas fills what lies in front of that depth: the patient is on the back.
         """
-        for i, window in self.windows(*capsules.bounds()):
-            y = self.y[window]
-            distance = capsules.distance(i, self.z[window[0]], y, self.x[window])
+        parts = [
+            (window, capsules.distance(i, self.z[window[0]], self.y[window], self.x[window]))
+            for i, window in self.windows(*capsules.bounds())
+        ]
+        for window, distance in parts:
+            self.paint(window, distance, wall_value)
+        for window, distance in parts:
+            distance += np.float32(wall_mm)
             self.paint(window, distance, value)
             if air_y is not None:
-                self.paint(window, np.maximum(distance, y - np.float32(air_y)), -880.0)
+                self.paint(window, np.maximum(distance, self.y[window] - np.float32(air_y)), -880.0)

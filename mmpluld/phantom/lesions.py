@@ -99,17 +99,17 @@ def draw_lesions(
     wanted = max(1, int(rng.poisson(mean_count))) if mean_count > 0 else 0
     lesions: list[Lesion] = []
     kinds, weights = list(_FREQUENCY), np.array(list(_FREQUENCY.values()))
-    for _ in range(wanted * 100):
+    for _ in range(wanted * 30):
         if len(lesions) >= wanted:
             break
         kind = int(rng.choice(kinds, p=weights / weights.sum()))
         long_mm = float(np.clip(rng.lognormal(np.log(_LONG_AXIS_MM[kind]), 0.42), *_LONG_AXIS_LIMITS))
-        placed = _PLACERS[kind](rng, patient, long_mm / 2)
-        if placed is None:
+        # Several draws per type, so that types whose organ is hit less often are not rarer for it.
+        draws = (_PLACERS[kind](rng, patient, long_mm / 2) for _ in range(15))
+        found = next((placed for placed in draws if placed and z_range[0] < placed[0][2] < z_range[1]), None)
+        if found is None:
             continue
-        place, hu, long_mm = placed
-        if not z_range[0] < place[2] < z_range[1]:
-            continue
+        place, hu, long_mm = found
         lesion = _lesion(rng, len(lesions) + 1, kind, place, hu, long_mm)
         gaps = (np.linalg.norm(np.subtract(place, other.centre)) - other.reach - lesion.reach for other in lesions)
         if all(gap > 2.0 for gap in gaps):

@@ -24,7 +24,7 @@ _PANELS = (  # share of the scan's height, window
 )
 
 
-def save_picture(path: str | os.PathLike[str], seed: int = 3, size: int = 256) -> Path:
+def save_picture(path: str | os.PathLike[str], seed: int = 7, size: int = 256) -> Path:
     """Draw a whole-torso phantom; boxes of marked lesions are solid, of unmarked ones dashed.
 
     Args:
@@ -81,7 +81,7 @@ def _coronal(axis: Any, series: PhantomSeries) -> None:
         if y1 <= row < y2:
             _outline(axis, (x1, z1, x2, z2), lesion.marked)
     axis.set_axis_off()
-    axis.text(0.03, 0.04, "coronal", color="white", fontsize=8, transform=axis.transAxes)
+    axis.text(0.5, 0.03, "coronal", color="white", fontsize=8, ha="center", transform=axis.transAxes)
 
 
 def _outline(axis: Any, box: tuple[float, float, float, float], marked: bool) -> None:

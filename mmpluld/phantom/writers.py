@@ -64,7 +64,8 @@ def write_deeplesion_layout(
     ``phantom.json`` (the settings); ``Images_png/PPPPPP_SS_RR/NNN.png`` (16 bit, HU + 32768, slices from 001);
     ``DL_info.csv`` (the marked lesions only); ``truth/{train,val,test}.json`` (all lesions in 3D, boxes are the hull of
     the lesion's padded 2D boxes, `attributes.marked` tells which are in the CSV);
-    ``truth/{train,val,test}_key_slices.json`` (all lesions on every marked key slice, in 2D). Cross-sections under 4 mm count as absent.
+    ``truth/{train,val,test}_key_slices.json`` (all lesions on every marked key slice, in 2D).
+    Cross-sections under 4 mm count as absent.
 
     Args:
         out: Folder to make.
@@ -93,6 +94,12 @@ def write_deeplesion_layout(
     splits = [name for name, count in zip(_SPLITS, num_patients, strict=True) for _ in range(count)]
     job = partial(_write_patient, seed=seed, spec=spec, root=root, all_slices=all_slices)
     written = list(track(_run(job, patients, splits, workers), "writing phantoms", total=len(patients)))
+    _write_tables(root, written, splits)
+    return root
+
+
+def _write_tables(root: Path, written: list[_Written], splits: list[str]) -> None:
+    """Write the CSV of the marked lesions and the truth of each split."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(DL_INFO_COLUMNS)
@@ -109,7 +116,6 @@ def write_deeplesion_layout(
             for index, lesion in enumerate(lesions):
                 lesion.id = index
             AnnotationSet(dict(_DATASET), volumes, lesions).save(root / "truth" / f"{split}{suffix}.json")
-    return root
 
 
 def _run(job: Any, patients: Iterable[int], splits: list[str], workers: int | None) -> Iterable[_Written]:

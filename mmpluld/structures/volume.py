@@ -183,13 +183,15 @@ def _checked_affine(affine: npt.ArrayLike, source: str) -> FloatArray:
     matrix = np.array(affine, dtype=np.float64)
     if matrix.shape != (4, 4):
         raise InputError(f"{source}: the affine has shape {matrix.shape}; needed is (4, 4)")
-    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+    with np.errstate(all="ignore"):
+        spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+        determinant = abs(np.linalg.det(matrix[:3, :3] / spacing))
     listed = "x".join(f"{value:g}" for value in spacing)
-    if not np.isfinite(matrix).all():
+    if not (np.isfinite(matrix).all() and np.isfinite(spacing).all()):
         raise InputError(f"{source}: the geometry holds NaN or inf (voxel size {listed} mm); mend the file's header")
     if (spacing <= 0).any():
         raise InputError(f"{source}: voxel size {listed} mm; each must be above 0, mend the file's header")
-    if abs(np.linalg.det(matrix[:3, :3] / spacing)) < 1e-2:
+    if not determinant > 1e-2:
         raise InputError(
             f"{source}: the affine is singular (two axes run along one direction); mend the orientation in the header"
         )

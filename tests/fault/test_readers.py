@@ -162,6 +162,29 @@ def test_zero_or_nan_spacing(tmp_path, capfd, suffix, found, replacement):
     _refused(capfd, path, "spacing|voxel size|NaN")
 
 
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", "dicom"])
+def test_random_bytes_in_the_header_are_read_or_refused(tmp_path, capfd, write_dicom_series, suffix):
+    path = tmp_path / f"scan{suffix}"
+    if suffix == "dicom":
+        file = write_dicom_series(path, _ARRAY[:5, :4, :3], _AFFINE)[1]
+    else:
+        file = path
+        write_volume(CTVolume.from_canonical(_ARRAY[:5, :4, :3], (1, 1, 2)), path)
+    good = file.read_bytes()
+    random = np.random.default_rng(4)
+    for _ in range(60):
+        content = bytearray(good)
+        for place in random.integers(min(len(good), 900), size=3):
+            content[place] = random.integers(256)
+        file.write_bytes(content)
+        try:
+            read_volume(path)
+        except InputError as error:
+            assert str(error).startswith(str(path))
+            assert "\n" not in str(error)
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.fixture
 def dicom(tmp_path, write_dicom_series):
     """A good series of eight slices, in k order."""
@@ -232,6 +255,7 @@ def test_truncated_dicom(dicom, capfd):
         ({"ImagePositionPatient": None}, "ImagePositionPatient is None; needed are 3 numbers"),
         ({"ImageOrientationPatient": None}, "ImageOrientationPatient is None"),
         ({"PixelSpacing": [0, 0.7]}, "a spacing above 0"),
+        ({"ImageOrientationPatient": [0, 0, 0, 0, 0, 0]}, "unit directions"),
         ({"PixelSpacing": None}, "PixelSpacing is None"),
         ({"Rows": None}, "Rows is None"),
     ],

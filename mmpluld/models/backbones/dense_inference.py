@@ -90,7 +90,9 @@ class FoldedLayer:
 def fold_layer(layer: DenseLayer, dtype: torch.dtype) -> FoldedLayer:
     """Fold both norms of ``layer`` into its first convolution."""
     norm_relu = fold_norm_relu(layer.norm1, dtype)
-    mix1, mix2 = (None if c.mixer is None else c.mixer.matrices().to(dtype) for c in (layer.conv1, layer.conv2))
+    mix1, mix2 = (
+        None if conv.mixer is None else conv.mixer.matrices().to(dtype).contiguous() for conv in (layer.conv1, layer.conv2)
+    )
     scale2, shift2 = affine_of(layer.norm2)
     conv1 = scale2[:, None] * layer.conv1.weight.float().flatten(1)
     offset = norm_relu.offset[:, None]

@@ -57,6 +57,13 @@ def test_existing_file_is_replaced(tmp_path, suffix):
     assert read_volume(path).array.dtype == np.int16
 
 
+@pytest.mark.parametrize("suffix", _SUFFIXES)
+def test_suffix_may_be_in_capitals(tmp_path, suffix):
+    path = tmp_path / f"SCAN{suffix.upper()}"
+    write_volume(_volume(), path)
+    np.testing.assert_array_equal(read_volume(path).array, _volume().array)
+
+
 def test_unknown_suffix_names_the_allowed(tmp_path):
     with pytest.raises(InputError, match=r"unknown file type '.nhdr'; allowed are .nii.gz, .nii, .mha, .mhd, .nrrd"):
         write_volume(_volume(), tmp_path / "scan.nhdr")

@@ -42,9 +42,10 @@ def test_capsule_distance_matches_the_definition_by_sampling() -> None:
 
 def test_gas_lies_in_front() -> None:
     canvas = _canvas()
-    canvas.tubes(Capsules.chain([(0, 0, -10), (0, 0, 10)], 8.0), 30.0, air_y=0.0)
+    canvas.hollow(Capsules.chain([(0, 0, -10), (0, 0, 10)], 10.0), 2.0, 70.0, 30.0, air_y=0.0)
     assert canvas.hu[20, 15, 20] < -800  # anterior: smaller y
     assert canvas.hu[20, 25, 20] == pytest.approx(30.0)
+    assert canvas.hu[20, 29, 20] == pytest.approx(70.0), "the wall"
 
 
 def test_smooth_field_is_smooth_and_of_unit_variance() -> None:

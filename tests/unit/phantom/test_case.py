@@ -122,8 +122,9 @@ def test_liver_and_lung_lesions_have_the_contrast_of_their_organ() -> None:
     for _, lesion in liver:
         assert 10 < abs(lesion.contrast_hu) < 90
     for case, lesion in lung:
-        assert lesion.contrast_hu > 200
         assert np.median(_inside(case, lesion)) > -600
+    # Those next to chest wall or diaphragm have soft tissue around them.
+    assert np.median([lesion.contrast_hu for _, lesion in lung]) > 500
 
 
 def test_marks_are_a_subset_chosen_with_the_given_chance() -> None:

@@ -1,0 +1,71 @@
+"""``mmpluld phantom``."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+from typing import Any
+
+EXAMPLE = "mmpluld phantom deeplesion data/phantom --patients 60 2 20 --seed 0"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "layout", choices=["deeplesion", "scan"], help="a dataset as DeepLesion stores it, or one scan as NIfTI"
+    )
+    parser.add_argument("out", help="folder to make, or the .nii.gz file of the scan")
+    parser.add_argument(
+        "--patients",
+        nargs=3,
+        type=int,
+        metavar=("TRAIN", "VAL", "TEST"),
+        default=(40, 10, 10),
+        help="patients per split (default: 40 10 10)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="same seed and options, same files (default: 0)")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="settings of the phantom, such as size=256 mark_prob=0.3 (see mmpluld.phantom.PhantomSpec)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+
+
+def _settings(items: list[str]) -> dict[str, Any]:
+    """``["size=256", "regions=('chest',)"]`` -> keyword settings; a value that is no Python literal stays text."""
+    from mmpluld.errors import InputError
+
+    settings: dict[str, Any] = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise InputError(f"--set {item}: write NAME=VALUE, for example size=256")
+        try:
+            settings[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            settings[name] = value
+    return settings
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the phantom."""
+    from pathlib import Path
+
+    from mmpluld.errors import InputError
+    from mmpluld.phantom import make_phantom, write_deeplesion_layout, write_nifti
+
+    settings = _settings(options.set)
+    if options.layout == "deeplesion":
+        write_deeplesion_layout(
+            options.out, tuple(options.patients), options.seed, overwrite=options.overwrite, **settings
+        )
+        print(f"{options.out}: phantom written; next: mmpluld convert deeplesion {options.out}")
+        return 0
+    if Path(options.out).exists() and not options.overwrite:
+        raise InputError(f"{options.out}: exists; choose another name or pass --overwrite")
+    truth = write_nifti(make_phantom(options.seed, **settings), options.out)
+    print(f"{options.out}: phantom written; complete truth in {truth}")
+    return 0

@@ -1,0 +1,126 @@
+"""Safe reading, strict loading and atomic writing of checkpoints."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+from torch import nn
+
+from mmpluld.engine.checkpoint import AtomicLocalBackend, load_checkpoint_safely, load_weights
+from mmpluld.errors import InputError
+
+
+class Intruder:
+    """Runs a command when it is unpickled."""
+
+    def __reduce__(self) -> tuple:
+        return os.system, ("touch intruded",)
+
+
+def save(path: Path, content: object) -> Path:
+    torch.save(content, path)
+    return path
+
+
+class TestReading:
+    def test_what_mmengine_writes(self, tmp_path: Path) -> None:
+        history = HistoryBuffer([1.0, 2.0], [1, 1])
+        content = {
+            "state_dict": {"weight": torch.arange(3.0)},
+            "message_hub": {"log_scalars": {"loss": history}, "runtime_info": {"best": np.float32(0.5)}},
+            "meta": {"classes": ("lesion",), "palette": np.arange(3), "seed": 3},
+        }
+        loaded = load_checkpoint_safely(save(tmp_path / "a.pth", content))
+        assert torch.equal(loaded["state_dict"]["weight"], torch.arange(3.0))
+        assert loaded["message_hub"]["log_scalars"]["loss"].mean() == 1.5
+        assert loaded["message_hub"]["runtime_info"]["best"] == np.float32(0.5)
+        assert loaded["meta"]["palette"].tolist() == [0, 1, 2]
+
+    def test_code_is_refused_and_not_run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        path = save(tmp_path / "a.pth", {"state_dict": {}, "meta": Intruder()})
+        with pytest.raises(InputError, match=r"a\.pth: refused, because reading it would run '\w+\.system'") as error:
+            load_checkpoint_safely(path)
+        assert "\n" not in str(error.value)
+        assert not (tmp_path / "intruded").exists()
+
+    def test_mmengine_reads_local_files_the_same_way(self, tmp_path: Path) -> None:
+        path = save(tmp_path / "a.pth", {"meta": Intruder()})
+        with pytest.raises(InputError, match="refused"):
+            CheckpointLoader.load_checkpoint(str(path), map_location="cpu")
+
+    @pytest.mark.parametrize("keep", [0, 10, 500])
+    def test_truncated(self, tmp_path: Path, keep: int) -> None:
+        path = save(tmp_path / "a.pth", {"state_dict": {"weight": torch.zeros(1000)}})
+        path.write_bytes(path.read_bytes()[:keep])
+        with pytest.raises(InputError, match=r"a\.pth: not a checkpoint, or (truncated|damaged)"):
+            load_checkpoint_safely(path)
+
+    def test_missing_and_of_another_kind(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="no such checkpoint"):
+            load_checkpoint_safely(tmp_path / "a.pth")
+        with pytest.raises(InputError, match="holds a Tensor; a checkpoint is a dict"):
+            load_checkpoint_safely(save(tmp_path / "a.pth", torch.zeros(1)))
+
+
+class TestLoadWeights:
+    def test_with_and_without_wrapping(self, tmp_path: Path) -> None:
+        weights = nn.Linear(2, 3).state_dict()
+        for content in (weights, {"state_dict": {f"module.{key}": value for key, value in weights.items()}}):
+            model = nn.Linear(2, 3)
+            load_weights(model, save(tmp_path / "a.pth", content))
+            assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+
+    def test_another_model(self, tmp_path: Path) -> None:
+        path = save(tmp_path / "a.pth", {"state_dict": {"weight": torch.zeros(3, 5), "scale": torch.zeros(1)}})
+        model = nn.Linear(2, 3)
+        before = model.weight.clone()
+        with pytest.raises(InputError) as error:
+            load_weights(model, path)
+        text = str(error.value)
+        assert "of 2 tensors" in text
+        assert "1 missing (first: bias)" in text
+        assert "1 unexpected (first: scale)" in text
+        assert "1 of another shape (first: weight)" in text
+        assert torch.equal(model.weight, before)
+
+
+class TestAtomicBackend:
+    def test_put_replaces_whole_files(self, tmp_path: Path) -> None:
+        backend, path = AtomicLocalBackend(), tmp_path / "folder" / "a.bin"
+        backend.put(b"one", path)
+        backend.put(b"two", path)
+        assert path.read_bytes() == b"two"
+        assert [entry.name for entry in path.parent.iterdir()] == ["a.bin"]
+        backend.put_text("three", path)
+        assert path.read_text() == "three"
+
+    def test_removals_wait_for_the_replacement(self, tmp_path: Path) -> None:
+        backend, old = AtomicLocalBackend(), tmp_path / "old"
+        old.touch()
+        with pytest.raises(RuntimeError), backend.removals_last():
+            backend.remove(old)
+            raise RuntimeError
+        assert old.exists()
+        with backend.removals_last():
+            backend.remove(old)
+            assert old.exists()
+        assert not old.exists()
+        old.touch()
+        backend.remove(old)
+        assert not old.exists()
+
+
+def test_getattr_serves_log_histories_only(tmp_path: Path) -> None:
+    class Reach:
+        def __reduce__(self) -> tuple:
+            return getattr, (HistoryBuffer, "__subclasses__")
+
+    with pytest.raises(InputError, match=r"refused, because reading it would run 'builtins\.getattr'"):
+        load_checkpoint_safely(save(tmp_path / "a.pth", {"meta": Reach()}))
