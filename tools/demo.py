@@ -57,10 +57,7 @@ def finish(processes: dict[Path, subprocess.Popen]) -> None:
             if process.returncode != 0:
                 for other in waiting.values():
                     other.terminate()
-                sys.exit(
-                    f"demo: a command failed; the end of {log}:\n"
-                    + "\n".join(log.read_text().splitlines()[-5:])
-                )
+                sys.exit(f"demo: a command failed; the end of {log}:\n" + "\n".join(log.read_text().splitlines()[-5:]))
         if not waiting:
             return
         time.sleep(0.5)
@@ -79,9 +76,7 @@ def fetch_real_ct(out: Path) -> Path | None:
     done = subprocess.run([*command, CT_PACKAGE, "--dest", str(out)], capture_output=True, text=True)
     wheels = list(out.glob(CT_PACKAGE.replace("==", "-") + "-*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
-        say(
-            f"real CT skipped: {CT_PACKAGE} could not be downloaded; use `make demo CT=path` for a scan of your own"
-        )
+        say(f"real CT skipped: {CT_PACKAGE} could not be downloaded; use `make demo CT=path` for a scan of your own")
         return None
     digest = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
     if digest != CT_SHA256:
@@ -93,6 +88,11 @@ def fetch_real_ct(out: Path) -> Path | None:
             if name.startswith(CT_FOLDER) and name.endswith(".dcm"):
                 (target / Path(name).name).write_bytes(archive.read(name))
     return target
+
+
+def weights(out: Path, config: str) -> str:
+    """The last checkpoint of a training."""
+    return (out / config / "last_checkpoint").read_text()
 
 
 def make_data(out: Path) -> None:
@@ -121,7 +121,7 @@ def train_and_test(out: Path, seed: int) -> None:
     finish(jobs)
     jobs = {}
     for config in CONFIGS.values():
-        arguments = ["test", config, str(out / config / "last.pth"), "--work-dir", str(out / config)]
+        arguments = ["test", config, weights(out, config), "--work-dir", str(out / config)]
         arguments += ["--out", str(out / f"{config}.json"), "--cfg-options", data]
         jobs[out / f"{config}.test.log"] = start(*arguments, log=out / f"{config}.test.log", threads=1)
     finish(jobs)
@@ -134,14 +134,11 @@ def report_froc(out: Path) -> None:
 
     truth = out / "phantom/truth/test_key_slices.json"
     results = {
-        label: evaluate_files(out / f"{config}.json", truth, "deeplesion-2d")
-        for label, config in CONFIGS.items()
+        label: evaluate_files(out / f"{config}.json", truth, "deeplesion-2d") for label, config in CONFIGS.items()
     }
-    any_result = next(iter(results.values()))
-    say(
-        f"\nsensitivity on {any_result['num_images']} phantom key slices, complete truth ({any_result['num_lesions']} lesions)"
-    )
-    say(f"{'FPs per image':<28}" + "".join(f"{level:>8g}" for level in any_result["levels"]) + "  avg .5-4")
+    first = next(iter(results.values()))
+    say(f"\nsensitivity on {first['num_images']} phantom key slices, complete truth ({first['num_lesions']} lesions)")
+    say(f"{'FPs per image':<28}" + "".join(f"{level:>8g}" for level in first["levels"]) + "  avg .5-4")
     for label, result in results.items():
         values = "".join(f"{value:8.3f}" for value in result["sensitivity"])
         say(f"{label:<28}{values}  {result['average']:8.3f}")
@@ -154,7 +151,7 @@ def detect(out: Path, scan: Path, name: str) -> Path:
     config = CONFIGS["with the partial-label loss"]
     folder = out / f"detect_{name}"
     run(
-        *["detect", str(scan), "--config", config, "--checkpoint", str(out / config / "last.pth")],
+        *["detect", str(scan), "--config", config, "--checkpoint", weights(out, config)],
         *["--out", str(folder), "--overwrite"],
         log=out / f"detect_{name}.log",
     )
@@ -164,9 +161,7 @@ def detect(out: Path, scan: Path, name: str) -> Path:
 
 def main() -> int:
     """Run the demo."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("demo_output"), help="folder of the demo; replaced")
     parser.add_argument("--ct", type=Path, help="a CT scan of your own instead of the downloaded one")
     parser.add_argument("--seed", type=int, default=0, help="seed of both trainings")

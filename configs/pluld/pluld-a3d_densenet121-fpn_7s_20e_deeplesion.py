@@ -1,4 +1,5 @@
-# Partial-label paper, Table 1, row "A3D + PLuld": 79.74 / 84.08 / 90.46 / 93.34 / 94.65 / 97.13 at 0.5..16 FPs per image (paper).
+# Partial-label paper, Table 1, row "A3D + PLuld".
+# Sensitivity at 0.5, 1, 2, 4, 8, 16 FPs per image: 79.74 / 84.08 / 90.46 / 93.34 / 94.65 / 97.13 (paper).
 _base_ = [
     "../_base_/models/a3d_densenet121-fpn.py",
     "../_base_/datasets/deeplesion_7s.py",

@@ -11,9 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("dataset", choices=["deeplesion"], help="layout of the raw dataset")
     parser.add_argument("root", help="folder that holds DL_info.csv and Images_png")
-    parser.add_argument(
-        "--csv", default="DL_info.csv", metavar="NAME", help="name of the table (default: %(default)s)"
-    )
+    parser.add_argument("--csv", default="DL_info.csv", metavar="NAME", help="name of the table (default: %(default)s)")
     parser.add_argument("--keep-noisy", action="store_true", help="keep the rows marked Possibly_noisy")
     parser.add_argument("--no-images", action="store_true", help="do not require the slices to be there")
     parser.add_argument("--overwrite", action="store_true", help="replace existing annotation files")

@@ -12,17 +12,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scan", help="NIfTI, MHD, MHA or NRRD file, or a folder with one DICOM series")
     parser.add_argument("--config", required=True, help="config file, or the name of a config of the zoo")
     parser.add_argument("--checkpoint", required=True, help="weights that belong to the config")
-    parser.add_argument(
-        "--out", required=True, help="folder for detections.json, findings.csv and report.html"
-    )
+    parser.add_argument("--out", required=True, help="folder for detections.json, findings.csv and report.html")
     parser.add_argument(
         "--score-thr", type=float, default=0.3, help="lowest score of a finding, 0..1 (default: %(default)s)"
     )
     parser.add_argument("--series", metavar="UID", help="DICOM series to read when the folder holds several")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
-    parser.add_argument(
-        "--precision", choices=["fp32", "bf16"], default="fp32", help="arithmetic of the network"
-    )
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="arithmetic of the network")
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="changes to the config")
     parser.add_argument("--overwrite", action="store_true", help="replace the output folder")
 

@@ -18,17 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=["deeplesion-2d", "lens-3d"],
         help="deeplesion-2d: IoU >= 0.5 on key slices; lens-3d: 3D IoBB >= 0.3 per sub-volume",
     )
-    parser.add_argument(
-        "--strict", action="store_true", help="strict rules instead of those of the published code"
-    )
+    parser.add_argument("--strict", action="store_true", help="strict rules instead of those of the published code")
     parser.add_argument(
         "--bootstrap", type=int, default=0, metavar="N", help="95 %% interval from N resamples of patients"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
     parser.add_argument("--json", metavar="OUT", help="write the result as JSON")
-    parser.add_argument(
-        "--plot", metavar="OUT", help="write the FROC curve as a picture (.png, .svg or .pdf)"
-    )
+    parser.add_argument("--plot", metavar="OUT", help="write the FROC curve as a picture (.png, .svg or .pdf)")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -52,8 +52,7 @@ def _run(argv: Sequence[str]) -> int:
     if name not in COMMANDS:
         hint = nearest(name, COMMANDS)
         raise InputError(
-            f"unknown command {name!r}"
-            + (f"; did you mean {hint!r}?" if hint else f"; one of {', '.join(COMMANDS)}")
+            f"unknown command {name!r}" + (f"; did you mean {hint!r}?" if hint else f"; one of {', '.join(COMMANDS)}")
         )
     module = importlib.import_module(f"mmpluld.cli.{name}")
     parser = _Parser(

@@ -54,6 +54,9 @@ class SafeCheckpointHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         """Prepare the folder, and warn where exact resuming is out of reach."""
         super().before_train(runner)
+        if is_main_process() and isinstance(self.file_backend, AtomicLocalBackend):
+            for remains in Path(self.out_dir).glob(".tmp-*"):  # of a run that was killed while it wrote
+                remains.unlink(missing_ok=True)
         loader = runner.train_dataloader
         if getattr(loader, "persistent_workers", False):
             runner.logger.warning(

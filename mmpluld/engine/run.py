@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -12,7 +13,7 @@ from mmengine.runner import Runner
 from mmpluld import registry  # noqa: F401  makes the default scope known before a runner is built
 from mmpluld.compat.allocator import tune_allocator
 from mmpluld.engine.config_check import check_config, load_config
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, nearest
 
 __all__ = ["find_config", "test", "train"]
 
@@ -41,8 +42,6 @@ def find_config(config: str | os.PathLike[str]) -> Path:
     }
     if path.name.removesuffix(".py") in zoo:
         return zoo[path.name.removesuffix(".py")]
-    from mmpluld.errors import nearest
-
     hint = nearest(path.name.removesuffix(".py"), zoo)
     raise InputError(
         f"{config}: no such config file"
@@ -66,8 +65,22 @@ def _prepare(
         cfg.work_dir = str(work_dir)
     elif cfg.get("work_dir") is None:
         cfg.work_dir = str(Path("work_dirs") / path.stem)
+    if any(option.startswith("data_root=") for option in cfg_options or ()):
+        _move_data(cfg, cfg.data_root)
     check_config(cfg)
     return cfg
+
+
+def _move_data(node: Any, data_root: str) -> None:
+    """Set every ``data_root`` of a config: bases have already copied the old one into the datasets."""
+    if isinstance(node, dict):
+        if "data_root" in node:
+            node["data_root"] = data_root
+        for value in node.values():
+            _move_data(value, data_root)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            _move_data(value, data_root)
 
 
 def train(
@@ -135,10 +148,12 @@ def test(
     cfg = _prepare(config, work_dir, cfg_options, launcher, local_rank)
     cfg.load_from = None
     if out is not None:
+        if Path(out).suffix != ".json":
+            raise InputError(f"--out {out}: a detection record is a .json file; change the suffix")
         evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
         for evaluator in evaluators:
             if evaluator.type == "FROCMetric":
-                evaluator.outfile = str(out)
+                evaluator.outfile_prefix = str(Path(out).with_suffix(""))
     runner = Runner.from_cfg(cfg)
     load_weights(runner.model, checkpoint)
     return runner.test()

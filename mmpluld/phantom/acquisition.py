@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from mmpluld.phantom.anatomy import paint_torso
 from mmpluld.phantom.canvas import Array, Canvas, Window
@@ -145,6 +144,8 @@ def _shares(window: Window, distance: Array, scan: Scan) -> tuple[tuple[int, int
 
 def _contrast(image: Array, origin: tuple[int, int, int], share: Array) -> float:
     """Mean HU of the lesion minus the median of a shell about two voxels around it."""
+    from scipy import ndimage
+
     z, y, x = (slice(start, start + count) for start, count in zip(origin, share.shape, strict=True))
     part = image[z, y, x]
     inside = share > 0.9
@@ -168,6 +169,8 @@ def _table(patient: Patient, y_mm: Array, x_mm: Array) -> Array:
 
 def _noise(rng: np.random.Generator, image: Array, scan: Scan) -> Array:
     """Spatially correlated noise; weaker in air, stronger through the wide parts of the body."""
+    from scipy import ndimage
+
     white = rng.standard_normal(image.shape, dtype=np.float32)
     sigma = _KERNEL_MM[scan.kernel] / scan.pixel_mm
     if sigma > 0.2:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import ConvexHull
 
 from mmpluld.phantom.canvas import Array
 
@@ -56,6 +55,8 @@ def _outline(share: Array) -> Float:
 
 def _diameters(points: Float) -> Float | None:
     """Ends of the longest diameter of the hull and of the longest one perpendicular to it; (4, 2)."""
+    from scipy.spatial import ConvexHull
+
     if len(points) < 3 or np.linalg.matrix_rank(points - points.mean(0), tol=1e-6) < 2:
         return None
     hull = points[ConvexHull(points).vertices]

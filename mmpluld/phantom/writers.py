@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from mmpluld.atomic import atomic_write_text
@@ -151,7 +150,6 @@ def _clear(root: Path, overwrite: bool) -> None:
 
 def _write_patient(patient: int, split: str, *, seed: int, spec: PhantomSpec, root: Path, all_slices: bool) -> _Written:
     """Make and write one patient."""
-    cv2.setNumThreads(1)
     case = make_case(seed, patient, spec)
     written = _Written()
     ages = np.random.default_rng([seed, patient, 1])
@@ -183,6 +181,8 @@ def _slice_range(series: PhantomSeries, marked: list[PhantomLesion], all_slices:
 
 
 def _write_slices(series: PhantomSeries, folder: Path, first: int, last: int) -> None:
+    import cv2
+
     folder.mkdir(parents=True, exist_ok=True)
     shifted = (series.volume.array.astype(np.int32) + 32768).astype(np.uint16)
     for number in range(first, last + 1):

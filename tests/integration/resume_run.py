@@ -153,7 +153,7 @@ def main() -> None:
     assert last(broken).name == "epoch_1.pth"
     in_child(lambda: train(broken, workers, resume=True), killed=False)
     assert last(broken).name == "epoch_3.pth"
-    assert sorted(path.name for path in broken.glob("*.pth")) == ["epoch_3.pth"]
+    assert [path.name for path in broken.glob("*.pth")] == ["epoch_3.pth"]
 
 
 if __name__ == "__main__":

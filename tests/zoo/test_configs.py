@@ -41,9 +41,7 @@ def test_accepted_and_portable(path):
 
 
 def _samples(num_boxes: int, size: int) -> list[DetDataSample]:
-    sample = DetDataSample(
-        metainfo={"img_shape": (size, size), "ori_shape": (size, size), "scale_factor": (1.0, 1.0)}
-    )
+    sample = DetDataSample(metainfo={"img_shape": (size, size), "ori_shape": (size, size), "scale_factor": (1.0, 1.0)})
     boxes = torch.tensor([[20.0, 24.0, 44.0, 50.0]])[:num_boxes]
     sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.zeros(num_boxes, dtype=torch.long))
     sample.ignored_instances = InstanceData(bboxes=boxes[:0], labels=torch.zeros(0, dtype=torch.long))
@@ -67,9 +65,7 @@ def test_one_training_step_and_one_prediction(path, num_boxes):
     total, _ = model.parse_losses(losses)
     total.backward()
     assert torch.isfinite(total)
-    assert all(
-        parameter.grad is None or torch.isfinite(parameter.grad).all() for parameter in model.parameters()
-    )
+    assert all(parameter.grad is None or torch.isfinite(parameter.grad).all() for parameter in model.parameters())
     if num_boxes == 0:
         assert float(losses["loss_bbox"]) == 0.0
     model.eval()

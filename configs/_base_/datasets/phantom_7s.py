@@ -19,9 +19,7 @@ test_pipeline = [
     dict(type="PackDetInputs", meta_keys={{_base_.meta_keys}}),
 ]
 
-train_dataloader = dict(
-    batch_size=4, num_workers=0, dataset=dict(data_root=data_root, pipeline=train_pipeline)
-)
+train_dataloader = dict(batch_size=4, num_workers=0, dataset=dict(data_root=data_root, pipeline=train_pipeline))
 val_dataloader = dict(
     num_workers=0,
     dataset=dict(data_root=data_root, ann_file="truth/val_key_slices.json", pipeline=test_pipeline),

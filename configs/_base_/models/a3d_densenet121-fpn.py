@@ -21,7 +21,7 @@ model = dict(
         block_config=(6, 12, 24),
         stem_channels=64,
         norm_cfg=dict(type="BN"),  # synchronised in multi-GPU runs, see default_runtime.py
-        # Set to dict(type="DenseNetImageNet", checkpoint="<file or URL>") to start from ImageNet weights, as the peers do.
+        # The peers start from ImageNet: dict(type="DenseNetImageNet", checkpoint="<file or URL>").
         init_cfg=None,
     ),
     neck=dict(type="TopDownFusion", in_channels=(256, 512, 1024), out_channels=512),
@@ -36,9 +36,7 @@ model = dict(
             scales=[4, 6, 8, 12, 24, 48],  # 16, 24, 32, 48, 96, 192 px
             ratios=[0.5, 1.0, 2.0],
         ),
-        bbox_coder=dict(
-            type="DeltaXYWHBBoxCoder", target_means=[0.0, 0.0, 0.0, 0.0], target_stds=[1.0, 1.0, 1.0, 1.0]
-        ),
+        bbox_coder=dict(type="DeltaXYWHBBoxCoder", target_means=[0.0, 0.0, 0.0, 0.0], target_stds=[1.0, 1.0, 1.0, 1.0]),
         loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=True, loss_weight=1.0),
         loss_bbox=dict(type="SmoothL1Loss", beta=1.0 / 9.0, loss_weight=1.0),
     ),
@@ -74,16 +72,12 @@ model = dict(
                 min_pos_iou=0.3,
                 match_low_quality=True,
             ),
-            sampler=dict(
-                type="RandomSampler", num=32, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=False
-            ),
+            sampler=dict(type="RandomSampler", num=32, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=False),
             allowed_border=0,
             pos_weight=-1,
             debug=False,
         ),
-        rpn_proposal=dict(
-            nms_pre=12000, max_per_img=2000, nms=dict(type="nms", iou_threshold=0.7), min_bbox_size=0
-        ),
+        rpn_proposal=dict(nms_pre=12000, max_per_img=2000, nms=dict(type="nms", iou_threshold=0.7), min_bbox_size=0),
         rcnn=dict(
             assigner=dict(
                 type="IgnoreAwareMaxIoUAssigner",
@@ -92,9 +86,7 @@ model = dict(
                 min_pos_iou=0.5,
                 match_low_quality=True,
             ),
-            sampler=dict(
-                type="RandomSampler", num=64, pos_fraction=0.25, neg_pos_ub=-1, add_gt_as_proposals=True
-            ),
+            sampler=dict(type="RandomSampler", num=64, pos_fraction=0.25, neg_pos_ub=-1, add_gt_as_proposals=True),
             pos_weight=-1,
             debug=False,
         ),

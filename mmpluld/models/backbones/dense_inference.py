@@ -1,12 +1,11 @@
-"""The dense blocks of ``TruncatedDenseNet`` for inference on a CPU: the same numbers with far less memory traffic.
+"""The stages of ``TruncatedDenseNet`` for inference on a CPU: the same numbers with far less memory traffic.
 
-Written as single operators, a dense layer reads and writes its concatenated input five times, which costs more time than
-the arithmetic. Here
+On a CPU, much of the time of a dense block goes into moving its ever longer concatenated input. Here
 
 - all layers of a block write into one preallocated buffer (C, D, H, W), so that nothing is concatenated;
-- batch norms are folded into the neighbouring 1x1 convolution (see ``fold_norm_relu``);
-- a layer runs on a few image rows at a time, so that its intermediate results stay in the cache;
-- the 3x3 convolution is one matrix product for its nine taps, whose results are added at shifted positions.
+- intermediate results share one workspace, as fresh memory costs a page fault for every 4 KiB;
+- batch norm and ReLU take one pass over the data, the rest is folded into the next convolution (``fold_norm_relu``);
+- poolings, which PyTorch does not vectorise in this layout, are written as sums or done with channels last.
 
 Everything runs on one stack at a time, with channels outermost: mixing is then one batched matrix product over channels
 and a 1x1 convolution one plain matrix product, both without moving data.
@@ -20,17 +19,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 if TYPE_CHECKING:
     from mmpluld.models.backbones.truncated_densenet import DenseBlock, DenseLayer, Transition
 
-__all__ = ["fold_norm_relu", "run_dense_block", "run_stem", "run_transition"]
-
-_WORKSPACE_BYTES = 4 << 20
-"""Size of the intermediate results of a layer: about the second-level cache of two cores."""
+__all__ = ["fold_norm_relu", "run_dense_block", "run_stem", "run_transition", "workspace_size"]
 
 _SMALLEST_SCALE = 1e-12
 """Norm scales below this count as zero: the clamping threshold -shift / scale would leave the number range."""
@@ -84,14 +80,15 @@ class FoldedLayer:
     conv1: Tensor  # (width, C)
     bias1: Tensor  # (width, D, 1) or (width, 1, 1)
     mix2: Tensor | None  # (width, D, D)
-    conv2: Tensor  # (9 * growth, width), taps row by row outermost
+    conv2: Tensor  # (growth, width, 3, 3)
 
 
 def fold_layer(layer: DenseLayer, dtype: torch.dtype) -> FoldedLayer:
     """Fold both norms of ``layer`` into its first convolution."""
     norm_relu = fold_norm_relu(layer.norm1, dtype)
     mix1, mix2 = (
-        None if conv.mixer is None else conv.mixer.matrices().to(dtype).contiguous() for conv in (layer.conv1, layer.conv2)
+        None if conv.mixer is None else conv.mixer.matrices().to(dtype).contiguous()
+        for conv in (layer.conv1, layer.conv2)
     )
     scale2, shift2 = affine_of(layer.norm2)
     conv1 = scale2[:, None] * layer.conv1.weight.float().flatten(1)
@@ -100,55 +97,51 @@ def fold_layer(layer: DenseLayer, dtype: torch.dtype) -> FoldedLayer:
         offset = offset * mix1.float().sum(2)
     bias1 = conv1 @ offset + shift2[:, None]
     conv1 = conv1 * norm_relu.scale
-    conv2 = layer.conv2.weight.permute(2, 3, 0, 1).flatten(0, 2)
-    return FoldedLayer(
-        norm_relu, mix1, conv1.to(dtype), bias1.to(dtype).unsqueeze(2), mix2, conv2.to(dtype).contiguous()
-    )
+    conv2 = layer.conv2.weight.to(dtype)
+    return FoldedLayer(norm_relu, mix1, conv1.to(dtype), bias1.to(dtype).unsqueeze(2), mix2, conv2)
 
 
-def run_stem(weight: Tensor, norm: _BatchNorm, stack: Tensor, out: Tensor) -> None:
-    """Convolution, norm, ReLU and pooling of ``stack`` (D, H, W) into ``out`` (C, D, H / 4, W / 4)."""
+def run_stem(conv: nn.Conv2d, norm: _BatchNorm, stack: Tensor, out: Tensor) -> None:
+    """Convolution, norm, ReLU and max pooling of ``stack`` (D, H, W) into ``out`` (C, D, H / 4, W / 4)."""
     scale, shift = affine_of(norm)
-    kernel = (weight.float() * scale[:, None, None, None]).to(out.dtype)
-    for i, image in enumerate(stack.to(out.dtype)):
-        x = F.conv2d(image[None, None], kernel, shift.to(out.dtype), stride=2, padding=3)
-        out[:, i] = F.max_pool2d(x.relu_(), 3, stride=2, padding=1)[0]
+    kernel = (conv.weight.float() * scale[:, None, None, None]).to(out.dtype)
+    image = stack.to(out.dtype).unsqueeze(-1).permute(0, 3, 1, 2)  # the strides make the result channels last
+    x = F.conv2d(image, kernel, shift.to(out.dtype), stride=conv.stride, padding=conv.padding)
+    x = F.max_pool2d(x, 3, stride=2, padding=1).relu_()  # ReLU is monotonic: after pooling it has less to do
+    pixels_by_channels = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+    out.flatten(1).copy_(pixels_by_channels.t())
 
 
-def run_dense_block(block: DenseBlock, buffer: Tensor) -> None:
+def run_dense_block(block: DenseBlock, buffer: Tensor, workspace: Tensor) -> None:
     """Fill ``buffer`` (C_out, D, H, W), whose first C_in channels hold the input, with the output of ``block``."""
-    layers = list(block.children())
-    rows, sizes = zip(*(_chunking(layer, buffer) for layer in layers), strict=True)
-    workspace = buffer.new_empty(max(sizes))
-    for layer, layer_rows in zip(layers, rows, strict=True):
+    for layer in block.children():
         channels = layer.conv1.in_channels
         new = buffer[channels : channels + layer.conv2.out_channels]
-        _run_dense_layer(fold_layer(layer, buffer.dtype), buffer[:channels], new, workspace, layer_rows)
+        _run_dense_layer(fold_layer(layer, buffer.dtype), buffer[:channels], new, workspace)
 
 
-def run_transition(transition: Transition, x: Tensor, out: Tensor) -> None:
+def run_transition(transition: Transition, x: Tensor, out: Tensor, workspace: Tensor) -> None:
     """Norm, ReLU, pooling and convolution of ``x`` (C, D, H, W) into ``out`` (C / 2, D, H / 2, W / 2)."""
     norm_relu = fold_norm_relu(transition.norm, x.dtype)
     weight = transition.conv.weight.float().flatten(1)
     bias = (weight @ norm_relu.offset).to(x.dtype)
-    weight = (weight * norm_relu.scale).to(x.dtype)
-    for i in range(x.shape[1]):
-        clamped = torch.empty_like(x[:, i])
-        norm_relu.clamp(x[:, i], clamped)
-        pooled = F.avg_pool2d(clamped, 2)
-        out[:, i] = torch.addmm(bias[:, None], weight, pooled.flatten(1)).view(-1, *pooled.shape[1:])
+    (active,) = _carve(workspace, x.shape)
+    norm_relu.clamp(x.flatten(2), active.flatten(2))
+    height, width = 2 * out.shape[2], 2 * out.shape[3]
+    rows = active[:, :, 0:height:2] + active[:, :, 1:height:2]
+    pooled = rows[..., 0:width:2] + rows[..., 1:width:2]
+    flat = out.flatten(1)
+    torch.mm((0.25 * weight * norm_relu.scale).to(x.dtype), pooled.flatten(1), out=flat)
+    flat.add_(bias[:, None])
 
 
-def _chunking(layer: DenseLayer, buffer: Tensor) -> tuple[int, int]:
-    """Image rows that ``layer`` runs on at a time, and the elements of workspace it needs for them."""
-    _, depth, height, width = buffer.shape
-    channels = 2 * layer.conv1.in_channels + 2 * layer.conv2.in_channels + 9 * layer.conv2.out_channels
-    per_row = channels * depth * width
-    rows = min(height, max(1, _WORKSPACE_BYTES // (per_row * buffer.element_size())))
-    return rows, rows * per_row
+def workspace_size(block: DenseBlock, buffer: Tensor) -> int:
+    """Elements of workspace for ``block`` and the transition after it."""
+    width = next(block.children()).conv2.in_channels
+    return 2 * (block.out_channels + width) * buffer[0].numel()
 
 
-def _carve(workspace: Tensor, shapes: Sequence[tuple[int, ...]]) -> Iterator[Tensor]:
+def _carve(workspace: Tensor, *shapes: Sequence[int]) -> Iterator[Tensor]:
     """Consecutive parts of ``workspace`` in the given shapes."""
     start = 0
     for shape in shapes:
@@ -157,35 +150,25 @@ def _carve(workspace: Tensor, shapes: Sequence[tuple[int, ...]]) -> Iterator[Ten
         start += size
 
 
-def _run_dense_layer(layer: FoldedLayer, x: Tensor, out: Tensor, workspace: Tensor, rows: int) -> None:
+def _run_dense_layer(layer: FoldedLayer, x: Tensor, out: Tensor, workspace: Tensor) -> None:
     """One layer on ``x`` (C, D, H, W) into ``out`` (growth, D, H, W)."""
     channels, depth, height, width = x.shape
-    bottleneck = layer.conv1.shape[0]
-    out.zero_()
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        pixels = (bottom - top) * width
-        wide, narrow = (channels, depth, pixels), (bottleneck, depth, pixels)
-        taps_shape = (layer.conv2.shape[0], depth * pixels)
-        active, mixed, hidden, hidden_mixed, taps = _carve(workspace, [wide, wide, narrow, narrow, taps_shape])
-        layer.norm_relu.clamp(x[:, :, top:bottom].flatten(2), active)
-        if layer.mix1 is not None:
-            active = torch.bmm(layer.mix1, active, out=mixed)
-        torch.mm(layer.conv1, active.view(channels, -1), out=hidden.view(bottleneck, -1))
-        hidden.add_(layer.bias1).relu_()
-        if layer.mix2 is not None:
-            hidden = torch.bmm(layer.mix2, hidden, out=hidden_mixed)
-        torch.mm(layer.conv2, hidden.view(bottleneck, -1), out=taps)
-        _add_taps(taps.view(3, 3, -1, depth, bottom - top, width), out, top)
+    bottleneck, pixels = layer.conv1.shape[0], height * width
+    wide, narrow = (channels, depth, pixels), (bottleneck, depth, pixels)
+    active, mixed, hidden, hidden_mixed = _carve(workspace, wide, wide, narrow, narrow)
+    layer.norm_relu.clamp(x.flatten(2), active)
+    if layer.mix1 is not None:
+        active = torch.bmm(layer.mix1, active, out=mixed)
+    torch.mm(layer.conv1, active.flatten(1), out=hidden.flatten(1))
+    hidden.add_(layer.bias1).relu_()
+    if layer.mix2 is not None:
+        hidden = torch.bmm(layer.mix2, hidden, out=hidden_mixed)
+    _convolve_slices(hidden.view(bottleneck, depth, height, width), layer.conv2, out)
 
 
-def _add_taps(taps: Tensor, out: Tensor, top: int) -> None:
-    """Add the nine tap images (3, 3, growth, D, rows, W), whose first row is ``top``, to ``out`` at their shifts."""
-    height, width = out.shape[2:]
-    rows = taps.shape[4]
-    for i in range(3):
-        first, last = max(0, top + 1 - i), min(height, top + rows + 1 - i)  # rows of `out` that tap row i reaches
-        for j in range(3):
-            left, right = max(0, 1 - j), min(width, width + 1 - j)
-            source = taps[i, j, :, :, first - top - 1 + i : last - top - 1 + i, left - 1 + j : right - 1 + j]
-            out[:, :, first:last, left:right].add_(source)
+def _convolve_slices(x: Tensor, kernel: Tensor, out: Tensor) -> None:
+    """3x3 convolution of ``x`` (C, D, H, W) with ``kernel`` (C_out, C, 3, 3) into ``out``."""
+    if x.dtype == torch.float32:
+        out.copy_(F.conv3d(x.unsqueeze(0), kernel.unsqueeze(2), padding=(0, 1, 1))[0])
+    else:  # PyTorch's 3D convolution of bfloat16 takes twice as long as turning the stack and back
+        out.copy_(F.conv2d(x.transpose(0, 1).contiguous(), kernel, padding=1).transpose(0, 1))

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mmpluld.errors import InputError
-from mmpluld.models.backbones.dense_inference import run_dense_block, run_stem, run_transition
+from mmpluld.models.backbones.dense_inference import run_dense_block, run_stem, run_transition, workspace_size
 from mmpluld.registry import MODELS
 
 __all__ = ["TruncatedDenseNet"]
@@ -122,7 +122,8 @@ class Transition(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, D, H, W) -> (B, C / 2, D, H / 2, W / 2)."""
-        return pointwise(F.avg_pool3d(norm_relu(self.norm, x), (1, 2, 2)), self.conv.weight)
+        pooled = F.avg_pool2d(norm_relu(self.norm, x).flatten(1, 2), 2)
+        return pointwise(pooled.unflatten(1, x.shape[1:3]), self.conv.weight)
 
 
 class ReductionZ(nn.Module):
@@ -214,10 +215,7 @@ class TruncatedDenseNet(BaseModule):
             )
         if self._can_fuse(x):
             return self._forward_fused(x)
-        batch = x.shape[0]
-        x = F.relu(self.norm0(self.conv0(x.flatten(0, 1).unsqueeze(1))), inplace=True)
-        x = F.max_pool2d(x, 3, stride=2, padding=1)
-        x = x.unflatten(0, (batch, self.num_slices)).transpose(1, 2).contiguous()
+        x = self._stem(x)
         outputs = []
         for i in range(1, self.num_blocks + 1):
             x = getattr(self, f"denseblock{i}")(x)
@@ -225,6 +223,14 @@ class TruncatedDenseNet(BaseModule):
             if i < self.num_blocks:
                 x = getattr(self, f"transition{i}")(x)
         return tuple(outputs)
+
+    def _stem(self, x: Tensor) -> Tensor:
+        """(B, D, H, W) -> (B, C, D, H / 4, W / 4)."""
+        batch = x.shape[0]
+        images = x.flatten(0, 1).unsqueeze(-1).permute(0, 3, 1, 2)  # strides of channels last, where pooling is fast
+        x = F.relu(self.norm0(self.conv0(images)), inplace=True)
+        x = F.max_pool2d(x, 3, stride=2, padding=1)
+        return x.unflatten(0, (batch, self.num_slices)).transpose(1, 2).contiguous()
 
     def _can_fuse(self, x: Tensor) -> bool:
         return not self.training and not torch.is_grad_enabled() and x.device.type == "cpu"
@@ -240,15 +246,17 @@ class TruncatedDenseNet(BaseModule):
         """The maps (C_i, H_i, W_i) of one stack (D, H, W)."""
         height, width = (((size + 1) // 2 + 1) // 2 for size in stack.shape[1:])
         maps: list[Tensor] = []
-        features = None
+        features = workspace = None
         for i in range(1, self.num_blocks + 1):
             block = getattr(self, f"denseblock{i}")
             buffer = stack.new_empty((block.out_channels, self.num_slices, height, width), dtype=dtype)
+            entrance = buffer[: block.in_channels]
             if features is None:
-                run_stem(self.conv0.weight, self.norm0, stack, buffer[: block.in_channels])
+                workspace = buffer.new_empty(workspace_size(block, buffer))  # later blocks need less
+                run_stem(self.conv0, self.norm0, stack, entrance)
             else:
-                run_transition(getattr(self, f"transition{i - 1}"), features, buffer[: block.in_channels])
-            run_dense_block(block, buffer)
+                run_transition(getattr(self, f"transition{i - 1}"), features, entrance, workspace)
+            run_dense_block(block, buffer, workspace)
             weight = getattr(self, f"reductionz{i}").reduction_z_conv.weight
             maps.append(pointwise(buffer.flatten(0, 1).unsqueeze(0), weight.to(dtype))[0])
             features, height, width = buffer, height // 2, width // 2

@@ -70,19 +70,13 @@ class PartialLabelLoss(nn.Module):
             if not 0 <= value <= 1:
                 raise ValueError(f"PartialLabelLoss: {name} is {value}; it must be between 0 and 1")
         if not 0 <= pos_weight < float("inf"):
-            raise ValueError(
-                f"PartialLabelLoss: pos_weight is {pos_weight}; it must be at least 0 and finite"
-            )
+            raise ValueError(f"PartialLabelLoss: pos_weight is {pos_weight}; it must be at least 0 and finite")
         wrapped = MODELS.build(loss) if isinstance(loss, dict) else loss
         kind = type(wrapped).__name__
         if not getattr(wrapped, "use_sigmoid", False):
-            raise ValueError(
-                f"PartialLabelLoss: the wrapped {kind} must be a sigmoid loss; set use_sigmoid=True in it"
-            )
+            raise ValueError(f"PartialLabelLoss: the wrapped {kind} must be a sigmoid loss; set use_sigmoid=True in it")
         if use_sigmoid is False:
-            raise ValueError(
-                f"PartialLabelLoss: use_sigmoid is False, but the wrapped {kind} uses the sigmoid"
-            )
+            raise ValueError(f"PartialLabelLoss: use_sigmoid is False, but the wrapped {kind} uses the sigmoid")
         if getattr(wrapped, "avg_non_ignore", False):
             raise ValueError(f"PartialLabelLoss: the wrapped {kind} must not set avg_non_ignore")
         self.loss = wrapped
@@ -177,10 +171,6 @@ class PartialLabelLoss(nn.Module):
         if weight is None:
             sampled = torch.ones_like(kept)
         else:
-            sampled = (
-                (weight > 0).view(len(kept), *[1] * (kept.dim() - 1))
-                if weight.dim() < kept.dim()
-                else weight > 0
-            )
+            sampled = (weight > 0).view(len(kept), *[1] * (kept.dim() - 1)) if weight.dim() < kept.dim() else weight > 0
         sampled = sampled.expand_as(kept)
         return (kept & sampled).sum().clamp(min=1) / sampled.sum().clamp(min=1)

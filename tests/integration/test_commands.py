@@ -1,0 +1,142 @@
+"""The commands as a user types them: phantom, convert, train, test, evaluate, detect, and their bad inputs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CONFIG = "pluld-a3d_densenet121-fpn_7s_phantom"
+SMALL = ["train_cfg.max_epochs=1", "train_dataloader.batch_size=2"]
+
+
+def mmpluld(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mmpluld", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def refused(*arguments: object, cwd: Path) -> str:
+    """Run a command that must fail as bad input; return its one line."""
+    done = mmpluld(*arguments, cwd=cwd)
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+    assert lines[-1].startswith("mmpluld: error: ")
+    return lines[-1]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A working folder with a small converted phantom dataset, one scan, and one epoch of training."""
+    folder = tmp_path_factory.mktemp("home")
+    size = ["--set", "size=64", "max_slices=12"]
+    for arguments in (
+        ["phantom", "deeplesion", "data/phantom", "--patients", "3", "1", "1", *size],
+        ["convert", "deeplesion", "data/phantom"],
+        ["phantom", "scan", "scan.nii.gz", "--seed", "7", *size],
+        ["train", CONFIG, "--work-dir", "run", "--cfg-options", *SMALL],
+    ):
+        done = mmpluld(*arguments, cwd=folder)
+        assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(home):
+    return (home / "run/last_checkpoint").read_text()
+
+
+def test_test_writes_what_evaluate_reads(home, weights):
+    done = mmpluld("test", CONFIG, weights, "--out", "found.json", "--work-dir", "run", cwd=home)
+    assert done.returncode == 0, done.stderr[-2000:]
+    printed = {line.split()[0]: float(line.split()[1]) for line in done.stdout.splitlines() if "froc/" in line[:5]}
+    truth = "data/phantom/truth/test_key_slices.json"
+    arguments = ["--protocol", "deeplesion-2d", "--bootstrap", "20", "--json", "froc.json", "--plot", "froc.png"]
+    done = mmpluld("evaluate", "found.json", truth, *arguments, cwd=home)
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads((home / "froc.json").read_text())
+    assert {"protocol", "levels", "sensitivity", "average"} <= result.keys()
+    assert result["average"] == pytest.approx(printed["froc/avg"], abs=1e-4)
+    assert (home / "froc.png").stat().st_size > 1000
+
+
+def test_detect_writes_a_report_and_keeps_what_exists(home, weights):
+    arguments = ["detect", "scan.nii.gz", "--config", CONFIG, "--checkpoint", weights, "--out", "findings"]
+    done = mmpluld(*arguments, "--score-thr", "0.01", cwd=home)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert sorted(path.name for path in (home / "findings").iterdir()) == [
+        "detections.json",
+        "findings.csv",
+        "report.html",
+    ]
+    before = (home / "findings/report.html").read_bytes()
+    assert "--overwrite" in refused(*arguments, cwd=home)
+    assert (home / "findings/report.html").read_bytes() == before
+
+
+def test_data_root_moves_every_dataset(home):
+    line = refused("train", CONFIG, "--work-dir", "x", "--cfg-options", "data_root=data/elsewhere", cwd=home)
+    assert "data/elsewhere/annotations/train.json" in line
+
+
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        ("model.backbone.num_slics=7", "num_slices"),
+        ("model.neck.type=TopDownFuson", "TopDownFusion"),
+        ("train_dataloder.batch_size=2", "train_dataloader"),
+    ],
+)
+def test_typo_in_a_config_names_the_nearest_key(home, option, hint):
+    assert hint in refused("train", CONFIG, "--work-dir", "typo", "--cfg-options", option, cwd=home)
+    assert not (home / "typo").exists()
+
+
+def test_unknown_config_names_the_nearest(home):
+    assert CONFIG in refused("train", "pluld-a3d_densenet121-fpn_7s_phantm", cwd=home)
+
+
+def test_checkpoint_of_another_model(home, weights):
+    options = ["--cfg-options", "model.neck.out_channels=32", "model.rpn_head.in_channels=32"]
+    options += ["model.roi_head.bbox_roi_extractor.out_channels=32", "model.roi_head.bbox_head.in_channels=32"]
+    line = refused("test", CONFIG, weights, "--work-dir", "run", *options, cwd=home)
+    assert weights in line
+    assert "another model" in line
+
+
+def test_pickled_checkpoint_with_foreign_code(home):
+    import torch
+
+    class Evil:
+        def __reduce__(self):
+            return (os.mkdir, (str(home / "owned"),))
+
+    torch.save({"state_dict": {}, "meta": Evil()}, home / "evil.pth")
+    arguments = ["detect", "scan.nii.gz", "--config", CONFIG, "--checkpoint", "evil.pth", "--out", "evil"]
+    assert "refused" in refused(*arguments, cwd=home)
+    assert not (home / "owned").exists()
+    assert not (home / "evil").exists()
+
+
+def test_missing_scan_and_truncated_scan(home, weights):
+    arguments = ["--config", CONFIG, "--checkpoint", weights, "--out", "never"]
+    assert "missing.nii.gz" in refused("detect", "missing.nii.gz", *arguments, cwd=home)
+    (home / "cut.nii.gz").write_bytes((home / "scan.nii.gz").read_bytes()[:5000])
+    assert "cut.nii.gz" in refused("detect", "cut.nii.gz", *arguments, cwd=home)
+    assert not (home / "never").exists()
+
+
+def test_annotation_file_of_another_schema(home):
+    (home / "other.json").write_text('{"schema": "coco/1", "images": []}')
+    line = refused("evaluate", "other.json", "other.json", "--protocol", "lens-3d", cwd=home)
+    assert "other.json" in line
