@@ -1,4 +1,4 @@
-"""Keeping large freed blocks for reuse: on CPU, half of a plain forward pass goes into fresh pages."""
+"""Settings of the C library's memory allocator."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import platform
 
 __all__ = ["tune_allocator"]
 
-# Parameter numbers of glibc's mallopt (malloc.h).
-_M_TRIM_THRESHOLD = -1
-_M_MMAP_THRESHOLD = -3
-_LARGE = 2**31 - 1  # mallopt takes an int: 2 GiB
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # parameter numbers of mallopt(3)
+_KEEP_BELOW_BYTES = 1 << 30
 
 
 def tune_allocator() -> bool:
-    """Make glibc serve large tensors from its heap and keep freed memory; call it before the first large tensor.
+    """Let the process keep freed memory of large tensors instead of returning it to the system at once.
 
-    By default every large tensor is mapped anew and its pages are zeroed on first touch. The price is that the process
-    keeps its peak memory until it ends. ``MMPLULD_MALLOC_TUNING=0`` switches it off.
+    By default glibc maps each allocation above 32 MiB afresh, and the page faults of its first use can take as long as
+    the arithmetic of a CPU network. Call this once, when a command starts. The price is that memory freed after a peak
+    stays with the process.
 
     Returns:
-        Whether the settings were made; False without glibc or when switched off.
+        Whether the settings were made: False without glibc, or if the environment variable ``MMPLULD_MALLOC_TUNING``
+        is ``0``.
     """
     if os.environ.get("MMPLULD_MALLOC_TUNING") == "0" or platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return all(mallopt(name, _LARGE) == 1 for name in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD))
+    return bool(mallopt(_M_MMAP_THRESHOLD, _KEEP_BELOW_BYTES)) and bool(mallopt(_M_TRIM_THRESHOLD, _KEEP_BELOW_BYTES))

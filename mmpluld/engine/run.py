@@ -66,7 +66,7 @@ def _prepare(
     elif cfg.get("work_dir") is None:
         cfg.work_dir = str(Path("work_dirs") / path.stem)
     if any(option.startswith("data_root=") for option in cfg_options or ()):
-        _move_data(cfg, cfg.data_root)
+        _move_data(cfg._cfg_dict, cfg.data_root)
     check_config(cfg)
     return cfg
 

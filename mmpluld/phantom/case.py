@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 import numpy.typing as npt
 
 from mmpluld.phantom.acquisition import Scan, acquire
@@ -110,6 +111,12 @@ def make_phantom(seed: int, patient: int = 1, **settings: Any) -> PhantomCase:
 
 def make_case(seed: int, patient: int, spec: PhantomSpec) -> PhantomCase:
     """`make_phantom` with checked settings."""
+    # Its matrix products are small: threads would cost more than they bring, and the writer runs one process per core.
+    with threadpool_limits(limits=1, user_api="blas"):
+        return _make_case(seed, patient, spec)
+
+
+def _make_case(seed: int, patient: int, spec: PhantomSpec) -> PhantomCase:
     rng = np.random.default_rng([seed, patient])
     body = make_patient(rng)
     region = str(rng.choice(list(spec.regions)))

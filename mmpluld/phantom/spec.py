@@ -103,4 +103,7 @@ class PhantomSpec:
                 hint = nearest(name, known)
                 guess = f"did you mean {hint!r}?" if hint else f"known are {', '.join(known)}"
                 raise InputError(f"phantom setting {name!r} does not exist; {guess}")
-        return cls(**settings)
+        try:
+            return cls(**settings)
+        except TypeError as error:
+            raise InputError(f"phantom settings {settings!r}: a value has the wrong type ({error})") from error

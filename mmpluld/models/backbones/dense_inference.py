@@ -3,7 +3,7 @@
 On a CPU, much of the time of a dense block goes into moving its ever longer concatenated input. Here
 
 - all layers of a block write into one preallocated buffer (C, D, H, W), so that nothing is concatenated;
-- intermediate results share one workspace, as fresh memory costs a page fault for every 4 KiB;
+- the first half of a layer runs on a few pixels at a time, so that its results stay in the cache;
 - batch norm and ReLU take one pass over the data, the rest is folded into the next convolution (``fold_norm_relu``);
 - poolings, which PyTorch does not vectorise in this layout, are written as sums or done with channels last.
 
@@ -26,7 +26,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 if TYPE_CHECKING:
     from mmpluld.models.backbones.truncated_densenet import DenseBlock, DenseLayer, Transition
 
-__all__ = ["fold_norm_relu", "run_dense_block", "run_stem", "run_transition", "workspace_size"]
+__all__ = ["fold_norm_relu", "run_dense_block", "run_stem", "run_transition"]
+
+_CHUNK_PIXELS = 1024
+"""Pixels of each slice that the first half of a layer handles at once in float32: its results stay in the cache."""
 
 _SMALLEST_SCALE = 1e-12
 """Norm scales below this count as zero: the clamping threshold -shift / scale would leave the number range."""
@@ -42,7 +45,7 @@ class NormReLU:
     upper: Tensor | None
 
     def clamp(self, x: Tensor, out: Tensor) -> None:
-        """Write clamp(x, lower, upper) to ``out``, both (C, D, P)."""
+        """Write clamp(x, lower, upper) to ``out``; both of three dimensions, channels first."""
         torch.maximum(x, self.lower.to(x.dtype)[:, None, None], out=out)
         if self.upper is not None:
             torch.minimum(out, self.upper.to(x.dtype)[:, None, None], out=out)
@@ -112,63 +115,67 @@ def run_stem(conv: nn.Conv2d, norm: _BatchNorm, stack: Tensor, out: Tensor) -> N
     out.flatten(1).copy_(pixels_by_channels.t())
 
 
-def run_dense_block(block: DenseBlock, buffer: Tensor, workspace: Tensor) -> None:
+def run_dense_block(block: DenseBlock, buffer: Tensor) -> None:
     """Fill ``buffer`` (C_out, D, H, W), whose first C_in channels hold the input, with the output of ``block``."""
-    for layer in block.children():
+    layers = list(block.children())
+    _, depth, height, width = buffer.shape
+    pixels, bottleneck = height * width, layers[0].conv2.in_channels
+    chunk = _chunk(pixels, buffer.dtype)
+    workspace = buffer.new_empty(depth * (bottleneck * pixels + 2 * (block.out_channels + bottleneck) * chunk))
+    for layer in layers:
         channels = layer.conv1.in_channels
         new = buffer[channels : channels + layer.conv2.out_channels]
         _run_dense_layer(fold_layer(layer, buffer.dtype), buffer[:channels], new, workspace)
 
 
-def run_transition(transition: Transition, x: Tensor, out: Tensor, workspace: Tensor) -> None:
+def run_transition(transition: Transition, x: Tensor, out: Tensor) -> None:
     """Norm, ReLU, pooling and convolution of ``x`` (C, D, H, W) into ``out`` (C / 2, D, H / 2, W / 2)."""
     norm_relu = fold_norm_relu(transition.norm, x.dtype)
     weight = transition.conv.weight.float().flatten(1)
     bias = (weight @ norm_relu.offset).to(x.dtype)
-    (active,) = _carve(workspace, x.shape)
-    norm_relu.clamp(x.flatten(2), active.flatten(2))
+    weight = (0.25 * weight * norm_relu.scale).to(x.dtype)
     height, width = 2 * out.shape[2], 2 * out.shape[3]
-    rows = active[:, :, 0:height:2] + active[:, :, 1:height:2]
-    pooled = rows[..., 0:width:2] + rows[..., 1:width:2]
-    flat = out.flatten(1)
-    torch.mm((0.25 * weight * norm_relu.scale).to(x.dtype), pooled.flatten(1), out=flat)
-    flat.add_(bias[:, None])
+    active = torch.empty_like(x[:, 0])
+    for i in range(x.shape[1]):
+        norm_relu.clamp(x[:, i], active)
+        rows = active[:, 0:height:2] + active[:, 1:height:2]
+        pooled = rows[..., 0:width:2] + rows[..., 1:width:2]
+        out[:, i] = (weight @ pooled.flatten(1)).add_(bias[:, None]).view(out[:, i].shape)
 
 
-def workspace_size(block: DenseBlock, buffer: Tensor) -> int:
-    """Elements of workspace for ``block`` and the transition after it."""
-    width = next(block.children()).conv2.in_channels
-    return 2 * (block.out_channels + width) * buffer[0].numel()
+def _chunk(pixels: int, dtype: torch.dtype) -> int:
+    """Pixels to handle at once; all in lower precision, where each product costs too much to set up."""
+    return min(pixels, _CHUNK_PIXELS) if dtype == torch.float32 else pixels
 
 
 def _carve(workspace: Tensor, *shapes: Sequence[int]) -> Iterator[Tensor]:
-    """Consecutive parts of ``workspace`` in the given shapes."""
+    """Consecutive parts of the flat ``workspace`` in the given shapes, then the rest of it."""
     start = 0
     for shape in shapes:
         size = math.prod(shape)
         yield workspace[start : start + size].view(shape)
         start += size
+    yield workspace[start:]
 
 
 def _run_dense_layer(layer: FoldedLayer, x: Tensor, out: Tensor, workspace: Tensor) -> None:
     """One layer on ``x`` (C, D, H, W) into ``out`` (growth, D, H, W)."""
     channels, depth, height, width = x.shape
-    bottleneck, pixels = layer.conv1.shape[0], height * width
-    wide, narrow = (channels, depth, pixels), (bottleneck, depth, pixels)
-    active, mixed, hidden, hidden_mixed = _carve(workspace, wide, wide, narrow, narrow)
-    layer.norm_relu.clamp(x.flatten(2), active)
-    if layer.mix1 is not None:
-        active = torch.bmm(layer.mix1, active, out=mixed)
-    torch.mm(layer.conv1, active.flatten(1), out=hidden.flatten(1))
-    hidden.add_(layer.bias1).relu_()
-    if layer.mix2 is not None:
-        hidden = torch.bmm(layer.mix2, hidden, out=hidden_mixed)
-    _convolve_slices(hidden.view(bottleneck, depth, height, width), layer.conv2, out)
-
-
-def _convolve_slices(x: Tensor, kernel: Tensor, out: Tensor) -> None:
-    """3x3 convolution of ``x`` (C, D, H, W) with ``kernel`` (C_out, C, 3, 3) into ``out``."""
-    if x.dtype == torch.float32:
-        out.copy_(F.conv3d(x.unsqueeze(0), kernel.unsqueeze(2), padding=(0, 1, 1))[0])
-    else:  # PyTorch's 3D convolution of bfloat16 takes twice as long as turning the stack and back
-        out.copy_(F.conv2d(x.transpose(0, 1).contiguous(), kernel, padding=1).transpose(0, 1))
+    bottleneck = layer.conv1.shape[0]
+    x = x.flatten(2)
+    slices, workspace = _carve(workspace, (depth, bottleneck, height * width))
+    step = _chunk(height * width, x.dtype)
+    for start in range(0, height * width, step):
+        chunk = x[:, :, start : start + step]
+        wide, narrow = chunk.shape, (bottleneck, *chunk.shape[1:])
+        active, mixed, hidden, hidden_mixed, _ = _carve(workspace, wide, wide, narrow, narrow)
+        layer.norm_relu.clamp(chunk, active)
+        if layer.mix1 is not None:
+            active = torch.bmm(layer.mix1, active, out=mixed)
+        torch.mm(layer.conv1, active.flatten(1), out=hidden.flatten(1))
+        hidden.add_(layer.bias1).relu_()
+        if layer.mix2 is not None:
+            hidden = torch.bmm(layer.mix2, hidden, out=hidden_mixed)
+        slices[:, :, start : start + step] = hidden.transpose(0, 1)
+    new = F.conv2d(slices.unflatten(2, (height, width)), layer.conv2, padding=1)
+    out.copy_(new.transpose(0, 1))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -13,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mmpluld.errors import InputError
-from mmpluld.models.backbones.dense_inference import run_dense_block, run_stem, run_transition, workspace_size
+from mmpluld.models.backbones.dense_inference import run_dense_block, run_stem, run_transition
 from mmpluld.registry import MODELS
 
 __all__ = ["TruncatedDenseNet"]
@@ -57,6 +58,17 @@ def norm_relu(norm: nn.Module, x: Tensor) -> Tensor:
     return F.relu(norm(x.flatten(2, 3)), inplace=True).view(x.shape)
 
 
+@contextmanager
+def frozen_statistics(norm: _BatchNorm) -> Iterator[None]:
+    """Let ``norm`` normalise by the batch without updating its running statistics."""
+    momentum, batches = norm.momentum, norm.num_batches_tracked
+    norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        norm.momentum, norm.num_batches_tracked = momentum, batches
+
+
 class DenseLayer(nn.Module):
     """Norm, ReLU, mixing, 1x1 convolution; norm, ReLU, mixing, 3x3 convolution."""
 
@@ -78,13 +90,17 @@ class DenseLayer(nn.Module):
         self.conv2 = SliceConv2d(width, growth_rate, 3, num_slices, slice_mixer)
         self.with_cp = with_cp
 
+    def _checkpoint_contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
+        """Contexts of the first run and the rerun, so that only the first updates the running statistics."""
+        return nullcontext(), frozen_statistics(self.norm1)
+
     def _bottleneck(self, *features: Tensor) -> Tensor:
         return self.conv1(norm_relu(self.norm1, torch.cat(features, 1)))
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """New features (B, growth_rate, D, H, W) from all earlier ones of the block."""
         if self.with_cp and self.training:
-            x = checkpoint(self._bottleneck, *features, use_reentrant=False)
+            x = checkpoint(self._bottleneck, *features, use_reentrant=False, context_fn=self._checkpoint_contexts)
         else:
             x = self._bottleneck(*features)
         return self.conv2(norm_relu(self.norm2, x))
@@ -146,7 +162,8 @@ class TruncatedDenseNet(BaseModule):
 
     Args:
         num_slices: Slices D of a stack.
-        slice_mixer: Config of the operator in front of the dense convolutions; None keeps the slices apart.
+        slice_mixer: Config of the operator in front of the dense convolutions; None keeps the slices apart. A mixer
+            that also has ``matrices()``, as ``A3DMixer`` does, takes part in the fast path for inference on a CPU.
         growth_rate: Channels that each dense layer adds.
         bn_size: Bottleneck width of a dense layer, as a multiple of ``growth_rate``.
         block_config: Layers in each dense block; one output map per block.
@@ -202,6 +219,8 @@ class TruncatedDenseNet(BaseModule):
             if i < self.num_blocks:
                 self.add_module(f"transition{i}", Transition(channels, norm_cfg))
                 channels //= 2
+        convs = [module for module in self.modules() if isinstance(module, SliceConv2d)]
+        self._mixers_are_linear = all(conv.mixer is None or hasattr(conv.mixer, "matrices") for conv in convs)
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Conv3d)):
                 nn.init.kaiming_normal_(module.weight)
@@ -233,7 +252,9 @@ class TruncatedDenseNet(BaseModule):
         return x.unflatten(0, (batch, self.num_slices)).transpose(1, 2).contiguous()
 
     def _can_fuse(self, x: Tensor) -> bool:
-        return not self.training and not torch.is_grad_enabled() and x.device.type == "cpu"
+        """Whether the fast path serves: evaluation without gradients on a CPU, in single precision or less."""
+        plain_use = self.training or torch.is_grad_enabled() or x.device.type != "cpu"
+        return not plain_use and self._mixers_are_linear and self.conv0.weight.dtype != torch.float64
 
     def _forward_fused(self, x: Tensor) -> tuple[Tensor, ...]:
         """``forward`` without gradients, one stack after the other (see ``dense_inference``)."""
@@ -246,17 +267,16 @@ class TruncatedDenseNet(BaseModule):
         """The maps (C_i, H_i, W_i) of one stack (D, H, W)."""
         height, width = (((size + 1) // 2 + 1) // 2 for size in stack.shape[1:])
         maps: list[Tensor] = []
-        features = workspace = None
+        features = None
         for i in range(1, self.num_blocks + 1):
             block = getattr(self, f"denseblock{i}")
             buffer = stack.new_empty((block.out_channels, self.num_slices, height, width), dtype=dtype)
             entrance = buffer[: block.in_channels]
             if features is None:
-                workspace = buffer.new_empty(workspace_size(block, buffer))  # later blocks need less
                 run_stem(self.conv0, self.norm0, stack, entrance)
             else:
-                run_transition(getattr(self, f"transition{i - 1}"), features, entrance, workspace)
-            run_dense_block(block, buffer, workspace)
+                run_transition(getattr(self, f"transition{i - 1}"), features, entrance)
+            run_dense_block(block, buffer)
             weight = getattr(self, f"reductionz{i}").reduction_z_conv.weight
             maps.append(pointwise(buffer.flatten(0, 1).unsqueeze(0), weight.to(dtype))[0])
             features, height, width = buffer, height // 2, width // 2

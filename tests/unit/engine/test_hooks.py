@@ -51,7 +51,7 @@ def run(folder: Path, hook: SafeCheckpointHook, epochs: int) -> Runner:
         train_cfg={"by_epoch": True, "max_epochs": epochs},
         optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.1}},
         default_hooks={"checkpoint": hook},
-        default_scope="mmengine",
+        default_scope="mmpluld",
         experiment_name=folder.name,
         randomness={"seed": 1},
         log_level="ERROR",

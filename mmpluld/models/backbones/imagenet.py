@@ -1,0 +1,105 @@
+"""Start values of ``TruncatedDenseNet`` from an ImageNet DenseNet."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from mmengine.logging import print_log
+from mmengine.registry import WEIGHT_INITIALIZERS
+from torch import Tensor, nn
+
+from mmpluld.errors import InputError, nearest
+
+__all__ = ["DenseNetImageNet", "map_imagenet_keys"]
+
+_STEM_RULES = ("green", "sum", "mean")
+_OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
+_DOWNLOAD_HINT = "download torchvision's densenet121 weights (densenet121-a639ec97.pth) and set checkpoint to that file"
+
+
+def map_imagenet_keys(state_dict: dict[str, Tensor], stem_rule: str = "green") -> dict[str, Tensor]:
+    """Rename the tensors of a torchvision DenseNet and turn its colour stem into one for a single channel.
+
+    Args:
+        state_dict: Weights with old (``denselayer1.norm.1``) or new (``denselayer1.norm1``) names, with or without the
+            prefix ``features.``.
+        stem_rule: The grey kernel from the colour kernels: the ``green`` one, their ``sum``, or their ``mean``.
+
+    Raises:
+        InputError: If ``stem_rule`` is unknown.
+    """
+    if stem_rule not in _STEM_RULES:
+        guess = nearest(str(stem_rule), _STEM_RULES)
+        hint = f"; did you mean {guess!r}?" if guess else ""
+        raise InputError(f"stem_rule: {stem_rule!r} is not one of {', '.join(_STEM_RULES)}{hint}")
+    mapped = {}
+    for key, value in state_dict.items():
+        if value.dim() == 4 and value.shape[1] == 3:
+            value = {"green": value[:, 1:2], "sum": value.sum(1, True), "mean": value.mean(1, True)}[stem_rule]
+        mapped[_OLD_NAME.sub(r"\1\2.", key.removeprefix("features."))] = value
+    return mapped
+
+
+@WEIGHT_INITIALIZERS.register_module()
+class DenseNetImageNet:
+    """Initialiser: load the trunk from an ImageNet DenseNet-121, and say which tensors keep their random start.
+
+    Use it as ``init_cfg=dict(type='DenseNetImageNet', checkpoint='FILE')``. The last dense block and
+    the classifier of the file are not used. Convolutions over depth and slice mixers are not in the file.
+
+    Args:
+        checkpoint: A local file or a URL, as torchvision publishes them: a state dict.
+        stem_rule: See ``map_imagenet_keys``.
+
+    Raises:
+        InputError: If the checkpoint cannot be had or read, lacks a trunk tensor, or has one of another shape.
+    """
+
+    def __init__(self, checkpoint: str, stem_rule: str = "green") -> None:
+        self.checkpoint = checkpoint
+        self.stem_rule = stem_rule
+
+    def __call__(self, module: nn.Module) -> None:
+        """Load the weights into ``module``, a ``TruncatedDenseNet``."""
+        source = map_imagenet_keys(self._read(), self.stem_rule)
+        own = module.state_dict()
+        random_start = [key for key in own if ".mixer." in key or key.startswith("reductionz")]
+        trunk = {key: value for key, value in own.items() if key not in random_start}
+        loadable = {key: source[key] for key in trunk if key in source}
+        # Files from before PyTorch 0.4.1 have no batch counters; these do not influence the result.
+        missing = [key for key in trunk if key not in source and not key.endswith("num_batches_tracked")]
+        if missing:
+            raise InputError(f"{self.checkpoint}: lacks {missing[0]} and {len(missing) - 1} more; {_DOWNLOAD_HINT}")
+        for key, value in loadable.items():
+            if value.shape != trunk[key].shape:
+                raise InputError(
+                    f"{self.checkpoint}: {key} has shape {tuple(value.shape)}, the model {tuple(trunk[key].shape)}; "
+                    "ImageNet weights fit the default widths of TruncatedDenseNet only"
+                )
+        module.load_state_dict(loadable, strict=False)
+        print_log(
+            f"{self.checkpoint}: loaded {len(loadable)} tensors of the 2D trunk; {len(random_start)} tensors of depth "
+            "reduction and slice mixing keep their random start",
+            logger="current",
+        )
+
+    def _read(self) -> dict[str, Tensor]:
+        """The state dict of the file or URL."""
+        try:
+            if self.checkpoint.startswith(("http://", "https://")):
+                state = torch.hub.load_state_dict_from_url(
+                    self.checkpoint, map_location="cpu", progress=False, weights_only=True
+                )
+            else:
+                state = torch.load(Path(self.checkpoint).expanduser(), map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            raise InputError(f"{self.checkpoint}: no such file; {_DOWNLOAD_HINT}") from None
+        except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(f"{self.checkpoint}: cannot be loaded ({reason}); {_DOWNLOAD_HINT}") from error
+        if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+            raise InputError(f"{self.checkpoint}: holds no state dict of tensors; {_DOWNLOAD_HINT}")
+        return dict(state)

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks.a3d_backbone import plain_forward
+from mmpluld.errors import InputError
+from mmpluld.models.backbones import TruncatedDenseNet
+
+SMALL = {"growth_rate": 4, "bn_size": 2, "block_config": (2, 3, 2), "stem_channels": 8}
+
+
+def small(num_slices: int = 3, **kwargs) -> TruncatedDenseNet:
+    """A small network with norms of either sign and one dead channel in each."""
+    torch.manual_seed(0)
+    model = TruncatedDenseNet(num_slices, **SMALL, **kwargs)
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.uniform_(norm.weight, -0.5, 1.5)
+            nn.init.normal_(norm.bias)
+            nn.init.normal_(norm.running_mean)
+            nn.init.uniform_(norm.running_var, 0.5, 2.0)
+            norm.weight.data[1] = 0.0
+    return model.eval()
+
+
+def relative_error(ours: Tensor, reference: Tensor) -> float:
+    return float((ours.float() - reference).abs().max() / reference.abs().max())
+
+
+@pytest.mark.parametrize(
+    ("num_slices", "total"), [(3, 8_613_664), (7, 15_113_248), (9, 18_661_408)], ids=lambda value: str(value)
+)
+def test_parameters_and_shapes_of_the_full_size(num_slices, total):
+    with torch.device("meta"):
+        model = TruncatedDenseNet(num_slices)
+        maps = model(torch.empty(1, num_slices, 512, 512))
+    trunk, norms, reduction = 4_209_728, 51_392, 1_376_256 * num_slices
+    assert total == trunk + norms + reduction + 24_864 * num_slices**2
+    assert sum(p.numel() for p in model.parameters()) == total
+    assert [tuple(m.shape) for m in maps] == [(1, 256, 128, 128), (1, 512, 64, 64), (1, 1024, 32, 32)]
+
+
+def test_tensor_names_are_those_of_densenet():
+    state = small().state_dict()
+    assert state["conv0.weight"].shape == (8, 1, 7, 7)
+    assert state["denseblock2.denselayer3.conv1.weight"].shape == (8, 16, 1, 1)
+    assert state["denseblock2.denselayer3.conv1.mixer.weight"].shape == (3, 3, 16)
+    assert state["denseblock2.denselayer3.conv2.weight"].shape == (4, 8, 3, 3)
+    assert state["transition1.conv.weight"].shape == (8, 16, 1, 1)
+    assert state["reductionz1.reduction_z_conv.weight"].shape == (16, 16, 3, 1, 1)
+    assert {"norm0.running_var", "denseblock1.denselayer1.norm2.bias", "transition2.norm.weight"} <= set(state)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (70, 101), (32, 47)])
+def test_fast_path_equals_the_plain_formulation(size):
+    model, x = small(), torch.randn(2, 3, *size)
+    with torch.no_grad():
+        for ours, reference in zip(model(x), plain_forward(model, x), strict=True):
+            assert relative_error(ours, reference) < 1e-5
+
+
+def test_fast_path_in_chunks(monkeypatch):
+    monkeypatch.setattr("mmpluld.models.backbones.dense_inference._CHUNK_PIXELS", 7)
+    model, x = small(), torch.randn(1, 3, 40, 44)
+    with torch.no_grad():
+        for ours, reference in zip(model(x), plain_forward(model, x), strict=True):
+            assert relative_error(ours, reference) < 1e-5
+
+
+def test_fast_path_equals_the_path_with_gradients():
+    for mixer in ({"type": "A3DMixer"}, None):
+        model, x = small(slice_mixer=mixer), torch.randn(1, 3, 48, 48)
+        with torch.no_grad():
+            fast = model(x)
+        for a, b in zip(fast, model(x), strict=True):
+            assert relative_error(a, b.detach()) < 1e-5
+
+
+def test_bfloat16_is_close_and_returned():
+    model, x = small(), torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        reference = model(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            ours = model(x)
+    for a, b in zip(ours, reference, strict=True):
+        assert a.dtype == torch.bfloat16
+        assert float((a.float() - b).norm() / b.norm()) < 0.02
+
+
+def test_training_gradients_equal_the_plain_formulation():
+    # In double precision: in single precision a value next to zero may fall on either side of a ReLU.
+    model, x = small().double().train(), torch.randn(2, 3, 48, 40, dtype=torch.double)
+    model.norm0.weight.data.abs_().add_(0.1)  # a constant channel would make every maximum a tie
+    parameters = list(model.parameters())
+    ours = torch.autograd.grad(sum(m.square().mean() for m in model(x)), parameters)
+    plain = torch.autograd.grad(sum(m.square().mean() for m in plain_forward(model, x)), parameters)
+    for a, b in zip(ours, plain, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-9)
+
+
+def test_every_parameter_gets_a_gradient():
+    model = small().train()
+    sum(m.sum() for m in model(torch.randn(2, 3, 64, 64))).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_checkpointing_changes_neither_gradients_nor_statistics():
+    x, results = torch.randn(2, 3, 48, 48), []
+    for with_cp in (False, True):
+        model = small(with_cp=with_cp).train()
+        sum(m.square().mean() for m in model(x)).backward()
+        results.append(({n: p.grad for n, p in model.named_parameters()}, dict(model.named_buffers())))
+    for plain, checkpointed in zip(*results, strict=True):
+        for name, value in plain.items():
+            assert torch.equal(value, checkpointed[name]), name
+
+
+def test_without_mixing_slices_stay_apart():
+    model, x = small(slice_mixer=None), torch.randn(1, 3, 32, 32)
+    model.reductionz1.reduction_z_conv.weight.data[:, :, 1:] = 0  # the first map reads the first slice only
+    changed = x.clone()
+    changed[:, 1:] += 1
+    with torch.no_grad():
+        assert torch.equal(model(x)[0], model(changed)[0])
+
+
+def test_identity_mixing_equals_none():
+    mixed, apart = small(), small(slice_mixer=None)
+    apart.load_state_dict({k: v for k, v in mixed.state_dict().items() if ".mixer." not in k})
+    for name, value in mixed.named_parameters():
+        if ".mixer." in name:
+            value.data.copy_(torch.eye(3)[:, :, None].expand_as(value))
+    x = torch.randn(1, 3, 32, 32)
+    for a, b in zip(mixed(x), apart(x), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_two_runs_have_equal_bits():
+    model, x = small(), torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert all(torch.equal(a, b) for a, b in zip(model(x), model(x), strict=True))
+
+
+def test_wrong_number_of_slices_is_named():
+    with pytest.raises(InputError, match=r"\(1, 5, 64, 64\).*needs \(B, 3, H, W\)"):
+        small()(torch.zeros(1, 5, 64, 64))
+
+
+def test_other_norms_are_refused():
+    with pytest.raises(InputError, match="GN is no batch norm"):
+        TruncatedDenseNet(3, norm_cfg={"type": "GN", "num_groups": 2})
