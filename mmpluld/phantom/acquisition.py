@@ -28,6 +28,7 @@ class Scan:
         kernel: "soft" or "sharp".
         noise_hu: Standard deviation of the noise inside the body.
         offset_xy: Position of the patient on the table.
+        min_contrast_hu: Lesions closer than this to the tissue around them are made that much denser or less dense.
     """
 
     size: int
@@ -38,6 +39,7 @@ class Scan:
     kernel: str
     noise_hu: float
     offset_xy: tuple[float, float]
+    min_contrast_hu: float = 0.0
 
     def axis(self) -> Array:
         """Pixel centres in mm from the image centre."""
@@ -83,7 +85,14 @@ def acquire(
         image[first:last] = canvas.hu.reshape(last - first, scan.layers, scan.size, scan.size).mean(axis=1)
     image = np.maximum(image, _table(patient, y_mm, x_mm), out=image)
     shares = {number: _shares(window, distance, scan) for number, (window, distance) in blocks.items()}
-    contrast = {number: _contrast(image, *block) for number, block in shares.items()}
+    contrast = {}
+    for number, (origin, share) in shares.items():
+        contrast[number] = _contrast(image, origin, share)
+        missing = scan.min_contrast_hu - abs(contrast[number])
+        if missing > 0:
+            change = float(np.copysign(missing, contrast[number]))
+            image[_block_of(origin, share)] += change * share
+            contrast[number] += change
     noisy = image + _noise(rng, image, scan)
     return np.clip(np.rint(noisy), -1024, 3071).astype(np.int16), shares, contrast
 
@@ -142,12 +151,17 @@ def _shares(window: Window, distance: Array, scan: Scan) -> tuple[tuple[int, int
     return (window[0].start // scan.layers, window[1].start, window[2].start), share
 
 
+def _block_of(origin: tuple[int, int, int], share: Array) -> Window:
+    """Where a block of shares lies in the image."""
+    z, y, x = (slice(start, start + count) for start, count in zip(origin, share.shape, strict=True))
+    return z, y, x
+
+
 def _contrast(image: Array, origin: tuple[int, int, int], share: Array) -> float:
     """Mean HU of the lesion minus the median of a shell about two voxels around it."""
     from scipy import ndimage
 
-    z, y, x = (slice(start, start + count) for start, count in zip(origin, share.shape, strict=True))
-    part = image[z, y, x]
+    part = image[_block_of(origin, share)]
     inside = share > 0.9
     if not inside.any():
         inside = share >= share.max()

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from mmpluld.phantom.acquisition import Scan, acquire
 from mmpluld.phantom.lesions import Lesion, at_study, draw_lesions
@@ -125,7 +125,7 @@ def _make_case(seed: int, patient: int, spec: PhantomSpec) -> PhantomCase:
     first_interval = float(rng.choice(list(spec.intervals_mm)))
     span = min(high - low, spec.max_slices * first_interval / scale_z)
     start = float(rng.uniform(low, high - span)) if span < high - low else low
-    lesions = draw_lesions(rng, body, (start, start + span), spec.lesions_per_series)
+    lesions = draw_lesions(rng, body, (start, start + span), spec.lesions_per_series, spec.min_long_mm)
     taken: list[PhantomSeries] = []
     for study in range(int(rng.integers(1, spec.max_studies + 1))):
         today = body if study == 0 else with_study(body, rng)
@@ -159,7 +159,17 @@ def _plan(
     kernel = "sharp" if rng.random() < 0.25 else "soft"
     noise = float(rng.uniform(*spec.noise_hu)) * (2.0 if kernel == "sharp" else 1.0) * (5 / interval) ** 0.25
     offset = rng.normal(0, 3, 2)
-    return Scan(spec.size, fov / spec.size, low, interval, count, kernel, noise, (float(offset[0]), float(offset[1])))
+    return Scan(
+        size=spec.size,
+        pixel_mm=fov / spec.size,
+        first_mm=low,
+        interval_mm=interval,
+        count=count,
+        kernel=kernel,
+        noise_hu=noise,
+        offset_xy=(float(offset[0]), float(offset[1])),
+        min_contrast_hu=spec.min_contrast_hu,
+    )
 
 
 def _series(

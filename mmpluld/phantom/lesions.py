@@ -16,7 +16,7 @@ __all__ = ["Lesion", "at_study", "draw_lesions"]
 
 _FREQUENCY = {1: 0.07, 2: 0.2, 3: 0.15, 4: 0.16, 5: 0.2, 6: 0.07, 7: 0.08, 8: 0.09}
 _LONG_AXIS_MM = {1: 19.0, 2: 21.0, 3: 19.0, 4: 20.0, 5: 17.0, 6: 20.0, 7: 20.0, 8: 22.0}  # medians
-_LONG_AXIS_LIMITS = (8.0, 45.0)
+MAX_LONG_AXIS_MM = 45.0
 Place = tuple[float, float, float]
 
 
@@ -84,17 +84,18 @@ def at_study(lesion: Lesion, study: int) -> Lesion | None:
     if not lesion.appears <= study < lesion.vanishes:
         return None
     factor = float(np.exp(lesion.growth * (study - lesion.appears)))
-    limit = _LONG_AXIS_LIMITS[1] / 2 / max(lesion.radii)
+    limit = MAX_LONG_AXIS_MM / 2 / max(lesion.radii)
     radii = tuple(radius * min(factor, max(limit, 1.0)) for radius in lesion.radii)
     return replace(lesion, radii=(radii[0], radii[1], radii[2]))
 
 
 def draw_lesions(
-    rng: np.random.Generator, patient: Patient, z_range: tuple[float, float], mean_count: float
+    rng: np.random.Generator, patient: Patient, z_range: tuple[float, float], mean_count: float, min_long_mm: float
 ) -> tuple[Lesion, ...]:
     """Draw lesions whose centres lie in `z_range` (standard mm) and which keep clear of each other.
 
-    At least one is drawn unless `mean_count` is 0.
+    At least one is drawn unless `mean_count` is 0. Long axes are drawn from `min_long_mm` to 45 mm; a small organ may
+    limit them further.
     """
     wanted = max(1, int(rng.poisson(mean_count))) if mean_count > 0 else 0
     lesions: list[Lesion] = []
@@ -103,7 +104,7 @@ def draw_lesions(
         if len(lesions) >= wanted:
             break
         kind = int(rng.choice(kinds, p=weights / weights.sum()))
-        long_mm = float(np.clip(rng.lognormal(np.log(_LONG_AXIS_MM[kind]), 0.42), *_LONG_AXIS_LIMITS))
+        long_mm = float(np.clip(rng.lognormal(np.log(_LONG_AXIS_MM[kind]), 0.42), min_long_mm, MAX_LONG_AXIS_MM))
         # Several draws per type, so that types whose organ is hit less often are not rarer for it.
         draws = (_PLACERS[kind](rng, patient, long_mm / 2) for _ in range(15))
         found = next((placed for placed in draws if placed and z_range[0] < placed[0][2] < z_range[1]), None)
