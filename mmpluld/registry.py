@@ -4,8 +4,9 @@ Importing this module makes mmdet importable where mmcv has no compiled operator
 Every registry that a config can reach has a child here, so that ``default_scope = "mmpluld"`` finds them all.
 """
 
-from mmpluld.compat import install_ops
+from mmpluld.compat import check_versions, install_ops
 
+check_versions()
 install_ops()
 
 from mmdet import registry as parents  # noqa: E402  the stand-ins must be in place first

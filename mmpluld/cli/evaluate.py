@@ -23,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bootstrap", type=int, default=0, metavar="N", help="95 %% interval from N resamples of patients"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
+    parser.add_argument(
+        "--strata", nargs="+", choices=["type", "size", "interval"], help="also by lesion type, size, slice interval"
+    )
     parser.add_argument("--json", metavar="OUT", help="write the result as JSON")
     parser.add_argument("--plot", metavar="OUT", help="write the FROC curve as a picture (.png, .svg or .pdf)")
 
@@ -39,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
         strict=options.strict,
         bootstrap=options.bootstrap,
         seed=options.seed,
+        strata=options.strata,
     )
     print(format_table(result))
     if options.json:

@@ -72,3 +72,17 @@ def test_one_training_step_and_one_prediction(path, num_boxes):
     with torch.no_grad():
         (result,) = model(**model.data_preprocessor(data, training=False), mode="predict")
     assert result.pred_instances.bboxes.shape[1] == 4
+
+
+@pytest.mark.parametrize("path", [path for path in LEAVES if path.stem.endswith("_phantom")], ids=lambda path: path.stem)
+def test_twin_keeps_what_its_paper_row_is_about(path):
+    """A twin is smaller; loss, mixer, sampling of anchors and the kind of every part stay those of the paper config."""
+    twin = load_config(path)
+    (row,) = path.parent.glob(path.stem.replace("_phantom", "_*_deeplesion.py"))
+    paper = load_config(row)
+    assert twin.model.rpn_head.loss_cls == paper.model.rpn_head.loss_cls
+    assert twin.model.backbone.slice_mixer == paper.model.backbone.slice_mixer
+    assert twin.model.backbone.num_slices == paper.model.backbone.num_slices
+    assert twin.model.train_cfg.rpn.assigner == paper.model.train_cfg.rpn.assigner
+    for part in ("backbone", "neck", "rpn_head", "roi_head"):
+        assert twin.model[part].type == paper.model[part].type

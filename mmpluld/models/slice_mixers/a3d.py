@@ -43,7 +43,7 @@ class A3DMixer(nn.Module):
 
     def matrices(self) -> Tensor:
         """The linear maps (C, target slice, source slice) that ``forward`` applies to the slices of each channel."""
-        return self.weight.permute(2, 1, 0)
+        return self.weight.permute(2, 1, 0).contiguous()  # else the batched product runs one channel at a time
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix the slices of ``x`` (B, C, D, H, W)."""
