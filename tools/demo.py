@@ -46,10 +46,8 @@ def start(*arguments: str, log: Path, threads: int) -> subprocess.Popen:
 
 def finish(processes: dict[Path, subprocess.Popen]) -> None:
     """Wait for all; on a failure stop the others and show the end of the log."""
-    from mmpluld.progress import track
-
     waiting = dict(processes)
-    for _ in track(range(10**9), "running", total=None):
+    while waiting:
         for log, process in list(waiting.items()):
             if process.poll() is None:
                 continue
@@ -58,9 +56,7 @@ def finish(processes: dict[Path, subprocess.Popen]) -> None:
                 for other in waiting.values():
                     other.terminate()
                 sys.exit(f"demo: a command failed; the end of {log}:\n" + "\n".join(log.read_text().splitlines()[-5:]))
-        if not waiting:
-            return
-        time.sleep(0.5)
+        time.sleep(0.2)
 
 
 def run(*arguments: str, log: Path) -> None:
@@ -90,6 +86,10 @@ def fetch_real_ct(out: Path) -> Path | None:
     return target
 
 
+# An easy data set on purpose: minutes of training from random weights must find something.
+PHANTOM = ["--set", "lesions_per_series=10", "min_long_mm=14", "enhancement_hu=180"]
+
+
 def weights(out: Path, config: str) -> str:
     """The last checkpoint of a training."""
     return (out / config / "last_checkpoint").read_text()
@@ -97,9 +97,10 @@ def weights(out: Path, config: str) -> str:
 
 def make_data(out: Path) -> None:
     """Write the phantom dataset, convert it, and write one held-back scan."""
-    run("phantom", "deeplesion", str(out / "phantom"), "--seed", "0", log=out / "phantom.log")
-    run("convert", "deeplesion", str(out / "phantom"), log=out / "convert.log")
-    run("phantom", "scan", str(out / "scan.nii.gz"), "--seed", "12345", log=out / "scan.log")
+    dataset = str(out / "phantom")
+    run("phantom", "deeplesion", dataset, "--patients", "60", "1", "24", *PHANTOM, log=out / "phantom.log")
+    run("convert", "deeplesion", dataset, log=out / "convert.log")
+    run("phantom", "scan", str(out / "scan.nii.gz"), "--seed", "12345", *PHANTOM, log=out / "scan.log")
 
 
 def train_and_test(out: Path, seed: int) -> None:

@@ -28,7 +28,7 @@ class Scan:
         kernel: "soft" or "sharp".
         noise_hu: Standard deviation of the noise inside the body.
         offset_xy: Position of the patient on the table.
-        min_contrast_hu: Lesions closer than this to the tissue around them are made that much denser or less dense.
+        enhancement_hu: HU added to every lesion.
     """
 
     size: int
@@ -39,7 +39,7 @@ class Scan:
     kernel: str
     noise_hu: float
     offset_xy: tuple[float, float]
-    min_contrast_hu: float = 0.0
+    enhancement_hu: float = 0.0
 
     def axis(self) -> Array:
         """Pixel centres in mm from the image centre."""
@@ -85,14 +85,9 @@ def acquire(
         image[first:last] = canvas.hu.reshape(last - first, scan.layers, scan.size, scan.size).mean(axis=1)
     image = np.maximum(image, _table(patient, y_mm, x_mm), out=image)
     shares = {number: _shares(window, distance, scan) for number, (window, distance) in blocks.items()}
-    contrast = {}
-    for number, (origin, share) in shares.items():
-        contrast[number] = _contrast(image, origin, share)
-        missing = scan.min_contrast_hu - abs(contrast[number])
-        if missing > 0:
-            change = float(np.copysign(missing, contrast[number]))
-            image[_block_of(origin, share)] += change * share
-            contrast[number] += change
+    for origin, share in shares.values():
+        image[_block_of(origin, share)] += scan.enhancement_hu * share
+    contrast = {number: _contrast(image, *block) for number, block in shares.items()}
     noisy = image + _noise(rng, image, scan)
     return np.clip(np.rint(noisy), -1024, 3071).astype(np.int16), shares, contrast
 

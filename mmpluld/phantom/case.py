@@ -168,7 +168,7 @@ def _plan(
         kernel=kernel,
         noise_hu=noise,
         offset_xy=(float(offset[0]), float(offset[1])),
-        min_contrast_hu=spec.min_contrast_hu,
+        enhancement_hu=spec.enhancement_hu,
     )
 
 

@@ -44,8 +44,8 @@ class PhantomSpec:
         max_series: Series per study are drawn from 1 to this; same anatomy, other interval and kernel.
         lesions_per_series: Mean number of lesions in the scan range of a patient.
         min_long_mm: Smallest long axis that is drawn; lesions go up to 45 mm.
-        min_contrast_hu: Lesions closer than this to the tissue around them are made that much denser or less dense. 0
-            leaves some almost invisible, as in patients; 40 and more makes an easy data set.
+        enhancement_hu: HU added to every lesion. At 0 some are almost invisible, as in patients; at 180 most stand out,
+            which makes an easy data set.
         mark_prob: Chance that the "radiologist" marks a lesion, in [0, 1]. At least one lesion per series is marked,
             unless `mark_prob` is 0.
         noise_hu: Range of the noise standard deviation in HU for soft kernels; sharp ones have twice as much.
@@ -65,7 +65,7 @@ class PhantomSpec:
     max_series: int = 1
     lesions_per_series: float = 6.0
     min_long_mm: float = 8.0
-    min_contrast_hu: float = 0.0
+    enhancement_hu: float = 0.0
     mark_prob: float = 0.5
     noise_hu: tuple[float, float] = (9.0, 14.0)
     pad_px: float = 5.0
@@ -91,7 +91,7 @@ class PhantomSpec:
             "max_series": (1 <= self.max_series <= 99, "from 1 to 99"),
             "lesions_per_series": (0 <= self.lesions_per_series <= 40, "from 0 to 40"),
             "min_long_mm": (4 <= self.min_long_mm <= 30, "from 4 to 30"),
-            "min_contrast_hu": (0 <= self.min_contrast_hu <= 200, "from 0 to 200"),
+            "enhancement_hu": (-200 <= self.enhancement_hu <= 500, "from -200 to 500"),
             "mark_prob": (0 <= self.mark_prob <= 1, "from 0 to 1"),
             "noise_hu": (0 <= low <= high <= 200, "a range (low, high) within 0 to 200"),
             "pad_px": (0 <= self.pad_px <= 50, "from 0 to 50"),

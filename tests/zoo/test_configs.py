@@ -74,7 +74,9 @@ def test_one_training_step_and_one_prediction(path, num_boxes):
     assert result.pred_instances.bboxes.shape[1] == 4
 
 
-@pytest.mark.parametrize("path", [path for path in LEAVES if path.stem.endswith("_phantom")], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in LEAVES if path.stem.endswith("_phantom")], ids=lambda path: path.stem
+)
 def test_twin_keeps_what_its_paper_row_is_about(path):
     """A twin is smaller; loss, mixer, sampling of anchors and the kind of every part stay those of the paper config."""
     twin = load_config(path)
