@@ -11,13 +11,13 @@ pip() { "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
 echo "setup: installing the packages of requirements.txt into $venv"
 pip install --no-compile "$(grep '^setuptools' requirements.txt)" "$(grep '^wheel' requirements.txt)"
 if [ "$mmcv" = full ]; then
-    pip uninstall --yes mmcv-lite
+    pip --quiet uninstall --yes mmcv-lite
     pip install --no-compile -r <(grep -v '^mmcv-lite' requirements.txt)
     # A wheel if there is one for this torch, else from source against the torch just installed.
     pip install --no-compile --only-binary mmcv mmcv==2.1.0 ||
         CFLAGS=-g0 MMCV_WITH_OPS=1 pip install --no-build-isolation --no-binary mmcv mmcv==2.1.0
 else
-    pip uninstall --yes mmcv
+    pip --quiet uninstall --yes mmcv
     pip install --no-compile -r requirements.txt
 fi
 pip install --no-compile --no-deps --no-build-isolation --editable .

@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from mmengine.registry import FUNCTIONS, Registry
+from mmengine import registry as host
+from mmengine.registry import Registry
 
 import mmpluld.registry as ours
 
@@ -17,8 +18,8 @@ def test_page_lists_every_registered_name_with_its_file():
         if line.startswith("| `"):
             for name in re.findall(r"`(\w+)`", cells[1]):
                 listed[name] = re.search(r"`(mmpluld/\S+\.py)`", cells[3])[1]
-    registered = {"seed_worker": FUNCTIONS.get("seed_worker")}
-    for registry in vars(ours).values():
+    registered = {}
+    for registry in [*vars(ours).values(), *vars(host).values()]:
         if isinstance(registry, Registry):
             registry.import_from_location()
             registered.update(
