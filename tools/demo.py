@@ -153,7 +153,7 @@ def detect(out: Path, scan: Path, name: str) -> Path:
     folder = out / f"detect_{name}"
     run(
         *["detect", str(scan), "--config", config, "--checkpoint", weights(out, config)],
-        *["--out", str(folder), "--overwrite"],
+        *["--out", str(folder), "--score-thr", "0.5", "--overwrite"],
         log=out / f"detect_{name}.log",
     )
     say((out / f"detect_{name}.log").read_text().strip().splitlines()[-1])
