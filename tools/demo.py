@@ -9,12 +9,15 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 import zipfile
 from pathlib import Path
+
+from rich.console import Console
 
 from mmpluld.errors import InputError
 
@@ -44,19 +47,25 @@ def start(*arguments: str, log: Path, threads: int) -> subprocess.Popen:
         )
 
 
+def standing(log: Path) -> str:
+    """How far the command with this log is, as far as the log says it."""
+    marks = re.findall(r"Epoch\(train\) +\[(\d+)\].*?eta: (\S+)", log.read_text())
+    return f"{log.stem}, epoch {marks[-1][0]}, {marks[-1][1]} left" if marks else log.stem
+
+
 def finish(processes: dict[Path, subprocess.Popen]) -> None:
     """Wait for all; on a failure stop the others and show the end of the log."""
     waiting = dict(processes)
-    while waiting:
-        for log, process in list(waiting.items()):
-            if process.poll() is None:
-                continue
-            del waiting[log]
-            if process.returncode != 0:
-                for other in waiting.values():
-                    other.terminate()
-                sys.exit(f"demo: a command failed; the end of {log}:\n" + "\n".join(log.read_text().splitlines()[-5:]))
-        time.sleep(0.2)
+    with Console(stderr=True).status("") as status:  # shows nothing when the output is not a terminal
+        while waiting:
+            status.update(" | ".join(map(standing, waiting)))
+            time.sleep(0.5)
+            for log in [log for log, process in waiting.items() if process.poll() is not None]:
+                if waiting.pop(log).returncode != 0:
+                    for other in waiting.values():
+                        other.terminate()
+                    end = "\n".join(log.read_text().splitlines()[-5:])
+                    sys.exit(f"demo: a command failed; the end of {log}:\n{end}")
 
 
 def run(*arguments: str, log: Path) -> None:
