@@ -88,7 +88,7 @@ def die_while_writing(epoch: int) -> None:
 
 def train(folder: Path, workers: int, resume: bool = False, die_in: int | None = None) -> None:
     cfg = load_config(CONFIG)
-    cfg.model.backbone.block_config = (1, 1, 1)
+    cfg.model.backbone.update(stem_channels=32, growth_rate=16, block_config=(1, 1, 1))
     cfg.model.neck.in_channels = (48, 40, 36)
     cfg.work_dir, cfg.resume, cfg.randomness = str(folder), resume, {"seed": 5}
     cfg.train_dataloader = {
