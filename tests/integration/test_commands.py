@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import subprocess
@@ -11,8 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from mmpluld.cli.main import main
 
 CONFIG = "pluld-a3d_densenet121-fpn_7s_phantom"
 SMALL = ["train_cfg.max_epochs=1", "train_dataloader.batch_size=2"]
@@ -30,18 +26,13 @@ def mmpluld(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def refused(*arguments: object, cwd: Path) -> str:
-    """Run a command, in this process, that must fail as bad input; return its one line."""
-    before, error = Path.cwd(), io.StringIO()
-    os.chdir(cwd)
-    try:
-        with contextlib.redirect_stderr(error):
-            status = main([str(argument) for argument in arguments])
-    finally:
-        os.chdir(before)
-    (line,) = [line for line in error.getvalue().splitlines() if line.startswith("mmpluld: ")]
-    assert status == 2, line
-    assert line.startswith("mmpluld: error: ")
-    return line
+    """Run a command that must fail as bad input; return its one line."""
+    done = mmpluld(*arguments, cwd=cwd)
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+    assert lines[-1].startswith("mmpluld: error: ")
+    return lines[-1]
 
 
 @pytest.fixture(scope="module")
