@@ -10,7 +10,6 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmpluld import registry  # noqa: F401  makes the default scope known before a runner is built
 from mmpluld.compat.allocator import tune_allocator
 from mmpluld.engine.config_check import check_config, load_config
 from mmpluld.errors import InputError, nearest

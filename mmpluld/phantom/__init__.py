@@ -1,12 +1,11 @@
 """Synthetic CT with lesions: a parametric torso, complete truth, and a radiologist who marks only some lesions."""
 
 from mmpluld.phantom.case import PhantomCase, PhantomLesion, PhantomSeries, make_phantom
-from mmpluld.phantom.spec import LESION_TYPES, REGIONS_MM, PhantomSpec
+from mmpluld.phantom.spec import REGIONS_MM, PhantomSpec
 from mmpluld.phantom.writers import DL_INFO_COLUMNS, write_deeplesion_layout, write_nifti
 
 __all__ = [
     "DL_INFO_COLUMNS",
-    "LESION_TYPES",
     "REGIONS_MM",
     "PhantomCase",
     "PhantomLesion",

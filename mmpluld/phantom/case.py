@@ -13,8 +13,8 @@ from mmpluld.phantom.acquisition import Scan, acquire
 from mmpluld.phantom.lesions import Lesion, at_study, draw_lesions
 from mmpluld.phantom.patient import Patient, make_patient, with_study
 from mmpluld.phantom.radiologist import Measurement, measure
-from mmpluld.phantom.spec import LESION_TYPES, REGIONS_MM, PhantomSpec
-from mmpluld.structures import CTVolume
+from mmpluld.phantom.spec import REGIONS_MM, PhantomSpec
+from mmpluld.structures import LESION_TYPES, CTVolume
 
 __all__ = ["PhantomCase", "PhantomLesion", "PhantomSeries", "make_case", "make_phantom"]
 

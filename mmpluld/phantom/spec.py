@@ -7,19 +7,7 @@ from typing import Any
 
 from mmpluld.errors import InputError, nearest
 
-__all__ = ["LESION_TYPES", "REGIONS_MM", "PhantomSpec"]
-
-LESION_TYPES: dict[int, str] = {
-    1: "bone",
-    2: "abdomen",
-    3: "mediastinum",
-    4: "liver",
-    5: "lung",
-    6: "kidney",
-    7: "soft tissue",
-    8: "pelvis",
-}
-"""Coarse lesion types by the number DeepLesion gives them."""
+__all__ = ["REGIONS_MM", "PhantomSpec"]
 
 REGIONS_MM: dict[str, tuple[float, float]] = {
     "chest": (12.0, 300.0),

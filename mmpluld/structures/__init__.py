@@ -10,10 +10,11 @@ from mmpluld.structures.boxes import (
     inclusive_to_edges,
 )
 from mmpluld.structures.findings import Finding, findings_to_detections
-from mmpluld.structures.records import AnnotationSet, Detections, DetectionSet, LesionRecord, VolumeRecord
+from mmpluld.structures.records import LESION_TYPES, AnnotationSet, Detections, DetectionSet, LesionRecord, VolumeRecord
 from mmpluld.structures.volume import CTVolume
 
 __all__ = [
+    "LESION_TYPES",
     "AnnotationSet",
     "CTVolume",
     "DetectionSet",

@@ -23,7 +23,19 @@ from mmpluld.atomic import atomic_write_text
 from mmpluld.errors import InputError, nearest
 from mmpluld.structures.boxes import FloatArray, as_boxes
 
-__all__ = ["AnnotationSet", "DetectionSet", "Detections", "LesionRecord", "VolumeRecord"]
+__all__ = ["LESION_TYPES", "AnnotationSet", "DetectionSet", "Detections", "LesionRecord", "VolumeRecord"]
+
+LESION_TYPES: dict[int, str] = {
+    1: "bone",
+    2: "abdomen",
+    3: "mediastinum",
+    4: "liver",
+    5: "lung",
+    6: "kidney",
+    7: "soft tissue",
+    8: "pelvis",
+}
+"""Coarse lesion types by the number DeepLesion gives them."""
 
 StrPath = str | os.PathLike[str]
 Box = tuple[float, float, float, float, float, float]

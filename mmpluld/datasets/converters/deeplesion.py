@@ -23,21 +23,11 @@ from mmpluld.datasets.converters.report import ConversionReport, DroppedRow, Spl
 from mmpluld.errors import InputError, nearest
 from mmpluld.io.slice_sources import PNGSliceSource
 from mmpluld.progress import track
-from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.structures import LESION_TYPES, AnnotationSet, LesionRecord, VolumeRecord
 
-__all__ = ["LESION_TYPES", "SPLITS", "convert_deeplesion"]
+__all__ = ["SPLITS", "convert_deeplesion"]
 
 SPLITS = {1: "train", 2: "val", 3: "test"}
-LESION_TYPES = {
-    1: "bone",
-    2: "abdomen",
-    3: "mediastinum",
-    4: "liver",
-    5: "lung",
-    6: "kidney",
-    7: "soft tissue",
-    8: "pelvis",
-}
 _COLUMNS = (
     "File_name",
     "Measurement_coordinates",

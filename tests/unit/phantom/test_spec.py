@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from mmpluld.errors import InputError
-from mmpluld.phantom import LESION_TYPES, REGIONS_MM, PhantomSpec
+from mmpluld.phantom import REGIONS_MM, PhantomSpec
+from mmpluld.structures import LESION_TYPES
 
 
 def test_defaults_are_valid_and_regions_are_known() -> None:

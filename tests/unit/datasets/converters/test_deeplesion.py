@@ -8,9 +8,9 @@ import shutil
 
 import pytest
 
-from mmpluld.datasets.converters.deeplesion import LESION_TYPES, convert_deeplesion
+from mmpluld.datasets.converters.deeplesion import convert_deeplesion
 from mmpluld.errors import InputError
-from mmpluld.structures import AnnotationSet
+from mmpluld.structures import LESION_TYPES, AnnotationSet
 
 
 @pytest.fixture
