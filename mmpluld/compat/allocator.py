@@ -10,6 +10,7 @@ __all__ = ["tune_allocator"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # parameter numbers of mallopt(3)
 _KEEP_BELOW_BYTES = 1 << 30
+_NEVER = -1
 
 
 def tune_allocator() -> bool:
@@ -26,4 +27,4 @@ def tune_allocator() -> bool:
     if os.environ.get("MMPLULD_MALLOC_TUNING") == "0" or platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(_M_MMAP_THRESHOLD, _KEEP_BELOW_BYTES)) and bool(mallopt(_M_TRIM_THRESHOLD, _KEEP_BELOW_BYTES))
+    return bool(mallopt(_M_MMAP_THRESHOLD, _KEEP_BELOW_BYTES)) and bool(mallopt(_M_TRIM_THRESHOLD, _NEVER))
