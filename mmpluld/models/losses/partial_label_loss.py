@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from mmdet.models.losses import FocalLoss, GaussianFocalLoss, QualityFocalLoss, VarifocalLoss
 from mmdet.models.losses.utils import weight_reduce_loss
 from torch import Tensor, nn
 
 from mmpluld.registry import MODELS
 
 __all__ = ["PartialLabelLoss"]
+
+# Heads divide these by the number of positives, not by the number of samples.
+_DIVIDED_BY_POSITIVES = (FocalLoss, GaussianFocalLoss, QualityFocalLoss, VarifocalLoss)
 
 
 @MODELS.register_module()
@@ -25,26 +29,31 @@ class PartialLabelLoss(nn.Module):
         call.
 
     An element is one logit: with several classes, an anchor is a positive of its own class and a negative of
-    every other. A wrapped loss that returns one value per anchor is weighted per anchor instead. The draws
-    are independent, so whether they cover all negatives or the sampled ones makes no difference. On average
-    mask and factor together act like the factor ``neg_weight * keep_prob`` alone.
+    every other. What makes it a negative depends on the target of the wrapped loss:
+
+    - class index, background = number of classes (CrossEntropyLoss, FocalLoss): any other class;
+    - pair of class index and quality (QualityFocalLoss): the same; a positive of quality 0 stays a positive;
+    - soft scores of the logits' own shape (VarifocalLoss, any loss with one-hot targets): score 0;
+    - heat map (GaussianFocalLoss): below 1, so also around a centre, where the wrapped loss is weak by itself.
+
+    The draws are independent, so whether they cover all negatives or the sampled ones makes no difference. On
+    average mask and factor together act like the factor ``neg_weight * keep_prob`` alone.
 
     Args:
-        loss: Config of the wrapped loss, or the module. It must use the sigmoid and know
-            ``reduction_override='none'`` (mmdet's CrossEntropyLoss with ``use_sigmoid=True``, FocalLoss,
-            QualityFocalLoss, ...).
+        loss: Config of the wrapped loss, or the module. It must know ``reduction_override='none'`` and then
+            return one value per logit; ``QualityFocalLoss``, which adds up the classes, is taken apart.
         neg_weight: Factor on negatives, lambda in the paper; in [0, 1], 1 leaves them unchanged.
         keep_prob: Probability that a negative is kept; in [0, 1]. At 1 no random number is drawn.
         pos_weight: Factor on positives, >= 0.
         renorm_by_kept: Divide by the number of samples that the mask left, not by all samples. The peer code
             and the default keep the full number, so that masking also lowers the weight of the negatives.
-        use_sigmoid: mmdet's stock heads read this flag beside ``type`` to decide on a background channel;
-            with them write True here. ``mmpluld``'s own heads fill it in. It must agree with the wrapped
-            loss.
+            For heads with a sampler; refused with losses that heads divide by the number of positives.
+        use_sigmoid: That of the wrapped loss, said once more: mmdet's heads read it beside ``type`` to decide
+            on a background channel. True for all but ``GaussianFocalLoss``.
 
     Raises:
         ValueError: If a factor is out of range, the wrapped loss is not a sigmoid loss or averages over a
-            count that only it knows, or ``use_sigmoid`` contradicts it.
+            count that only it knows, ``use_sigmoid`` differs from it, or ``renorm_by_kept`` does not fit it.
 
     Note:
         Computed in float32 also under autocast; a sum over elements with weight 0 gets exact zeros from them.
@@ -63,7 +72,7 @@ class PartialLabelLoss(nn.Module):
         keep_prob: float = 0.5,
         pos_weight: float = 1.0,
         renorm_by_kept: bool = False,
-        use_sigmoid: bool | None = None,
+        use_sigmoid: bool = False,
     ) -> None:
         super().__init__()
         for name, value in (("neg_weight", neg_weight), ("keep_prob", keep_prob)):
@@ -71,21 +80,31 @@ class PartialLabelLoss(nn.Module):
                 raise ValueError(f"PartialLabelLoss: {name} is {value}; it must be between 0 and 1")
         if not 0 <= pos_weight < float("inf"):
             raise ValueError(f"PartialLabelLoss: pos_weight is {pos_weight}; it must be at least 0 and finite")
-        wrapped = MODELS.build(loss) if isinstance(loss, dict) else loss
-        kind = type(wrapped).__name__
-        if not getattr(wrapped, "use_sigmoid", False):
-            raise ValueError(f"PartialLabelLoss: the wrapped {kind} must be a sigmoid loss; set use_sigmoid=True in it")
-        if use_sigmoid is False:
-            raise ValueError(f"PartialLabelLoss: use_sigmoid is False, but the wrapped {kind} uses the sigmoid")
-        if getattr(wrapped, "avg_non_ignore", False):
-            raise ValueError(f"PartialLabelLoss: the wrapped {kind} must not set avg_non_ignore")
-        self.loss = wrapped
+        self.loss = MODELS.build(loss) if isinstance(loss, dict) else loss
         self.neg_weight = float(neg_weight)
         self.keep_prob = float(keep_prob)
         self.pos_weight = float(pos_weight)
         self.renorm_by_kept = renorm_by_kept
-        self.use_sigmoid = True
-        self._channels_agreed = use_sigmoid is True
+        self.use_sigmoid = use_sigmoid
+        self._check_wrapped()
+
+    def _check_wrapped(self) -> None:
+        kind = type(self.loss).__name__
+        sigmoid = getattr(self.loss, "use_sigmoid", False)
+        if not sigmoid and not isinstance(self.loss, GaussianFocalLoss):
+            raise ValueError(f"PartialLabelLoss: the wrapped {kind} must be a sigmoid loss; set use_sigmoid=True in it")
+        if self.use_sigmoid != sigmoid:
+            raise ValueError(
+                f"PartialLabelLoss: use_sigmoid is {self.use_sigmoid}, but that of the wrapped {kind} is {sigmoid}; "
+                f"write use_sigmoid={sigmoid} beside type='PartialLabelLoss', where the head looks for it"
+            )
+        if getattr(self.loss, "avg_non_ignore", False):
+            raise ValueError(f"PartialLabelLoss: the wrapped {kind} must not set avg_non_ignore")
+        if self.renorm_by_kept and isinstance(self.loss, _DIVIDED_BY_POSITIVES):
+            raise ValueError(
+                f"PartialLabelLoss: renorm_by_kept has no meaning for the wrapped {kind}, which heads divide by the "
+                "number of positives; leave it False"
+            )
 
     def extra_repr(self) -> str:
         return (
@@ -101,43 +120,28 @@ class PartialLabelLoss(nn.Module):
         avg_factor: float | Tensor | None = None,
         reduction_override: str | None = None,
         generator: torch.Generator | None = None,
-        **kwargs: Any,
     ) -> Tensor:
         """Return the loss, reduced as the wrapped loss would reduce it.
 
         Args:
-            cls_score: Logits (N, C), or (N,) for one class.
+            cls_score: Logits (N, C), or (N,) for one class; for ``GaussianFocalLoss`` probabilities (B, C, H, W).
             label: What the wrapped loss expects. Class indices (N,) with C for background (the foreground of
-                an RPN is 0, its background 1), targets of the logits' own shape (positive where > 0), or a
-                (classes, quality) pair.
+                an RPN is 0, its background 1), a pair of those and qualities (N,), or targets in [0, 1] of the
+                logits' own shape.
             weight: Per anchor (N,) or per logit; 0 for anchors that were not sampled.
-            avg_factor: Divisor for the 'mean' reduction, usually the number of sampled anchors.
+            avg_factor: Divisor for the 'mean' reduction: the number of sampled anchors, or of positives.
             reduction_override: 'none', 'mean', 'sum', or None for the wrapped loss's own.
             generator: Source of the mask, on the logits' device; torch's default generator if None.
-            **kwargs: Passed on to the wrapped loss.
         """
-        if cls_score.dim() > 1 and cls_score.size(1) > 1 and not self._channels_agreed:
-            raise ValueError(
-                f"PartialLabelLoss: {cls_score.size(1)} logits per anchor, but the head was not told to leave out the "
-                "background channel; write use_sigmoid=True beside type='PartialLabelLoss'"
-            )
         reduction = reduction_override or getattr(self.loss, "reduction", "mean")
         masked = self.training and self.keep_prob < 1
-        unchanged = self.neg_weight == 1 and self.pos_weight == 1 and not masked
         if not cls_score.dtype.is_floating_point or cls_score.dtype.itemsize < 4:
             cls_score = cls_score.float()
         with torch.autocast(cls_score.device.type, enabled=False):
-            values = self.loss(
-                cls_score,
-                label,
-                weight=weight,
-                avg_factor=avg_factor,
-                reduction_override=reduction if unchanged else "none",
-                **kwargs,
-            )
-            if unchanged:
-                return values
-            positive = self._positives(cls_score, label, values)
+            if self.neg_weight == 1 and self.pos_weight == 1 and not masked:
+                return self.loss(cls_score, label, weight=weight, avg_factor=avg_factor, reduction_override=reduction)
+            positive = self._positives(cls_score, label)
+            values = self._values(cls_score, label, weight, positive)
             factor = torch.where(positive, self.pos_weight, self.neg_weight).to(values.dtype)
             scale: float | Tensor = 1.0
             if masked:
@@ -146,24 +150,37 @@ class PartialLabelLoss(nn.Module):
                 factor = factor * kept
                 if self.renorm_by_kept and reduction == "mean":
                     scale = self._kept_fraction(kept, weight)
-            return weight_reduce_loss(values, factor, reduction, avg_factor) / scale
+            values = values * factor
+            if isinstance(self.loss, QualityFocalLoss):
+                values = values.sum(dim=-1)  # its 'none' and its plain mean are per anchor
+            return weight_reduce_loss(values, None, reduction, avg_factor) / scale
 
-    @staticmethod
-    def _positives(cls_score: Tensor, label: Tensor | tuple[Tensor, Tensor], values: Tensor) -> Tensor:
-        """Boolean, of the shape of the unreduced loss ``values``: True where the target is a lesion."""
+    def _positives(self, cls_score: Tensor, label: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+        """Boolean, of the shape of ``cls_score``: True where the target is a lesion."""
         target = label[0] if isinstance(label, tuple) else label
-        if target.dim() == cls_score.dim():
-            positive = target > 0
-        else:
-            positive = target.unsqueeze(-1) == torch.arange(cls_score.size(-1), device=target.device)
-        if values.dim() == positive.dim() - 1:
-            positive = positive.any(dim=-1)
-        if values.shape != positive.shape:
-            raise ValueError(
-                f"PartialLabelLoss: the wrapped loss returned shape {tuple(values.shape)} for targets of shape "
-                f"{tuple(positive.shape)}; it must return one value per logit or per anchor"
-            )
-        return positive
+        if target.dim() < cls_score.dim():
+            return target.unsqueeze(-1) == torch.arange(cls_score.size(-1), device=target.device)
+        return target == 1 if isinstance(self.loss, GaussianFocalLoss) else target > 0
+
+    def _values(
+        self, cls_score: Tensor, label: Tensor | tuple[Tensor, Tensor], weight: Tensor | None, positive: Tensor
+    ) -> Tensor:
+        """The wrapped loss of every logit, in the shape of ``cls_score``, times ``weight``."""
+        if not isinstance(self.loss, QualityFocalLoss):
+            values = self.loss(cls_score, label, weight=weight, reduction_override="none")
+            if values.shape != positive.shape:
+                raise ValueError(
+                    f"PartialLabelLoss: the wrapped {type(self.loss).__name__} returned shape {tuple(values.shape)} "
+                    f"for targets of shape {tuple(positive.shape)}; it must return one value per logit"
+                )
+            return values
+        # Every logit as an anchor of its own with a single class.
+        quality = label[1].unsqueeze(-1) if isinstance(label, tuple) else label
+        target = (torch.where(positive, 0, 1).flatten(), quality.expand_as(cls_score).flatten())
+        if weight is not None:
+            weight = weight.view(len(cls_score), -1).expand_as(cls_score).flatten()
+        values = self.loss(cls_score.reshape(-1, 1), target, weight=weight, reduction_override="none")
+        return values.view_as(cls_score)
 
     @staticmethod
     def _kept_fraction(kept: Tensor, weight: Tensor | None) -> Tensor:

@@ -18,7 +18,7 @@ LESION, BACKGROUND = 0, 1  # labels of a one-class head
 
 
 def build(**changes: object) -> PartialLabelLoss:
-    return MODELS.build({"type": "PartialLabelLoss", "loss": BCE, **changes})
+    return MODELS.build({"type": "PartialLabelLoss", "use_sigmoid": True, "loss": BCE, **changes})
 
 
 def column(*values: float) -> Tensor:
@@ -140,7 +140,7 @@ def test_unsampled_anchors_count_for_nothing() -> None:
 
 
 def test_several_classes_are_weighted_per_logit() -> None:
-    loss = build(neg_weight=0.5, keep_prob=1.0, use_sigmoid=True)
+    loss = build(neg_weight=0.5, keep_prob=1.0)
     values = loss(torch.zeros(3, 2), torch.tensor([0, 1, 2]), reduction_override="none")
     expected = torch.tensor([[1.0, 0.5], [0.5, 1.0], [0.5, 0.5]]) * math.log(2)
     torch.testing.assert_close(values, expected)
@@ -151,16 +151,6 @@ def test_targets_of_the_logits_own_shape() -> None:
     from_labels = loss(torch.zeros(2, 1), torch.tensor([LESION, BACKGROUND]), reduction_override="none")
     from_targets = loss(torch.zeros(2, 1), column(1.0, 0.0), reduction_override="none")
     assert torch.equal(from_labels, from_targets)
-
-
-def test_loss_with_one_value_per_anchor() -> None:
-    inner = {"type": "QualityFocalLoss", "use_sigmoid": True}
-    logits, target = torch.zeros(3, 2), (torch.tensor([0, 1, 2]), torch.tensor([0.9, 0.4, 0.0]))
-    stock = MODELS.build(inner)(logits, target, reduction_override="none")
-    values = build(loss=inner, neg_weight=0.5, keep_prob=1.0, use_sigmoid=True)(
-        logits, target, reduction_override="none"
-    )
-    torch.testing.assert_close(values, stock * torch.tensor([1.0, 1.0, 0.5]))
 
 
 def test_float32_under_autocast() -> None:
@@ -187,26 +177,29 @@ def test_no_anchors() -> None:
         ({"keep_prob": -0.1}, "keep_prob is -0.1; it must be between 0 and 1"),
         ({"pos_weight": -1}, "pos_weight is -1; it must be at least 0"),
         ({"loss": {"type": "CrossEntropyLoss"}}, "CrossEntropyLoss must be a sigmoid loss"),
-        ({"use_sigmoid": False}, "use_sigmoid is False, but the wrapped CrossEntropyLoss uses the sigmoid"),
+        ({"use_sigmoid": False}, "is False, but .* CrossEntropyLoss is True; write use_sigmoid=True beside type"),
+        (
+            {"loss": {"type": "GaussianFocalLoss"}},
+            "is True, but .* GaussianFocalLoss is False; write use_sig.*=False",
+        ),
+        ({"loss": {"type": "FocalLoss"}, "renorm_by_kept": True}, "renorm_by_kept has no meaning for .* FocalLoss"),
         ({"loss": {**BCE, "avg_non_ignore": True}}, "must not set avg_non_ignore"),
     ],
 )
 def test_bad_settings(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        PartialLabelLoss(**{"loss": BCE, **changes})
-
-
-def test_unannounced_background_channel() -> None:
-    with pytest.raises(ValueError, match="write use_sigmoid=True beside type='PartialLabelLoss'"):
-        build()(torch.zeros(4, 2), torch.zeros(4, dtype=torch.long))
+        build(**changes)
 
 
 def test_loss_that_is_not_elementwise() -> None:
     class Scalar(torch.nn.Module):
         use_sigmoid = True
 
-        def forward(self, cls_score: Tensor, label: Tensor, **_: object) -> Tensor:
+        def forward(self, cls_score: Tensor, *_: object, **__: object) -> Tensor:
             return cls_score.sum()
 
-    with pytest.raises(ValueError, match="one value per logit or per anchor"):
-        PartialLabelLoss(loss=Scalar())(torch.zeros(4, 1), torch.zeros(4, dtype=torch.long))
+    with pytest.raises(
+        ValueError,
+        match=r"Scalar returned shape \(\) for targets of shape \(4, 1\); it must return one value per logit",
+    ):
+        PartialLabelLoss(loss=Scalar(), use_sigmoid=True)(torch.zeros(4, 1), torch.zeros(4, dtype=torch.long))

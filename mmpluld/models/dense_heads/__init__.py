@@ -1,5 +1,0 @@
-"""Dense heads."""
-
-from mmpluld.models.dense_heads.rpn_head import RPNHead, expose_use_sigmoid
-
-__all__ = ["RPNHead", "expose_use_sigmoid"]
