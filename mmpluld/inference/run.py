@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from mmpluld.inference.output import output_folder
 from mmpluld.io import VOLUME_SUFFIXES, read_volume, write_findings_csv
 from mmpluld.structures import DetectionSet, Finding, findings_to_detections
 from mmpluld.visualization import write_report
+from mmpluld.zoo.download import local_checkpoint, sha256_of
 
 __all__ = ["OUTPUTS", "ScanResult", "detect_scan"]
 
@@ -54,7 +54,7 @@ def detect_scan(
     Args:
         scan: NIfTI, MHD/MHA or NRRD file, or DICOM folder.
         config: Path, or name of a config of the zoo.
-        checkpoint: Weights that belong to the config's model.
+        checkpoint: Weights that belong to the config's model: a path, a web address, or ``zoo:NAME``.
         out: Folder to make.
         score_thr, device, precision, batch_size: See :class:`~mmpluld.inference.VolumeDetector`.
         series: DICOM series to read, where the folder holds several.
@@ -67,17 +67,18 @@ def detect_scan(
     with output_folder(out, OUTPUTS, overwrite) as folder:
         tune_allocator()
         config_path = find_config(config)
+        checkpoint = local_checkpoint(checkpoint)
         settings = load_config(config_path, cfg_options)
         check_config(settings)
         volume = read_volume(scan, series=series)
         detector = VolumeDetector(settings, checkpoint, device, precision, score_thr=score_thr, batch_size=batch_size)
         findings = detector.detect(volume)
-        model = f"{config_path.stem}, weights {Path(checkpoint).name} (SHA-256 {_digest(checkpoint)})"
+        model = f"{config_path.stem}, weights {checkpoint.name} (SHA-256 {sha256_of(checkpoint)[:16]})"
         volume = replace(volume, history=(*volume.history, *detector.history(volume), f"model {model}"))
         record = DetectionSet({_scan_name(scan): findings_to_detections(findings, volume)})
         record.save(folder / "detections.json")
         write_findings_csv(folder / "findings.csv", findings)
-        details = {"Model": config_path.stem, "Weights": Path(checkpoint).name, "Score threshold": f"{score_thr:g}"}
+        details = {"Model": config_path.stem, "Weights": checkpoint.name, "Score threshold": f"{score_thr:g}"}
         write_report(folder / "report.html", volume, findings, details)
     return ScanResult(findings, *(Path(out) / name for name in OUTPUTS))
 
@@ -89,12 +90,3 @@ def _scan_name(scan: str | os.PathLike[str]) -> str:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     return name
-
-
-def _digest(path: str | os.PathLike[str]) -> str:
-    """The first 16 digits of a file's SHA-256, enough to tell checkpoints apart."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:16]

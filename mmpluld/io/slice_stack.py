@@ -15,14 +15,32 @@ import numpy.typing as npt
 
 from mmpluld.errors import InputError
 
-__all__ = ["INTERPOLATIONS", "Interpolation", "StackPlan", "blend_stack", "plan_indices", "plan_stack"]
+__all__ = [
+    "INTERPOLATIONS",
+    "Interpolation",
+    "StackPlan",
+    "blend_stack",
+    "plan_indices",
+    "plan_stack",
+    "stack_gap_mm",
+]
 
-Interpolation = Literal["exact", "peer", "native"]
-INTERPOLATIONS: tuple[Interpolation, ...] = ("exact", "peer", "native")
+Interpolation = Literal["exact", "peer", "native", "native-peer"]
+INTERPOLATIONS: tuple[Interpolation, ...] = ("exact", "peer", "native", "native-peer")
 StackPlan = tuple[tuple[tuple[int, float], ...], ...]
 
 # Offsets this close to a stored slice count as that slice: 2 / 0.7 * 7 is 20 but for rounding.
 _ROUNDING = 1e-6
+
+
+def stack_gap_mm(interval_mm: float, gap_mm: float, interp: Interpolation) -> float:
+    """The distance in mm that the slices of a stack really have, in a series with slices ``interval_mm`` apart.
+
+    It is ``gap_mm``, but for the native rules in series that are at least as thick: these keep their slices. Grids on
+    which whole volumes are examined take it too, so that detection sees what training saw.
+    """
+    keeps_slices = interp.startswith("native") and 0 < gap_mm <= interval_mm * (1 + _ROUNDING) < math.inf
+    return interval_mm if keeps_slices else gap_mm
 
 
 def plan_stack(
@@ -47,8 +65,9 @@ def plan_stack(
         gap_mm: Distance of the stack's slices in mm; 0 repeats the key slice.
         interp: ``exact`` blends at the true offsets. ``peer`` takes the blend weights of the first step for
             all steps, as the published A3D, AlignShift and MULAN loaders do: at 5 mm the offsets come out as
-            0.4, 0.4, 1.4 slices instead of 0.4, 0.8, 1.2. ``native`` is AlignShift's: adjacent stored slices
-            where they are at least ``gap_mm`` apart, else ``peer``.
+            0.4, 0.4, 1.4 slices instead of 0.4, 0.8, 1.2. ``native`` is for AlignShift: adjacent stored slices
+            where they are at least ``gap_mm`` apart, else ``exact``; ``native-peer`` is the published AlignShift
+            loader: the same with ``peer``.
 
     Returns:
         For each of the D positions, by increasing slice number, pairs of (slice number, weight); the weights
@@ -67,10 +86,8 @@ def plan_stack(
     centre = ((key, 1.0),)
     if not (math.isfinite(interval_mm) and interval_mm > 0 and gap_mm > 0):
         return (centre,) * num_slices
-    rel = gap_mm / interval_mm
-    if interp == "native":
-        rel, interp = (1.0, "exact") if rel <= 1 + _ROUNDING else (rel, "peer")
-    steps = [_step(rel, step, interp == "peer") for step in range(1, half + 1)]
+    rel = stack_gap_mm(interval_mm, gap_mm, interp) / interval_mm
+    steps = [_step(rel, step, interp.endswith("peer")) for step in range(1, half + 1)]
     below = [_place(key, step, -1, available) for step in reversed(steps)]
     above = [_place(key, step, 1, available) for step in steps]
     return (*below, centre, *above)

@@ -35,6 +35,8 @@ _COLUMNS = (
     "j2",
     "k2",
     "key_slice",
+    "long_mm",
+    "short_mm",
 )
 
 
@@ -58,10 +60,11 @@ def write_volume(volume: CTVolume, path: str | os.PathLike[str]) -> None:
 
 
 def write_findings_csv(path: str | os.PathLike[str], findings: Sequence[Finding]) -> None:
-    """Write one row a finding: rank, score, centre and size in LPS mm, voxel box and key slice of the file.
+    """Write one row a finding: rank, score, centre and size in LPS mm, voxel box and key slice of the file, diameters.
 
     Sizes are those of the axis-aligned hull, so in an oblique scan they exceed the lesion's own. ``i1`` to ``k2`` are
     voxel edges (far edge exclusive); ``key_slice`` counts from 0 along the file axis the slices are stacked on.
+    ``long_mm`` and ``short_mm`` are the RECIST diameters there, empty where the model predicts no mask.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -69,9 +72,10 @@ def write_findings_csv(path: str | os.PathLike[str], findings: Sequence[Finding]
     for rank, finding in enumerate(findings, start=1):
         world = np.array(finding.box_world_lps).reshape(2, 3)
         numbers = (*world.mean(axis=0), *(world[1] - world[0]), *finding.box_source)
-        writer.writerow(
-            [rank, f"{finding.score:.6f}", *(f"{value:.3f}" for value in numbers), finding.key_slice_source]
-        )
+        recist = finding.recist
+        diameters = ("", "") if recist is None else (f"{recist.long_mm:.1f}", f"{recist.short_mm:.1f}")
+        lengths = (f"{value:.3f}" for value in numbers)
+        writer.writerow([rank, f"{finding.score:.6f}", *lengths, finding.key_slice_source, *diameters])
     atomic_write_text(path, text.getvalue())
 
 

@@ -1,5 +1,6 @@
 """The model zoo; importing it registers every module."""
 
-from mmpluld.models import backbones, dense_heads, losses, necks, slice_mixers, task_modules
+import mmpluld.registry  # noqa: F401  makes mmdet importable where mmcv has no compiled operators
+from mmpluld.models import backbones, data_preprocessors, losses, necks, roi_heads, slice_mixers, task_modules
 
-__all__ = ["backbones", "dense_heads", "losses", "necks", "slice_mixers", "task_modules"]
+__all__ = ["backbones", "data_preprocessors", "losses", "necks", "roi_heads", "slice_mixers", "task_modules"]

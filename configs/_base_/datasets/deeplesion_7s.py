@@ -14,6 +14,7 @@ meta_keys = (
     "scale_factor",
     "flip",
     "flip_direction",
+    "recist_mm",
 )
 
 train_pipeline = [
@@ -21,7 +22,8 @@ train_pipeline = [
     dict(type="LoadSliceStack", num_slices=num_slices, slice_gap_mm=2.0, interp="exact"),
     # The A3D code's window; the partial-label paper states (-1024, 3071).
     dict(type="WindowHU", window_hu=(-1024, 2050), out_range=(0, 255), offset=-50),
-    dict(type="LoadAnnotations", with_bbox=True),
+    # Masks are made by the converter; with_mask=False suits detectors without a mask head.
+    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     # Published A3D configs; the partial-label paper states the flip alone.
     dict(type="ShiftScaleRotate", prob=0.8, shift_limit=0.04, scale_limit=0.2, rotate_limit=15),
     dict(type="Resize", scale=(512, 512), keep_ratio=True),
@@ -78,4 +80,5 @@ test_dataloader = dict(
     ),
 )
 val_evaluator = dict(type="FROCMetric", protocol="deeplesion-2d")
-test_evaluator = val_evaluator
+# The second has nothing to say about detectors without a mask head.
+test_evaluator = [val_evaluator, dict(type="RECISTMetric")]

@@ -9,7 +9,7 @@ window_hu = (-160, 240)
 train_pipeline = [
     dict(type="LoadSliceStack", num_slices=7, slice_gap_mm=2.0, interp="exact", num_threads=1),
     dict(type="WindowHU", window_hu=window_hu, out_range=(0, 255), offset=-50),
-    dict(type="LoadAnnotations", with_bbox=True),
+    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     # Crops around lesions: four times as many of them in the same time.
     dict(type="RandomCrop", crop_size=(64, 64), allow_negative_crop=False),
     dict(type="FilterAnnotations", min_gt_bbox_wh=(9, 9)),

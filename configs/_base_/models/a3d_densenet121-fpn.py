@@ -1,8 +1,9 @@
-# A3D detector: truncated DenseNet-121 with asymmetric 3D context fusion, one fused map at stride 4, two-stage head.
+# A3D detector: truncated DenseNet-121 with asymmetric 3D context fusion, one fused map at stride 4, two-stage head
+# with a mask branch.
 # Numbers: published A3D code (densenet_a3d.py, truncated_densenet3d_a3d.py) unless a line says otherwise.
 # Geometry is mmdet's modern one (edge boxes, unrounded anchors, aligned RoIAlign).
 model = dict(
-    type="FasterRCNN",
+    type="MaskRCNN",
     data_preprocessor=dict(
         type="DetDataPreprocessor",
         # Normalisation is mean 0, std 1; the window transform already yields [-50, 205].
@@ -11,6 +12,7 @@ model = dict(
         bgr_to_rgb=False,
         pad_size_divisor=32,
         pad_value=0,
+        pad_mask=True,
     ),
     backbone=dict(
         type="TruncatedDenseNet",
@@ -61,6 +63,20 @@ model = dict(
             loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
             loss_bbox=dict(type="SmoothL1Loss", beta=1.0, loss_weight=1.0),
         ),
+        mask_roi_extractor=dict(
+            type="SingleRoIExtractor",
+            roi_layer=dict(type="RoIAlign", output_size=14, sampling_ratio=2),
+            out_channels=512,
+            featmap_strides=[4],
+        ),
+        mask_head=dict(
+            type="LesionMaskHead",  # 4 convolutions, transposed convolution, 28 x 28
+            num_convs=4,
+            in_channels=512,
+            conv_out_channels=256,
+            num_classes=1,  # the published head has a background channel too, which it never uses
+            loss_mask=dict(type="MaskDiceLoss", loss_weight=1.0, eps=0.01),
+        ),
     ),
     train_cfg=dict(
         rpn=dict(
@@ -87,12 +103,14 @@ model = dict(
                 match_low_quality=True,
             ),
             sampler=dict(type="RandomSampler", num=64, pos_fraction=0.25, neg_pos_ub=-1, add_gt_as_proposals=True),
+            mask_size=28,
+            soft_mask_target=True,  # the published targets are resized float masks, not binarised again
             pos_weight=-1,
             debug=False,
         ),
     ),
     test_cfg=dict(
         rpn=dict(nms_pre=6000, max_per_img=300, nms=dict(type="nms", iou_threshold=0.7), min_bbox_size=0),
-        rcnn=dict(score_thr=5e-5, nms=dict(type="nms", iou_threshold=0.5), max_per_img=50),
+        rcnn=dict(score_thr=5e-5, nms=dict(type="nms", iou_threshold=0.5), max_per_img=50, mask_thr_binary=0.5),
     ),
 )

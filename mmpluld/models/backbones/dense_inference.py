@@ -26,7 +26,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 if TYPE_CHECKING:
     from mmpluld.models.backbones.truncated_densenet import DenseBlock, DenseLayer, Transition
 
-__all__ = ["fold_norm_relu", "run_dense_block", "run_stem", "run_transition"]
+__all__ = ["fold_norm_relu", "run_dense_block", "run_stem", "run_transition", "slices_as_images"]
 
 _CHUNK_PIXELS = 1024
 """Pixels of each slice that the first half of a layer handles at once in float32: its results stay in the cache."""
@@ -79,44 +79,55 @@ class FoldedLayer:
     """Weights of a dense layer, norms folded in, in the data type of the computation."""
 
     norm_relu: NormReLU
-    mix1: Tensor | None  # (C, D, D), target slice before source slice
+    mix1: Tensor | None  # (M, D, D) for the first M <= C channels, target slice before source slice
     conv1: Tensor  # (width, C)
     bias1: Tensor  # (width, D, 1) or (width, 1, 1)
-    mix2: Tensor | None  # (width, D, D)
+    mix2: Tensor | None  # (M, D, D) for the first M <= width channels
     conv2: Tensor  # (growth, width, 3, 3)
 
 
-def fold_layer(layer: DenseLayer, dtype: torch.dtype) -> FoldedLayer:
-    """Fold both norms of ``layer`` into its first convolution."""
+def fold_layer(layer: DenseLayer, dtype: torch.dtype, thickness_mm: Tensor | None) -> FoldedLayer:
+    """Fold both norms of ``layer`` into its first convolution, for a stack of the given slice interval (a scalar)."""
     norm_relu = fold_norm_relu(layer.norm1, dtype)
     mix1, mix2 = (
-        None if conv.mixer is None else conv.mixer.matrices().to(dtype).contiguous()
+        None if conv.mixer is None else conv.mixer.matrices(thickness_mm).to(dtype).contiguous()
         for conv in (layer.conv1, layer.conv2)
     )
     scale2, shift2 = affine_of(layer.norm2)
     conv1 = scale2[:, None] * layer.conv1.weight.float().flatten(1)
     offset = norm_relu.offset[:, None]
     if mix1 is not None:
-        offset = offset * mix1.float().sum(2)
+        offset = torch.cat([offset[: len(mix1)] * mix1.float().sum(2), offset[len(mix1) :].expand(-1, mix1.shape[1])])
     bias1 = conv1 @ offset + shift2[:, None]
     conv1 = conv1 * norm_relu.scale
     conv2 = layer.conv2.weight.to(dtype)
     return FoldedLayer(norm_relu, mix1, conv1.to(dtype), bias1.to(dtype).unsqueeze(2), mix2, conv2)
 
 
+def slices_as_images(slices: Tensor, count: int) -> Tensor:
+    """Slices (N, H, W) to ``count`` images (count, N / count, H, W), strides of channels last: pooling is fast then.
+
+    PyTorch takes a single channel for channels last whatever its strides are, hence no change of memory format.
+    """
+    return torch.stack(slices.unflatten(0, (count, -1)).unbind(1), -1).permute(0, 3, 1, 2)
+
+
 def run_stem(conv: nn.Conv2d, norm: _BatchNorm, stack: Tensor, out: Tensor) -> None:
-    """Convolution, norm, ReLU and max pooling of ``stack`` (D, H, W) into ``out`` (C, D, H / 4, W / 4)."""
+    """Convolution, norm, ReLU, max pooling of ``stack`` (N, H, W) into ``out`` (C, D, H / 4, W / 4), N = D if D > 1."""
     scale, shift = affine_of(norm)
     kernel = (conv.weight.float() * scale[:, None, None, None]).to(out.dtype)
-    image = stack.to(out.dtype).unsqueeze(-1).permute(0, 3, 1, 2)  # the strides make the result channels last
-    x = F.conv2d(image, kernel, shift.to(out.dtype), stride=conv.stride, padding=conv.padding)
+    images = slices_as_images(stack.to(out.dtype), out.shape[1])
+    x = F.conv2d(images, kernel, shift.to(out.dtype), stride=conv.stride, padding=conv.padding)
     x = F.max_pool2d(x, 3, stride=2, padding=1).relu_()  # ReLU is monotonic: after pooling it has less to do
     pixels_by_channels = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
     out.flatten(1).copy_(pixels_by_channels.t())
 
 
-def run_dense_block(block: DenseBlock, buffer: Tensor) -> None:
-    """Fill ``buffer`` (C_out, D, H, W), whose first C_in channels hold the input, with the output of ``block``."""
+def run_dense_block(block: DenseBlock, buffer: Tensor, thickness_mm: Tensor | None = None) -> None:
+    """Fill ``buffer`` (C_out, D, H, W), whose first C_in channels hold the input, with the output of ``block``.
+
+    ``thickness_mm`` is the slice interval of the stack, a scalar, for mixers that depend on it.
+    """
     layers = list(block.children())
     _, depth, height, width = buffer.shape
     pixels, bottleneck = height * width, layers[0].conv2.in_channels
@@ -125,7 +136,7 @@ def run_dense_block(block: DenseBlock, buffer: Tensor) -> None:
     for layer in layers:
         channels = layer.conv1.in_channels
         new = buffer[channels : channels + layer.conv2.out_channels]
-        _run_dense_layer(fold_layer(layer, buffer.dtype), buffer[:channels], new, workspace)
+        _run_dense_layer(fold_layer(layer, buffer.dtype, thickness_mm), buffer[:channels], new, workspace)
 
 
 def run_transition(transition: Transition, x: Tensor, out: Tensor) -> None:
@@ -158,6 +169,18 @@ def _carve(workspace: Tensor, *shapes: Sequence[int]) -> Iterator[Tensor]:
     yield workspace[start:]
 
 
+def _mix(matrices: Tensor | None, x: Tensor, out: Tensor) -> Tensor:
+    """``x`` (C, D, N) with its first channels mixed, in ``out`` or in place, whichever moves less."""
+    if matrices is None:
+        return x
+    count = len(matrices)
+    mixed = torch.bmm(matrices, x[:count], out=out[:count])
+    if count == len(x):
+        return mixed
+    x[:count] = mixed
+    return x
+
+
 def _run_dense_layer(layer: FoldedLayer, x: Tensor, out: Tensor, workspace: Tensor) -> None:
     """One layer on ``x`` (C, D, H, W) into ``out`` (growth, D, H, W)."""
     channels, depth, height, width = x.shape
@@ -170,12 +193,10 @@ def _run_dense_layer(layer: FoldedLayer, x: Tensor, out: Tensor, workspace: Tens
         wide, narrow = chunk.shape, (bottleneck, *chunk.shape[1:])
         active, mixed, hidden, hidden_mixed, _ = _carve(workspace, wide, wide, narrow, narrow)
         layer.norm_relu.clamp(chunk, active)
-        if layer.mix1 is not None:
-            active = torch.bmm(layer.mix1, active, out=mixed)
+        active = _mix(layer.mix1, active, mixed)
         torch.mm(layer.conv1, active.flatten(1), out=hidden.flatten(1))
         hidden.add_(layer.bias1).relu_()
-        if layer.mix2 is not None:
-            hidden = torch.bmm(layer.mix2, hidden, out=hidden_mixed)
+        hidden = _mix(layer.mix2, hidden, hidden_mixed)
         slices[:, :, start : start + step] = hidden.transpose(0, 1)
     new = F.conv2d(slices.unflatten(2, (height, width)), layer.conv2, padding=1)
     out.copy_(new.transpose(0, 1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
@@ -12,6 +11,7 @@ from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
 from mmpluld.errors import InputError, nearest
+from mmpluld.zoo.download import DownloadError, local_checkpoint
 
 __all__ = ["DenseNetImageNet", "map_imagenet_keys"]
 
@@ -20,13 +20,18 @@ _OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 _DOWNLOAD_HINT = "download torchvision's densenet121 weights (densenet121-a639ec97.pth) and set checkpoint to that file"
 
 
-def map_imagenet_keys(state_dict: dict[str, Tensor], stem_rule: str = "green") -> dict[str, Tensor]:
-    """Rename the tensors of a torchvision DenseNet and turn its colour stem into one for a single channel.
+def map_imagenet_keys(
+    state_dict: dict[str, Tensor], stem_rule: str = "green", stem_channels: int = 1
+) -> dict[str, Tensor]:
+    """Rename the tensors of a torchvision DenseNet and fit its colour stem to grey slices.
 
     Args:
         state_dict: Weights with old (``denselayer1.norm.1``) or new (``denselayer1.norm1``) names, with or without the
             prefix ``features.``.
         stem_rule: The grey kernel from the colour kernels: the ``green`` one, their ``sum``, or their ``mean``.
+        stem_channels: Input channels of the stem. 1 follows ``stem_rule``. More are the slices of the 2.5D network:
+            the colour kernels repeat with the green one on the middle slice, unscaled (blue, red, green, blue, red for
+            5; the published 2.5D code does the same where it works, at 1, 3, 4, 7, ... slices).
 
     Raises:
         InputError: If ``stem_rule`` is unknown.
@@ -38,9 +43,16 @@ def map_imagenet_keys(state_dict: dict[str, Tensor], stem_rule: str = "green") -
     mapped = {}
     for key, value in state_dict.items():
         if value.dim() == 4 and value.shape[1] == 3:
-            value = {"green": value[:, 1:2], "sum": value.sum(1, True), "mean": value.mean(1, True)}[stem_rule]
+            value = _stem_kernel(value, stem_rule, stem_channels)
         mapped[_OLD_NAME.sub(r"\1\2.", key.removeprefix("features."))] = value
     return mapped
+
+
+def _stem_kernel(colour: Tensor, rule: str, channels: int) -> Tensor:
+    """The kernel (C, channels, k, k) from the colour kernel (C, 3, k, k)."""
+    if channels > 1:
+        return colour[:, [(1 + i - (channels - 1) // 2) % 3 for i in range(channels)]]
+    return {"green": colour[:, 1:2], "sum": colour.sum(1, True), "mean": colour.mean(1, True)}[rule]
 
 
 @WEIGHT_INITIALIZERS.register_module()
@@ -64,7 +76,7 @@ class DenseNetImageNet:
 
     def __call__(self, module: nn.Module) -> None:
         """Load the weights into ``module``, a ``TruncatedDenseNet``."""
-        source = map_imagenet_keys(self._read(), self.stem_rule)
+        source = map_imagenet_keys(self._read(), self.stem_rule, module.conv0.in_channels)
         own = module.state_dict()
         random_start = [key for key in own if ".mixer." in key or key.startswith("reductionz")]
         trunk = {key: value for key, value in own.items() if key not in random_start}
@@ -89,15 +101,11 @@ class DenseNetImageNet:
     def _read(self) -> dict[str, Tensor]:
         """The state dict of the file or URL."""
         try:
-            if self.checkpoint.startswith(("http://", "https://")):
-                state = torch.hub.load_state_dict_from_url(
-                    self.checkpoint, map_location="cpu", progress=False, weights_only=True
-                )
-            else:
-                state = torch.load(Path(self.checkpoint).expanduser(), map_location="cpu", weights_only=True)
+            file = local_checkpoint(self.checkpoint).expanduser()
+            state = torch.load(file, map_location="cpu", weights_only=True)
         except FileNotFoundError:
             raise InputError(f"{self.checkpoint}: no such file; {_DOWNLOAD_HINT}") from None
-        except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        except (DownloadError, OSError, RuntimeError, EOFError, UnpicklingError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"{self.checkpoint}: cannot be loaded ({reason}); {_DOWNLOAD_HINT}") from error
         if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

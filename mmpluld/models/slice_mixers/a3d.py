@@ -41,12 +41,12 @@ class A3DMixer(nn.Module):
             self.weight.uniform_(-0.1, 0.1)
             self.weight.diagonal(dim1=0, dim2=1).add_(1.0)
 
-    def matrices(self) -> Tensor:
+    def matrices(self, thickness_mm: Tensor | None = None) -> Tensor:
         """The linear maps (C, target slice, source slice) that ``forward`` applies to the slices of each channel."""
         return self.weight.permute(2, 1, 0).contiguous()  # else the batched product runs one channel at a time
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Mix the slices of ``x`` (B, C, D, H, W)."""
+    def forward(self, x: Tensor, thickness_mm: Tensor | None = None) -> Tensor:
+        """Mix the slices of ``x`` (B, C, D, H, W); the slice interval has no influence."""
         return torch.matmul(self.matrices(), x.flatten(3)).view(x.shape)
 
     def extra_repr(self) -> str:

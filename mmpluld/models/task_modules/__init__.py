@@ -1,5 +1,6 @@
 """Assigners and other parts that heads build from their train and test settings."""
 
 from mmpluld.models.task_modules.assigners import IgnoreAwareMaxIoUAssigner
+from mmpluld.models.task_modules.v1_geometry import V1AnchorGenerator, V1DeltaXYWHBBoxCoder
 
-__all__ = ["IgnoreAwareMaxIoUAssigner"]
+__all__ = ["IgnoreAwareMaxIoUAssigner", "V1AnchorGenerator", "V1DeltaXYWHBBoxCoder"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmpluld.errors import InputError
-from mmpluld.io.slice_stack import blend_stack, plan_indices, plan_stack
+from mmpluld.io.slice_stack import INTERPOLATIONS, blend_stack, plan_indices, plan_stack, stack_gap_mm
 
 EVERYWHERE = range(-1000, 1000)
 
@@ -68,15 +68,37 @@ def test_whole_plan_at_five_mm():
 
 
 @pytest.mark.parametrize(
-    ("interval_mm", "expected"), [(5.0, [1, 2, 3]), (2.0, [1, 2, 3]), (1.25, [1.6, 3.6, 4.6]), (1.0, [2, 4, 6])]
+    ("interval_mm", "expected"), [(5.0, [1, 2, 3]), (2.0, [1, 2, 3]), (1.25, [1.6, 3.2, 4.8]), (1.0, [2, 4, 6])]
 )
 def test_native_takes_adjacent_slices_of_thick_series(interval_mm, expected):
     plan = plan_stack(0, interval_mm, EVERYWHERE, 7, interp="native")
     assert offsets(plan)[4:] == pytest.approx(expected)
 
 
+def test_native_rule_of_the_published_loader():
+    assert plan_stack(0, 5.0, EVERYWHERE, 7, interp="native-peer") == plan_stack(0, 5.0, EVERYWHERE, 7, interp="native")
+    thin = plan_stack(0, 1.25, EVERYWHERE, 7, interp="native-peer")
+    assert offsets(thin)[4:] == pytest.approx([1.6, 3.6, 4.6])
+
+
+@pytest.mark.parametrize(
+    ("interval_mm", "interp", "expected"),
+    [
+        (5.0, "exact", 2.0),
+        (5.0, "native", 5.0),
+        (5.0, "native-peer", 5.0),
+        (1.9999999, "native", 1.9999999),
+        (1.25, "native", 2.0),
+        (math.nan, "native", 2.0),
+        (math.inf, "native", 2.0),
+    ],
+)
+def test_distance_of_the_slices_of_a_stack(interval_mm, interp, expected):
+    assert stack_gap_mm(interval_mm, 2.0, interp) == expected
+
+
 @pytest.mark.parametrize("interval_mm", [math.nan, -5.0, 0.0, math.inf])
-@pytest.mark.parametrize("interp", ["exact", "peer", "native"])
+@pytest.mark.parametrize("interp", INTERPOLATIONS)
 def test_unknown_interval_repeats_the_key_slice(interval_mm, interp):
     assert plan_stack(7, interval_mm, {7, 8}, 3, interp=interp) == (((7, 1.0),),) * 3
 
@@ -112,7 +134,7 @@ def test_rounding_does_not_split_a_slice():
     interval_mm=st.floats(0.3, 12),
     half=st.integers(0, 6),
     present=st.sets(st.integers(-30, 30)),
-    interp=st.sampled_from(["exact", "peer", "native"]),
+    interp=st.sampled_from(INTERPOLATIONS),
 )
 def test_plans_hold_only_existing_slices_and_weights_sum_to_one(interval_mm, half, present, interp):
     available = present | {0}
@@ -125,7 +147,7 @@ def test_plans_hold_only_existing_slices_and_weights_sum_to_one(interval_mm, hal
         assert all(weight >= 0 for _, weight in position)
 
 
-@given(interval_mm=st.floats(0.3, 12), half=st.integers(1, 6), interp=st.sampled_from(["exact", "peer", "native"]))
+@given(interval_mm=st.floats(0.3, 12), half=st.integers(1, 6), interp=st.sampled_from(INTERPOLATIONS))
 def test_plans_are_symmetric_and_move_outwards(interval_mm, half, interp):
     found = offsets(plan_stack(0, interval_mm, EVERYWHERE, 2 * half + 1, interp=interp))
     assert found == pytest.approx([-x for x in reversed(found)], abs=1e-5)
@@ -139,7 +161,7 @@ def test_even_counts_are_refused(num_slices):
 
 
 def test_unknown_interpolation_is_refused():
-    with pytest.raises(InputError, match=r"interp is 'cubic'; allowed are exact, peer, native"):
+    with pytest.raises(InputError, match=r"interp is 'cubic'; allowed are exact, peer, native, native-peer"):
         plan_stack(0, 1.0, {0}, 3, interp="cubic")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from mmpluld.errors import InputError
 from mmpluld.io import read_volume, write_findings_csv, write_volume
-from mmpluld.structures import CTVolume, Finding
+from mmpluld.structures import RECIST, CTVolume, Finding
 
 _SUFFIXES = [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd"]
 
@@ -73,7 +73,9 @@ def test_unknown_suffix_names_the_allowed(tmp_path):
 def test_findings_csv_by_hand(tmp_path):
     volume = CTVolume.from_canonical(np.full((10, 20, 30), -1000, np.int16), (5, 2, 1))
     findings = [
-        Finding.from_canonical(volume, (2, 4, 3, 6, 10, 5), 0.875, key_slice=4, key_box=(2, 4, 6, 10)),
+        Finding.from_canonical(
+            volume, (2, 4, 3, 6, 10, 5), 0.875, 4, (2, 4, 6, 10), RECIST(11.96, 4.0, (2, 4, 2, 10, 2, 5, 6, 5))
+        ),
         Finding.from_canonical(volume, (0, 0, 0, 1, 1, 1), 0.25, key_slice=0, key_box=(0, 0, 1, 1)),
     ]
     write_findings_csv(tmp_path / "findings.csv", findings)
@@ -97,7 +99,10 @@ def test_findings_csv_by_hand(tmp_path):
         "j2": 10,
         "k2": 5,
         "key_slice": 4,
+        "long_mm": 12.0,
+        "short_mm": 4.0,
     }
+    assert (rows[1]["long_mm"], rows[1]["short_mm"]) == ("", "")
 
 
 def test_no_findings_leave_the_heading(tmp_path):

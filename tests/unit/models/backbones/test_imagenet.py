@@ -58,6 +58,36 @@ def test_stem_rules():
     assert values == {"green": 2.0, "sum": 9.0, "mean": 3.0}
 
 
+@pytest.mark.parametrize(
+    ("slices", "colours"), [(2, "gb"), (3, "rgb"), (4, "rgbr"), (5, "brgbr"), (7, "gbrgbrg"), (9, "rgbrgbrgb")]
+)
+def test_slices_as_channels_repeat_the_colours_around_green(slices, colours):
+    kernel = torch.tensor([1.0, 2.0, 6.0]).view(1, 3, 1, 1)
+    mapped = map_imagenet_keys({"features.conv0.weight": kernel}, stem_channels=slices)["conv0.weight"]
+    assert mapped.flatten().tolist() == [{"r": 1.0, "g": 2.0, "b": 6.0}[colour] for colour in colours]
+
+
+def test_loads_all_of_the_network_with_slices_as_channels(tmp_path, torchvision_state):
+    torch.save(torchvision_state, tmp_path / "weights.pth")
+    init_cfg = {"type": "DenseNetImageNet", "checkpoint": str(tmp_path / "weights.pth")}
+    model = MODELS.build(
+        {
+            "type": "TruncatedDenseNet",
+            "num_slices": 7,
+            "slices_as": "channels",
+            "slice_mixer": None,
+            "init_cfg": init_cfg,
+        }
+    )
+    model.init_weights()
+    state = model.state_dict()
+    assert {f"features.{key}" for key in state} <= set(torchvision_state)
+    colour = torchvision_state["features.conv0.weight"]
+    assert torch.equal(state.pop("conv0.weight")[:, 2:5], colour)
+    for key, value in state.items():
+        assert torch.equal(value, torchvision_state[f"features.{key}"]), key
+
+
 def test_unknown_stem_rule_gets_a_suggestion():
     with pytest.raises(InputError, match=r"'gren' is not one of green, sum, mean; did you mean 'green'\?"):
         map_imagenet_keys({}, "gren")

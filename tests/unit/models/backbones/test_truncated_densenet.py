@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,7 +9,15 @@ from torch import Tensor, nn
 from benchmarks.a3d_backbone import plain_forward
 from mmpluld.errors import InputError
 from mmpluld.models.backbones import TruncatedDenseNet
+from mmpluld.models.data_preprocessors import SliceStacks
 
+MIXERS = {
+    "a3d": {"type": "A3DMixer"},
+    "tsm": {"type": "TSMMixer"},
+    "alignshift": {"type": "AlignShiftMixer"},
+    "alignshift zero": {"type": "AlignShiftMixer", "zero_padding": True},
+    "none": None,
+}
 SMALL = {"growth_rate": 4, "bn_size": 2, "block_config": (2, 3, 2), "stem_channels": 8}
 
 
@@ -42,6 +52,43 @@ def test_parameters_and_shapes_of_the_full_size(num_slices, total):
     assert [tuple(m.shape) for m in maps] == [(1, 256, 128, 128), (1, 512, 64, 64), (1, 1024, 32, 32)]
 
 
+@pytest.mark.parametrize("mixer", ["TSMMixer", "AlignShiftMixer"])
+@pytest.mark.parametrize(
+    ("num_slices", "total"), [(3, 8_389_888), (7, 13_894_912), (9, 16_647_424)], ids=lambda value: str(value)
+)
+def test_shifts_have_no_parameters(mixer, num_slices, total):
+    with torch.device("meta"):
+        model = TruncatedDenseNet(num_slices, slice_mixer={"type": mixer})
+        maps = model(SliceStacks(torch.empty(2, num_slices, 128, 128), torch.empty(2)))
+    assert total == 4_209_728 + 51_392 + 1_376_256 * num_slices
+    assert sum(p.numel() for p in model.parameters()) == total
+    assert [tuple(m.shape) for m in maps] == [(2, 256, 32, 32), (2, 512, 16, 16), (2, 1024, 8, 8)]
+
+
+@pytest.mark.parametrize("num_slices", [3, 5, 7, 9])
+def test_slices_as_channels(num_slices):
+    with torch.device("meta"):
+        model = TruncatedDenseNet(num_slices, slices_as="channels", slice_mixer=None)
+        maps = model(torch.empty(2, num_slices, 128, 128))
+    # The colour stem of DenseNet-121 with other channels; no depth to reduce.
+    assert sum(p.numel() for p in model.parameters()) == 4_209_728 + 51_392 + (num_slices - 1) * 64 * 49
+    assert [tuple(m.shape) for m in maps] == [(2, 256, 32, 32), (2, 512, 16, 16), (2, 1024, 8, 8)]
+    assert model.state_dict()["conv0.weight"].shape == (64, num_slices, 7, 7)
+    assert not [name for name in model.state_dict() if name.startswith("reductionz")]
+
+
+def test_one_slice_as_channel_equals_one_slice_deep():
+    flat, deep = (small(1, slice_mixer=None, slices_as=kind) for kind in ("channels", "depth"))
+    state = deep.state_dict()
+    flat.load_state_dict({key: value for key, value in state.items() if not key.startswith("reductionz")})
+    for i in (1, 2, 3):
+        weight = getattr(deep, f"reductionz{i}").reduction_z_conv.weight
+        weight.data.copy_(torch.eye(len(weight)).view(weight.shape))
+    x = torch.randn(2, 1, 48, 48)
+    for a, b in zip(flat(x), deep(x), strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_tensor_names_are_those_of_densenet():
     state = small().state_dict()
     assert state["conv0.weight"].shape == (8, 1, 7, 7)
@@ -69,13 +116,41 @@ def test_fast_path_in_chunks(monkeypatch):
             assert relative_error(ours, reference) < 1e-5
 
 
-def test_fast_path_equals_the_path_with_gradients():
-    for mixer in ({"type": "A3DMixer"}, None):
-        model, x = small(slice_mixer=mixer), torch.randn(1, 3, 48, 48)
-        with torch.no_grad():
-            fast = model(x)
-        for a, b in zip(fast, model(x), strict=True):
-            assert relative_error(a, b.detach()) < 1e-5
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_fast_path_equals_the_path_with_gradients(mixer):
+    model = small(5, slice_mixer=MIXERS[mixer])
+    stacks = SliceStacks(torch.randn(4, 5, 48, 40), torch.tensor([1.0, 5.0, math.nan, 4.0]))
+    with torch.no_grad():
+        fast = model(stacks)
+    for a, b in zip(fast, model(stacks), strict=True):
+        assert relative_error(a, b.detach()) < 1e-5
+
+
+def test_fast_path_of_slices_as_channels():
+    model, x = small(5, slice_mixer=None, slices_as="channels"), torch.randn(2, 5, 48, 41)
+    with torch.no_grad():
+        fast = model(x)
+    for a, b in zip(fast, model(x), strict=True):
+        assert relative_error(a, b.detach()) < 1e-5
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_each_stack_is_mixed_by_its_own_interval(fast):
+    model, x = small(5, slice_mixer={"type": "AlignShiftMixer"}), torch.randn(2, 5, 48, 48)
+    with torch.set_grad_enabled(not fast):
+        both = model(SliceStacks(x, torch.tensor([5.0, 1.0])))
+        alone = [model(SliceStacks(x[i : i + 1], torch.tensor([t]))) for i, t in enumerate((5.0, 1.0))]
+        other = model(SliceStacks(x, torch.tensor([1.0, 1.0])))
+    for level, maps in enumerate(both):
+        torch.testing.assert_close(maps, torch.cat([single[level] for single in alone]))
+        assert relative_error(maps[0].detach(), other[level][0].detach()) > 1e-4
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_interval_that_is_needed_but_not_given(fast):
+    model = small(slice_mixer={"type": "AlignShiftMixer"})
+    with torch.set_grad_enabled(not fast), pytest.raises(InputError, match="ThicknessPreprocessor"):
+        model(torch.zeros(1, 3, 64, 64))
 
 
 def test_bfloat16_is_close_and_returned():
@@ -106,12 +181,17 @@ def test_every_parameter_gets_a_gradient():
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
-def test_checkpointing_changes_neither_gradients_nor_statistics():
-    x, results = torch.randn(2, 3, 48, 48), []
+@pytest.mark.parametrize("mixer", ["a3d", "alignshift"])
+def test_checkpointing_changes_neither_gradients_nor_statistics(mixer):
+    # Layer by layer, as on a GPU; on a CPU a block takes the path of dense_training.
+    thickness_mm, results = torch.tensor([5.0, 1.0]), []
     for with_cp in (False, True):
-        model = small(with_cp=with_cp).train()
-        sum(m.square().mean() for m in model(x)).backward()
-        results.append(({n: p.grad for n, p in model.named_parameters()}, dict(model.named_buffers())))
+        block = small(with_cp=with_cp, slice_mixer=MIXERS[mixer]).denseblock2.train()
+        features = [torch.randn(2, block.in_channels, 3, 12, 12, generator=torch.Generator().manual_seed(0))]
+        for layer in block.children():
+            features.append(layer(features, thickness_mm))
+        sum(f.square().mean() for f in features).backward()
+        results.append(({n: p.grad for n, p in block.named_parameters()}, dict(block.named_buffers())))
     for plain, checkpointed in zip(*results, strict=True):
         for name, value in plain.items():
             assert torch.equal(value, checkpointed[name]), name
@@ -146,6 +226,18 @@ def test_two_runs_have_equal_bits():
 def test_wrong_number_of_slices_is_named():
     with pytest.raises(InputError, match=r"\(1, 5, 64, 64\).*needs \(B, 3, H, W\)"):
         small()(torch.zeros(1, 5, 64, 64))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"slices_as": "chanels"}, "slices_as: 'chanels' is not one of depth, channels"),
+        ({"slices_as": "channels"}, "slices_as='channels' leaves no slices to mix; set slice_mixer=None"),
+    ],
+)
+def test_bad_use_of_slices(settings, message):
+    with pytest.raises(InputError, match=message):
+        TruncatedDenseNet(3, **settings)
 
 
 def test_other_norms_are_refused():

@@ -1,0 +1,9 @@
+# The partial-label paper's schedule: lr 0.002, drops after 12 and 14 epochs. It speaks of 200 epochs and of convergence
+# at about 20. Warm-up and clipping are not stated; they are those of the A3D code.
+_base_ = "sgd_20e.py"
+
+optim_wrapper = dict(optimizer=dict(lr=0.002))
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=500),
+    dict(type="MultiStepLR", begin=0, end=20, by_epoch=True, milestones=[12, 14], gamma=0.1),
+]
