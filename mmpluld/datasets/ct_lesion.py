@@ -10,6 +10,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset, force_full_init
 
 from mmpluld.errors import InputError, nearest
+from mmpluld.evaluation.functional import recist_lengths
 from mmpluld.io.slice_sources import open_source
 from mmpluld.registry import DATASETS
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
@@ -38,7 +39,9 @@ class CTLesionDataset(BaseDataset):
     Keys of a sample: ``img_id`` ("VOLUME/SLICE"), ``volume_id``, ``key_slice``, ``patient``, ``source`` (kind
     and absolute path), ``first_slice``, ``spacing_mm`` (z, y, x), ``slice_interval_mm``, ``height``,
     ``width``, ``instances`` (``bbox`` as pixel edges x1, y1, x2, y2; ``bbox_label`` 0; ``ignore_flag``;
-    ``lesion_id``), ``sample_idx``.
+    ``lesion_id``; ``mask`` as COCO run lengths, empty where it is unknown or the slice is not the lesion's key slice),
+    ``recist_mm`` (long and short diameter of every lesion that counts, in the order of ``instances``; NaN where
+    unknown), ``sample_idx``.
 
     Args:
         ann_file: Annotation file, absolute or relative to ``data_root``.
@@ -49,7 +52,8 @@ class CTLesionDataset(BaseDataset):
         **kwargs: Further arguments of mmengine's BaseDataset.
 
     Raises:
-        InputError: The annotation file is missing or faulty, or a setting is unknown.
+        InputError: The annotation file is missing or faulty, a setting is unknown, or the training pipeline loads
+            masks and no lesion has one.
     """
 
     METAINFO = {"classes": ("lesion",), "palette": [(220, 20, 60)]}
@@ -82,6 +86,13 @@ class CTLesionDataset(BaseDataset):
             )
         annotations = AnnotationSet.load(self.ann_file)
         self._metainfo["dataset"] = annotations.dataset
+        wants_masks = any(getattr(step, "with_mask", False) for step in self.pipeline.transforms)
+        if wants_masks and not self.test_mode and not any(lesion.mask for lesion in annotations.lesions):
+            raise InputError(
+                f"{self.ann_file}: none of its {len(annotations.lesions)} lesions has a mask, but the pipeline loads "
+                f"masks; write them with `mmpluld convert deeplesion {self.data_root or 'ROOT'} --masks exact "
+                "--overwrite`, or train a detector without mask head and with_mask=False"
+            )
         lesions = annotations.lesions_by_volume()
         return [sample for volume in annotations.volumes for sample in self._samples(volume, lesions[volume.id])]
 
@@ -100,12 +111,14 @@ class CTLesionDataset(BaseDataset):
         }
         instances = [(lesion, _instance(lesion, volume.shape_yx)) for lesion in lesions]
         for index in self._slices(volume, lesions):
-            on_slice = [item for lesion, item in instances if item and lesion.box[2] <= index < lesion.box[5]]
+            crossing = [(lesion, item) for lesion, item in instances if item and lesion.box[2] <= index < lesion.box[5]]
+            counted = [lesion for lesion, _ in crossing if not lesion.ignore]
             yield {
                 "img_id": f"{volume.id}/{index:03d}",
                 "key_slice": index,
                 **shared,
-                "instances": on_slice,
+                "instances": [item | {"mask": _mask(lesion, index, volume)} for lesion, item in crossing],
+                "recist_mm": [_recist_mm(lesion, index, volume) for lesion in counted],
             }
 
     def _slices(self, volume: VolumeRecord, lesions: list[LesionRecord]) -> list[int]:
@@ -171,6 +184,21 @@ def _instance(lesion: LesionRecord, shape_yx: tuple[int, int]) -> dict[str, Any]
         "ignore_flag": int(lesion.ignore),
         "lesion_id": lesion.id,
     }
+
+
+def _mask(lesion: LesionRecord, index: int, volume: VolumeRecord) -> dict[str, Any]:
+    """Run lengths of a lesion on a slice; those of an empty mask where it is unknown."""
+    if lesion.mask is not None and lesion.key_slice == index:
+        return lesion.mask
+    height, width = volume.shape_yx
+    return {"size": [height, width], "counts": [height * width]}
+
+
+def _recist_mm(lesion: LesionRecord, index: int, volume: VolumeRecord) -> tuple[float, float]:
+    """Marked long and short diameter of a lesion on a slice."""
+    if lesion.recist is None or lesion.key_slice != index:
+        return (float("nan"), float("nan"))
+    return recist_lengths(lesion.recist, volume.spacing_mm[1:])
 
 
 def _lesion_ids(sample: dict[str, Any]) -> list[int]:

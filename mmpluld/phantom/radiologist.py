@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from mmpluld.evaluation.functional.recist import recist_ends
 from mmpluld.phantom.canvas import Array
 
 __all__ = ["MIN_LONG_MM", "Measurement", "measure"]
 
 MIN_LONG_MM = 4.0
 """Cross-sections with a shorter long diameter are not measured and count as absent from their slice."""
-
-Float = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -39,43 +37,6 @@ def _six_digits(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _outline(share: Array) -> Float:
-    """Points (N, 2) x, y in pixel-edge coordinates where the coverage crosses one half, by linear interpolation."""
-    padded = np.pad(np.asarray(share, np.float64), 1) - 0.5
-    points = []
-    for axis in (0, 1):
-        a = padded[:-1] if axis == 0 else padded[:, :-1]
-        b = padded[1:] if axis == 0 else padded[:, 1:]
-        rows, columns = np.nonzero((a >= 0) != (b >= 0))
-        fraction = a[rows, columns] / (a[rows, columns] - b[rows, columns])
-        offset = np.stack([columns + (axis == 1) * fraction, rows + (axis == 0) * fraction], axis=1)
-        points.append(offset - 0.5)  # the pad shifts by one pixel, the centre lies at a half
-    return np.concatenate(points)
-
-
-def _diameters(points: Float) -> Float | None:
-    """Ends of the longest diameter of the hull and of the longest one perpendicular to it; (4, 2)."""
-    from scipy.spatial import ConvexHull
-
-    if len(points) < 3 or np.linalg.matrix_rank(points - points.mean(0), tol=1e-6) < 2:
-        return None
-    hull = points[ConvexHull(points).vertices]
-    gaps = np.linalg.norm(hull[:, None] - hull[None], axis=2)
-    i, j = divmod(int(gaps.argmax()), len(hull))
-    start, end = hull[i], hull[j]
-    along = (end - start) / gaps[i, j]
-    across = np.array([-along[1], along[0]])
-    t, s = (hull - start) @ along, (hull - start) @ across
-    positions = np.unique(np.concatenate([t, np.linspace(0, gaps[i, j], 33)]))
-    edges = []
-    for keep in (s >= -1e-9, s <= 1e-9):
-        order = np.argsort(t[keep], kind="stable")
-        edges.append(np.interp(positions, t[keep][order], s[keep][order]))
-    best = int(np.argmax(edges[0] - edges[1]))
-    foot = start + positions[best] * along
-    return np.stack([start, end, foot + edges[0][best] * across, foot + edges[1][best] * across])
-
-
 def measure(share: Array, origin_yx: tuple[int, int], pixel_mm: float, pad_px: float, size: int) -> Measurement | None:
     """Measure a lesion in one slice.
 
@@ -93,7 +54,7 @@ def measure(share: Array, origin_yx: tuple[int, int], pixel_mm: float, pad_px: f
     """
     if float(share.max(initial=0.0)) <= 0.5:
         return None
-    ends = _diameters(_outline(share))
+    ends = recist_ends(share)
     if ends is None:
         return None
     long_px, short_px = (float(np.linalg.norm(ends[k + 1] - ends[k])) for k in (0, 2))

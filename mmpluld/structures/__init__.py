@@ -9,12 +9,13 @@ from mmpluld.structures.boxes import (
     edges_to_inclusive,
     inclusive_to_edges,
 )
-from mmpluld.structures.findings import Finding, findings_to_detections
+from mmpluld.structures.findings import RECIST, Finding, findings_to_detections
 from mmpluld.structures.records import LESION_TYPES, AnnotationSet, Detections, DetectionSet, LesionRecord, VolumeRecord
 from mmpluld.structures.volume import CTVolume
 
 __all__ = [
     "LESION_TYPES",
+    "RECIST",
     "AnnotationSet",
     "CTVolume",
     "DetectionSet",

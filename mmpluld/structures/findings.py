@@ -7,11 +7,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmpluld.structures.boxes import as_boxes
+from mmpluld.structures.boxes import FloatArray, as_boxes
 from mmpluld.structures.records import Box, Detections
 from mmpluld.structures.volume import CTVolume
 
-__all__ = ["Finding", "findings_to_detections"]
+__all__ = ["RECIST", "Finding", "findings_to_detections"]
+
+
+@dataclass(frozen=True)
+class RECIST:
+    """The two diameters of a lesion on one slice.
+
+    Attributes:
+        long_mm: Largest distance between two points of the outline.
+        short_mm: Longest chord of the outline's convex hull perpendicular to it.
+        ends: x, y of the ends of the long, then of the short diameter, in pixel edges (8 numbers).
+    """
+
+    long_mm: float
+    short_mm: float
+    ends: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -27,6 +42,7 @@ class Finding:
         key_slice_source: The same slice as an index of the file, along ``source_axis``.
         source_axis: File axis (0 = i, 1 = j, 2 = k) that the canonical slices are stacked along.
         key_box: 2D box (x1, y1, x2, y2) on the canonical key slice.
+        recist: Diameters on the canonical key slice; None where the model predicts no mask.
     """
 
     box_canonical: Box
@@ -37,10 +53,17 @@ class Finding:
     key_slice_source: int
     source_axis: int
     key_box: tuple[float, float, float, float]
+    recist: RECIST | None = None
 
     @classmethod
     def from_canonical(
-        cls, volume: CTVolume, box: Sequence[float], score: float, key_slice: int, key_box: Sequence[float]
+        cls,
+        volume: CTVolume,
+        box: Sequence[float],
+        score: float,
+        key_slice: int,
+        key_box: Sequence[float],
+        recist: RECIST | None = None,
     ) -> Finding:
         """Fill in file and world coordinates of a canonical box.
 
@@ -59,6 +82,7 @@ class Finding:
             key_slice_source=int(index),
             source_axis=axis,
             key_box=(x1, y1, x2, y2),
+            recist=recist,
         )
 
 
@@ -70,10 +94,19 @@ def findings_to_detections(findings: Sequence[Finding], volume: CTVolume) -> Det
         world_lps=as_boxes([finding.box_world_lps for finding in findings], 3),
         key_slices=np.array([finding.key_slice_source for finding in findings], dtype=np.int64),
         slice_axis=volume.slice_to_source(0)[0],
+        diameters_mm=_diameters(findings),
         spacing_mm=volume.spacing_mm,
         source=volume.source,
         history=volume.history,
     )
+
+
+def _diameters(findings: Sequence[Finding]) -> FloatArray | None:
+    """(N, 2) long and short diameters, NaN where unknown; None if all are."""
+    known = [finding.recist for finding in findings]
+    if not any(known):
+        return None
+    return np.array([(item.long_mm, item.short_mm) if item else (np.nan, np.nan) for item in known], dtype=np.float64)
 
 
 def _box(boxes: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Box:

@@ -80,6 +80,8 @@ class LesionRecord:
         ignore: True if detections on it are to count neither for nor against, in training and evaluation.
         origin: annotated, propagated, matched, mined or distilled.
         score: Confidence, for lesions that were not annotated by a person.
+        mask: Pixels of the lesion on its key slice as COCO run lengths: ``size`` [H, W] of the slice and ``counts``
+            (compressed, text). None: unknown.
         attributes: Anything else, JSON types only.
     """
 
@@ -92,6 +94,7 @@ class LesionRecord:
     ignore: bool = False
     origin: str = "annotated"
     score: float | None = None
+    mask: dict[str, Any] | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -184,6 +187,7 @@ class Detections:
         scores: (N,), or None in a ground truth.
         world_lps: (N, 6) hulls in LPS mm.
         key_slices: (N,) index of the best slice along ``slice_axis`` of the file.
+        diameters_mm: (N, 2) long and short RECIST diameter on the key slice; NaN where unknown (null in the file).
         slice_axis: File axis of ``key_slices`` (0, 1, 2); 2 unless the file is not stored slice by slice.
         spacing_mm: (z, y, x) of the canonical volume.
         source: Name of the scan.
@@ -195,6 +199,7 @@ class Detections:
     world_lps: FloatArray | None = None
     key_slices: npt.NDArray[np.int64] | None = None
     slice_axis: int | None = None
+    diameters_mm: FloatArray | None = None
     spacing_mm: tuple[float, float, float] | None = None
     source: str | None = None
     history: tuple[str, ...] | None = None
@@ -225,6 +230,8 @@ class DetectionSet:
         lines = []
         for name, item in self.volumes.items():
             plain = {key: _listed(value) for key, value in vars(item).items() if value is not None}
+            if item.diameters_mm is not None:
+                plain["diameters_mm"] = [None if np.isnan(row).any() else row.tolist() for row in item.diameters_mm]
             _validate({"schema": "mmpluld.detections/1", "volumes": {name: plain}}, path, "detections")
             _parse_detections(plain, path, name)
             lines.append(f"{json.dumps(name)}: {_dumps(plain, path)}")
@@ -239,6 +246,11 @@ def _check_slices(item: str, lesion: LesionRecord, volume: VolumeRecord) -> None
         raise InputError(
             f"{item}: z range [{lesion.box[2]:g}, {lesion.box[5]:g}] leaves volume '{volume.id}', which "
             f"covers [{first}, {end}]; z counts slices of the whole series, mend the box or the volume"
+        )
+    if lesion.mask is not None and (lesion.key_slice is None or tuple(lesion.mask["size"]) != tuple(volume.shape_yx)):
+        raise InputError(
+            f"{item}: mask of size {lesion.mask['size']} with key slice {lesion.key_slice}; a mask lies on the key "
+            f"slice and has its size {list(volume.shape_yx)}, mend or remove the mask"
         )
     if lesion.key_slice is not None and not first <= lesion.key_slice < end:
         raise InputError(
@@ -278,7 +290,13 @@ def _parse_detections(item: Mapping[str, Any], path: StrPath, name: str) -> Dete
         raise InputError(f"{where}: {error}") from None
     scores = _numbers(item, "scores", "iuf", where)
     key_slices = _numbers(item, "key_slices", "iu", where)
-    for label, values in (("scores", scores), ("world_lps", world), ("key_slices", key_slices)):
+    diameters = _diameters(item)
+    for label, values in (
+        ("scores", scores),
+        ("world_lps", world),
+        ("key_slices", key_slices),
+        ("diameters_mm", diameters),
+    ):
         if values is not None and len(values) != len(boxes):
             raise InputError(f"{where}: {len(boxes)} boxes but {len(values)} {label}; give one for each box")
     return Detections(
@@ -287,10 +305,19 @@ def _parse_detections(item: Mapping[str, Any], path: StrPath, name: str) -> Dete
         world_lps=world,
         key_slices=None if key_slices is None else key_slices.astype(np.int64),
         slice_axis=item.get("slice_axis"),
+        diameters_mm=diameters,
         spacing_mm=tuple(item["spacing_mm"]) if "spacing_mm" in item else None,
         source=item.get("source"),
         history=tuple(item["history"]) if "history" in item else None,
     )
+
+
+def _diameters(item: Mapping[str, Any]) -> FloatArray | None:
+    """(N, 2) diameters, NaN for null; the schema has checked each row."""
+    if "diameters_mm" not in item:
+        return None
+    rows = [(np.nan, np.nan) if row is None else row for row in item["diameters_mm"]]
+    return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
 
 def _numbers(item: Mapping[str, Any], key: str, kinds: str, where: str) -> npt.NDArray[Any] | None:

@@ -50,6 +50,7 @@ class _Figure:
     view: _Rect
     boxes: Sequence[_Rect]
     letters: tuple[str, str, str, str]
+    diameters: Sequence[tuple[float, float, float, float]] = ()
 
     @property
     def bar_mm(self) -> int:
@@ -90,6 +91,7 @@ def render_report(
         rows=[_table_row(rank, finding, volume) for rank, finding in enumerate(findings, 1)],
         overview=_overview(volume, findings, images),
         figures=[_finding_figures(rank, volume, findings, images) for rank in range(1, len(shown) + 1)],
+        measured=any(finding.recist for finding in findings),
         hidden=len(findings) - len(shown),
         images=images,
         history=volume.history,
@@ -136,6 +138,7 @@ def _table_row(rank: int, finding: Finding, volume: CTVolume) -> dict[str, Any]:
         "score": finding.score,
         "centre": ((world[:3] + world[3:]) / 2).tolist(),
         "size": ((box[3:] - box[:3]) * volume.spacing_mm[::-1]).tolist(),
+        "recist": finding.recist,
         "slice": finding.key_slice_source,
         "last_slice": volume.source_shape[finding.source_axis] - 1,
         "axis": "ijk"[finding.source_axis],
@@ -165,7 +168,9 @@ def _finding_figures(
     return {
         "row": _table_row(rank, finding, volume),
         "whole": _Figure(image, f"Key slice, {caption}", whole, boxes, _AXIAL),
-        "close": _Figure(image, "Close-up", _close_up(boxes[-1], whole), boxes, _AXIAL),
+        "close": _Figure(
+            image, "Close-up", _close_up(boxes[-1], whole), boxes, _AXIAL, _diameter_lines(finding, spacing)
+        ),
     }
 
 
@@ -186,6 +191,14 @@ def _overview(volume: CTVolume, findings: Sequence[Finding], images: dict[str, d
         ]
         figures.append(_Figure(name, caption, view, boxes, letters))
     return figures
+
+
+def _diameter_lines(finding: Finding, spacing: tuple[float, float]) -> list[tuple[float, float, float, float]]:
+    """Both RECIST diameters as x1, y1, x2, y2 in millimetres; none where the model predicts no mask."""
+    if finding.recist is None:
+        return []
+    ends = np.array(finding.recist.ends).reshape(2, 2, 2) * spacing
+    return [tuple(line) for line in ends.reshape(2, 4).tolist()]
 
 
 def _image(picture: Any, width_mm: float, height_mm: float) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from mmpluld.atomic import atomic_path
+from mmpluld.datasets.converters.pseudo_masks import MaskMode, add_pseudo_masks, check_mask_mode
 from mmpluld.datasets.converters.report import ConversionReport, DroppedRow, SplitCounts
 from mmpluld.errors import InputError, nearest
 from mmpluld.io.slice_sources import PNGSliceSource
@@ -88,6 +89,7 @@ def convert_deeplesion(
     drop_noisy: bool = True,
     overwrite: bool = False,
     require_images: bool = True,
+    masks: MaskMode | None = "exact",
 ) -> ConversionReport:
     """Write ``ROOT/annotations/{train,val,test}.json`` for a DeepLesion folder.
 
@@ -99,14 +101,20 @@ def convert_deeplesion(
         overwrite: Replace annotation files that exist.
         require_images: Take slice numbers and image sizes from ``Images_png``, and leave out lesions whose
             key slice has no PNG. Otherwise all is taken from the CSV and no image is looked at.
+        masks: Give every lesion a mask for the detectors with a mask head, see
+            :func:`~mmpluld.datasets.converters.pseudo_masks.pseudo_mask`; None leaves them out. Without images
+            there are none either way.
 
     Returns:
         What was written, and what was left out and why.
 
     Raises:
         InputError: The CSV is missing, lacks columns or holds faulty rows (the first five are named),
-            annotation files exist, or none of the key slices has an image. Nothing is written then.
+            annotation files exist, none of the key slices has an image, or the mask mode is unknown. Nothing is
+            written then.
     """
+    if masks is not None:
+        check_mask_mode(masks)
     root = Path(root)
     files = {name: root / "annotations" / f"{name}.json" for name in SPLITS.values()}
     existing = [str(path) for path in files.values() if path.exists()]
@@ -118,6 +126,9 @@ def convert_deeplesion(
         rows = _drop(rows, [row.noisy for row in rows], "possibly noisy", report)
     rows, volumes = _volumes(rows, root, require_images, report)
     sets = {name: _annotations([row for row in rows if row.split == name], volumes) for name in files}
+    if masks is not None and require_images:
+        for annotations in sets.values():
+            report.masks += add_pseudo_masks(annotations, root, masks)
     with ExitStack() as stack:
         # All three are complete before the first takes its final name.
         temporary = {name: stack.enter_context(atomic_path(path)) for name, path in files.items()}

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmpluld.datasets.converters.pseudo_masks import MaskOrigin
+
 __all__ = ["ConversionReport", "DroppedRow", "SplitCounts"]
 
 _LISTED = 5
@@ -46,6 +48,7 @@ class ConversionReport:
         splits: Their sizes.
         dropped: Rows that gave no lesion.
         missing_slices: For each series, how many slices that its annotations mention have no image.
+        masks: How many masks came from GrabCut, from the RECIST mark alone, and from the box alone.
         unknown_spacing: Series whose voxel size is not known on some axis.
     """
 
@@ -53,6 +56,7 @@ class ConversionReport:
     splits: dict[str, SplitCounts] = field(default_factory=dict)
     dropped: list[DroppedRow] = field(default_factory=list)
     missing_slices: dict[str, int] = field(default_factory=dict)
+    masks: Counter[MaskOrigin] = field(default_factory=Counter)
     unknown_spacing: list[str] = field(default_factory=list)
 
     def summary(self) -> str:
@@ -64,6 +68,11 @@ class ConversionReport:
         for reason, count in Counter(row.reason for row in self.dropped).items():
             rows = [f"line {row.line} ({row.item})" for row in self.dropped if row.reason == reason]
             lines.append(f"dropped, {reason}: {count} rows: {_some(rows)}")
+        if self.masks:
+            lines.append(
+                f"masks: {self.masks['grabcut']} by GrabCut, {self.masks['recist']} from the RECIST mark alone, "
+                f"{self.masks['ellipse']} from the box alone"
+            )
         if self.missing_slices:
             total = sum(self.missing_slices.values())
             lines.append(

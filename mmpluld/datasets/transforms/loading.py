@@ -12,7 +12,7 @@ from mmcv.transforms import BaseTransform
 
 from mmpluld.errors import InputError
 from mmpluld.io.slice_sources import SliceSource, open_source_at
-from mmpluld.io.slice_stack import INTERPOLATIONS, Interpolation, blend_stack, plan_indices, plan_stack
+from mmpluld.io.slice_stack import INTERPOLATIONS, Interpolation, blend_stack, plan_indices, plan_stack, stack_gap_mm
 from mmpluld.registry import TRANSFORMS
 
 __all__ = ["LoadSliceStack"]
@@ -32,7 +32,7 @@ class LoadSliceStack(BaseTransform):
 
     Added keys: ``img`` (H, W, D) float32 HU, C-contiguous, slices by increasing number with the key slice in
     the centre; ``img_shape`` and ``ori_shape`` (H, W), ``height``, ``width``, ``spacing_mm`` (z, y, x),
-    ``slice_interval_mm`` (as the scan has it, NaN if unknown).
+    ``slice_interval_mm`` (as the scan has it, NaN if unknown; left alone where the sample states it already).
 
     Each stored slice is decoded once, several at a time; those of the previous stack are used again when the
     next one comes from the same series.
@@ -40,7 +40,7 @@ class LoadSliceStack(BaseTransform):
     Args:
         num_slices: D, odd.
         slice_gap_mm: Distance of the stack's slices in mm; 0 repeats the key slice.
-        interp: ``exact``, ``peer`` or ``native``, see :func:`mmpluld.io.slice_stack.plan_stack`.
+        interp: ``exact``, ``peer``, ``native`` or ``native-peer``, see :func:`mmpluld.io.slice_stack.plan_stack`.
         num_threads: Slices decoded at the same time; 0 decodes in the calling thread.
 
     Raises:
@@ -88,9 +88,13 @@ class LoadSliceStack(BaseTransform):
             height=height,
             width=width,
             spacing_mm=spacing,
-            slice_interval_mm=spacing[0],
         )
+        results.setdefault("slice_interval_mm", spacing[0])
         return results
+
+    def gap_mm(self, interval_mm: float) -> float:
+        """The distance in mm of the stack's slices in a series with slices ``interval_mm`` apart."""
+        return stack_gap_mm(interval_mm, self.slice_gap_mm, self.interp)
 
     def _open(self, results: dict[str, Any]) -> SliceSource:
         """The source of this sample; the previous one where it is the same series."""

@@ -1,6 +1,11 @@
-"""FROC evaluation as plain functions on NumPy arrays."""
+"""FROC evaluation and RECIST diameters as plain functions on NumPy arrays."""
 
-from mmpluld.evaluation.functional.bootstrap import Interval, bootstrap_difference, bootstrap_sensitivity
+from mmpluld.evaluation.functional.bootstrap import (
+    Interval,
+    bootstrap_difference,
+    bootstrap_sensitivity,
+    resample_sensitivity,
+)
 from mmpluld.evaluation.functional.froc import (
     FROCCurve,
     Matches,
@@ -19,6 +24,14 @@ from mmpluld.evaluation.functional.protocols import (
     FROCProtocol,
     get_protocol,
 )
+from mmpluld.evaluation.functional.recist import (
+    RECISTErrors,
+    measure_recist,
+    recist_ends,
+    recist_errors,
+    recist_lengths,
+    select_found,
+)
 
 __all__ = [
     "DEEPLESION_2D",
@@ -29,15 +42,22 @@ __all__ = [
     "FROCProtocol",
     "Interval",
     "Matches",
+    "RECISTErrors",
     "bootstrap_difference",
     "bootstrap_sensitivity",
     "froc_curve",
     "get_protocol",
     "match_detections",
     "mean_sensitivity",
+    "measure_recist",
     "operating_ranks",
     "paired_overlap",
     "pairwise_overlap",
+    "recist_ends",
+    "recist_errors",
+    "recist_lengths",
+    "select_found",
+    "resample_sensitivity",
     "sensitivity_at",
     "threshold_at",
 ]

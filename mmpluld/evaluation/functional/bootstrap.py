@@ -18,7 +18,7 @@ from mmpluld.evaluation.functional.froc import Matches, mean_sensitivity, sensit
 from mmpluld.evaluation.functional.overlaps import FloatArray
 from mmpluld.evaluation.functional.protocols import FROCProtocol
 
-__all__ = ["Interval", "bootstrap_difference", "bootstrap_sensitivity"]
+__all__ = ["Interval", "bootstrap_difference", "bootstrap_sensitivity", "resample_sensitivity"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def bootstrap_sensitivity(
     Raises:
         InputError: If an argument is out of range or ``patients`` does not name every image.
     """
-    drawn = np.array(list(_resampled(matches, patients, protocol, resamples, seed)))
+    drawn = resample_sensitivity(matches, patients, protocol, resamples, seed)
     return _interval(sensitivity_at(matches, protocol.levels), drawn, protocol, confidence)
 
 
@@ -99,8 +99,8 @@ def bootstrap_difference(
             f"the detectors saw {first.num_images} images with {len(first.lesion_image)} lesions "
             f"and {second.num_images} with {len(second.lesion_image)}: match both against the same lesions"
         )
-    drawn = np.array(list(_resampled(first, patients, protocol, resamples, seed)))
-    drawn -= np.array(list(_resampled(second, patients, protocol, resamples, seed)))
+    drawn = resample_sensitivity(first, patients, protocol, resamples, seed)
+    drawn -= resample_sensitivity(second, patients, protocol, resamples, seed)
     value = sensitivity_at(first, protocol.levels) - sensitivity_at(second, protocol.levels)
     averages = mean_sensitivity(drawn, protocol)
     averages = averages[np.isfinite(averages)]
@@ -110,10 +110,31 @@ def bootstrap_difference(
     return _interval(value, drawn, protocol, confidence, p_value)
 
 
+def resample_sensitivity(
+    matches: Matches, patients: Sequence[Hashable], protocol: FROCProtocol, resamples: int, seed: int
+) -> FloatArray:
+    """Sensitivities when patients are drawn with replacement; equal seeds draw equal patients, so that rows pair.
+
+    Args:
+        matches: Result of ``match_detections``.
+        patients: (num_images,) whose image each one is.
+        protocol: Gives the levels.
+        resamples: Draws, at least 1.
+        seed: Seed of the draws.
+
+    Returns:
+        (resamples, L); NaN for a draw without lesions.
+
+    Raises:
+        InputError: If there is no resample or ``patients`` does not name every image.
+    """
+    return np.array(list(_resampled(matches, patients, protocol, resamples, seed)))
+
+
 def _resampled(
     matches: Matches, patients: Sequence[Hashable], protocol: FROCProtocol, resamples: int, seed: int
 ) -> Iterator[FloatArray]:
-    """Yield the (L,) sensitivities of each draw, NaN for a draw without lesions."""
+    """Yield the rows of ``resample_sensitivity``."""
     if len(patients) != matches.num_images:
         raise InputError(f"{len(patients)} patients for {matches.num_images} images: name the patient of each image")
     if resamples < 1:

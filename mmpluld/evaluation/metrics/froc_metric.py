@@ -89,10 +89,10 @@ class FROCMetric(BaseMetric):
                 {
                     "volume": str(sample["volume_id"]),
                     "key_slice": int(sample["key_slice"]),
-                    "boxes": _boxes(predicted),
-                    "scores": _array(predicted["scores"]).reshape(-1),
-                    "truth": _boxes(sample["gt_instances"]),
-                    "ignored": _boxes(sample.get("ignored_instances", {})),
+                    "boxes": instance_boxes(predicted),
+                    "scores": to_array(predicted["scores"]).reshape(-1),
+                    "truth": instance_boxes(sample["gt_instances"]),
+                    "ignored": instance_boxes(sample.get("ignored_instances", {})),
                 }
             )
 
@@ -131,7 +131,7 @@ def _protocol(protocol: str | dict[str, Any] | FROCProtocol) -> FROCProtocol:
     return get_protocol(protocol)
 
 
-def _array(values: Any) -> FloatArray:
+def to_array(values: Any) -> FloatArray:
     """A tensor, box structure or array as float64 on the CPU."""
     values = getattr(values, "tensor", values)
     if hasattr(values, "detach"):
@@ -139,9 +139,9 @@ def _array(values: Any) -> FloatArray:
     return np.asarray(values, dtype=np.float64)
 
 
-def _boxes(instances: Mapping[str, Any]) -> FloatArray:
+def instance_boxes(instances: Mapping[str, Any]) -> FloatArray:
     """(N, 4) boxes of an instance container that may be empty."""
-    return _array(instances["bboxes"]).reshape(-1, 4) if "bboxes" in instances else np.zeros((0, 4))
+    return to_array(instances["bboxes"]).reshape(-1, 4) if "bboxes" in instances else np.zeros((0, 4))
 
 
 def _detection_set(results: list[dict[str, Any]]) -> DetectionSet:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from mmengine.registry import DefaultScope
 
 from mmpluld.datasets import CTLesionDataset
+from mmpluld.datasets.converters.pseudo_masks import encode_mask
 from mmpluld.errors import InputError
 from mmpluld.registry import DATASETS
 
@@ -18,6 +21,7 @@ LESIONS = [
     {"volume": "b", "box": (1.5, 2, 21, 7.25, 9, 22), "key_slice": 21},
     {"volume": "b", "box": (10, 20, 23, 14, 24, 24)},
 ]
+NO_MASK = {"size": [32, 32], "counts": [32 * 32]}
 PIPELINE = [
     {"type": "LoadSliceStack", "num_slices": 3},
     {"type": "WindowHU"},
@@ -76,9 +80,10 @@ def test_one_sample_by_hand(build):
         "height": 32,
         "width": 32,
         "instances": [
-            {"bbox": [4, 5, 10, 12], "bbox_label": 0, "ignore_flag": 0, "lesion_id": 0},
-            {"bbox": [20, 5, 26, 12], "bbox_label": 0, "ignore_flag": 0, "lesion_id": 1},
+            {"bbox": [4, 5, 10, 12], "bbox_label": 0, "ignore_flag": 0, "lesion_id": 0, "mask": NO_MASK},
+            {"bbox": [20, 5, 26, 12], "bbox_label": 0, "ignore_flag": 0, "lesion_id": 1, "mask": NO_MASK},
         ],
+        "recist_mm": [pytest.approx((math.nan, math.nan), nan_ok=True)] * 2,
         "sample_idx": 1,
     }
 
@@ -91,7 +96,10 @@ def test_class_and_dataset_facts(build):
 
 def test_boxes_are_clipped_and_ignored_lesions_flagged(build):
     info = build("all_slices").get_data_info(8)
-    assert info["instances"] == [{"bbox": [0, 20, 8, 32], "bbox_label": 0, "ignore_flag": 1, "lesion_id": 2}]
+    assert info["instances"] == [
+        {"bbox": [0, 20, 8, 32], "bbox_label": 0, "ignore_flag": 1, "lesion_id": 2, "mask": NO_MASK}
+    ]
+    assert info["recist_mm"] == []
 
 
 def test_box_outside_the_image_is_no_instance(build):
@@ -110,6 +118,44 @@ def test_pipeline(build):
     assert sample.gt_instances.labels.tolist() == [0, 0]
     expected = (np.array([3.6, 4, 4.4]) + 1024) / 3074 * 255 - 50
     np.testing.assert_allclose(item["inputs"][:, 1, 1], expected, atol=1e-4)
+
+
+def _square(left: int, top: int, side: int) -> dict:
+    mask = np.zeros((32, 32), dtype=bool)
+    mask[top : top + side, left : left + side] = True
+    return encode_mask(mask)
+
+
+MASKED = [
+    {"volume": "a", "box": (4, 5, 2, 10, 12, 5), "key_slice": 3, "mask": _square(5, 6, 4)},
+    {"volume": "a", "box": (20, 5, 3, 26, 12, 6), "key_slice": 3},
+    {"volume": "a", "box": (2, 20, 3, 8, 30, 4), "key_slice": 3, "ignore": True, "mask": _square(3, 22, 2)},
+]
+WITH_MASK = [step | {"with_mask": True} if "LoadAnn" in step["type"] else step for step in PIPELINE]
+
+
+def test_masks_lie_on_the_key_slice_and_are_empty_elsewhere(build):
+    dataset = build("lesion_slices", MASKED, pipeline=WITH_MASK)
+    samples = [dataset[index]["data_samples"] for index in range(len(dataset))]
+    areas = {key: sample.gt_instances.masks.areas.tolist() for key, sample in zip(keys(dataset), samples, strict=True)}
+    assert areas == {("a", 2): [0], ("a", 3): [16, 0], ("a", 4): [0, 0], ("a", 5): [0]}
+    assert samples[1].gt_instances.masks.masks[0, 6:10, 5:9].all()
+    assert samples[1].ignored_instances.masks.areas.tolist() == [4]
+
+
+def test_recist_of_lesions_that_count_on_their_key_slice(build):
+    mark = (5, 5, 15, 5, 8, 2, 8, 7)
+    lesions = [MASKED[2] | {"recist": mark}, MASKED[0] | {"recist": mark}, MASKED[1]]
+    info = build("lesion_slices", lesions).get_data_info(1)
+    assert info["recist_mm"][0] == pytest.approx((8.0, 4.0))
+    assert np.isnan(info["recist_mm"][1]).all()
+    assert np.isnan(build("lesion_slices", lesions).get_data_info(0)["recist_mm"]).all()
+
+
+def test_training_on_masks_needs_one(build):
+    with pytest.raises(InputError, match="none of its 5 lesions has a mask.*convert .* --masks exact"):
+        build(pipeline=WITH_MASK)
+    assert len(build(pipeline=WITH_MASK, test_mode=True)) == 3
 
 
 def test_samples_without_lesions_go_through_the_pipeline(build):

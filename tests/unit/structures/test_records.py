@@ -54,9 +54,34 @@ def test_annotation_file_holds_the_documented_keys(tmp_path):
             "ignore": False,
             "origin": "annotated",
             "score": None,
+            "mask": None,
             "attributes": {},
         }
     ]
+
+
+_MASK = {"size": list(_VOLUME.shape_yx), "counts": "00000"}
+
+
+def test_masks_come_back_as_they_were(tmp_path):
+    path = tmp_path / "a.json"
+    _annotations(replace(_LESION, mask=_MASK)).save(path)
+    assert AnnotationSet.load(path).lesions[0].mask == _MASK
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mask": {"size": [5, 5], "counts": "00"}}, "mask of size .5, 5. with key slice 109; .* has its size"),
+        ({"mask": _MASK, "key_slice": None}, "with key slice None; a mask lies on the key slice"),
+        ({"mask": {"size": [5, 5]}}, "mask must contain"),
+        ({"mask": {"size": [5, 5], "counts": [3]}}, "counts must be string"),
+    ],
+)
+def test_masks_that_fit_nothing_are_refused(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        _annotations(replace(_LESION, **changes)).save(tmp_path / "a.json")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_spacing_is_null_in_the_file_and_nan_in_memory(tmp_path):
@@ -91,6 +116,7 @@ _LESIONS = st.builds(
     ignore=st.booleans(),
     origin=st.sampled_from(["annotated", "propagated", "matched", "mined", "distilled"]),
     score=st.none() | st.floats(0, 1),
+    mask=st.none(),
     attributes=st.dictionaries(st.text(), st.integers() | st.text()),
 )
 
@@ -255,3 +281,16 @@ def test_faulty_detections_are_not_written(tmp_path):
     with pytest.raises(InputError, match="finite"):
         DetectionSet({"v": Detections(np.array([_BOX]), np.array([np.nan]))}).save(tmp_path / "d.json")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_diameters_come_back_and_unknown_ones_are_null(tmp_path):
+    path = tmp_path / "d.json"
+    boxes = np.array([[0, 0, 0, 1, 1, 1], [2, 2, 2, 3, 3, 3]], dtype=float)
+    DetectionSet({"v": Detections(boxes, diameters_mm=np.array([[12.5, 7.0], [np.nan, np.nan]]))}).save(path)
+    assert json.loads(path.read_text())["volumes"]["v"]["diameters_mm"] == [[12.5, 7.0], None]
+    np.testing.assert_array_equal(DetectionSet.load(path).volumes["v"].diameters_mm, [[12.5, 7.0], [np.nan, np.nan]])
+
+
+def test_diameters_must_be_one_pair_a_box(tmp_path):
+    with pytest.raises(InputError, match="1 boxes but 2 diameters_mm"):
+        DetectionSet({"v": Detections(np.zeros((1, 6)), diameters_mm=np.ones((2, 2)))}).save(tmp_path / "d.json")

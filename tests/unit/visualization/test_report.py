@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmpluld.structures import CTVolume, Finding
+from mmpluld.structures import RECIST, CTVolume, Finding
 from mmpluld.visualization import render_report, write_report
 from mmpluld.visualization.pictures import (
     LUNG,
@@ -98,6 +98,20 @@ def test_table_has_world_position_size_and_file_slice(volume):
     assert "k = 4 of 0 to 8" in text
     assert "64 × 48 × 9 voxels" in text
     assert "1.5 × 2 × 4 mm" in text
+
+
+def test_diameters_are_listed_and_drawn_where_the_model_has_masks(volume):
+    recist = RECIST(15.04, 8.0, (21, 10, 30, 14, 26, 11, 25, 17))
+    page = render_report(volume, [replace(find(volume), recist=recist), find(volume, score=0.5)], {})
+    assert "Diameters, long × short" in text_of(page)
+    assert text_of(page).count("15.0 × 8.0") == 2  # table and picture
+    lines = [{key: line[key] for key in ("x1", "y1", "x2", "y2")} for line in Page(page).all("line")]
+    assert lines == [
+        {"x1": "31.5", "y1": "20", "x2": "45", "y2": "28"},
+        {"x1": "39", "y1": "22", "x2": "37.5", "y2": "34"},
+    ]
+    bare = render_report(volume, [find(volume)], {})
+    assert "iameters" not in text_of(bare) and not Page(bare).all("line")
 
 
 def test_no_finding_says_so_and_still_warns(volume):

@@ -85,6 +85,15 @@ def test_unknown_interval_repeats_the_key_slice(tmp_path, write_slices):
     assert math.isnan(results["slice_interval_mm"])
 
 
+def test_interval_that_the_sample_states_is_kept():
+    results = LoadSliceStack(3)({"slice_source": CountingSource(), "key_slice": 8, "slice_interval_mm": 1.25})
+    assert results["slice_interval_mm"] == 1.25
+
+
+def test_gap_of_the_stack():
+    assert [LoadSliceStack(3, interp=interp).gap_mm(5.0) for interp in ("exact", "native")] == [2.0, 5.0]
+
+
 def test_pickling_keeps_the_settings_and_drops_the_slices(tmp_path, write_slices):
     write_slices(tmp_path, range(9))
     load = LoadSliceStack(3, interp="peer", num_threads=2)
@@ -127,7 +136,7 @@ def test_slice_of_another_size_is_refused(tmp_path, write_slices):
     ("settings", "message"),
     [
         ({"num_slices": 4}, r"num_slices is 4; allowed are odd"),
-        ({"num_slices": 3, "interp": "linear"}, r"interp is 'linear'; allowed are exact, peer, native"),
+        ({"num_slices": 3, "interp": "linear"}, r"interp is 'linear'; allowed are exact, peer, native, native-peer"),
         ({"num_slices": 3, "num_threads": -1}, r"num_threads is -1; allowed is 0 or more"),
     ],
 )

@@ -1,0 +1,136 @@
+"""Collecting finished runs, and the reports made of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import cv2
+import numpy as np
+import pytest
+from rich.console import Console
+
+from mmpluld.evaluation import evaluate_files
+from mmpluld.reproduce.collect import collect
+from mmpluld.reproduce.report import export, markdown, pair_line, runs_csv, table_csv, terminal_table, write_report
+from mmpluld.reproduce.twin_data import describe_phantom
+
+from .conftest import CURVE, MINI
+
+
+@pytest.fixture
+def finished(planned, finish):
+    """Two seeds of both rows; the loss finds more."""
+    runs = planned()
+    for run in runs:
+        finish(run, 0.9 if run.row.key == "pluld-a3d" else 0.3)
+    return runs
+
+
+def read(text: str) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(text)))
+
+
+def test_rows_and_pairs_are_those_of_the_detections(finished):
+    summary = collect(MINI, finished, resamples=50)
+    assert [item.seeds for item in summary.rows] == [(0, 1), (0, 1)]
+    for item in summary.rows:
+        own = [run for run in finished if run.row.key == item.row.key]
+        averages = [evaluate_files(run.detections, run.truth, "deeplesion-2d")["average"] for run in own]
+        np.testing.assert_allclose(item.values[:, -1], averages)
+        assert item.mean[-1] == pytest.approx(np.mean(averages))
+    difference = summary.pairs[0].difference
+    assert difference.value[-1] == pytest.approx(summary.rows[1].mean[-1] - summary.rows[0].mean[-1])
+    assert "key slices of 3 patients" in summary.test_set
+
+
+def test_missing_and_failed_rows_are_marked(planned, finish):
+    runs = planned()
+    finish(runs[0], 0.5)
+    runs[1].state = runs[3].state = "failed"
+    summary = collect(MINI, runs, resamples=20)
+    assert summary.pairs[0].difference is None
+    text = markdown(summary, "mini.png", "mmpluld reproduce mini", None)
+    assert "| A3D | 1 |" in text
+    assert "| A3D + partial-label loss | failed | - | - |" in text
+    assert pair_line(summary.pairs[0]).endswith("no seed that both have finished")
+    summary = collect(MINI, planned(), resamples=20)
+    assert "| A3D + partial-label loss | not run |" in markdown(summary, "mini.png", "command", None)
+
+
+def test_pair_uses_the_seeds_that_both_have(planned, finish):
+    runs = planned()
+    for run in runs[:3]:
+        finish(run, 0.5)
+    assert collect(MINI, runs, resamples=20).pairs[0].difference.seeds == 1
+
+
+def test_markdown_labels_the_papers_figures_and_names_its_command(finished, phantom):
+    summary = collect(MINI, finished, resamples=50)
+    text = markdown(summary, "mini.png", "mmpluld reproduce mini --twins", describe_phantom(phantom))
+    header = next(line for line in text.splitlines() if line.startswith("| row"))
+    assert "0.5 (paper)" in header
+    assert "average (paper)" in header
+    row = next(line for line in text.splitlines() if line.startswith("| A3D |"))
+    assert row.endswith("| 78.52 | 83.43 | 89.39 | 92.96 | 94.06 | 96.72 | 86.08 |")
+    assert len(row.split("|")) == len(header.split("|"))
+    assert "mmpluld reproduce mini --twins" in text
+    assert "2 training and 3 test patients, size=64, max_slices=16" in text
+    assert "lesions are unmarked" in text
+
+
+def test_table_csv_holds_intervals_and_the_paper(finished):
+    lines = read(table_csv(collect(MINI, finished, resamples=50)))
+    assert {len(line) for line in lines} == {12}
+    kinds = {(line[0], line[1], line[3]) for line in lines[1:]}
+    assert ("row", "a3d", "paper") in kinds
+    assert ("pair", "pluld-a3d - a3d", "detectable") in kinds
+    own = {line[3]: float(line[10]) for line in lines if line[1] == "a3d"}
+    assert own["low"] < own["mean"] < own["high"]
+    assert own["paper"] == 86.08
+
+
+def test_runs_csv_has_a_line_per_finished_run(finished):
+    finished[2].state = "failed"
+    lines = read(runs_csv(finished))
+    assert lines[0][:4] == ["row", "seed", "config", "sens@0.5"]
+    assert [line[:2] for line in lines[1:]] == [["a3d", "0"], ["pluld-a3d", "0"], ["pluld-a3d", "1"]]
+    assert lines[1][-3:] == ["12", "3", "1"]
+    assert runs_csv([]) == ""
+
+
+@pytest.mark.parametrize("table", [MINI, CURVE], ids=["rows", "curve"])
+@pytest.mark.parametrize("done", ["all", "some", "none"])
+def test_report_files_are_equal_for_equal_runs(planned, finish, tmp_path, table, done):
+    runs = planned(table)
+    for number, run in enumerate(runs):
+        if done == "all" or (done == "some" and number < 2):
+            finish(run, 0.3 + 0.1 * number)
+    contents = []
+    for name in ("first", "second"):
+        files = write_report(collect(table, runs, resamples=20), tmp_path / name / "x", "command", None)
+        assert [file.name for file in files] == ["x.md", "x.csv", "x.png"]
+        contents.append([file.read_bytes() for file in files])
+    assert contents[0] == contents[1]
+    picture = cv2.imread(str(files[2]))
+    assert picture.shape[1] > 900
+    assert picture.std() > 5
+
+
+def test_export_leaves_the_detections_out(finished, tmp_path):
+    files = write_report(collect(MINI, finished, resamples=20), tmp_path / "mini", "command", None)
+    folder = export(files, finished, tmp_path / "results")
+    assert folder == tmp_path / "results" / "mini"
+    assert sorted(path.name for path in folder.iterdir()) == ["mini.csv", "mini.md", "mini.png", "runs.csv"]
+
+
+def test_terminal_table_and_pair_line(finished):
+    summary = collect(MINI, finished, resamples=50)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(terminal_table(summary))
+    text = console.export_text()
+    assert "paper avg" in text
+    assert "86.90" in text
+    line = pair_line(summary.pairs[0])
+    assert line.startswith("A3D + partial-label loss - A3D: +")
+    assert line.endswith("(2 seeds)")

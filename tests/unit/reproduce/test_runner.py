@@ -1,0 +1,177 @@
+"""Planning, skipping, refusing, and child processes that fail or are stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+
+import pytest
+
+from mmpluld.errors import InputError
+from mmpluld.reproduce.runner import Resources, RunFailed, _Children, _command, execute, locked, run_command
+
+
+def test_plan_takes_the_first_seed_of_every_row_first(planned, tmp_path, phantom):
+    runs = planned()
+    assert [(run.row.key, run.seed) for run in runs] == [("a3d", 0), ("pluld-a3d", 0), ("a3d", 1), ("pluld-a3d", 1)]
+    assert runs[3].folder == tmp_path / "work" / "pluld-a3d_densenet121-fpn_7s_phantom" / "seed1"
+    assert runs[0].truth == phantom / "truth/test_key_slices.json"
+    assert {run.state for run in runs} == {"waiting"}
+
+
+def test_identity_tells_config_options_and_data(planned, phantom, tmp_path):
+    first, other = planned(seeds=1)
+    assert first.identity["config_sha256"] != other.identity["config_sha256"]
+    assert first.identity["data_sha256"] == other.identity["data_sha256"]
+    changed = planned(seeds=1, cfg_options=["train_cfg.max_epochs=1"])[0]
+    assert changed.identity["config_sha256"] != first.identity["config_sha256"]
+    copy = tmp_path / "copy"
+    for name in ("annotations/train.json", "truth/test_key_slices.json"):
+        (copy / name).parent.mkdir(parents=True)
+        (copy / name).write_bytes((phantom / name).read_bytes())
+    assert planned(seeds=1, data_root=copy)[0].identity == first.identity
+    with (copy / "annotations/train.json").open("a") as stream:
+        stream.write("\n")
+    assert planned(seeds=1, data_root=copy)[0].identity["data_sha256"] != first.identity["data_sha256"]
+
+
+def test_missing_annotations_are_named(planned, tmp_path):
+    with pytest.raises(InputError, match=r"nowhere.*train.json: no such annotation file; make it with"):
+        planned(data_root=tmp_path / "nowhere")
+
+
+def test_finished_runs_are_not_repeated(planned, finish):
+    finish(planned()[0], 0.5)
+    runs = planned()
+    assert [run.state for run in runs] == ["done", "waiting", "waiting", "waiting"]
+    before = {path: path.stat().st_mtime_ns for path in runs[0].folder.iterdir()}
+    execute(runs[:1], Resources(1, 1))
+    assert {path: path.stat().st_mtime_ns for path in runs[0].folder.iterdir()} == before
+
+
+def test_result_without_detections_is_not_finished(planned, finish):
+    finish(planned()[0], 0.5)
+    planned()[0].detections.unlink()
+    assert planned()[0].state == "waiting"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("config_sha256", "another version of the config"), ("data_sha256", "other data")]
+)
+def test_run_of_another_config_or_data_is_refused(planned, finish, name, message):
+    run = planned()[0]
+    finish(run, 0.5)
+    path = run.folder / "run.json"
+    record = json.loads(path.read_text())
+    record["identity"][name] = "0" * 64
+    path.write_text(json.dumps(record))
+    with pytest.raises(InputError, match=f"seed0: holds a run with {message}; remove the folder or choose"):
+        planned()
+
+
+def test_failing_run_leaves_its_error_and_the_others_are_done(planned, finish):
+    runs = planned(seeds=1)
+    finish(runs[1], 0.5)
+    broken = runs[0]
+    broken.folder.mkdir(parents=True)
+    record = {"identity": broken.identity, "trained": True, "seconds": {"train": 1.0, "test": 0.0}}
+    (broken.folder / "run.json").write_text(json.dumps(record))
+    (broken.folder / "last_checkpoint").write_text("epoch_1.pth")
+    ticks = []
+    execute(runs, Resources(2, 1), lambda: ticks.append(1))
+    assert [run.state for run in runs] == ["failed", "done"]
+    assert str(broken.folder / "test.log") in broken.error
+    assert "no such" in broken.error
+    assert "\n" not in broken.error
+    assert ticks
+    assert json.loads((broken.folder / "run.json").read_text())["seconds"]["test"] > 0
+
+
+def test_commands_of_a_run(planned):
+    run = planned()[1]
+    train = _command(run, 0, "train")
+    assert train[1:5] == ["-m", "mmpluld", "train", "pluld-a3d_densenet121-fpn_7s_phantom"]
+    assert train[train.index("--seed") + 1] == "0"
+    assert "--resume" in train
+    assert run.options[-1].startswith("data_root=")
+    run.folder.mkdir(parents=True)
+    (run.folder / "last_checkpoint").write_text("/where/it/was/epoch_22.pth")
+    test = _command(run, 2, "test")
+    assert test[1:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    assert str(run.folder / "epoch_22.pth") in test
+    assert test[test.index("--launcher") + 1] == "pytorch"
+
+
+def test_resources_share_cores_and_devices(monkeypatch):
+    cores = len(os.sched_getaffinity(0))
+    assert Resources.of_machine(None, 0) == Resources(cores, 1, 0)
+    assert Resources.of_machine(1, 0) == Resources(1, cores, 0)
+    assert Resources.of_machine(None, 4).jobs == 1
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert Resources(2, 3, 2).environment(1)["CUDA_VISIBLE_DEVICES"] == "2,3"
+    assert Resources(2, 3, 2).environment(1)["OMP_NUM_THREADS"] == "3"
+    assert "CUDA_VISIBLE_DEVICES" not in Resources(2, 3).environment(1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
+    assert Resources(3, 1, 1).environment(2)["CUDA_VISIBLE_DEVICES"] == "6"
+
+
+def test_work_folder_is_held_by_one(tmp_path):
+    with locked(tmp_path / "new"), pytest.raises(InputError, match="is at work here"), locked(tmp_path / "new"):
+        pass
+    with locked(tmp_path / "new"):
+        pass
+
+
+def test_failing_command_shows_log_and_last_line(tmp_path):
+    log = tmp_path / "a" / "x.log"
+    command = [sys.executable, "-c", "print('one'); print('two'); raise SystemExit(3)"]
+    with pytest.raises(RunFailed, match=r"status 3, see .*x\.log: two$"):
+        _Children().call(command, log, dict(os.environ))
+    with pytest.raises(RunFailed, match="status 2"):
+        run_command(["phantom", "nonsense"], log)
+
+
+def test_stop_ends_children_and_their_children(tmp_path):
+    children = _Children()
+    code = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(120)'])\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(120)\n"
+    )
+    errors: list[str] = []
+
+    def call() -> None:
+        try:
+            children.call([sys.executable, "-c", code], tmp_path / "log", dict(os.environ))
+        except RunFailed as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "log").is_file() or not (tmp_path / "log").read_text().strip():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.02)
+    grandchild = int((tmp_path / "log").read_text())
+    children.stop()
+    thread.join(timeout=20)
+    assert errors == ["interrupted"]
+    deadline = time.monotonic() + 20
+    while _alive(grandchild):
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.02)
+    with pytest.raises(RunFailed, match="interrupted"):
+        children.call([sys.executable, "-c", ""], tmp_path / "log", dict(os.environ))
+
+
+def _alive(process: int) -> bool:
+    """Whether a process runs; one that ended but was not waited for does not."""
+    try:
+        with open(f"/proc/{process}/stat") as stream:  # noqa: PTH123
+            return stream.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

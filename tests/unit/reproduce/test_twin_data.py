@@ -1,0 +1,89 @@
+"""The twins' phantom: made once, recognised, and refused when it is another."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from mmpluld.cli.main import main
+from mmpluld.errors import InputError
+from mmpluld.reproduce import twin_data
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(twin_data, "PATIENTS", (1, 0, 1))
+    settings = {"size": 48, "max_slices": 12, "lesions_per_series": 10, "regions": ("abdomen",)}
+    monkeypatch.setattr(twin_data, "SETTINGS", settings)
+
+
+@pytest.fixture
+def calls():
+    return []
+
+
+@pytest.fixture
+def command(calls):
+    def run(arguments: list[str], log: Path) -> None:
+        calls.append(arguments[0])
+        assert log.name == "phantom.log"
+        assert main(arguments) == 0
+
+    return run
+
+
+def test_phantom_is_made_once(small, calls, command, tmp_path):
+    root = tmp_path / "phantom"
+    twin_data.ensure_phantom(root, command)
+    assert calls == ["phantom", "convert"]
+    assert json.loads((root / "phantom.json").read_text())["regions"] == ["abdomen"]
+    twin_data.ensure_phantom(root, command)
+    assert calls == ["phantom", "convert"]
+
+
+def test_interrupted_phantom_is_made_anew(small, calls, command, tmp_path):
+    root = tmp_path / "phantom"
+    twin_data.ensure_phantom(root, command)
+    for name in ("truth/test_key_slices.json", "annotations/test.json"):
+        (root / name).unlink()
+    assert (root / "annotations/train.json").is_file()  # what is left does not stand in the way
+    twin_data.ensure_phantom(root, command)
+    assert calls == ["phantom", "convert"] * 2
+    assert (root / "truth/test_key_slices.json").is_file()
+
+
+def test_another_phantom_is_refused(small, command, tmp_path, monkeypatch):
+    root = tmp_path / "phantom"
+    twin_data.ensure_phantom(root, command)
+    monkeypatch.setattr(twin_data, "SEED", 1)
+    with pytest.raises(InputError, match=r"phantom.json: this phantom was made with other settings"):
+        twin_data.ensure_phantom(root, command)
+
+
+def test_description_states_what_differs_from_the_usual_phantom(small, command, tmp_path):
+    root = tmp_path / "phantom"
+    assert twin_data.describe_phantom(root) is None
+    twin_data.ensure_phantom(root, command)
+    text = twin_data.describe_phantom(root)
+    assert text.startswith("Phantom of seed 0, 1 training and 1 test patients, size=48, regions=['abdomen']")
+    assert "mark_prob" not in text
+
+
+def test_the_spec_is_that_of_the_demo_with_enough_test_patients():
+    assert twin_data.PATIENTS[2] >= 200
+    assert set(twin_data.SETTINGS) == {"lesions_per_series", "min_long_mm", "enhancement_hu"}
+
+
+def test_digest_depends_on_contents_and_order(tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.write_bytes(b"one")
+    second.write_bytes(b"two")
+    inner = hashlib.sha256(b"one").digest() + hashlib.sha256(b"two").digest()
+    assert twin_data.digest([first, second]) == hashlib.sha256(inner).hexdigest()
+    assert twin_data.digest([second, first]) != twin_data.digest([first, second])
+    assert twin_data.digest([]) == hashlib.sha256().hexdigest()
+    with pytest.raises(InputError, match="missing: no such annotation file"):
+        twin_data.digest([tmp_path / "missing"])
