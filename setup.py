@@ -6,11 +6,11 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-MIM_CONTENT = ("configs", "tools")
+MIM_CONTENT = ("configs", "tools", "checkpoints")
 
 
 class BuildPyWithMim(build_py):
-    """Copy configs and tools into ``mmpluld/.mim`` of the build tree, never of the source tree.
+    """Copy configs, tools, index and weights of the zoo into ``mmpluld/.mim`` of the build tree, never of the source.
 
     An editable install runs straight from the source tree, where the originals are found; it gets no copy.
     """
@@ -26,6 +26,7 @@ class BuildPyWithMim(build_py):
         for name in MIM_CONTENT:
             ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
             shutil.copytree(source / name, target / name, ignore=ignore)
+        shutil.copy(source / "model-index.yml", target)
 
 
 setup(cmdclass={"build_py": BuildPyWithMim})

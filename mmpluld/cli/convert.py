@@ -14,6 +14,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", default="DL_info.csv", metavar="NAME", help="name of the table (default: %(default)s)")
     parser.add_argument("--keep-noisy", action="store_true", help="keep the rows marked Possibly_noisy")
     parser.add_argument("--no-images", action="store_true", help="do not require the slices to be there")
+    parser.add_argument(
+        "--masks",
+        choices=["none", "exact", "legacy"],
+        default="exact",
+        help="masks from the RECIST marks, which detectors with a mask head train on; "
+        "legacy repeats the published code's (default: %(default)s)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace existing annotation files")
 
 
@@ -26,6 +33,7 @@ def run(options: argparse.Namespace) -> int:
         csv_name=options.csv,
         drop_noisy=not options.keep_noisy,
         require_images=not options.no_images,
+        masks=None if options.masks == "none" else options.masks,
         overwrite=options.overwrite,
     )
     print(report.summary())

@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("scan", help="NIfTI, MHD, MHA or NRRD file, or a folder with one DICOM series")
     parser.add_argument("--config", required=True, help="config file, or the name of a config of the zoo")
-    parser.add_argument("--checkpoint", required=True, help="weights that belong to the config")
+    parser.add_argument("--checkpoint", required=True, help="weights of the config: file, web address, or zoo:NAME")
     parser.add_argument("--out", required=True, help="folder for detections.json, findings.csv and report.html")
     parser.add_argument(
         "--score-thr", type=float, default=0.3, help="lowest score of a finding, 0..1 (default: %(default)s)"

@@ -13,14 +13,18 @@ from mmpluld.version import __version__
 
 __all__ = ["COMMANDS", "main"]
 
-# Name of a sub-command -> its line in `mmpluld --help`. Each lives in mmpluld/cli/<name>.py.
+# Name of a sub-command -> its line in `mmpluld --help`. Each lives in mmpluld/cli/<name>.py, with _ for -.
 COMMANDS = {
     "train": "train a detector from a config",
     "test": "test a checkpoint and report FROC",
     "detect": "detect lesions in a CT scan",
     "evaluate": "FROC of a detection file against a ground truth file",
     "convert": "turn a raw dataset into the annotation format",
+    "convert-checkpoint": "turn published weights of another code base into a checkpoint of this package",
     "phantom": "make a synthetic CT dataset with complete truth",
+    "reproduce": "run a paper's table, or its twin on the phantom, over seeds",
+    "models": "list the models of the zoo, their weights and figures",
+    "download": "fetch weights and config of a model of the zoo",
     "doctor": "show versions, operators in use and resources",
 }
 
@@ -33,7 +37,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    listing = "\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())
+    listing = "\n".join(f"  {name:<18} {text}" for name, text in COMMANDS.items())
     parser = _Parser(
         prog="mmpluld",
         description="Universal lesion detection in CT with partial labels. Research use only, not for diagnosis.",
@@ -54,7 +58,7 @@ def _run(argv: Sequence[str]) -> int:
         raise InputError(
             f"unknown command {name!r}" + (f"; did you mean {hint!r}?" if hint else f"; one of {', '.join(COMMANDS)}")
         )
-    module = importlib.import_module(f"mmpluld.cli.{name}")
+    module = importlib.import_module(f"mmpluld.cli.{name.replace('-', '_')}")
     parser = _Parser(
         prog=f"mmpluld {name}",
         description=COMMANDS[name].capitalize() + ".",

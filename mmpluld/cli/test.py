@@ -10,7 +10,7 @@ EXAMPLE = "mmpluld test CONFIG work_dirs/a3d/epoch_20.pth --out detections.json"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("config", help="config file, or the name of a config of the zoo")
-    parser.add_argument("checkpoint", help="weights to test")
+    parser.add_argument("checkpoint", help="weights to test: file, web address, or zoo:NAME")
     parser.add_argument("--work-dir", help="folder for logs (default: work_dirs/<config name>)")
     parser.add_argument("--out", metavar="FILE", help="write the detections as a detection record (.json)")
     parser.add_argument(

@@ -20,6 +20,7 @@ from torch import nn
 
 from mmpluld.atomic import atomic_path, atomic_write_text
 from mmpluld.errors import InputError
+from mmpluld.zoo.download import local_checkpoint
 
 __all__ = ["AtomicLocalBackend", "load_checkpoint_safely", "load_weights"]
 
@@ -83,13 +84,24 @@ def load_from_local(filename: str, map_location: Any) -> dict[str, Any]:
     return load_checkpoint_safely(filename, map_location)
 
 
+@CheckpointLoader.register_scheme(prefixes=("http://", "https://", "zoo:"), force=True)
+def load_from_elsewhere(filename: str, map_location: Any) -> dict[str, Any]:
+    """What mmengine calls for web addresses and ``zoo:NAME``, for example in ``load_from``."""
+    return load_checkpoint_safely(local_checkpoint(filename), map_location)
+
+
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Load the weights of a checkpoint into a model; every tensor must be there and fit.
 
+    Args:
+        model: Takes the weights.
+        path: Path, web address, or ``zoo:NAME``.
+
     Raises:
+        DownloadError: If the file cannot be fetched, or is not the one that its name says.
         InputError: If the file cannot be read, or its weights belong to another model; the message counts and names.
     """
-    checkpoint = load_checkpoint_safely(path)
+    checkpoint = load_checkpoint_safely(local_checkpoint(path))
     weights = checkpoint.get("state_dict", checkpoint)
     weights = {key.removeprefix("module."): value for key, value in weights.items()}
     target = model.module if is_model_wrapper(model) else model

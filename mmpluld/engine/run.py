@@ -13,14 +13,9 @@ from mmengine.runner import Runner
 from mmpluld.compat.allocator import tune_allocator
 from mmpluld.engine.config_check import check_config, load_config
 from mmpluld.errors import InputError, nearest
+from mmpluld.zoo.index import zoo_root
 
 __all__ = ["find_config", "test", "train"]
-
-
-def _config_roots() -> list[Path]:
-    """Where configs of the zoo lie: beside the package in a checkout, in ``.mim`` of an installed wheel."""
-    package = Path(__file__).resolve().parents[1]
-    return [package.parent / "configs", package / ".mim" / "configs"]
 
 
 def find_config(config: str | os.PathLike[str]) -> Path:
@@ -32,13 +27,7 @@ def find_config(config: str | os.PathLike[str]) -> Path:
     path = Path(config)
     if path.is_file():
         return path
-    zoo = {
-        found.stem: found
-        for root in _config_roots()
-        if root.is_dir()
-        for found in root.rglob("*.py")
-        if "_base_" not in found.parts
-    }
+    zoo = {found.stem: found for found in (zoo_root() / "configs").rglob("*.py") if "_base_" not in found.parts}
     if path.name.removesuffix(".py") in zoo:
         return zoo[path.name.removesuffix(".py")]
     hint = nearest(path.name.removesuffix(".py"), zoo)
@@ -135,7 +124,7 @@ def test(
     """Test a checkpoint with the config's test data and return the metrics.
 
     Args:
-        checkpoint: Weights to test; they must belong to the config's model.
+        checkpoint: Weights to test; they must belong to the config's model. A path, a web address, or ``zoo:NAME``.
         out: File for the detection record (``mmpluld evaluate`` reads it).
         config, work_dir, cfg_options, launcher, local_rank: As for :func:`train`.
 

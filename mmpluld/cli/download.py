@@ -1,0 +1,23 @@
+"""``mmpluld download``."""
+
+from __future__ import annotations
+
+import argparse
+
+EXAMPLE = "mmpluld download pluld-a3d_densenet121-fpn_7s_phantom --dest weights"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("name", help="model of the zoo; `mmpluld models` lists them")
+    parser.add_argument("--dest", default=".", metavar="DIR", help="folder to write to (default: this one)")
+    parser.add_argument("--overwrite", action="store_true", help="replace files of other content")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Fetch weights and config, and name the files."""
+    from mmpluld.zoo.download import download_model
+
+    for path in download_model(options.name, options.dest, options.overwrite):
+        print(path)
+    return 0

@@ -1,0 +1,145 @@
+"""``mmpluld reproduce``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmpluld.reproduce.runner import Resources, Run
+    from mmpluld.reproduce.tables import Row, Table
+
+EXAMPLE = "mmpluld reproduce table1 --twins --seeds 3"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    from mmpluld.reproduce.tables import TABLES
+
+    parser.add_argument("table", help=f"one of {', '.join(TABLES)}")
+    parser.add_argument("--seeds", type=_positive, default=3, metavar="N", help="trainings per row (default: 3)")
+    parser.add_argument("--twins", action="store_true", help="miniatures on the phantom, which is made if absent")
+    parser.add_argument("--rows", metavar="A,B", help="train these rows only (default: all)")
+    parser.add_argument(
+        "--work-dir",
+        default="work_dirs/reproduce",
+        metavar="DIR",
+        help="folder of runs and reports; finished runs are not repeated (default: work_dirs/reproduce)",
+    )
+    parser.add_argument("--data-root", metavar="DIR", help="dataset (default: the config's, or DIR/phantom for twins)")
+    parser.add_argument("--jobs", type=_positive, metavar="J", help="runs at once (default: one per core, 1 with GPUs)")
+    parser.add_argument("--gpus", type=_positive, default=0, metavar="G", help="GPUs of each run")
+    parser.add_argument("--export", metavar="DIR", help="copy the report and each run's figures to DIR/TABLE")
+    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="changes to every config")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train what is missing, then report; 1 if a run failed."""
+    from mmpluld.reproduce.runner import Resources, locked
+    from mmpluld.reproduce.tables import get_table
+
+    table = get_table(options.table)
+    rows = _chosen(table, options.rows)
+    resources = Resources.of_machine(options.jobs, options.gpus)
+    _check_gpus(resources)
+    with locked(Path(options.work_dir)):
+        return _reproduce(table, rows, resources, options)
+
+
+def _reproduce(table: Table, rows: list[Row], resources: Resources, options: argparse.Namespace) -> int:
+    from mmpluld.reproduce.display import live_progress
+    from mmpluld.reproduce.runner import execute, plan, run_command
+    from mmpluld.reproduce.twin_data import describe_phantom, ensure_phantom
+
+    work_dir = Path(options.work_dir)
+    data_root = Path(options.data_root) if options.data_root else None
+    if options.twins and data_root is None:
+        data_root = work_dir / "phantom"
+        ensure_phantom(data_root, run_command)
+
+    # All rows are planned, so that the report has them and a folder that cannot be used is found before training.
+    runs = plan(
+        table.rows,
+        options.seeds,
+        work_dir,
+        table.protocol,
+        twins=options.twins,
+        data_root=data_root,
+        cfg_options=options.cfg_options,
+    )
+    wanted = [item for item in runs if item.row in rows]
+    with live_progress(wanted, resources.jobs) as refresh:
+        execute(wanted, resources, refresh)
+    failed = [item for item in wanted if item.state == "failed"]
+    for item in failed:
+        print(f"failed: {item.row.key}, seed {item.seed}: {item.error}")
+    _report(table, runs, options, describe_phantom(data_root) if data_root else None)
+    return int(bool(failed))
+
+
+def _report(table: Table, runs: list[Run], options: argparse.Namespace, data: str | None) -> None:
+    """Write the report, print its table and say where it lies."""
+    from rich.console import Console
+
+    from mmpluld.reproduce.collect import collect
+    from mmpluld.reproduce.report import export, pair_line, terminal_table, write_report
+
+    summary = collect(table, runs)
+    name = f"{table.name}-twins" if options.twins else table.name
+    files = write_report(summary, Path(options.work_dir) / name, _command(options), data)
+    # Piped output gets the whole width: a table cut at 80 columns is of no use in a file.
+    console = Console() if Console().is_terminal else Console(width=200)
+    console.print(terminal_table(summary))
+    for pair in summary.pairs:
+        print(pair_line(pair))
+    print(f"report: {files[0]}")
+    if options.export:
+        print(f"exported: {export(files, runs, Path(options.export))}")
+
+
+def _chosen(table: Table, wanted: str | None) -> list[Row]:
+    from mmpluld.errors import InputError, nearest
+
+    if wanted is None:
+        return list(table.rows)
+    keys = [row.key for row in table.rows]
+    for name in wanted.split(","):
+        if name not in keys:
+            hint = nearest(name, keys)
+            raise InputError(
+                f"--rows {name}: {table.name} has no such row; "
+                + (f"did you mean {hint!r}?" if hint else f"it has {', '.join(keys)}")
+            )
+    return [row for row in table.rows if row.key in wanted.split(",")]
+
+
+def _check_gpus(resources: Resources) -> None:
+    from mmpluld.errors import InputError
+
+    if not resources.gpus:
+        return
+    import torch
+
+    needed, found = resources.jobs * resources.gpus, torch.cuda.device_count()
+    if needed > found:
+        raise InputError(
+            f"--jobs {resources.jobs} --gpus {resources.gpus}: needs {needed} GPUs, {found} found; ask for fewer"
+        )
+
+
+def _command(options: argparse.Namespace) -> str:
+    """The command without what changes no figure: folders, jobs and GPUs."""
+    import shlex
+
+    parts = ["mmpluld", "reproduce", options.table, "--seeds", str(options.seeds)]
+    parts += ["--twins"] if options.twins else []
+    parts += ["--cfg-options", *options.cfg_options] if options.cfg_options else []
+    return shlex.join(parts)

@@ -1,0 +1,133 @@
+"""What the finished runs of a table say: means and intervals per row, differences per pair."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mmpluld.evaluation.functional import get_protocol, match_detections
+from mmpluld.evaluation.functional.overlaps import FloatArray
+from mmpluld.evaluation.pairing import Truth, load_truth, pair_images
+from mmpluld.progress import track
+from mmpluld.reproduce.runner import Run
+from mmpluld.reproduce.stats import Difference, Sample, paired_difference, sample_detector, t_interval
+from mmpluld.reproduce.tables import Row, Table
+from mmpluld.structures import DetectionSet
+
+__all__ = ["PairResult", "RowResult", "Summary", "collect"]
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """One row over its finished seeds.
+
+    Attributes:
+        row: Which row.
+        seeds: Finished ones.
+        values: (n, L + 1) sensitivity per seed, the headline average last.
+        mean, low, high: (L + 1,) with the interval over seeds; NaN without seeds, ends NaN with one.
+        failed: How many seeds failed.
+    """
+
+    row: Row
+    seeds: tuple[int, ...]
+    values: FloatArray
+    mean: FloatArray
+    low: FloatArray
+    high: FloatArray
+    failed: int
+
+
+@dataclass(frozen=True)
+class PairResult:
+    """Comparison of two rows on the seeds that both have; None if they share none."""
+
+    first: Row
+    second: Row
+    difference: Difference | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything a report shows.
+
+    Attributes:
+        table: Which table.
+        levels: Mean false positives per image or volume.
+        headline: Positions of the headline levels.
+        per: ``image`` or ``volume``.
+        rows, pairs: In the table's order.
+        test_set: One sentence on what was tested; empty without any finished run.
+    """
+
+    table: Table
+    levels: tuple[float, ...]
+    headline: tuple[int, ...]
+    per: str
+    rows: tuple[RowResult, ...]
+    pairs: tuple[PairResult, ...]
+    test_set: str
+
+
+def collect(table: Table, runs: Sequence[Run], resamples: int = 1000) -> Summary:
+    """Evaluate the detections of all finished runs.
+
+    Args:
+        table: Which rows and pairs.
+        runs: Runs of these rows, in any state.
+        resamples: Draws of test patients.
+
+    Raises:
+        InputError: If a finished run's files are unusable.
+    """
+    protocol = get_protocol(table.protocol)
+    done = [run for run in runs if run.state == "done"]
+    truths: dict[Path, Truth] = {}
+    samples: dict[tuple[str, int], Sample] = {}
+    counts: set[str] = set()
+    for run in track(done, "comparing"):
+        if run.truth not in truths:
+            truths[run.truth] = load_truth(run.truth, protocol)
+        pairing = pair_images(truths[run.truth], DetectionSet.load(run.detections), protocol)
+        matches = match_detections(pairing.detections, pairing.scores, pairing.truth, protocol, ignored=pairing.ignored)
+        samples[run.row.key, run.seed] = sample_detector(matches, pairing.patients, protocol, resamples=resamples)
+        counts.add(_count(matches.num_images, protocol.per, len(pairing.lesions), pairing.patients))
+    rows = tuple(_row_result(row, runs, samples, len(protocol.levels)) for row in table.rows)
+    pairs = tuple(_pair_result(table.row(first), table.row(second), samples) for first, second in table.pairs)
+    return Summary(
+        table,
+        protocol.levels,
+        tuple(protocol.headline_index),
+        protocol.per,
+        rows,
+        pairs,
+        "; ".join(sorted(counts)),
+    )
+
+
+def _count(images: int, per: str, lesions: int, patients: Sequence[Hashable]) -> str:
+    where = "key slices" if per == "image" else "volumes"
+    return f"{lesions} lesions on {images} {where} of {len(set(patients))} patients"
+
+
+def _row_result(row: Row, runs: Sequence[Run], samples: dict[tuple[str, int], Sample], levels: int) -> RowResult:
+    own = {seed: sample.observed for (key, seed), sample in sorted(samples.items()) if key == row.key}
+    failed = sum(run.state == "failed" for run in runs if run.row.key == row.key)
+    nothing = np.full(levels + 1, np.nan)
+    if not own:
+        return RowResult(row, (), np.zeros((0, levels + 1)), nothing, nothing, nothing, failed)
+    values = np.array(list(own.values()))
+    return RowResult(row, tuple(own), values, *t_interval(values), failed)
+
+
+def _pair_result(first: Row, second: Row, samples: dict[tuple[str, int], Sample]) -> PairResult:
+    shared = sorted({seed for key, seed in samples if key == first.key} & {s for k, s in samples if k == second.key})
+    if not shared:
+        return PairResult(first, second, None)
+    difference = paired_difference(
+        [samples[first.key, seed] for seed in shared], [samples[second.key, seed] for seed in shared]
+    )
+    return PairResult(first, second, difference)

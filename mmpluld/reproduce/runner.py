@@ -1,0 +1,407 @@
+"""Trainings and tests of a table as child processes that survive interruption.
+
+One run is one row with one seed, in ``WORK_DIR/<config name>/seed<k>/``: ``run.json`` says what it is, ``result.json``
+appears when it is finished. Children are our own ``mmpluld train`` and ``mmpluld test``, because a runner leaves global
+state behind.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Literal
+
+from mmpluld.atomic import atomic_write_text
+from mmpluld.errors import InputError, MMPluldError
+from mmpluld.reproduce.tables import Row
+
+__all__ = ["Resources", "Run", "RunFailed", "execute", "locked", "plan", "run_command"]
+
+_GRACE_S = 10.0  # what a child may take to end before it is killed
+
+
+class RunFailed(MMPluldError):
+    """A child process failed; the message names its log."""
+
+
+@dataclass
+class Run:
+    """One row with one seed, and how far it is.
+
+    Attributes:
+        row, seed: What is trained.
+        config: Name or path of the config.
+        folder: Where everything of the run lies.
+        truth: Ground truth of the test.
+        protocol: Name of the evaluation's rules.
+        identity: What the result depends on; a folder of another identity is refused.
+        options: Changes to the config, as ``--cfg-options`` takes them.
+        state: How far it is.
+        error: Why it failed, one line.
+    """
+
+    row: Row
+    seed: int
+    config: str
+    folder: Path
+    truth: Path
+    protocol: str
+    identity: dict[str, Any]
+    options: list[str] = field(default_factory=list)
+    state: Literal["waiting", "training", "testing", "done", "failed"] = "waiting"
+    error: str = ""
+
+    @property
+    def detections(self) -> Path:
+        """Detection record of the test."""
+        return self.folder / "detections.json"
+
+    @property
+    def log(self) -> Path:
+        """Output of the child that runs, ran last, or runs next."""
+        return self.folder / ("test.log" if self.state == "testing" else "train.log")
+
+    def result(self) -> dict[str, Any] | None:
+        """Result of a finished run, or None."""
+        path = self.folder / "result.json"
+        if not path.is_file() or not self.detections.is_file():
+            return None
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the runs may use.
+
+    Attributes:
+        jobs: Runs at the same time.
+        threads: CPU threads of each.
+        gpus: GPUs of each; 0 leaves the choice of the device to the framework.
+    """
+
+    jobs: int
+    threads: int
+    gpus: int = 0
+
+    @classmethod
+    def of_machine(cls, jobs: int | None, gpus: int) -> Resources:
+        """Share the machine's cores among jobs; by default one job per core, or one in all with GPUs."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        jobs = jobs or (1 if gpus else cores)
+        return cls(jobs, max(1, cores // jobs), gpus)
+
+    def environment(self, slot: int) -> dict[str, str]:
+        """Environment of the children in a slot, 0 to ``jobs - 1``."""
+        changes = {"OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
+        if self.gpus:
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+            devices = visible.split(",") if visible else list(map(str, range(self.jobs * self.gpus)))
+            changes["CUDA_VISIBLE_DEVICES"] = ",".join(devices[slot * self.gpus : (slot + 1) * self.gpus])
+        return {**os.environ, **changes}
+
+
+def plan(
+    rows: Sequence[Row],
+    seeds: int,
+    work_dir: Path,
+    protocol: str,
+    *,
+    twins: bool = False,
+    data_root: Path | None = None,
+    cfg_options: Sequence[str] = (),
+) -> list[Run]:
+    """All runs of some rows, the first seed of every row first.
+
+    Args:
+        rows: What to train.
+        seeds: How many seeds, from 0.
+        work_dir: Folder of all runs, shared by tables.
+        protocol: Name of the evaluation's rules.
+        twins: Take the configs of phantom size.
+        data_root: Replaces the configs' dataset folder.
+        cfg_options: Further changes to every config.
+
+    Raises:
+        InputError: If a config or its annotation files are missing, or a run's folder holds a run of another config,
+            data or options.
+    """
+    runs = []
+    for row in rows:
+        config, identity, truth, options = _describe(row, twins, data_root, cfg_options)
+        for seed in range(seeds):
+            run = Run(
+                row=row,
+                seed=seed,
+                config=config,
+                folder=work_dir / row.config_name(twins) / f"seed{seed}",
+                truth=truth,
+                protocol=protocol,
+                identity={**identity, "seed": seed},
+                options=options,
+            )
+            _refuse_other(run)
+            if run.result() is not None:
+                run.state = "done"
+            runs.append(run)
+    return sorted(runs, key=lambda run: run.seed)
+
+
+def _describe(
+    row: Row, twins: bool, data_root: Path | None, cfg_options: Sequence[str]
+) -> tuple[str, dict[str, Any], Path, list[str]]:
+    """Config, identity, truth file and options of a row."""
+    from mmpluld.engine.config_check import load_config
+    from mmpluld.engine.run import find_config
+    from mmpluld.reproduce.twin_data import digest
+
+    name = row.config_name(twins)
+    # Where the data lie and how many checkpoints are kept changes no result, so neither belongs to the identity.
+    cfg = load_config(find_config(name), list(cfg_options))
+    text = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
+    files = []
+    for loader in (cfg.train_dataloader, cfg.test_dataloader):
+        files.append(Path(data_root or loader.dataset.data_root) / loader.dataset.ann_file)
+    identity = {
+        "config": name,
+        "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "data_sha256": digest(files),
+        "cfg_options": list(cfg_options),
+    }
+    options = [*cfg_options, "default_hooks.checkpoint.max_keep_ckpts=1"]
+    options += [f"data_root={data_root}"] if data_root else []
+    return name, identity, files[1], options
+
+
+def _refuse_other(run: Run) -> None:
+    path = run.folder / "run.json"
+    if not path.is_file():
+        return
+    known = json.loads(path.read_text())["identity"]
+    changed = [name for name, value in run.identity.items() if known.get(name) != value]
+    if changed:
+        what = {"config_sha256": "another version of the config", "data_sha256": "other data"}
+        raise InputError(
+            f"{run.folder}: holds a run with {' and '.join(what.get(name, f'another {name}') for name in changed)}; "
+            "remove the folder or choose another --work-dir"
+        )
+
+
+@contextmanager
+def locked(work_dir: Path) -> Iterator[None]:
+    """Hold a work folder for this process and its children, so that no run is trained twice at once.
+
+    Raises:
+        InputError: If another process holds it.
+    """
+    work_dir.mkdir(parents=True, exist_ok=True)
+    with (work_dir / ".lock").open("w") as stream:
+        os.set_inheritable(stream.fileno(), True)
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                f"{work_dir}: another `mmpluld reproduce` (or a training it started) is at work here; wait for it or "
+                "choose another --work-dir"
+            ) from None
+        yield
+
+
+class _Children:
+    """Child processes of this process, to be stopped together."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self.stopped = False
+
+    def call(self, command: Sequence[str], log: Path, environment: dict[str, str]) -> None:
+        """Run a command with its output appended to ``log``.
+
+        Raises:
+            RunFailed: If it fails.
+        """
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as stream:
+            with self._lock:
+                if self.stopped:
+                    raise RunFailed("interrupted")
+                # Children get a session of their own: an interrupt reaches them through `stop`, once. They inherit
+                # the lock of the work folder.
+                child = subprocess.Popen(
+                    command, stdout=stream, stderr=stream, env=environment, start_new_session=True, close_fds=False
+                )
+                self._running.add(child)
+            try:
+                status = child.wait()
+            finally:
+                with self._lock:
+                    self._running.discard(child)
+        if self.stopped:
+            raise RunFailed("interrupted")
+        if status != 0:
+            raise RunFailed(f"status {status}, see {log}: {_last_line(log)}")
+
+    def stop(self) -> None:
+        """End all children and refuse new ones."""
+        with self._lock:
+            self.stopped = True
+            running = list(self._running)
+        for number, deadline in ((signal.SIGTERM, time.monotonic() + _GRACE_S), (signal.SIGKILL, None)):
+            for child in running:
+                if child.poll() is None:
+                    os.killpg(child.pid, number)
+            while deadline and time.monotonic() < deadline and any(child.poll() is None for child in running):
+                time.sleep(0.05)
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "(empty)"
+
+
+def run_command(arguments: Sequence[str], log: Path) -> None:
+    """Run one ``mmpluld`` command with all cores and its output in ``log``.
+
+    Raises:
+        RunFailed: If it fails.
+    """
+    children = _Children()
+    try:
+        children.call([sys.executable, "-m", "mmpluld", *arguments], log, dict(os.environ))
+    except BaseException:
+        children.stop()
+        raise
+
+
+def execute(runs: Sequence[Run], resources: Resources, on_tick: Callable[[], None] = lambda: None) -> None:
+    """Do what is not done; a failing run leaves its error and the others go on.
+
+    An interrupt (or SIGTERM) stops the children; the next call resumes each training from its last checkpoint.
+
+    Args:
+        runs: As from :func:`plan`; ``state`` and ``error`` are kept up to date.
+        resources: How much may run at once.
+        on_tick: Called about twice a second, in this thread.
+    """
+    children = _Children()
+    slots: SimpleQueue[int] = SimpleQueue()
+    for slot in range(resources.jobs):
+        slots.put(slot)
+    before = _terminate_as_interrupt()
+    pool = ThreadPoolExecutor(resources.jobs)
+    waiting: set[Future[None]] = set()
+    try:
+        waiting = {pool.submit(_perform, run, resources, slots, children) for run in runs if run.state != "done"}
+        while waiting:
+            finished, waiting = wait(waiting, timeout=0.5)
+            for future in finished:
+                future.result()  # an error that is not the run's is ours
+            on_tick()
+    finally:
+        children.stop()
+        pool.shutdown(cancel_futures=True)
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _terminate_as_interrupt() -> Any:
+    """Let SIGTERM end this process as Ctrl-C does; return the former handler, None outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    return signal.signal(signal.SIGTERM, interrupt)
+
+
+def _perform(run: Run, resources: Resources, slots: SimpleQueue[int], children: _Children) -> None:
+    """Train, test and evaluate one run in a free slot."""
+    slot = slots.get()
+    try:
+        environment = resources.environment(slot)
+        record = _open_record(run)
+        if not record["trained"]:
+            run.state = "training"
+            with _timed(run, record, "train"):
+                children.call(_command(run, resources.gpus, "train"), run.log, environment)
+            record["trained"] = True
+            _save(run.folder / "run.json", record)
+        run.state = "testing"
+        with _timed(run, record, "test"):
+            children.call(_command(run, resources.gpus, "test"), run.log, environment)
+        _save(run.folder / "result.json", _evaluate(run, record))
+        run.state = "done"
+    except MMPluldError as error:
+        run.state, run.error = "failed", str(error)
+    finally:
+        slots.put(slot)
+
+
+def _open_record(run: Run) -> dict[str, Any]:
+    """What ``run.json`` knows, after writing it if it is new."""
+    path = run.folder / "run.json"
+    if path.is_file():
+        record: dict[str, Any] = json.loads(path.read_text())
+    else:
+        record = {"identity": run.identity, "trained": False, "seconds": {"train": 0.0, "test": 0.0}}
+        _save(path, record)
+    return record
+
+
+@contextmanager
+def _timed(run: Run, record: dict[str, Any], stage: str) -> Iterator[None]:
+    """Add the seconds of a stage to the record, also when it is interrupted."""
+    begin = time.monotonic()
+    try:
+        yield
+    finally:
+        record["seconds"][stage] = round(record["seconds"][stage] + time.monotonic() - begin, 1)
+        _save(run.folder / "run.json", record)
+
+
+def _command(run: Run, gpus: int, stage: Literal["train", "test"]) -> list[str]:
+    """The ``mmpluld`` command of a stage."""
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}"] if gpus > 1 else []
+    command = [sys.executable, *launch, "-m", "mmpluld", stage, run.config]
+    if stage == "test":
+        # The file beside the weights holds the path as it was when they were written; the folder may have moved.
+        weights = Path((run.folder / "last_checkpoint").read_text().strip()).name
+        command += [str(run.folder / weights), "--out", str(run.detections)]
+    else:
+        command += ["--seed", str(run.seed), "--resume"]
+    command += ["--work-dir", str(run.folder)]
+    command += ["--launcher", "pytorch"] if gpus > 1 else []
+    return [*command, "--cfg-options", *run.options]
+
+
+def _evaluate(run: Run, record: dict[str, Any]) -> dict[str, Any]:
+    from mmpluld.evaluation import evaluate_files
+    from mmpluld.version import __version__
+
+    found = evaluate_files(run.detections, run.truth, run.protocol)
+    kept = ("protocol", "levels", "sensitivity", "average", "num_images", "num_patients", "num_lesions")
+    return {
+        **run.identity,
+        "version": __version__,
+        **{name: found[name] for name in kept},
+        "seconds": record["seconds"],
+    }
+
+
+def _save(path: Path, data: dict[str, Any]) -> None:
+    atomic_write_text(path, json.dumps(data, indent=1) + "\n")

@@ -1,0 +1,98 @@
+"""The phantom that twins train and test on; its specification stands here and nowhere else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mmpluld.errors import InputError
+from mmpluld.phantom import PhantomSpec
+from mmpluld.structures import AnnotationSet
+
+__all__ = ["PATIENTS", "SEED", "SETTINGS", "describe_phantom", "digest", "ensure_phantom"]
+
+PATIENTS = (60, 1, 200)
+"""Patients in training, validation (unused) and test."""
+
+SEED = 0
+"""Seed of the phantom; seeds of the trainings are other random streams."""
+
+SETTINGS: dict[str, Any] = {"lesions_per_series": 10, "min_long_mm": 14, "enhancement_hu": 180}
+"""As in the demo: large, bright lesions, so that minutes of training suffice. Half of them are marked."""
+
+
+def ensure_phantom(root: Path, command: Callable[[list[str], Path], None]) -> None:
+    """Make the twins' phantom in ``root`` unless it is there.
+
+    Args:
+        root: Folder of the phantom.
+        command: Runs the ``mmpluld`` command with the given arguments and log file, and raises if it fails.
+
+    Raises:
+        InputError: If the folder holds another phantom or something else.
+    """
+    record = root / "phantom.json"
+    if record.is_file() and json.loads(record.read_text()) != _record():
+        raise InputError(
+            f"{record}: this phantom was made with other settings than the twins'; remove the folder, or pass it as "
+            "--data-root to use it all the same"
+        )
+    made = (root / "truth" / "test_key_slices.json").is_file()
+    if not made:
+        # A value is a Python literal for the command, as repr writes it.
+        settings = [f"{name}={value!r}" for name, value in SETTINGS.items()]
+        arguments = ["phantom", "deeplesion", str(root), "--patients", *map(str, PATIENTS), "--seed", str(SEED)]
+        arguments += ["--overwrite"] if record.is_file() else []  # what an interrupted call left
+        command([*arguments, "--set", *settings], root.with_name(f"{root.name}.log"))
+    if not made or not (root / "annotations" / "test.json").is_file():
+        command(["convert", "deeplesion", str(root), "--overwrite"], root.with_name(f"{root.name}.log"))
+
+
+def _record() -> dict[str, Any]:
+    """What the phantom writer notes of these settings, as JSON gives it back."""
+    spec = asdict(PhantomSpec.from_settings(SETTINGS))
+    return json.loads(json.dumps({"seed": SEED, "num_patients": PATIENTS, "all_slices": True, **spec}))
+
+
+def describe_phantom(root: Path) -> str | None:
+    """One sentence on the phantom in ``root`` for a report; None if there is no phantom."""
+    record = root / "phantom.json"
+    if not record.is_file():
+        return None
+    data = json.loads(record.read_text())
+    defaults = asdict(PhantomSpec())
+    changed = [
+        f"{name}={data[name]}" for name, value in defaults.items() if data[name] != json.loads(json.dumps(value))
+    ]
+    train = AnnotationSet.load(root / "truth" / "train_key_slices.json").lesions
+    test = AnnotationSet.load(root / "truth" / "test_key_slices.json").lesions
+    unmarked = sum(not lesion.attributes["marked"] for lesion in train) / max(len(train), 1)
+    patients = data["num_patients"]
+    return (
+        f"Phantom of seed {data['seed']}, {patients[0]} training and {patients[2]} test patients"
+        + (f", {', '.join(changed)}" if changed else "")
+        + f". On the training key slices {100 * unmarked:.0f} % of {len(train)} lesions are unmarked; the "
+        f"{len(test)} lesions on the {len({(item.volume, item.key_slice) for item in test})} test key slices are "
+        "all in the truth."
+    )
+
+
+def digest(files: Iterable[Path]) -> str:
+    """SHA-256 over the contents of files, in the given order.
+
+    Raises:
+        InputError: If a file is missing.
+    """
+    result = hashlib.sha256()
+    for file in files:
+        if not file.is_file():
+            raise InputError(
+                f"{file}: no such annotation file; make it with `mmpluld convert`, or pass the dataset as --data-root"
+            )
+        # Each file's own digest, so that bytes cannot move from one file to the next unnoticed.
+        result.update(hashlib.sha256(file.read_bytes()).digest())
+    return result.hexdigest()

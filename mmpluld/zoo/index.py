@@ -1,0 +1,230 @@
+"""The index of the zoo: ``model-index.yml`` and the ``metafile.yml`` of each method, in OpenMMLab's format."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mmpluld.errors import InputError, nearest
+
+__all__ = [
+    "LEVELS",
+    "PAPER",
+    "Result",
+    "ZooModel",
+    "dump_metafile",
+    "get_model",
+    "load_index",
+    "load_metafile",
+    "zoo_root",
+]
+
+LEVELS = (0.5, 1, 2, 4, 8, 16)  # false positives per image of the papers' tables
+AVERAGE = "Avg@0.5-4"
+PAPER = " (paper)"  # ends the name of a metric that was copied from a paper, not measured with this package
+
+
+@dataclass(frozen=True)
+class Result:
+    """Figures of one model on one dataset.
+
+    Attributes:
+        dataset: Name of the test data.
+        metrics: Name -> value; sensitivities in per cent.
+        paper: The figures are a paper's, not measured with this package.
+    """
+
+    dataset: str
+    metrics: Mapping[str, float]
+    paper: bool
+
+    @property
+    def source(self) -> str:
+        """Where the figures are from: ``paper`` or ``measured``."""
+        return "paper" if self.paper else "measured"
+
+    @property
+    def average(self) -> float | None:
+        """Mean sensitivity at 0.5, 1, 2 and 4 false positives per image as the source gives it, or None."""
+        return self.metrics.get(AVERAGE)
+
+
+@dataclass(frozen=True)
+class ZooModel:
+    """One entry of the index.
+
+    Attributes:
+        name: That of the config file without ``.py``.
+        collection: The method it belongs to.
+        config: Path of the config below the root of the zoo.
+        metadata: What else the index says, as written.
+        results: Figures of papers first.
+        weights: Address of the checkpoint: http(s), file URL, or a path below the root of the zoo; None where there are
+            no published weights.
+        sha256: Digest of the checkpoint, 64 lower-case hexadecimal digits; empty without weights.
+        size: Bytes of the checkpoint; 0 without weights.
+        root: Folder that ``config`` and a relative ``weights`` start from.
+    """
+
+    name: str
+    collection: str
+    config: str
+    metadata: Mapping[str, Any]
+    results: tuple[Result, ...]
+    weights: str | None
+    sha256: str
+    size: int
+    root: Path
+
+    @property
+    def shipped(self) -> bool:
+        """Whether the weights come with the package and need no network."""
+        return self.weights is not None and "://" not in self.weights
+
+    @property
+    def weights_text(self) -> str:
+        """Size of the weights in words; empty without weights."""
+        return f"{self.size / 1e6:.1f} MB{', shipped' if self.shipped else ''}" if self.weights else ""
+
+    @property
+    def weights_url(self) -> str:
+        """Where to fetch the weights from.
+
+        Raises:
+            InputError: If no weights are published.
+        """
+        if self.weights is None:
+            raise InputError(
+                f"{self.name}: no weights are published; train them with `mmpluld train {self.name}`, or choose a "
+                "model that `mmpluld models` lists with weights"
+            )
+        return str(self.root / self.weights) if self.shipped else self.weights
+
+
+def zoo_root() -> Path:
+    """Folder of ``configs`` and ``model-index.yml``: ``.mim`` in an installed wheel, else the checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / ".mim"
+    return installed if installed.is_dir() else package.parent
+
+
+def load_index(root: str | os.PathLike[str] | None = None) -> dict[str, ZooModel]:
+    """Read the index of the zoo.
+
+    Args:
+        root: Folder with ``model-index.yml``; by default that of this package.
+
+    Returns:
+        Models by name, in the order of the files.
+
+    Raises:
+        InputError: If a file is missing or malformed; the message names file and entry.
+    """
+    folder = zoo_root() if root is None else Path(root)
+    index = _read(folder / "model-index.yml")
+    models: dict[str, ZooModel] = {}
+    for relative in index.get("Import", []):
+        path = folder / relative
+        for entry in load_metafile(path)["Models"]:
+            model = _model(entry, path, folder)
+            if model.name in models:
+                raise InputError(f"{path}: model {model.name!r} is listed twice; names are unique in the whole index")
+            models[model.name] = model
+    return models
+
+
+def get_model(name: str) -> ZooModel:
+    """The model of this name.
+
+    Raises:
+        InputError: If there is none; the message names the nearest.
+    """
+    models = load_index()
+    if name in models:
+        return models[name]
+    hint = nearest(name, models)
+    raise InputError(
+        f"{name!r} is no model of the zoo" + (f"; did you mean {hint!r}?" if hint else "; `mmpluld models` lists them")
+    )
+
+
+def load_metafile(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read one ``metafile.yml`` as plain values.
+
+    Raises:
+        InputError: If it cannot be read or has no list of models.
+    """
+    content = _read(Path(path))
+    for key in ("Collections", "Models"):
+        if not isinstance(content.get(key), list):
+            raise InputError(f"{path}: {key!r} must be a list; see the other metafiles of configs/")
+    return content
+
+
+def dump_metafile(content: Mapping[str, Any]) -> str:
+    """A metafile as text, always laid out in the same way."""
+    return str(yaml.safe_dump(dict(content), sort_keys=False, width=120, allow_unicode=True))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; the zoo's index is incomplete, install the package anew") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())}); correct the file") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds a {type(content).__name__}, not a mapping; see the metafiles of configs/")
+    return content
+
+
+def _model(entry: Any, path: Path, root: Path) -> ZooModel:
+    """One checked entry."""
+    if not isinstance(entry, dict):
+        raise InputError(f"{path}: an entry of 'Models' is no mapping: {entry!r}")
+    name = entry.get("Name")
+    where = f"{path}: model {name!r}"
+    for key, kind in (("Name", str), ("In Collection", str), ("Config", str), ("Metadata", dict)):
+        if not isinstance(entry.get(key), kind):
+            raise InputError(f"{where}: {key!r} is {entry.get(key)!r}, must be a {kind.__name__}")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", entry["Name"]):
+        raise InputError(f"{where}: a name is lower-case letters, digits, '.', '_' and '-'")
+    metadata, weights = entry["Metadata"], entry.get("Weights")
+    sha256, size = metadata.get("SHA256", ""), metadata.get("Size", 0)
+    if weights is not None:
+        if not (isinstance(sha256, str) and re.fullmatch("[0-9a-f]{64}", sha256)):
+            raise InputError(f"{where}: Metadata.SHA256 is {sha256!r}, must be 64 lower-case hexadecimal digits")
+        if not (isinstance(size, int) and size > 0):
+            raise InputError(f"{where}: Metadata.Size is {size!r}, must be the bytes of the weights")
+        if not re.fullmatch(rf"[\w.-]+-{sha256[:8]}\.pth", str(weights).rpartition("/")[2]):
+            raise InputError(f"{where}: the file name of {weights!r} must end in -{sha256[:8]}.pth, after its SHA256")
+    results = [result for item in entry.get("Results", []) for result in _results(item, where)]
+    return ZooModel(
+        name=entry["Name"],
+        collection=entry["In Collection"],
+        config=entry["Config"],
+        metadata=metadata,
+        results=tuple(sorted(results, key=lambda result: not result.paper)),
+        weights=weights,
+        sha256=sha256 if weights else "",
+        size=size if weights else 0,
+        root=root,
+    )
+
+
+def _results(item: Any, where: str) -> list[Result]:
+    """A result of the index, split into the paper's figures and our own."""
+    if not (isinstance(item, dict) and isinstance(item.get("Metrics"), dict) and isinstance(item.get("Dataset"), str)):
+        raise InputError(f"{where}: a result needs 'Task', 'Dataset' and 'Metrics', found {item!r}")
+    split: dict[bool, dict[str, float]] = {True: {}, False: {}}
+    for key, value in item["Metrics"].items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise InputError(f"{where}: metric {key!r} is {value!r}, must be a number")
+        split[key.endswith(PAPER)][key.removesuffix(PAPER)] = float(value)
+    return [Result(item["Dataset"], metrics, paper) for paper, metrics in split.items() if metrics]

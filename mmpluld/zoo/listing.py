@@ -1,0 +1,61 @@
+"""The zoo as a list for the terminal."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from mmpluld.errors import InputError, nearest
+from mmpluld.zoo.index import ZooModel, load_index
+
+__all__ = ["as_records", "format_models", "select_models"]
+
+
+def select_models(pattern: str = "*") -> list[ZooModel]:
+    """Models whose name contains ``pattern``, or matches it where it has ``*``, ``?`` or ``[``.
+
+    Raises:
+        InputError: If none does; the message names the nearest.
+    """
+    models = load_index()
+    wanted = pattern if re.search(r"[*?\[]", pattern) else f"*{pattern}*"
+    found = [model for name, model in models.items() if fnmatch.fnmatchcase(name, wanted)]
+    if not found:
+        hint = nearest(pattern, models, cutoff=0.4)
+        raise InputError(f"{pattern!r}: no model has such a name" + (f"; did you mean {hint!r}?" if hint else ""))
+    return found
+
+
+def as_records(models: Iterable[ZooModel]) -> list[dict[str, Any]]:
+    """Models as plain values that fit into JSON."""
+    return [
+        {
+            "name": model.name,
+            "collection": model.collection,
+            "config": str(model.root / model.config),
+            "weights": model.weights_url if model.weights else None,
+            "sha256": model.sha256 or None,
+            "size": model.size or None,
+            "metadata": dict(model.metadata),
+            "results": [
+                {"dataset": result.dataset, "source": result.source, "metrics": dict(result.metrics)}
+                for result in model.results
+            ],
+        }
+        for model in models
+    ]
+
+
+def format_models(models: Iterable[ZooModel]) -> str:
+    """One line per model: name, weights, mean sensitivity over 0.5 to 4 false positives per image."""
+    rows = [("name", "weights", "paper", "measured")]
+    for model in models:
+        averages = {result.source: f"{result.average:.2f}" for result in model.results if result.average is not None}
+        rows.append((model.name, model.weights_text or "-", averages.get("paper", "-"), averages.get("measured", "-")))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(
+        [*lines, "", "paper, measured: mean sensitivity in per cent at 0.5, 1, 2, 4 false positives per image"]
+    )
