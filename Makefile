@@ -20,11 +20,14 @@ $(DONE): requirements.txt setup.cfg setup.py pyproject.toml tools/setup_env.sh
 demo: setup
 	$(BIN)/python tools/demo.py --out demo_output $(if $(CT),--ct "$(CT)")
 
+# One process for each core, so one thread in each; the tests of a file stay together and share their fixtures.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses auto --dist loadfile
+
 test: setup
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 test-all: setup
-	$(BIN)/python -m pytest -q -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 check: setup
 	$(BIN)/ruff check .

@@ -21,6 +21,7 @@ from mmpluld.compat import install_ops  # noqa: E402
 install_ops()
 
 from mmdet.structures import DetDataSample  # noqa: E402
+from mmdet.structures.mask import BitmapMasks  # noqa: E402
 from mmengine.hooks import Hook  # noqa: E402
 from mmengine.registry import FUNCTIONS  # noqa: E402
 from mmengine.runner import Runner, find_latest_checkpoint  # noqa: E402
@@ -50,11 +51,15 @@ class NoisySquares(Dataset):
         image = torch.from_numpy(np.random.rand(7, 64, 64).astype(np.float32) * 20)  # noqa: NPY002
         image[:, y : y + 16, x : x + 16] += 100
         boxes = [] if index == 0 else [[x, y, x + 16.0, y + 16.0]]
+        masks = np.zeros((len(boxes), 64, 64), np.uint8)
+        masks[:, y : y + 16, x : x + 16] = 1
         sample = DetDataSample(
             metainfo={"img_shape": (64, 64), "ori_shape": (64, 64), "pad_shape": (64, 64), "scale_factor": (1, 1)}
         )
         sample.gt_instances = InstanceData(
-            bboxes=torch.tensor(boxes).view(-1, 4), labels=torch.zeros(len(boxes), dtype=torch.long)
+            bboxes=torch.tensor(boxes).view(-1, 4),
+            labels=torch.zeros(len(boxes), dtype=torch.long),
+            masks=BitmapMasks(masks, 64, 64),
         )
         sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
         return {"inputs": image, "data_samples": sample}

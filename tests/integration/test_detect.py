@@ -14,6 +14,7 @@ import pytest
 import SimpleITK
 import torch
 from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
@@ -22,6 +23,7 @@ from mmpluld.engine.config_check import load_config
 from mmpluld.engine.run import find_config
 from mmpluld.errors import InputError
 from mmpluld.evaluation.evaluate import evaluate_files
+from mmpluld.evaluation.functional import recist_lengths
 from mmpluld.inference import VolumeDetector, detect_scan
 from mmpluld.inference.run import OUTPUTS
 from mmpluld.io import read_volume
@@ -147,9 +149,10 @@ test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 @pytest.fixture(scope="session")
 def zoo_model(tmp_path_factory):
     """A detector of the zoo with random weights."""
-    torch.manual_seed(0)
+    torch.manual_seed(2)  # finds something
     config = load_config(find_config(ZOO_CONFIG))
-    model = MODELS.build(config.model)
+    with DefaultScope.overwrite_default_scope("mmpluld"):
+        model = MODELS.build(config.model)
     model.init_weights()
     path = tmp_path_factory.mktemp("zoo") / "random.pth"
     torch.save({"state_dict": model.state_dict()}, path)
@@ -201,6 +204,33 @@ def test_random_model_finds_the_same_in_every_format(scans, zoo_model):
         np.testing.assert_allclose(other, reference, atol=1e-3)
 
 
+def test_diameters_are_those_of_the_mask_on_the_key_slice(scans, zoo_model, tmp_path):
+    result = detect_scan(scans["scan.nrrd"], *zoo_model, tmp_path / "out", score_thr=0.5)
+    spacing = read_volume(scans["scan.nrrd"]).spacing_mm[1:]
+    record = DetectionSet.load(result.detections).volumes["scan"]
+    rows = list(csv.DictReader(result.table.open()))
+    assert any(finding.recist for finding in result.findings)
+    for finding, row, diameters in zip(result.findings, rows, record.diameters_mm, strict=True):
+        recist = finding.recist
+        if recist is None:  # the mask has no pixel above one half
+            assert row["long_mm"] == "" and np.isnan(diameters).all()
+            continue
+        x1, y1, x2, y2 = finding.key_box
+        points = np.reshape(recist.ends, (4, 2))
+        assert (points >= [x1 - 1.5, y1 - 1.5]).all() and (points <= [x2 + 1.5, y2 + 1.5]).all()
+        assert recist_lengths(recist.ends, spacing) == pytest.approx((recist.long_mm, recist.short_mm))
+        assert diameters == pytest.approx((recist.long_mm, recist.short_mm))
+        assert (row["long_mm"], row["short_mm"]) == (f"{recist.long_mm:.1f}", f"{recist.short_mm:.1f}")
+    assert "Diameters, long" in result.report.read_text()
+
+
+def test_model_without_masks_leaves_the_diameters_open(scans, threshold_model, tmp_path):
+    result = detect_scan(scans["scan.nrrd"], *threshold_model, tmp_path / "out", score_thr=0.5)
+    assert result.findings[0].recist is None
+    assert "diameters_mm" not in result.detections.read_text()
+    assert next(csv.DictReader(result.table.open()))["long_mm"] == ""
+
+
 @pytest.mark.parametrize("batch_size", [2, 5, 100])
 def test_batches_do_not_change_findings(batch_size, scans, threshold_model):
     volume = read_volume(scans["scan.mhd"])
@@ -226,6 +256,39 @@ def test_2mm_scan_keeps_its_slices(threshold_model):
     (finding,) = VolumeDetector(load_config(threshold_model[0]), threshold_model[1]).detect(volume)
     np.testing.assert_allclose(finding.box_canonical, [10, 8, 5, 20, 16, 6], atol=1e-4)
     assert finding.key_slice == 5
+
+
+@pytest.mark.parametrize(("interval", "expected"), [(5.0, 5.0), (1.25, 2.0)])
+def test_native_rule_examines_the_slices_of_thick_scans(interval, expected, threshold_model, tmp_path):
+    config = load_config(threshold_model[0], ["test_dataloader.dataset.pipeline.0.interp=native"])
+    detector = VolumeDetector(config, threshold_model[1])
+    array = np.full((16, 32, 32), -1000, dtype=np.int16)
+    array[5:9, 8:16, 10:20] = 2050
+    volume = CTVolume.from_canonical(array, (interval, 1.0, 1.0))
+    (finding,) = detector.detect(volume)
+    assert f" positions {expected:g} mm apart" in detector.history(volume)[0]
+    if interval == expected:
+        assert "the scan's own slices" in detector.history(volume)[0]
+        np.testing.assert_allclose(finding.box_canonical, [10, 8, 5, 20, 16, 9], atol=1e-4)
+    short = CTVolume.from_canonical(array[:6], (5.0, 1.0, 1.0))
+    with pytest.raises(InputError, match="6 slices 5 mm apart make 6 positions 5 mm apart; .* covers 30 mm or more"):
+        detector.detect(short)
+
+
+@pytest.mark.parametrize("interval", [5.0, 1.25])
+def test_model_is_told_the_interval_of_the_scan(interval, tmp_path):
+    torch.manual_seed(0)
+    config = load_config(find_config("alignshift_densenet121-fpn_7s_phantom"))
+    model = MODELS.build(config.model)
+    model.init_weights()
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "random.pth")
+    detector = VolumeDetector(config, tmp_path / "random.pth", score_thr=0.0)
+    seen = []
+    detector.model.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].thickness_mm))
+    array = np.random.default_rng(0).integers(-100, 200, (13, 48, 48)).astype(np.int16)
+    assert detector.detect(CTVolume.from_canonical(array, (interval, 2.8, 2.8)))
+    assert len(seen) == (13 if interval == 5.0 else 8)
+    assert all(thickness.tolist() == [interval] for thickness in seen)
 
 
 def test_nothing_found_still_writes_everything(scans, threshold_model, tmp_path):

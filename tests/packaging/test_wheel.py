@@ -1,5 +1,7 @@
 """What a built distribution contains and that it works where it is installed."""
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -60,6 +62,8 @@ def test_wheel_holds_configs_tools_and_data(distributions):
     configs = {str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.py")}
     assert configs <= {name.removeprefix("mmpluld/.mim/") for name in names}
     assert {"mmpluld/.mim/tools/train.py", "mmpluld/.mim/tools/test.py", "mmpluld/py.typed"} <= set(names)
+    zoo = [ROOT / "model-index.yml", *(ROOT / "configs").glob("*/metafile.yml"), *(ROOT / "checkpoints").iterdir()]
+    assert {f"mmpluld/.mim/{path.relative_to(ROOT)}" for path in zoo} <= set(names)
     data = {str(path.relative_to(ROOT)) for path in (ROOT / "mmpluld").rglob("*") if path.suffix in {".json", ".j2"}}
     assert len(data) >= 3
     assert data <= set(names)
@@ -71,6 +75,7 @@ def test_sdist_holds_what_a_build_needs(distributions):
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
     assert {"setup.py", "setup.cfg", "requirements.txt", "README.md", "LICENSE", "tools/train.py"} <= names
+    assert {"model-index.yml", "configs/a3d/metafile.yml", "checkpoints/README.md"} <= names
 
 
 def test_source_tree_gets_no_copies(distributions):
@@ -97,3 +102,18 @@ def test_installed_train_tool_reports_missing_data(installed, tmp_path):
     assert done.returncode == 2
     assert "annotations/train.json" in done.stderr.splitlines()[-1]
     assert "mmpluld convert deeplesion" in done.stderr.splitlines()[-1]
+
+
+def test_installed_package_lists_and_fetches_models(installed, tmp_path):
+    folder, site = installed
+    python = folder / "bin" / "python"
+    done = _run(python, "-m", "mmpluld", "models", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    models = json.loads(done.stdout)
+    assert all(Path(model["config"]).is_relative_to(site / "mmpluld/.mim/configs") for model in models)
+    for model in [model for model in models if model["weights"] and "://" not in model["weights"]][:1]:
+        done = _run(python, str(site / "mmpluld/.mim/tools/download.py"), model["name"], cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        weights, config = (tmp_path / line for line in done.stdout.split())
+        assert hashlib.sha256(weights.read_bytes()).hexdigest() == model["sha256"]
+        assert config.read_text()

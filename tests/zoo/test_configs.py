@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
@@ -15,6 +17,26 @@ from mmpluld.registry import MODELS
 ROOT = Path(__file__).resolve().parents[2] / "configs"
 LEAVES = sorted(path for path in ROOT.rglob("*.py") if "_base_" not in path.parts)
 IDS = [path.stem for path in LEAVES]
+
+
+TWINS = [path for path in LEAVES if path.stem.endswith("_phantom")]
+# Values that change neither a shape nor which code runs; one leaf stands for all that differ in them alone.
+VALUES = ("neg_weight", "keep_prob", "pos_iou_thr", "score_thr")
+
+
+def _networks() -> list[Path]:
+    """One leaf for each network."""
+
+    def without_values(node):
+        if isinstance(node, dict):
+            return {key: without_values(value) for key, value in node.items() if key not in VALUES}
+        return [without_values(item) for item in node] if isinstance(node, (list, tuple)) else node
+
+    found: dict[str, Path] = {}
+    for path in LEAVES:
+        model = load_config(path).model.to_dict()
+        found.setdefault(str(without_values(model)), path)
+    return list(found.values())
 
 
 @pytest.fixture(autouse=True)
@@ -38,17 +60,23 @@ def test_accepted_and_portable(path):
     assert config.default_scope == "mmpluld"
     assert not Path(config.data_root).is_absolute()
     assert Config.fromstring(config.pretty_text, ".py").model == config.model
+    with torch.device("meta"):
+        MODELS.build(config.model)
 
 
 def _samples(num_boxes: int, size: int) -> list[DetDataSample]:
     sample = DetDataSample(metainfo={"img_shape": (size, size), "ori_shape": (size, size), "scale_factor": (1.0, 1.0)})
+    sample.set_metainfo({"slice_interval_mm": 5.0})
     boxes = torch.tensor([[20.0, 24.0, 44.0, 50.0]])[:num_boxes]
-    sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.zeros(num_boxes, dtype=torch.long))
+    mask = np.zeros((num_boxes, size, size), dtype=np.uint8)
+    mask[:, 28:46, 24:40] = 1
+    masks = BitmapMasks(mask, size, size)
+    sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.zeros(num_boxes, dtype=torch.long), masks=masks)
     sample.ignored_instances = InstanceData(bboxes=boxes[:0], labels=torch.zeros(0, dtype=torch.long))
     return [sample]
 
 
-@pytest.mark.parametrize("path", LEAVES, ids=IDS)
+@pytest.mark.parametrize("path", _networks(), ids=lambda path: path.stem)
 @pytest.mark.parametrize("num_boxes", [0, 1])
 def test_one_training_step_and_one_prediction(path, num_boxes):
     torch.manual_seed(0)
@@ -62,29 +90,78 @@ def test_one_training_step_and_one_prediction(path, num_boxes):
     }
     batch = model.data_preprocessor(data, training=True)
     losses = model(**batch, mode="loss")
-    total, _ = model.parse_losses(losses)
+    total, parts = model.parse_losses(losses)
     total.backward()
     assert torch.isfinite(total)
     assert all(parameter.grad is None or torch.isfinite(parameter.grad).all() for parameter in model.parameters())
     if num_boxes == 0:
-        assert float(losses["loss_bbox"]) == 0.0
+        assert float(parts["loss_bbox"].detach()) == 0.0
     model.eval()
     with torch.no_grad():
         (result,) = model(**model.data_preprocessor(data, training=False), mode="predict")
     assert result.pred_instances.bboxes.shape[1] == 4
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in LEAVES if path.stem.endswith("_phantom")], ids=lambda path: path.stem
-)
+def test_every_row_has_its_twin_and_the_other_way_round():
+    rows = [path for path in LEAVES if path.stem.endswith("_20e_deeplesion")]
+    assert {(path.parent, path.stem.removesuffix("_20e_deeplesion")) for path in rows} == {
+        (path.parent, path.stem.removesuffix("_phantom")) for path in TWINS
+    }
+
+
+@pytest.mark.parametrize("end", ["20e_deeplesion", "phantom"])
+def test_rows_of_the_partial_label_paper(end):
+    def row(name):
+        (path,) = ROOT.rglob(f"{name}_{end}.py")
+        return load_config(path)
+
+    def weights(name):
+        loss = row(name).model.rpn_head.loss_cls
+        return loss.neg_weight, loss.keep_prob
+
+    a3d = "pluld-a3d_densenet121-fpn"
+    for method in ("a3d_densenet121-fpn_7s", "alignshift_densenet121-fpn_7s", "faster-rcnn_r50-fpn_3s"):
+        assert row(method).model.rpn_head.loss_cls.type == "CrossEntropyLoss"
+        assert weights(f"pluld-{method}") == (0.6, 0.5)
+    assert weights(f"{a3d}_mask-only_7s") == (1.0, 0.5)
+    assert weights(f"{a3d}_factor-only_7s") == (0.6, 1.0)
+    assert weights(f"{a3d}_neg-weight-0.3-nomask_7s") == (0.3, 1.0)
+    figure = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.8, 0.9]  # 0.6 is the row itself, 1.0 the mask alone
+    assert [weights(f"{a3d}_neg-weight-{value}_7s") for value in figure] == [(value, 0.5) for value in figure]
+    rates = [row(f"{a3d}{name}_7s").optim_wrapper.optimizer.lr for name in ("", "_lr-0.002", "_lr-0.0002", "_paper")]
+    assert rates == pytest.approx([rates[0], rates[0] / 10, rates[0] / 100, rates[0] / 10])
+
+
+def test_paper_variant():
+    config = load_config(ROOT / "pluld/pluld-a3d_densenet121-fpn_paper_7s_20e_deeplesion.py")
+    base = load_config(ROOT / "pluld/pluld-a3d_densenet121-fpn_7s_20e_deeplesion.py")
+    train = config.train_dataloader.dataset.pipeline
+    before = [step for step in base.train_dataloader.dataset.pipeline if step.type != "ShiftScaleRotate"]
+    assert [step.type for step in train] == [step.type for step in before]
+    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+        assert tuple(loader.dataset.pipeline[1].window_hu) == (-1024, 3071)
+    assert config.param_scheduler[1].milestones == [12, 14]
+    assert config.model == base.model
+
+
+@pytest.mark.parametrize("path", TWINS, ids=lambda path: path.stem)
 def test_twin_keeps_what_its_paper_row_is_about(path):
     """A twin is smaller; loss, mixer, sampling of anchors and the kind of every part stay those of the paper config."""
     twin = load_config(path)
     (row,) = path.parent.glob(path.stem.replace("_phantom", "_*_deeplesion.py"))
     paper = load_config(row)
-    assert twin.model.rpn_head.loss_cls == paper.model.rpn_head.loss_cls
-    assert twin.model.backbone.slice_mixer == paper.model.backbone.slice_mixer
-    assert twin.model.backbone.num_slices == paper.model.backbone.num_slices
-    assert twin.model.train_cfg.rpn.assigner == paper.model.train_cfg.rpn.assigner
-    for part in ("backbone", "neck", "rpn_head", "roi_head"):
-        assert twin.model[part].type == paper.model[part].type
+    head = "rpn_head" if "rpn_head" in paper.model else "bbox_head"
+    assert twin.model[head].loss_cls == paper.model[head].loss_cls
+    assert twin.num_slices == paper.num_slices
+    for key in ("slice_mixer", "slices_as", "num_slices"):
+        assert twin.model.backbone.get(key) == paper.model.backbone.get(key)
+    for loader in ("train_dataloader", "test_dataloader"):
+        loads = [config[loader].dataset.pipeline[0] for config in (twin, paper)]
+        for key in ("type", "num_slices", "slice_gap_mm", "interp"):
+            assert loads[0][key] == loads[1][key]
+    settings = [config.model.train_cfg or {} for config in (twin, paper)]  # FCOS has none
+    assigners = [setting.get("rpn", setting).get("assigner") for setting in settings]
+    assert assigners[0] == assigners[1]
+    assert twin.model.keys() == paper.model.keys()
+    for part in ("data_preprocessor", "backbone", "neck", "rpn_head", "roi_head", "bbox_head"):
+        assert twin.model.get(part, {}).get("type") == paper.model.get(part, {}).get("type")

@@ -1,0 +1,10 @@
+# FCOS on A3D; not a row of the paper.
+_base_ = [
+    "../_base_/models/a3d_densenet121-fcos.py",
+    "../_base_/datasets/deeplesion_7s.py",
+    "../_base_/schedules/sgd_20e.py",
+    "../_base_/default_runtime.py",
+]
+
+# FCOS's own 0.01 for 16 images, scaled to this schedule's 4.
+optim_wrapper = dict(optimizer=dict(lr=0.0025))

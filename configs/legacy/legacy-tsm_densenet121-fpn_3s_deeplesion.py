@@ -1,0 +1,10 @@
+# Published TSM weights for 3 slices, after `mmpluld convert-checkpoint alignshift`; for testing and detection.
+_base_ = [
+    "../_base_/models/tsm_densenet121-fpn.py",
+    "../_base_/datasets/deeplesion_3s_peer.py",
+    "../_base_/schedules/sgd_20e.py",
+    "../_base_/default_runtime.py",
+    "../_base_/legacy_geometry.py",
+]
+
+model = dict(**_base_.legacy_geometry, backbone=dict(num_slices=3))

@@ -1,0 +1,80 @@
+"""The index of the zoo agrees with the configs, the papers' tables, the shipped weights and the pages."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mmpluld.engine.checkpoint import load_weights
+from mmpluld.zoo.download import sha256_of
+from mmpluld.zoo.index import load_index
+from mmpluld.zoo.pages import complete_metafiles, write_pages
+
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = load_index(ROOT)
+SHIPPED = [model for model in MODELS.values() if model.shipped]
+
+
+def test_index_and_pages_are_up_to_date(tmp_path):
+    """`python tools/model_zoo.py` would change nothing."""
+    for name in ("configs", "docs"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "model-index.yml", tmp_path)
+    changed = [path.relative_to(tmp_path) for path in [*complete_metafiles(tmp_path), *write_pages(tmp_path)]]
+    assert changed == [], "run `python tools/model_zoo.py`"
+
+
+def test_every_config_has_an_entry_and_every_entry_a_config():
+    leaves = {path.stem: path for path in (ROOT / "configs").rglob("*.py") if "_base_" not in path.parts}
+    assert {name: ROOT / model.config for name, model in MODELS.items()} == leaves
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*/metafile.yml")), ids=lambda path: path.parent.name)
+def test_metafile_is_what_mim_expects(path):
+    """openmim and modelindex crash on other types: lists hold text, weights and config are text."""
+    content = yaml.safe_load(path.read_text())
+    (collection,) = content["Collections"]
+    assert (ROOT / collection["README"]).is_file()
+    assert collection["README"] == f"configs/{path.parent.name}/README.md"
+    assert set(collection["Paper"]) == {"URL", "Title"}
+    for value in collection["Metadata"].values():
+        assert isinstance(value, list)
+        assert value
+        assert all(isinstance(item, str) for item in value)
+    for model in content["Models"]:
+        assert model["In Collection"] == collection["Name"]
+        assert all(isinstance(value, (str, int)) for value in model["Metadata"].values())
+
+
+def test_only_paper_figures_stand_beside_real_data():
+    """No figure on DeepLesion was measured with this package, and no paper has figures of the phantom."""
+    for model in MODELS.values():
+        for result in model.results:
+            assert result.dataset == ("DeepLesion" if result.paper else "Phantom")
+            assert model.name.endswith("_deeplesion" if result.paper else "_phantom")
+
+
+def test_shipped_files_are_those_of_the_index():
+    files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "checkpoints").glob("*.pth")}
+    assert files == {model.weights for model in SHIPPED}
+    sizes = [(ROOT / file).stat().st_size for file in files]
+    assert max(sizes, default=0) <= 8e6
+    assert sum(sizes) <= 40e6
+
+
+@pytest.mark.parametrize("model", SHIPPED, ids=lambda model: model.name)
+def test_shipped_weights_load_and_have_a_card(model):
+    from mmengine.registry import DefaultScope
+
+    from mmpluld.engine.config_check import load_config
+    from mmpluld.registry import MODELS as REGISTRY
+
+    path = Path(model.weights_url)
+    assert sha256_of(path) == model.sha256
+    assert path.stat().st_size == model.size
+    card = path.with_suffix(".md").read_text()
+    assert model.sha256 in card
+    assert "not for diagnosis" in card
+    with DefaultScope.overwrite_default_scope("mmpluld"):
+        load_weights(REGISTRY.build(load_config(ROOT / model.config).model), f"zoo:{model.name}")
