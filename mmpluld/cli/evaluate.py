@@ -4,27 +4,52 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
-EXAMPLE = "mmpluld evaluate detections.json annotations/test.json --protocol deeplesion-2d --bootstrap 1000"
+from mmpluld.errors import InputError
+
+EXAMPLE = (
+    "mmpluld evaluate detections.json annotations/test.json --protocol deeplesion-2d --bootstrap 1000\n"
+    "  mmpluld evaluate submission.csv luna16/evaluation --protocol luna16"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("predictions", metavar="PRED", help="detection record (.json)")
-    parser.add_argument("truth", metavar="GT", help="annotation file, or a detection record without scores")
+    parser.add_argument("predictions", metavar="PRED", help="detection record (.json); luna16: or submission (.csv)")
+    parser.add_argument(
+        "truth",
+        metavar="GT",
+        help="annotation file, or a detection record without scores; luna16: folder with annotations.csv, "
+        "annotations_excluded.csv, seriesuids.csv",
+    )
     parser.add_argument(
         "--protocol",
         required=True,
-        choices=["deeplesion-2d", "lens-3d"],
-        help="deeplesion-2d: IoU >= 0.5 on key slices; lens-3d: 3D IoBB >= 0.3 per sub-volume",
+        choices=["deeplesion-2d", "lens-3d", "luna16"],
+        help="deeplesion-2d: IoU >= 0.5 on key slices; lens-3d: 3D IoBB >= 0.3 per sub-volume; luna16: rules and "
+        "files of the LUNA16 challenge",
     )
     parser.add_argument("--strict", action="store_true", help="strict rules instead of those of the published code")
     parser.add_argument(
-        "--bootstrap", type=int, default=0, metavar="N", help="95 %% interval from N resamples of patients"
+        "--bootstrap",
+        type=int,
+        default=0,
+        metavar="N",
+        help="95 %% interval from N resamples of patients (luna16: of scans)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
     parser.add_argument(
-        "--strata", nargs="+", choices=["type", "size", "interval"], help="also by lesion type, size, slice interval"
+        "--by",
+        nargs="+",
+        choices=["type", "size", "interval"],
+        help="also by lesion type, size (long diameter), slice interval",
+    )
+    parser.add_argument(
+        "--others",
+        choices=["ignored", "fp"],
+        help="with --by type or size, detections on lesions of another group are ignored (default) or false "
+        "positives, as the author of DeepLesion evaluates",
     )
     parser.add_argument("--json", metavar="OUT", help="write the result as JSON")
     parser.add_argument("--plot", metavar="OUT", help="write the FROC curve as a picture (.png, .svg or .pdf)")
@@ -33,17 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Evaluate, print the table, write what was asked for."""
     from mmpluld.atomic import atomic_write_text
-    from mmpluld.evaluation.evaluate import evaluate_files, format_table
+    from mmpluld.evaluation.evaluate import format_table
 
-    result = evaluate_files(
-        options.predictions,
-        options.truth,
-        protocol=options.protocol,
-        strict=options.strict,
-        bootstrap=options.bootstrap,
-        seed=options.seed,
-        strata=options.strata,
-    )
+    result = _evaluate(options)
     print(format_table(result))
     if options.json:
         atomic_write_text(options.json, json.dumps(result, indent=2) + "\n")
@@ -52,3 +69,28 @@ def run(options: argparse.Namespace) -> int:
 
         plot_froc({"detections": result}, options.plot)
     return 0
+
+
+def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
+    """Result of the protocol asked for."""
+    if options.protocol == "luna16":
+        from mmpluld.evaluation.luna16 import evaluate_luna16
+
+        for name in ("strict", "by", "others"):
+            if getattr(options, name):
+                raise InputError(f"--{name} is not part of the LUNA16 rules; leave it out or use another protocol")
+        return evaluate_luna16(options.predictions, options.truth, bootstrap=options.bootstrap, seed=options.seed)
+    if options.others and not set(options.by or ()) & {"type", "size"}:
+        raise InputError(f"--others {options.others} says nothing without --by type or --by size; add one of these")
+    from mmpluld.evaluation.evaluate import evaluate_files
+
+    return evaluate_files(
+        options.predictions,
+        options.truth,
+        protocol=options.protocol,
+        strict=options.strict,
+        bootstrap=options.bootstrap,
+        seed=options.seed,
+        strata=options.by,
+        others=options.others or "ignored",
+    )

@@ -20,6 +20,7 @@ COMMANDS = {
     "detect": "detect lesions in a CT scan",
     "evaluate": "FROC of a detection file against a ground truth file",
     "convert": "turn a raw dataset into the annotation format",
+    "check-data": "look through a converted dataset for faults",
     "convert-checkpoint": "turn published weights of another code base into a checkpoint of this package",
     "phantom": "make a synthetic CT dataset with complete truth",
     "reproduce": "run a paper's table, or its twin on the phantom, over seeds",

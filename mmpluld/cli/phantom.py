@@ -12,16 +12,17 @@ EXAMPLE = "mmpluld phantom deeplesion data/phantom --patients 60 2 20 --seed 0"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "layout", choices=["deeplesion", "scan"], help="a dataset as DeepLesion stores it, or one scan as NIfTI"
+        "layout",
+        choices=["deeplesion", "luna16", "lits", "nih-ln", "scan"],
+        help="a dataset as the real one stores it, or one scan as NIfTI",
     )
     parser.add_argument("out", help="folder to make, or the .nii.gz file of the scan")
     parser.add_argument(
         "--patients",
-        nargs=3,
+        nargs="+",
         type=int,
-        metavar=("TRAIN", "VAL", "TEST"),
-        default=(40, 10, 10),
-        help="patients per split (default: 40 10 10)",
+        metavar="N",
+        help="deeplesion: patients per split, TRAIN VAL TEST (default: 40 10 10); others: how many (default: 20)",
     )
     parser.add_argument("--seed", type=int, default=0, help="same seed and options, same files (default: 0)")
     parser.add_argument(
@@ -55,12 +56,30 @@ def run(options: argparse.Namespace) -> int:
     from pathlib import Path
 
     from mmpluld.errors import InputError
-    from mmpluld.phantom import make_phantom, write_deeplesion_layout, write_nifti
+    from mmpluld.phantom import (
+        make_phantom,
+        write_deeplesion_layout,
+        write_lits_layout,
+        write_luna16_layout,
+        write_nifti,
+        write_nih_ln_layout,
+    )
 
     settings = _settings(options.set)
+    writers = {"luna16": write_luna16_layout, "lits": write_lits_layout, "nih-ln": write_nih_ln_layout}
+    if options.layout in writers:
+        patients = options.patients or [20]
+        if len(patients) != 1:
+            raise InputError(f"--patients {patients}: {options.layout} takes one number; splits are made on conversion")
+        writers[options.layout](options.out, patients[0], options.seed, overwrite=options.overwrite, **settings)
+        print(f"{options.out}: phantom written; next: mmpluld convert {options.layout} {options.out}")
+        return 0
     if options.layout == "deeplesion":
+        patients = options.patients or [40, 10, 10]
+        if len(patients) != 3:
+            raise InputError(f"--patients {patients}: deeplesion takes three numbers, TRAIN VAL TEST")
         write_deeplesion_layout(
-            options.out, tuple(options.patients), options.seed, overwrite=options.overwrite, **settings
+            options.out, (patients[0], patients[1], patients[2]), options.seed, overwrite=options.overwrite, **settings
         )
         print(f"{options.out}: phantom written; next: mmpluld convert deeplesion {options.out}")
         return 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from mmpluld.cli.launcher import add_launcher
+
 EXAMPLE = "mmpluld test CONFIG work_dirs/a3d/epoch_20.pth --out detections.json"
 
 
@@ -19,8 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="changes to the config, such as data_root=data/mine",
     )
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
-    parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help=argparse.SUPPRESS)
+    add_launcher(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from mmpluld.cli.launcher import add_launcher
+
 EXAMPLE = "mmpluld train configs/pluld/pluld-a3d_densenet121-fpn_7s_20e_deeplesion.py --work-dir work_dirs/a3d"
 
 
@@ -26,8 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="changes to the config, such as train_cfg.max_epochs=2",
     )
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
-    parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help=argparse.SUPPRESS)
+    add_launcher(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -6,6 +6,8 @@ and ``*_backward`` write into the tensors that mmcv's Python wrappers allocate.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -212,6 +214,20 @@ def _roi_chunks(rois: Tensor, bins: int, scale: float, sampling_ratio: int) -> l
     return [(begin, min(begin + step, len(rois))) for begin in range(0, len(rois), step)]
 
 
+def _roi_sample_chunks(
+    rois: Tensor,
+    map_shape: tuple[int, int],
+    bins: tuple[int, int],
+    scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+) -> Iterator[tuple[int, int, tuple[Tensor, Tensor, Tensor, Tensor]]]:
+    """First region, end of the regions and their samples, a chunk at a time."""
+    rois = _at_least_float32(rois)
+    for begin, end in _roi_chunks(rois, bins[0] * bins[1], scale, sampling_ratio):
+        yield begin, end, _roi_samples(rois[begin:end], map_shape, bins, scale, sampling_ratio, aligned)
+
+
 def _check_pool_mode(pool_mode: int) -> None:
     if pool_mode != 1:
         raise RuntimeError("RoIAlign with pool_mode='max' needs compiled mmcv; use pool_mode='avg'")
@@ -239,11 +255,9 @@ def roi_align_forward(
     bins = (aligned_height, aligned_width)
     bins_per_roi = aligned_height * aligned_width
     table = _at_least_float32(input.permute(0, 2, 3, 1).reshape(-1, channels))
-    rois = _at_least_float32(rois)
-    for begin, end in _roi_chunks(rois, bins_per_roi, spatial_scale, sampling_ratio):
-        index, weight, _, counts = _roi_samples(
-            rois[begin:end], (height, width), bins, spatial_scale, sampling_ratio, aligned
-        )
+    for begin, end, (index, weight, _, counts) in _roi_sample_chunks(
+        rois, (height, width), bins, spatial_scale, sampling_ratio, aligned
+    ):
         offsets = (counts.cumsum(0) - counts) * 4
         pooled = F.embedding_bag(
             index.view(-1),
@@ -277,11 +291,9 @@ def roi_align_backward(
     images, channels, height, width = grad_input.shape
     bins = (aligned_height, aligned_width)
     bins_per_roi = aligned_height * aligned_width
-    rois = _at_least_float32(rois)
-    for begin, end in _roi_chunks(rois, bins_per_roi, spatial_scale, sampling_ratio):
-        index, weight, bin_index, _ = _roi_samples(
-            rois[begin:end], (height, width), bins, spatial_scale, sampling_ratio, aligned
-        )
+    for begin, end, (index, weight, bin_index, _) in _roi_sample_chunks(
+        rois, (height, width), bins, spatial_scale, sampling_ratio, aligned
+    ):
         table = grad_output[begin:end].reshape(end - begin, channels, bins_per_roi)
         table = _at_least_float32(table).transpose(1, 2).reshape(-1, channels)
         # One bag per pixel in place of a scattered addition: no write conflicts, hence fast and repeatable.

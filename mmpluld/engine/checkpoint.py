@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from mmpluld.atomic import atomic_path, atomic_write_text
 from mmpluld.errors import InputError
 from mmpluld.zoo.download import local_checkpoint
 
-__all__ = ["AtomicLocalBackend", "load_checkpoint_safely", "load_weights"]
+__all__ = ["AtomicLocalBackend", "checkpoint_bytes", "load_checkpoint_safely", "load_weights"]
 
 
 def _history_statistic(owner: object, name: str) -> Any:
@@ -76,6 +77,17 @@ def load_checkpoint_safely(path: str | os.PathLike[str], map_location: Any = "cp
     if not isinstance(checkpoint, dict):
         raise InputError(f"{path}: holds a {type(checkpoint).__name__}; a checkpoint is a dict with a state_dict")
     return checkpoint
+
+
+def checkpoint_bytes(checkpoint: Mapping[str, Any]) -> bytes:
+    """What a checkpoint's file holds; equal for equal contents, whatever the file is called.
+
+    Args:
+        checkpoint: State dict and plain metadata.
+    """
+    buffer = io.BytesIO()  # written to a path, the file would contain its own name
+    torch.save(checkpoint, buffer)
+    return buffer.getvalue()
 
 
 @CheckpointLoader.register_scheme(prefixes="", force=True)

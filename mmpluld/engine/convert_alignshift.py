@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import io
 import os
 import re
 from collections import OrderedDict
@@ -22,7 +21,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from mmpluld.atomic import atomic_path
-from mmpluld.engine.checkpoint import load_checkpoint_safely
+from mmpluld.engine.checkpoint import checkpoint_bytes, load_checkpoint_safely
 from mmpluld.engine.config_check import load_config
 from mmpluld.engine.run import find_config
 from mmpluld.errors import InputError
@@ -119,7 +118,10 @@ def convert_alignshift(
     epoch = checkpoint["meta"].get("epoch") if isinstance(checkpoint.get("meta"), dict) else None
     if isinstance(epoch, int):
         meta["epoch"] = epoch
-    digest = _write(target, {"state_dict": converted, "meta": meta})
+    content = checkpoint_bytes({"state_dict": converted, "meta": meta})
+    digest = hashlib.sha256(content).hexdigest()
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(content)
     return ConversionReport(path.stem, variant, evidence, num_slices, len(converted), renamed, reduced, dropped, digest)
 
 
@@ -290,12 +292,3 @@ def _check_fit(
             f"{source}: does not fit {config.stem}, of {len(expected)} tensors {'; '.join(problems)}; "
             "give an unchanged checkpoint of the AlignShift code"
         )
-
-
-def _write(target: str | os.PathLike[str], checkpoint: dict[str, Any]) -> str:
-    """Write a checkpoint and return its SHA-256."""
-    buffer = io.BytesIO()  # written to a path, the file would contain the name of the temporary file
-    torch.save(checkpoint, buffer)
-    with atomic_path(target) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
-    return hashlib.sha256(buffer.getbuffer()).hexdigest()

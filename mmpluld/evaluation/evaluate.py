@@ -23,10 +23,10 @@ from mmpluld.evaluation.functional import (
     threshold_at,
 )
 from mmpluld.evaluation.pairing import Pairing, StrPath, Truth, load_truth, pair_images
-from mmpluld.evaluation.strata import stratify
+from mmpluld.evaluation.strata import Others, stratify
 from mmpluld.structures.records import DetectionSet
 
-__all__ = ["compare_files", "evaluate_files", "format_table"]
+__all__ = ["compare_files", "evaluate_files", "format_table", "plain"]
 
 # Measures that strict results report beside the protocol's own: IoBB alone rewards shrunken boxes.
 _OTHER_MEASURES: tuple[dict[str, Any], ...] = (
@@ -35,6 +35,10 @@ _OTHER_MEASURES: tuple[dict[str, Any], ...] = (
     {"overlap": "iou", "threshold": 0.5, "min_iogt": 0.0},
     {"overlap": "iobb", "threshold": 0.3, "min_iogt": 0.3},
 )
+_OTHERS = {
+    "ignored": "in a type or size, detections that find another lesion are ignored",
+    "fp": "in a type or size, detections that find only other lesions are false positives",
+}
 _LABELS = {"iou": "IoU", "iobb": "IoBB", "iogt": "IoGT", "iobbgt": "max(IoBB, IoGT)"}
 
 
@@ -46,6 +50,7 @@ def evaluate_files(
     bootstrap: int = 0,
     seed: int = 0,
     strata: Sequence[str] | None = None,
+    others: Others = "ignored",
 ) -> dict[str, Any]:
     """FROC of a detection record against annotations, or against a detection record as truth.
 
@@ -62,6 +67,7 @@ def evaluate_files(
         bootstrap: Resamples of patients for a 95 % interval; 0 for none.
         seed: Seed of the bootstrap.
         strata: Sub-groups to add: any of ``type``, ``size`` (long diameter), ``interval`` (between slices).
+        others: What a detection on a lesion of another type or size is to a sub-group, see ``stratify``.
 
     Returns:
         Plain values that fit into JSON. ``sensitivity``, ``threshold_at_level`` (lowest accepted score; None
@@ -79,7 +85,8 @@ def evaluate_files(
         interval = bootstrap_sensitivity(matches, pairing.patients, rules, resamples=bootstrap, seed=seed)
         result["interval"] = _interval_values(interval, bootstrap, seed)
     if strata:
-        result["strata"] = stratify(strata, matches, pairing, truth, rules)
+        result["strata"] = stratify(strata, matches, pairing, truth, rules, others=others, strict=strict)
+        result["strata_others"] = others
     if strict:
         result["other_measures"] = [_other_measure(pairing, replace(rules, **other)) for other in _OTHER_MEASURES]
     return result
@@ -131,7 +138,7 @@ def compare_files(
 
 
 def format_table(result: Mapping[str, Any]) -> str:
-    """Lay out a result of ``evaluate_files`` or ``compare_files`` for the terminal.
+    """Lay out a result of ``evaluate_files``, ``compare_files`` or ``evaluate_luna16`` for the terminal.
 
     Sensitivities are in per cent, one column per false-positive level, the headline average last; differences
     are in percentage points.
@@ -159,9 +166,15 @@ def format_table(result: Mapping[str, Any]) -> str:
             also = f", IoGT >= {item['min_iogt']:g}" if item["min_iogt"] else ""
             label = f"{_LABELS[item['overlap']]} >= {item['threshold']:g}{also}"
             rows.append(_row(label, item["sensitivity"], item["average"]))
-        footer = _counts(result)
+        footer = [f"note: {_OTHERS[result['strata_others']]}"] if "strata_others" in result else []
+        footer += _counts(result)
     title = f"{result['protocol']} ({result['mode']})"
     return "\n".join([title, *_align([header, *rows]), *footer])
+
+
+def plain(values: ArrayLike) -> list[float | None]:
+    """Values for JSON, which knows neither NaN nor infinity."""
+    return [float(value) if np.isfinite(value) else None for value in np.asarray(values)]
 
 
 def _match_file(path: StrPath, truth: Truth, protocol: FROCProtocol, strict: bool) -> tuple[Pairing, Matches]:
@@ -210,7 +223,7 @@ def _summary(matches: Matches, pairing: Pairing, protocol: FROCProtocol, strict:
         "sensitivity": sensitivity.tolist(),
         "headline_levels": list(protocol.headline_levels),
         "average": float(mean_sensitivity(sensitivity, protocol)),
-        "threshold_at_level": _plain(thresholds),
+        "threshold_at_level": plain(thresholds),
         "num_images": matches.num_images,
         "num_volumes": len(set(pairing.image_volumes)),
         "num_patients": len(set(pairing.patients)),
@@ -230,14 +243,9 @@ def _interval_values(interval: Interval, resamples: int, seed: int) -> dict[str,
         "resampled": "patients",
         "resamples": resamples,
         "seed": seed,
-        "sensitivity": [_plain(pair) for pair in ends],
-        "average": _plain([interval.average_low, interval.average_high]),
+        "sensitivity": [plain(pair) for pair in ends],
+        "average": plain([interval.average_low, interval.average_high]),
     }
-
-
-def _plain(values: ArrayLike) -> list[float | None]:
-    """Values for JSON, which knows neither NaN nor infinity."""
-    return [float(value) if np.isfinite(value) else None for value in np.asarray(values)]
 
 
 def _other_measure(pairing: Pairing, protocol: FROCProtocol) -> dict[str, Any]:
@@ -275,14 +283,19 @@ def _interval_rows(result: Mapping[str, Any]) -> list[list[str]]:
 def _counts(result: Mapping[str, Any]) -> list[str]:
     """What was evaluated, and what was left out."""
     images = f"{result['num_images']} key slices of " if result["dim"] == 2 else ""
+    patients = f", {result['num_patients']} patients" if result["num_patients"] is not None else ""
+    hit = "a mark nearer to the centre than the radius"
+    if result["overlap"] in _LABELS:
+        hit = f"{_LABELS[result['overlap']]} >= {result['threshold']:g}"
     lines = [
         f"{result['num_lesions']} lesions, {result['num_detections']} detections, {images}"
-        f"{result['num_volumes']} volumes, {result['num_patients']} patients; a hit is "
-        f"{_LABELS[result['overlap']]} >= {result['threshold']:g}"
+        f"{result['num_volumes']} volumes{patients}; a hit is {hit}"
     ]
     notes = (
         (result["num_ignored_lesions"], "lesions marked ignore are not counted"),
         (result["num_off_slice_detections"], "detections lie on no evaluated slice and are left out"),
+        (result.get("num_over_limit"), "marks beyond 100 in a scan, the least probable ones, are left out"),
+        (result.get("num_set_aside"), "marks on excluded findings, or again on a nodule, are not counted"),
         (len(result["missing_volumes"]), "volumes have no entry and count as without detections"),
         (len(result["extra_volumes"]), "volumes are unknown to the truth and left out"),
     )

@@ -3,51 +3,105 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmpluld.errors import InputError, nearest
-from mmpluld.evaluation.functional import FROCProtocol, Matches, mean_sensitivity, sensitivity_at
+from mmpluld.evaluation.functional import (
+    FROCProtocol,
+    Matches,
+    match_detections,
+    mean_sensitivity,
+    sensitivity_at,
+)
 from mmpluld.evaluation.pairing import Pairing, Truth
 from mmpluld.structures.records import LesionRecord, VolumeRecord
 
-__all__ = ["STRATA", "long_diameter_mm", "stratify"]
+__all__ = ["STRATA", "Others", "long_diameter_mm", "stratify"]
+
+Others = Literal["ignored", "fp"]
 
 
 def stratify(
-    kinds: Sequence[str], matches: Matches, pairing: Pairing, truth: Truth, protocol: FROCProtocol
+    kinds: Sequence[str],
+    matches: Matches,
+    pairing: Pairing,
+    truth: Truth,
+    protocol: FROCProtocol,
+    *,
+    others: Others = "ignored",
+    strict: bool = False,
 ) -> list[dict[str, object]]:
     """Results by sub-group, a row each.
 
-    ``type`` and ``size`` select lesions: detections, false positives and operating points remain those of the
-    whole evaluation. ``interval`` selects images by their slice interval: false positives, lesions and the
-    number of images are counted anew in each group, as published tests do for thin slices.
+    ``interval`` selects images by their slice interval: false positives, lesions and the number of images are
+    counted anew in each group, as published tests do for thin slices.
+
+    ``type`` and ``size`` select lesions, and all images remain. A detector does not know which group is asked for,
+    so what its detections on the other groups' lesions are must be said. With ``others="ignored"`` they count neither
+    for nor against: false positives and operating points remain those of the whole evaluation, and the groups'
+    sensitivities, weighted by their lesions, average to its sensitivity. With ``"fp"``, as the author of DeepLesion
+    evaluates, the other lesions are taken out of the truth and the detections on them are false positives, which
+    lowers the more the rarer a group is.
+
+    Args:
+        kinds: Any of ``STRATA``.
+        matches: Result of the whole evaluation.
+        pairing: What it was computed from.
+        truth: Gives spacing to sizes and intervals.
+        protocol: The rules.
+        others: The choice above.
+        strict: Whether the whole evaluation was strict.
 
     Raises:
-        InputError: If a kind is unknown.
+        InputError: If a kind or ``others`` is unknown.
     """
+    if others not in ("ignored", "fp"):
+        raise InputError(f"others is {others!r}; allowed are 'ignored' and 'fp'")
     rows: list[dict[str, object]] = []
     for kind in kinds:
         if kind not in STRATA:
             close = nearest(kind, STRATA)
             hint = f"; did you mean '{close}'?" if close else ""
             raise InputError(f"stratum '{kind}' is not one of {', '.join(STRATA)}{hint}")
-        for group, weights, lesions in STRATA[kind](pairing, truth):
-            counted = lesions & weights[matches.lesion_image]
-            sensitivity = sensitivity_at(matches, protocol.levels, weights=weights, lesions=lesions)
-            if counted.any():
-                rows.append(
-                    {
-                        "stratum": kind,
-                        "group": group,
-                        "num_images": int(weights.sum()),
-                        "num_lesions": int(counted.sum()),
-                        "sensitivity": sensitivity.tolist(),
-                        "average": float(mean_sensitivity(sensitivity, protocol)),
-                    }
-                )
+        for group, images, lesions in STRATA[kind](pairing, truth):
+            counted = lesions & images[matches.lesion_image]
+            if not counted.any():
+                continue
+            if others == "fp" and not lesions.all():
+                alone = _match_alone(pairing, matches, lesions, protocol, strict)
+                sensitivity = sensitivity_at(alone, protocol.levels)
+            else:
+                sensitivity = sensitivity_at(matches, protocol.levels, weights=images, lesions=lesions)
+            rows.append(
+                {
+                    "stratum": kind,
+                    "group": group,
+                    "num_images": int(images.sum()),
+                    "num_lesions": int(counted.sum()),
+                    "sensitivity": sensitivity.tolist(),
+                    "average": float(mean_sensitivity(sensitivity, protocol)),
+                }
+            )
     return rows
+
+
+def _match_alone(
+    pairing: Pairing, matches: Matches, lesions: NDArray[np.bool_], protocol: FROCProtocol, strict: bool
+) -> Matches:
+    """Match against the chosen lesions as if there were no others."""
+    ends = np.bincount(matches.lesion_image, minlength=matches.num_images).cumsum()
+    chosen = np.split(lesions, ends[:-1])
+    return match_detections(
+        pairing.detections,
+        pairing.scores,
+        [boxes[keep] for boxes, keep in zip(pairing.truth, chosen, strict=True)],
+        protocol,
+        ignored=pairing.ignored,
+        strict=strict,
+    )
 
 
 def long_diameter_mm(lesion: LesionRecord, volume: VolumeRecord | None) -> float:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmpluld.errors import InputError
+from mmpluld.io.array_store import NPYSliceSource
 
 if TYPE_CHECKING:
     from mmpluld.structures import CTVolume, VolumeRecord
@@ -121,7 +122,8 @@ def open_source(record: VolumeRecord, root: str | os.PathLike[str]) -> SliceSour
     """Open the slices that ``record.source`` points to.
 
     Args:
-        record: A volume of an annotation file. ``source`` is ``{"kind": "png16", "path": FOLDER}`` or
+        record: A volume of an annotation file. ``source`` is ``{"kind": "png16", "path": FOLDER}``,
+            ``{"kind": "npy", "path": FILE}`` or
             ``{"kind": "nifti" | "metaimage" | "nrrd" | "dicom", "path": FILE_OR_FOLDER}``.
         root: Folder that relative paths start from.
 
@@ -136,11 +138,13 @@ def open_source_at(source: dict[str, Any], root: Path, spacing_mm: Sequence[floa
     kind, path = source.get("kind"), root / str(source.get("path", ""))
     if kind == "png16":
         return PNGSliceSource(path, spacing_mm)
+    if kind == "npy":
+        return NPYSliceSource(path, spacing_mm, first_slice)
     if kind in _VOLUME_KINDS:
         from mmpluld.io import read_volume
 
         return VolumeSliceSource(read_volume(path), first_slice)
-    allowed = ", ".join(("png16", *_VOLUME_KINDS))
+    allowed = ", ".join(("png16", "npy", *_VOLUME_KINDS))
     raise InputError(f"{path}: unknown kind of slice source {kind!r}; allowed are {allowed}")
 
 

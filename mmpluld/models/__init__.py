@@ -1,6 +1,24 @@
 """The model zoo; importing it registers every module."""
 
 import mmpluld.registry  # noqa: F401  makes mmdet importable where mmcv has no compiled operators
-from mmpluld.models import backbones, data_preprocessors, losses, necks, roi_heads, slice_mixers, task_modules
+from mmpluld.models import (
+    backbones,
+    data_preprocessors,
+    dense_heads,
+    losses,
+    necks,
+    roi_heads,
+    slice_mixers,
+    task_modules,
+)
 
-__all__ = ["backbones", "data_preprocessors", "losses", "necks", "roi_heads", "slice_mixers", "task_modules"]
+__all__ = [
+    "backbones",
+    "data_preprocessors",
+    "dense_heads",
+    "losses",
+    "necks",
+    "roi_heads",
+    "slice_mixers",
+    "task_modules",
+]

@@ -1,6 +1,7 @@
 """Synthetic CT with lesions: a parametric torso, complete truth, and a radiologist who marks only some lesions."""
 
 from mmpluld.phantom.case import PhantomCase, PhantomLesion, PhantomSeries, make_phantom
+from mmpluld.phantom.layouts import write_lits_layout, write_luna16_layout, write_nih_ln_layout
 from mmpluld.phantom.spec import REGIONS_MM, PhantomSpec
 from mmpluld.phantom.writers import DL_INFO_COLUMNS, write_deeplesion_layout, write_nifti
 
@@ -13,5 +14,8 @@ __all__ = [
     "PhantomSpec",
     "make_phantom",
     "write_deeplesion_layout",
+    "write_lits_layout",
+    "write_luna16_layout",
     "write_nifti",
+    "write_nih_ln_layout",
 ]

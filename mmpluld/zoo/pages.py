@@ -15,6 +15,7 @@ from mmpluld.zoo.index import AVERAGE, LEVELS, PAPER, ZooModel, dump_metafile, l
 __all__ = ["complete_metafiles", "format_page", "model_table", "write_pages"]
 
 _BEGIN, _END = "<!-- models: written by tools/model_zoo.py -->", "<!-- end of models -->"
+_CONVERTED = "legacy-"  # begins the names of configs for weights that another code base trained
 _INTRODUCTION = """# Model zoo
 
 Written by `python tools/model_zoo.py` from `configs/*/metafile.yml`; do not edit.
@@ -104,8 +105,9 @@ def _completed(path: Path, root: Path) -> dict[str, Any]:
     for config in _leaves(path.parent):
         entry = known.get(config.stem) or {"Name": config.stem}
         settings = load_config(config)
-        facts = {"Slices": settings.get("num_slices"), "Epochs": settings.get("train_cfg", {}).get("max_epochs")}
-        metadata = {**entry.get("Metadata", {}), **{key: value for key, value in facts.items() if value is not None}}
+        epochs = None if config.stem.startswith(_CONVERTED) else settings.get("train_cfg", {}).get("max_epochs")
+        facts = {**entry.get("Metadata", {}), "Slices": settings.get("num_slices"), "Epochs": epochs}
+        metadata = {key: value for key, value in facts.items() if value is not None}
         models.append(
             {
                 "Name": config.stem,

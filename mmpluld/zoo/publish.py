@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from mmpluld.atomic import atomic_path, atomic_write_text
-from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights
+from mmpluld.engine.checkpoint import checkpoint_bytes, load_checkpoint_safely, load_weights
 from mmpluld.engine.config_check import load_config
 from mmpluld.engine.run import find_config
 from mmpluld.errors import InputError
@@ -94,7 +93,7 @@ def publish(
         "licence": str(licence),
         "intended_use": _NOT_FOR_DIAGNOSIS,
     }
-    content = _bytes({"meta": meta, "state_dict": state})
+    content = checkpoint_bytes({"meta": meta, "state_dict": state})
     sha256 = hashlib.sha256(content).hexdigest()
     result = None if metrics is None else _read_metrics(metrics)
     weights = Path(out_dir) / f"{name}-{sha256[:8]}.pth"
@@ -166,12 +165,6 @@ def _plain_state(state: Mapping[str, Tensor], half: bool, source: str | os.PathL
             tensor = small
         plain[key.removeprefix("module.")] = tensor
     return plain
-
-
-def _bytes(content: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()  # written to a path, the file would contain the name of the temporary file
-    torch.save(content, buffer)
-    return buffer.getvalue()
 
 
 def _read_metrics(path: str | os.PathLike[str]) -> dict[str, Any]:

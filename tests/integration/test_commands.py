@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mmpluld.cli.main import main
+
 CONFIG = "pluld-a3d_densenet121-fpn_7s_phantom"
 SMALL = ["train_cfg.max_epochs=1", "train_dataloader.batch_size=2"]
 
@@ -56,6 +58,22 @@ def weights(home):
     return (home / "run/last_checkpoint").read_text()
 
 
+@pytest.fixture
+def refused_here(home, monkeypatch, capsys):
+    """Like ``refused``, in this process: for bad input that is found before a runner, which leaves state behind."""
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("LOCAL_RANK", "0")  # train sets it
+
+    def run(*arguments: object) -> str:
+        status = main([str(argument) for argument in arguments])
+        line = capsys.readouterr().err.strip().splitlines()[-1]
+        assert status == 2, line
+        assert line.startswith("mmpluld: error: ")
+        return line
+
+    return run
+
+
 def test_test_writes_what_evaluate_reads(home, weights):
     done = mmpluld("test", CONFIG, weights, "--out", "found.json", "--work-dir", "run", cwd=home)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -70,7 +88,7 @@ def test_test_writes_what_evaluate_reads(home, weights):
     assert (home / "froc.png").stat().st_size > 1000
 
 
-def test_detect_writes_a_report_and_keeps_what_exists(home, weights):
+def test_detect_writes_a_report_and_keeps_what_exists(home, weights, refused_here):
     arguments = ["detect", "scan.nii.gz", "--config", CONFIG, "--checkpoint", weights, "--out", "findings"]
     done = mmpluld(*arguments, "--score-thr", "0.01", cwd=home)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -80,7 +98,7 @@ def test_detect_writes_a_report_and_keeps_what_exists(home, weights):
         "report.html",
     ]
     before = (home / "findings/report.html").read_bytes()
-    assert "--overwrite" in refused(*arguments, cwd=home)
+    assert "--overwrite" in refused_here(*arguments)
     assert (home / "findings/report.html").read_bytes() == before
 
 
@@ -97,13 +115,13 @@ def test_data_root_moves_every_dataset(home):
         ("train_dataloder.batch_size=2", "train_dataloader"),
     ],
 )
-def test_typo_in_a_config_names_the_nearest_key(home, option, hint):
-    assert hint in refused("train", CONFIG, "--work-dir", "typo", "--cfg-options", option, cwd=home)
+def test_typo_in_a_config_names_the_nearest_key(home, refused_here, option, hint):
+    assert hint in refused_here("train", CONFIG, "--work-dir", "typo", "--cfg-options", option)
     assert not (home / "typo").exists()
 
 
-def test_unknown_config_names_the_nearest(home):
-    assert CONFIG in refused("train", "pluld-a3d_densenet121-fpn_7s_phantm", cwd=home)
+def test_unknown_config_names_the_nearest(refused_here):
+    assert CONFIG in refused_here("train", "pluld-a3d_densenet121-fpn_7s_phantm")
 
 
 def test_checkpoint_of_another_model(home, weights):
@@ -128,15 +146,15 @@ def test_pickled_checkpoint_with_foreign_code(home):
     assert not (home / "evil").exists()
 
 
-def test_missing_scan_and_truncated_scan(home, weights):
+def test_missing_scan_and_truncated_scan(home, weights, refused_here):
     arguments = ["--config", CONFIG, "--checkpoint", weights, "--out", "never"]
-    assert "missing.nii.gz" in refused("detect", "missing.nii.gz", *arguments, cwd=home)
+    assert "missing.nii.gz" in refused_here("detect", "missing.nii.gz", *arguments)
     (home / "cut.nii.gz").write_bytes((home / "scan.nii.gz").read_bytes()[:5000])
-    assert "cut.nii.gz" in refused("detect", "cut.nii.gz", *arguments, cwd=home)
+    assert "cut.nii.gz" in refused_here("detect", "cut.nii.gz", *arguments)
     assert not (home / "never").exists()
 
 
-def test_annotation_file_of_another_schema(home):
+def test_annotation_file_of_another_schema(home, refused_here):
     (home / "other.json").write_text('{"schema": "coco/1", "images": []}')
-    line = refused("evaluate", "other.json", "other.json", "--protocol", "lens-3d", cwd=home)
+    line = refused_here("evaluate", "other.json", "other.json", "--protocol", "lens-3d")
     assert "other.json" in line

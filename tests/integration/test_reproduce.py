@@ -22,15 +22,20 @@ RUN = "a3d_densenet121-fpn_7s_phantom/seed0"
 @pytest.fixture(scope="module")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("reproduce") / "phantom"
-    settings = {"size": 64, "max_slices": 16, "lesions_per_series": 12, "min_long_mm": 14, "enhancement_hu": 180}
-    write_deeplesion_layout(root, (2, 1, 2), seed=1, workers=1, **settings)
+    settings = {"size": 64, "max_slices": 12, "lesions_per_series": 4, "min_long_mm": 14, "enhancement_hu": 180}
+    write_deeplesion_layout(root, (1, 1, 1), seed=1, workers=1, **settings)
     convert_deeplesion(root)
     return root
 
 
 def arguments(phantom: Path, work_dir: Path, epochs: int) -> list[str]:
     paths = ["--data-root", str(phantom), "--work-dir", str(work_dir)]
-    options = ["--cfg-options", f"train_cfg.max_epochs={epochs}", "train_dataloader.batch_size=4"]
+    options = [
+        "--cfg-options",
+        f"train_cfg.max_epochs={epochs}",
+        "train_dataloader.batch_size=2",
+        "model.test_cfg.rcnn.max_per_img=5",
+    ]
     return ["reproduce", "table2", "--twins", "--rows", "a3d", "--seeds", "1", "--jobs", "1", *paths, *options]
 
 
@@ -57,7 +62,7 @@ def test_trains_tests_and_reports_then_only_renders(phantom, tmp_path, capfd):
 
 @pytest.mark.slow
 def test_interrupted_run_resumes(phantom, tmp_path):
-    command = [sys.executable, "-m", "mmpluld", *arguments(phantom, tmp_path, 8)]
+    command = [sys.executable, "-m", "mmpluld", *arguments(phantom, tmp_path, 16)]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 200
     while not (tmp_path / RUN / "epoch_1.pth").is_file():

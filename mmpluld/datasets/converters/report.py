@@ -15,10 +15,10 @@ _LISTED = 5
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """Size of one written split."""
+    """Size of one written split; ``key_slices`` is None for a dataset without key slices."""
 
     volumes: int
-    key_slices: int
+    key_slices: int | None
     lesions: int
 
 
@@ -50,6 +50,7 @@ class ConversionReport:
         missing_slices: For each series, how many slices that its annotations mention have no image.
         masks: How many masks came from GrabCut, from the RECIST mark alone, and from the box alone.
         unknown_spacing: Series whose voxel size is not known on some axis.
+        remarks: What was found amiss or decided, in words -> the files or lesions it concerns.
     """
 
     files: dict[str, Path] = field(default_factory=dict)
@@ -58,11 +59,18 @@ class ConversionReport:
     missing_slices: dict[str, int] = field(default_factory=dict)
     masks: Counter[MaskOrigin] = field(default_factory=Counter)
     unknown_spacing: list[str] = field(default_factory=list)
+    remarks: dict[str, list[str]] = field(default_factory=dict)
+
+    def remark(self, what: str, item: str) -> None:
+        """Note that ``what`` holds for ``item``."""
+        self.remarks.setdefault(what, []).append(item)
 
     def summary(self) -> str:
         """Return a few lines of text: files and sizes, then what was left out and why."""
         lines = [
-            f"{self.files[name]}: {count.lesions} lesions on {count.key_slices} key slices, {count.volumes} volumes"
+            f"{self.files[name]}: {count.lesions} lesions"
+            + (f" on {count.key_slices} key slices" if count.key_slices is not None else "")
+            + f", {count.volumes} volumes"
             for name, count in self.splits.items()
         ]
         for reason, count in Counter(row.reason for row in self.dropped).items():
@@ -82,6 +90,7 @@ class ConversionReport:
         if self.unknown_spacing:
             count = len(self.unknown_spacing)
             lines.append(f"voxel size unknown: {count} series: {_some(self.unknown_spacing)}")
+        lines += [f"{what}: {len(items)}: {_some(items)}" for what, items in self.remarks.items()]
         return "\n".join(lines)
 
 

@@ -16,6 +16,14 @@ from mmpluld.evaluation.functional.froc import (
     sensitivity_at,
     threshold_at,
 )
+from mmpluld.evaluation.functional.luna16 import (
+    LUNA16_LEVELS,
+    LUNA16_MAX_MARKS,
+    interpolated_sensitivity,
+    match_marks,
+    order_statistics,
+    resample_interpolated,
+)
 from mmpluld.evaluation.functional.overlaps import OVERLAPS, paired_overlap, pairwise_overlap
 from mmpluld.evaluation.functional.protocols import (
     DEEPLESION_2D,
@@ -36,6 +44,8 @@ from mmpluld.evaluation.functional.recist import (
 __all__ = [
     "DEEPLESION_2D",
     "LENS_3D",
+    "LUNA16_LEVELS",
+    "LUNA16_MAX_MARKS",
     "OVERLAPS",
     "PROTOCOLS",
     "FROCCurve",
@@ -47,16 +57,20 @@ __all__ = [
     "bootstrap_sensitivity",
     "froc_curve",
     "get_protocol",
+    "interpolated_sensitivity",
     "match_detections",
+    "match_marks",
     "mean_sensitivity",
     "measure_recist",
     "operating_ranks",
+    "order_statistics",
     "paired_overlap",
     "pairwise_overlap",
     "recist_ends",
     "recist_errors",
     "recist_lengths",
     "select_found",
+    "resample_interpolated",
     "resample_sensitivity",
     "sensitivity_at",
     "threshold_at",

@@ -1,6 +1,7 @@
 """Backbones for slice stacks."""
 
 from mmpluld.models.backbones.imagenet import DenseNetImageNet, map_imagenet_keys
+from mmpluld.models.backbones.lens_densenet import LensDenseNet
 from mmpluld.models.backbones.truncated_densenet import TruncatedDenseNet
 
-__all__ = ["DenseNetImageNet", "TruncatedDenseNet", "map_imagenet_keys"]
+__all__ = ["DenseNetImageNet", "LensDenseNet", "TruncatedDenseNet", "map_imagenet_keys"]

@@ -1,5 +1,6 @@
 """Necks."""
 
+from mmpluld.models.necks.image_top_down_fusion import ImageTopDownFusion
 from mmpluld.models.necks.top_down_fusion import TopDownFusion
 
-__all__ = ["TopDownFusion"]
+__all__ = ["ImageTopDownFusion", "TopDownFusion"]

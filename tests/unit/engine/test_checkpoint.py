@@ -12,7 +12,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from mmpluld.engine.checkpoint import AtomicLocalBackend, load_checkpoint_safely, load_weights
+from mmpluld.engine.checkpoint import AtomicLocalBackend, checkpoint_bytes, load_checkpoint_safely, load_weights
 from mmpluld.errors import InputError
 
 
@@ -67,6 +67,21 @@ class TestReading:
             load_checkpoint_safely(tmp_path / "a.pth")
         with pytest.raises(InputError, match="holds a Tensor; a checkpoint is a dict"):
             load_checkpoint_safely(save(tmp_path / "a.pth", torch.zeros(1)))
+
+
+class TestBytes:
+    def test_same_bytes_for_the_same_content_and_readable(self, tmp_path: Path) -> None:
+        content = {"state_dict": {"weight": torch.arange(3.0)}, "meta": {"epoch": 2}}
+        paths = [tmp_path / name for name in ("a.pth", "another_name.pth")]
+        for path in paths:
+            path.write_bytes(checkpoint_bytes({**content}))
+            assert load_checkpoint_safely(path)["meta"] == {"epoch": 2}
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+        assert paths[0].read_bytes() != checkpoint_bytes({**content, "meta": {"epoch": 3}})
+
+    def test_empty(self, tmp_path: Path) -> None:
+        (tmp_path / "a.pth").write_bytes(checkpoint_bytes({}))
+        assert load_checkpoint_safely(tmp_path / "a.pth") == {}
 
 
 class TestLoadWeights:

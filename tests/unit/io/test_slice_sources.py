@@ -110,7 +110,7 @@ def test_open_source_volume(tmp_path):
 
 
 def test_open_source_refuses_unknown_kinds(tmp_path):
-    with pytest.raises(InputError, match=r"unknown kind of slice source 'jpeg'; allowed are png16, nifti"):
+    with pytest.raises(InputError, match=r"unknown kind of slice source 'jpeg'; allowed are png16, npy, nifti"):
         open_source(record("jpeg", "series"), tmp_path)
 
 

@@ -75,6 +75,13 @@ def test_entries_follow_the_configs(make_zoo, entry) -> None:
     assert complete_metafiles(root) == []
 
 
+def test_converted_weights_have_no_epochs(make_zoo, entry) -> None:
+    root = make_zoo(entry("legacy-toy_3s_deeplesion"), entry("toy_3s_deeplesion"))
+    complete_metafiles(root)
+    found = {name: model.metadata for name, model in load_index(root).items()}
+    assert found == {"legacy-toy_3s_deeplesion": {"Slices": 3}, "toy_3s_deeplesion": {"Slices": 3, "Epochs": 2}}
+
+
 def test_folder_without_metafile(make_zoo, entry) -> None:
     root = make_zoo(entry())
     (root / "configs/other").mkdir()

@@ -1,0 +1,9 @@
+# LENS, sec. VI-B: RAdam, lr 1e-4, 8 epochs, x0.1 after 4 and 6. It states neither decay nor clipping; they are MULAN's.
+_base_ = "sgd_20e.py"
+
+train_cfg = dict(max_epochs=8)
+optim_wrapper = dict(
+    optimizer=dict(_delete_=True, type="RAdam", lr=1e-4, weight_decay=5e-4),
+    clip_grad=dict(max_norm=10, norm_type=2),
+)
+param_scheduler = [dict(type="MultiStepLR", begin=0, end=8, by_epoch=True, milestones=[4, 6], gamma=0.1)]

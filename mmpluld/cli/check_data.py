@@ -1,0 +1,37 @@
+"""``mmpluld check-data``."""
+
+from __future__ import annotations
+
+import argparse
+
+EXAMPLE = "mmpluld check-data data/luna16"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("root", help="folder of a converted dataset, with annotations/ in it")
+    parser.add_argument(
+        "--all-slices",
+        action="store_true",
+        help="read every slice (default: first, middle, last and key slices of each volume)",
+    )
+    parser.add_argument("--json", metavar="OUT", help="write all problems as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check and print every problem; 1 if there are any."""
+    import json
+
+    from mmpluld.atomic import atomic_write_text
+    from mmpluld.datasets.check import check_dataset
+
+    check = check_dataset(options.root, all_slices=options.all_slices)
+    if options.json:
+        atomic_write_text(options.json, json.dumps(check.as_dict(), indent=1) + "\n")
+    for problem in check.problems:
+        print(problem)
+    for name, (volumes, lesions) in check.files.items():
+        print(f"{name}: {lesions} lesions in {volumes} volumes")
+    count = len(check.problems)
+    print(f"{check.slices_read} slices read, {count or 'no'} problem{'' if count == 1 else 's'}")
+    return 1 if count else 0

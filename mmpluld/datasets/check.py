@@ -1,0 +1,203 @@
+"""Looking through a converted dataset for everything that training or evaluation would stumble over."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmpluld.errors import InputError
+from mmpluld.evaluation.functional import pairwise_overlap
+from mmpluld.io.slice_sources import SliceSource, open_source
+from mmpluld.progress import track
+from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+
+__all__ = ["DataCheck", "Problem", "check_dataset"]
+
+_SAME_LESION_IOU = 0.95
+# Air is -1000; the highest is metal, or the top of a 16-bit scale.
+_AIR_BELOW_HU, _METAL_UP_TO_HU = -300, 32000
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        file: Annotation file or data file it is in.
+        item: Volume, lesion or patient; empty where it is the whole file.
+        what: What is wrong and what to do.
+    """
+
+    file: str
+    item: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.item}: {self.what}" if self.item else f"{self.file}: {self.what}"
+
+
+@dataclass
+class DataCheck:
+    """Outcome of a check.
+
+    Attributes:
+        files: Annotation files that were read, with their numbers of volumes and lesions.
+        slices_read: How many slices were read.
+        problems: All that was found.
+    """
+
+    files: dict[str, tuple[int, int]] = field(default_factory=dict)
+    slices_read: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The outcome as JSON types."""
+        return {
+            "files": {name: {"volumes": v, "lesions": n} for name, (v, n) in self.files.items()},
+            "slices_read": self.slices_read,
+            "problems": [asdict(problem) for problem in self.problems],
+        }
+
+
+def check_dataset(root: str | os.PathLike[str], all_slices: bool = False) -> DataCheck:
+    """Check ``ROOT/annotations/*.json`` and what they point to.
+
+    Looked for: annotation files that break their schema or contradict themselves; volumes whose source does not open,
+    or differs from the record in slice size or slice range; slices that do not read; HU that are none
+    (no air, or one value throughout); boxes that leave the image or are empty; lesions listed twice (IoU above 0.95);
+    the same volume described differently by two files; patients in two splits. Files named after a split with a
+    suffix (``train_mined.json``) belong to that split.
+
+    Args:
+        root: Folder of a converted dataset.
+        all_slices: Read every slice, not only the first, the middle, the last and the key slices of each volume.
+
+    Raises:
+        InputError: The folder has no annotation files.
+    """
+    root = Path(root)
+    paths = sorted((root / "annotations").glob("*.json"))
+    if not paths:
+        raise InputError(f"{root}: no annotations/*.json in it; convert the dataset first (mmpluld convert)")
+    check = DataCheck()
+    loaded: dict[Path, AnnotationSet] = {}
+    for path in paths:
+        try:
+            loaded[path] = AnnotationSet.load(path)
+        except InputError as error:
+            check.problems.append(Problem(str(path), "", str(error).removeprefix(f"{path}: ")))
+            continue
+        check.files[path.name] = (len(loaded[path].volumes), len(loaded[path].lesions))
+        check.problems += _lesion_problems(path, loaded[path])
+    check.problems += _leaks(loaded)
+    _check_volumes(root, loaded, all_slices, check)
+    return check
+
+
+def _lesion_problems(path: Path, annotations: AnnotationSet) -> Iterator[Problem]:
+    """Boxes outside the image, empty boxes, lesions listed twice."""
+    volumes = {volume.id: volume for volume in annotations.volumes}
+    for name, lesions in annotations.lesions_by_volume().items():
+        height, width = volumes[name].shape_yx
+        for lesion in lesions:
+            x1, y1, z1, x2, y2, z2 = lesion.box
+            item = f"lesion {lesion.id} in volume {name}"
+            if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
+                shown = ", ".join(f"{value:g}" for value in lesion.box)
+                yield Problem(str(path), item, f"box ({shown}) leaves the image of {width} x {height} pixels")
+            if x2 <= x1 or y2 <= y1 or z2 <= z1:
+                yield Problem(str(path), item, "box is empty")
+        yield from _twins(path, name, lesions)
+
+
+def _twins(path: Path, volume: str, lesions: list[LesionRecord]) -> Iterator[Problem]:
+    boxes = np.array([lesion.box for lesion in lesions]).reshape(-1, 6)
+    with np.errstate(invalid="ignore"):
+        same = np.triu(pairwise_overlap(boxes, boxes) > _SAME_LESION_IOU, k=1)
+    for one, two in np.argwhere(same).tolist():
+        item = f"lesions {lesions[one].id} and {lesions[two].id} in volume {volume}"
+        yield Problem(str(path), item, "the same box twice; remove one")
+
+
+def _leaks(loaded: dict[Path, AnnotationSet]) -> Iterator[Problem]:
+    """Patients in two splits."""
+    patients: dict[str, dict[str, Path]] = defaultdict(dict)
+    for path, content in loaded.items():
+        split = re.split(r"[_.-]", path.stem)[0]
+        for volume in content.volumes:
+            patients[split].setdefault(volume.patient, path)
+    for one, two in combinations([name for name in ("train", "val", "test") if name in patients], 2):
+        for patient in sorted(set(patients[one]) & set(patients[two])):
+            where = f"{patients[one][patient].name} and {patients[two][patient].name}"
+            yield Problem(str(patients[two][patient]), f"patient {patient}", f"is in two splits, {where}")
+
+
+def _check_volumes(root: Path, loaded: dict[Path, AnnotationSet], all_slices: bool, check: DataCheck) -> None:
+    """Every volume once, with the key slices that any file has in it."""
+    records: dict[str, tuple[Path, VolumeRecord]] = {}
+    keys: dict[str, set[int]] = defaultdict(set)
+    for path, content in loaded.items():
+        for volume in content.volumes:
+            first_path, first = records.setdefault(volume.id, (path, volume))
+            # repr, because unknown spacings are NaN, which equals nothing.
+            if repr(first) != repr(volume):
+                what = f"is described differently in {first_path.name}"
+                check.problems.append(Problem(str(path), f"volume {volume.id}", what))
+        for lesion in content.lesions:
+            if lesion.key_slice is not None:
+                keys[lesion.volume].add(lesion.key_slice)
+    for name, (path, record) in track(records.items(), "checking volumes", total=len(records)):
+        item = f"volume {name}"
+        try:
+            source = open_source(record, root)
+            check.problems += [Problem(str(path), item, what) for what in _source_problems(record, source)]
+            check.problems += [
+                Problem(str(path), item, what) for what in _slice_problems(source, keys[name], all_slices, check)
+            ]
+        except InputError as error:
+            check.problems.append(Problem(str(path), item, str(error)))
+
+
+def _source_problems(record: VolumeRecord, source: SliceSource) -> Iterator[str]:
+    """Where the record and the data disagree. Gaps in a series are usual in DeepLesion and no fault."""
+    if tuple(source.shape_yx) != tuple(record.shape_yx):
+        yield f"slices are {list(source.shape_yx)} (y, x), the record says {list(record.shape_yx)}; convert again"
+    first, last = int(source.indices[0]), int(source.indices[-1])
+    if (first, last) != (record.first_slice, record.first_slice + record.num_slices - 1):
+        end = record.first_slice + record.num_slices - 1
+        yield f"slices {first} to {last} exist, the record says {record.first_slice} to {end}; convert again"
+    for axis, stored, said in zip("zyx", source.spacing_mm, record.spacing_mm, strict=True):
+        if math.isfinite(stored) and math.isfinite(said) and abs(stored - said) > 1e-3 * said:
+            yield f"voxel size along {axis} is {stored:g} mm, the record says {said:g}"
+
+
+def _slice_problems(source: SliceSource, keys: set[int], all_slices: bool, check: DataCheck) -> Iterator[str]:
+    """Slices that do not read, and values that are no HU."""
+    indices = source.indices.tolist()
+    wanted = set(indices) if all_slices else {indices[0], indices[len(indices) // 2], indices[-1]} | keys
+    low, high = math.inf, -math.inf
+    for index in sorted(wanted):
+        try:
+            hu = source.read(index)
+        except InputError as error:
+            yield str(error)
+            continue
+        check.slices_read += 1
+        if hu.shape != tuple(source.shape_yx):
+            yield f"slice {index} is {list(hu.shape)} (y, x), others {list(source.shape_yx)}"
+        low, high = min(low, float(hu.min())), max(high, float(hu.max()))
+    if low == high:
+        yield f"all values read are {low:g}"
+    elif low > _AIR_BELOW_HU and math.isfinite(low):
+        yield f"lowest value read is {low:g} HU, so there is no air; is the rescale intercept missing?"
+    elif high > _METAL_UP_TO_HU:
+        yield f"highest value read is {high:g}, above any HU; are these unsigned values?"

@@ -1,0 +1,198 @@
+"""What the converters of volume datasets share: cases in, lesions per volume, splits and annotation files out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from mmpluld.atomic import atomic_path
+from mmpluld.datasets.converters.overrides import Override
+from mmpluld.datasets.converters.pseudo_masks import encode_mask
+from mmpluld.datasets.converters.report import ConversionReport, SplitCounts
+from mmpluld.errors import InputError
+from mmpluld.progress import track
+from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+
+__all__ = [
+    "Case",
+    "annotation_files",
+    "assign_splits",
+    "component_lesion",
+    "components",
+    "convert_cases",
+    "padded",
+    "write_cases",
+]
+
+_SPLITS = ("train", "val", "test")
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass
+class Case:
+    """One converted volume.
+
+    Attributes:
+        volume: Its record; ``lesions`` get their final ids when the files are written.
+        remarks: (what, item) for the report.
+    """
+
+    volume: VolumeRecord
+    lesions: list[LesionRecord] = field(default_factory=list)
+    remarks: list[tuple[str, str]] = field(default_factory=list)
+
+
+def annotation_files(root: Path, fractions: Sequence[float], overwrite: bool) -> dict[str, Path]:
+    """The files that are to be written: those of the splits with a share.
+
+    Raises:
+        InputError: The shares are no three numbers with a positive sum, or a file exists and may not be replaced.
+    """
+    if len(fractions) != 3 or not all(math.isfinite(part) and part >= 0 for part in fractions) or sum(fractions) <= 0:
+        raise InputError(f"split {list(fractions)}: needed are three shares (train val test) from 0, such as 80 0 20")
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; give the folder of the raw dataset")
+    files = {name: root / "annotations" / f"{name}.json" for name in _SPLITS}
+    existing = [str(path) for path in files.values() if path.exists()]
+    if existing and not overwrite:
+        raise InputError(f"{existing[0]}: exists already; move it away, or allow overwriting (--overwrite)")
+    return {name: path for (name, path), part in zip(files.items(), fractions, strict=True) if part > 0}
+
+
+def assign_splits(patients: Iterable[str], fractions: Sequence[float], seed: int) -> dict[str, str]:
+    """Patient -> split, at random but for the seed; the order of ``patients`` does not matter.
+
+    The counts are the shares rounded so that they add up.
+    """
+    names = sorted(set(patients))
+    order = np.random.default_rng(seed).permutation(len(names))
+    ends = np.rint(np.cumsum(fractions) / sum(fractions) * len(names)).astype(int)
+    split_of_rank = np.searchsorted(ends, np.arange(len(names)), side="right")
+    return {names[index]: _SPLITS[split_of_rank[rank]] for rank, index in enumerate(order)}
+
+
+def convert_cases(
+    names: Sequence[str],
+    convert: Callable[[str], Case],
+    overrides: dict[str, Override],
+    report: ConversionReport,
+) -> list[Case]:
+    """Convert every volume; those that fail or are excluded are noted in the report.
+
+    Raises:
+        InputError: None of them could be converted; the message holds the first reason.
+    """
+    cases = []
+    for name in track(names, "converting volumes", total=len(names)):
+        if reason := overrides.get(name, Override()).exclude:
+            report.remark(f"volume excluded, {reason}", name)
+            continue
+        try:
+            case = convert(name)
+        except InputError as error:
+            report.remark("volume left out", f"{name} ({error})")
+            continue
+        for what, item in case.remarks:
+            report.remark(what, item)
+        cases.append(case)
+    if not cases:
+        first = next((items[0] for items in report.remarks.values()), "there are none")
+        raise InputError(f"none of {len(names)} volumes could be converted; the first: {first}")
+    return cases
+
+
+def write_cases(
+    dataset: dict[str, object], cases: list[Case], splits: dict[str, str], report: ConversionReport
+) -> ConversionReport:
+    """Write the annotation files of ``report.files``: all are complete before the first takes its final name."""
+    sets = {}
+    for split in report.files:
+        members = [case for case in cases if splits[case.volume.patient] == split]
+        lesions = [lesion for case in members for lesion in case.lesions]
+        for index, lesion in enumerate(lesions):
+            lesion.id = index
+        sets[split] = AnnotationSet(dict(dataset), [case.volume for case in members], lesions)
+    with ExitStack() as stack:
+        for split, annotations in sets.items():
+            annotations.save(stack.enter_context(atomic_path(report.files[split])))
+    folder = next(iter(report.files.values())).parent
+    for split in set(_SPLITS) - set(report.files):
+        # Left by an earlier conversion with other shares; its patients are in the files above now.
+        (folder / f"{split}.json").unlink(missing_ok=True)
+    for split, annotations in sets.items():
+        keys = {(lesion.volume, lesion.key_slice) for lesion in annotations.lesions}
+        report.splits[split] = SplitCounts(len(annotations.volumes), len(keys), len(annotations.lesions))
+    return report
+
+
+def components(mask: BoolArray) -> list[tuple[tuple[slice, slice, slice], BoolArray]]:
+    """The 26-connected components of a (z, y, x) mask, in scan order: bounding slices, and the mask within them."""
+    spans = ndimage.find_objects(mask.astype(np.uint8))
+    if not spans:
+        return []
+    (window,) = spans
+    labelled, _ = ndimage.label(mask[window], structure=np.ones((3, 3, 3)))
+    found = []
+    for number, inner in enumerate(ndimage.find_objects(labelled), start=1):
+        z, y, x = (
+            slice(part.start + outer.start, part.stop + outer.start) for part, outer in zip(inner, window, strict=True)
+        )
+        found.append(((z, y, x), labelled[inner] == number))
+    return found
+
+
+def component_lesion(
+    volume: VolumeRecord, window: tuple[slice, slice, slice], mask: BoolArray, kind: str, pad_px: float
+) -> LesionRecord:
+    """A lesion from its mask.
+
+    The key slice is the one with the largest area; ``attributes.slice_boxes`` holds [slice, x1, y1, x2, y2] of every
+    slice the mask is on, and ``mask`` the pixels of the key slice.
+
+    Args:
+        volume: Where it lies.
+        window: Bounding slices (z, y, x) of the mask in the volume.
+        mask: (z, y, x) within the window, with at least one voxel.
+        kind: Lesion type in words.
+        pad_px: Pixels added on each side in the plane, within the slice.
+    """
+    zs, ys, xs = window
+    areas = mask.sum(axis=(1, 2))
+    key = int(areas.argmax())
+    height, width = volume.shape_yx
+    slice_boxes = []
+    for offset in np.flatnonzero(areas):
+        rows, columns = (np.flatnonzero(mask[offset].any(axis=axis)) for axis in (1, 0))
+        flat = (xs.start + columns[0], ys.start + rows[0], xs.start + columns[-1] + 1, ys.start + rows[-1] + 1)
+        slice_boxes.append([zs.start + int(offset), *padded(flat, pad_px, volume.shape_yx)])
+    x1, y1, x2, y2 = padded((xs.start, ys.start, xs.stop, ys.stop), pad_px, volume.shape_yx)
+    pixels = np.zeros((height, width), np.bool_)
+    pixels[ys, xs] = mask[key]
+    return LesionRecord(
+        id=0,
+        volume=volume.id,
+        box=(x1, y1, float(zs.start), x2, y2, float(zs.stop)),
+        key_slice=zs.start + key,
+        type=kind,
+        mask=encode_mask(pixels),
+        attributes={"voxels": int(mask.sum()), "slice_boxes": slice_boxes},
+    )
+
+
+def padded(box: Sequence[float], pad_px: float, shape_yx: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Grow (x1, y1, x2, y2) by ``pad_px`` on each side and clip it to the slice."""
+    height, width = shape_yx
+    x1, y1, x2, y2 = (float(value) for value in box)
+    return (
+        float(np.clip(x1 - pad_px, 0, width)),
+        float(np.clip(y1 - pad_px, 0, height)),
+        float(np.clip(x2 + pad_px, 0, width)),
+        float(np.clip(y2 + pad_px, 0, height)),
+    )

@@ -1,0 +1,190 @@
+"""The 1,000 fully annotated sub-volumes of DeepLesion (test set of the LENS paper) to annotation files.
+
+Conventions of the raw file: a sub-volume is a run of slices PATIENT_STUDY_SERIES_FIRST-LAST; boxes are
+(x1, y1, z1, x2, y2, z2), x and y counted from 0, z the number of the PNG, far ends included, so a box becomes
+edges by adding 1 to each far end. The file tells neither voxel size nor lesion type; both come from the key-slice
+annotations of the same series, where these have been converted.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmpluld.atomic import atomic_path
+from mmpluld.datasets.converters.report import ConversionReport, SplitCounts
+from mmpluld.errors import InputError
+from mmpluld.evaluation.functional import pairwise_overlap
+from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+
+__all__ = ["convert_deeplesion_3d"]
+
+_NAME = re.compile(r"(\d+)_(\d+)_(\d+)_(\d+)-(\d+)", re.ASCII)
+_SHAPE_YX = (512, 512)
+_SAME_LESION_IOU = 0.5
+# What JSON and pickle raise on damaged files.
+_UNREADABLE = (ValueError, EOFError, pickle.UnpicklingError, AttributeError, IndexError, KeyError, TypeError)
+# What a pickled array asks for. The first is private to NumPy and moved between its versions.
+_ARRAY_PARTS = {"_reconstruct": np.empty(0).__reduce__()[0], "ndarray": np.ndarray, "dtype": np.dtype}
+
+
+def convert_deeplesion_3d(
+    root: str | os.PathLike[str], boxes: str | os.PathLike[str], overwrite: bool = False
+) -> ConversionReport:
+    """Write ``ROOT/annotations/manual_{val,test}.json`` for the fully annotated sub-volumes.
+
+    If ``ROOT/annotations/test.json`` exists (``convert_deeplesion`` writes it; all sub-volumes are of that split),
+    it gives the voxel size and slice size of each series, and the type of every lesion whose box on the key slice
+    has IoU >= 0.5 with a box there. Otherwise voxel sizes and types are unknown and slices 512 x 512.
+
+    Args:
+        root: DeepLesion's folder; the images need not be there.
+        boxes: The published pickle, or the same as JSON: ``{"val": {sub-volume: [[x1, y1, z1, x2, y2, z2], ...]},
+            "test": ...}``. Of a pickle only plain containers and number arrays are read, no code is run.
+        overwrite: Replace annotation files that exist.
+
+    Returns:
+        What was written.
+
+    Raises:
+        InputError: The file is missing or faulty, or annotation files exist. Nothing is written then.
+    """
+    annotations = Path(root) / "annotations"
+    source = Path(boxes)
+    splits = _read(source)
+    files = {f"manual_{name}": annotations / f"manual_{name}.json" for name in splits}
+    existing = [str(path) for path in files.values() if path.exists()]
+    if existing and not overwrite:
+        raise InputError(f"{existing[0]}: exists already; move it away, or allow overwriting (--overwrite)")
+    key_slices = _KeySlices(annotations / "test.json")
+    report = ConversionReport(files=files)
+    with ExitStack() as stack:
+        for (name, path), content in zip(files.items(), splits.values(), strict=True):
+            converted = _convert(source, content, key_slices)
+            converted.save(stack.enter_context(atomic_path(path)))
+            report.splits[name] = SplitCounts(len(converted.volumes), None, len(converted.lesions))
+            report.unknown_spacing += [v.id for v in converted.volumes if np.isnan(v.spacing_mm).any()]
+    return report
+
+
+class _KeySlices:
+    """Key-slice annotations by series; empty if the file does not exist."""
+
+    def __init__(self, path: Path) -> None:
+        known = AnnotationSet.load(path) if path.exists() else AnnotationSet({})
+        self.volumes = {volume.id: volume for volume in known.volumes}
+        self.lesions = known.lesions_by_volume()
+
+    def match(self, series: str, boxes: np.ndarray) -> dict[int, LesionRecord]:
+        """The key-slice lesion that each of (N, 6) boxes shows, for those that show one."""
+        best: dict[int, tuple[float, LesionRecord]] = {}
+        for lesion in self.lesions.get(series, []):
+            if lesion.key_slice is None or not len(boxes):
+                continue
+            overlap = pairwise_overlap(boxes[:, [0, 1, 3, 4]], np.array([lesion.box])[:, [0, 1, 3, 4]], "iou")[:, 0]
+            overlap[(boxes[:, 2] > lesion.key_slice) | (boxes[:, 5] <= lesion.key_slice)] = 0
+            row = int(overlap.argmax())
+            if overlap[row] >= max(_SAME_LESION_IOU, best.get(row, (0.0,))[0]):
+                best[row] = (float(overlap[row]), lesion)
+        return {row: lesion for row, (_, lesion) in best.items()}
+
+
+def _convert(source: Path, content: Mapping[str, Any], key_slices: _KeySlices) -> AnnotationSet:
+    result = AnnotationSet({"name": "deeplesion-3d", "label_scope": "universal-complete"})
+    for name in sorted(content):
+        match = _NAME.fullmatch(name)
+        if match is None or int(match[4]) > int(match[5]):
+            raise InputError(f"{source}: sub-volume {name!r}; needed is PATIENT_STUDY_SERIES_FIRST-LAST, all numbers")
+        volume = _volume(name, match, key_slices)
+        boxes = _edges(source, name, content[name], volume)
+        result.volumes.append(volume)
+        shown = key_slices.match(f"{match[1]}_{match[2]}_{match[3]}", boxes)
+        for row, box in enumerate(boxes.tolist()):
+            marked = shown.get(row)
+            result.lesions.append(
+                LesionRecord(
+                    id=len(result.lesions),
+                    volume=name,
+                    box=tuple(box),
+                    type=marked.type if marked else None,
+                    attributes={"key_slice_lesion": marked.id} if marked else {},
+                )
+            )
+    return result
+
+
+def _volume(name: str, match: re.Match[str], key_slices: _KeySlices) -> VolumeRecord:
+    patient, study, series, first, last = match.groups()
+    whole = f"{patient}_{study}_{series}"
+    known = key_slices.volumes.get(whole)
+    return VolumeRecord(
+        id=name,
+        patient=patient,
+        study=study,
+        series=series,
+        source={"kind": "png16", "path": f"Images_png/{whole}"},
+        first_slice=int(first),
+        num_slices=int(last) - int(first) + 1,
+        shape_yx=known.shape_yx if known else _SHAPE_YX,
+        spacing_mm=known.spacing_mm if known else (math.nan,) * 3,
+    )
+
+
+def _edges(source: Path, name: str, rows: Any, volume: VolumeRecord) -> np.ndarray:
+    """(N, 6) voxel edges of a sub-volume's inclusive boxes."""
+    try:
+        boxes = np.array(rows, dtype=np.float64)
+    except (TypeError, ValueError):
+        boxes = np.zeros(1)
+    boxes = boxes.reshape(0, 6) if boxes.size == 0 else boxes
+    if boxes.ndim != 2 or boxes.shape[1] != 6 or not np.isfinite(boxes).all():
+        raise InputError(f"{source}: sub-volume {name}: boxes are not rows of 6 finite numbers; fetch the file again")
+    height, width = volume.shape_yx
+    low = np.array([0, 0, volume.first_slice])
+    high = np.array([width, height, volume.first_slice + volume.num_slices]) - 1
+    bad = ((boxes[:, :3] < low) | (boxes[:, 3:] > high) | (boxes[:, 3:] < boxes[:, :3])).any(axis=1)
+    if bad.any():
+        raise InputError(
+            f"{source}: sub-volume {name}: box {boxes[bad][0].tolist()}; allowed are x1, y1, z1, x2, y2, z2 in rising "
+            f"order within {low.tolist()} to {high.tolist()}, mend the box"
+        )
+    return np.hstack([boxes[:, :3], boxes[:, 3:] + 1])
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    """The splits of the raw file."""
+    try:
+        content = path.read_bytes()
+        data = json.loads(content) if content.lstrip()[:1] == b"{" else _ArrayUnpickler(io.BytesIO(content)).load()
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); give the file of the sub-volumes' boxes"
+        ) from error
+    except _UNREADABLE as error:
+        raise InputError(f"{path}: neither JSON nor the published pickle ({error}); fetch it again") from error
+    if not isinstance(data, dict) or not data or not set(data) <= {"val", "test"}:
+        found = ", ".join(map(str, data))[:80] if isinstance(data, dict) else type(data).__name__
+        raise InputError(f"{path}: holds {found or 'nothing'}; needed are the splits 'val' and 'test', fetch it again")
+    for name, content in data.items():
+        if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+            raise InputError(f"{path}: split {name!r} does not map sub-volumes to boxes; fetch the file again")
+    return data
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Reads containers, numbers, text and NumPy arrays; whatever else a pickle asks for is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") and name in _ARRAY_PARTS:
+            return _ARRAY_PARTS[name]
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only NumPy arrays are read")

@@ -1,0 +1,178 @@
+"""LiTS (``volume-N.nii``, ``segmentation-N.nii``) to annotation files.
+
+Labels are 0 background, 1 liver, 2 tumour. Every 26-connected component of tumour becomes a lesion. Image and mask are
+matched voxel for voxel, as they were drawn, even where their headers differ; every such case is in the report.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mmpluld.datasets.converters.assemble import (
+    Case,
+    annotation_files,
+    assign_splits,
+    component_lesion,
+    components,
+    convert_cases,
+    write_cases,
+)
+from mmpluld.datasets.converters.overrides import Override, read_overrides
+from mmpluld.datasets.converters.report import ConversionReport
+from mmpluld.datasets.converters.volume_store import store_volume
+from mmpluld.errors import InputError
+from mmpluld.io import read_volume
+from mmpluld.structures import CTVolume
+
+__all__ = ["convert_lits"]
+
+_LIVER, _TUMOUR = 1, 2
+_NAME = re.compile(r"volume-(\d+)\.nii(\.gz)?", re.ASCII)
+
+
+def convert_lits(
+    root: str | os.PathLike[str],
+    *,
+    fractions: Sequence[float] = (80, 0, 20),
+    seed: int = 0,
+    min_voxels: int = 5,
+    pad_px: float = 0.0,
+    overrides: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+) -> ConversionReport:
+    """Write ``ROOT/annotations/*.json`` and the volume store for a LiTS folder.
+
+    Volumes 28 to 47 come from another dataset and are known for headers of 1 x 1 x 1 mm instead of the true size. A
+    header of exactly that is reported, and kept unless ``overrides`` says better.
+
+    Args:
+        root: Folder searched with its subfolders for ``volume-N.nii`` and ``segmentation-N.nii`` (also .nii.gz).
+        fractions: Shares of training, validation and test by volume; LENS takes 80 % and 20 % at random.
+        seed: Of the random split.
+        min_voxels: Smaller components become lesions to be ignored, and are reported.
+        pad_px: Pixels added to each side of a box in the plane.
+        overrides: Table of corrections, see :mod:`mmpluld.datasets.converters.overrides`.
+        overwrite: Replace annotation files, and volumes whose raw files have changed.
+
+    Returns:
+        What was written, and what was left out and why.
+
+    Raises:
+        InputError: No volume is there, two have one name, files exist, or no volume can be read.
+    """
+    root = Path(root)
+    report = ConversionReport(files=annotation_files(root, fractions, overwrite))
+    images = _files(root)
+    masks = {}
+    for name, image in images.items():
+        # The dataset comes in several parts, which need not hold an image and its mask in one folder.
+        stem = f"segmentation-{_number(name)}.nii"
+        found = [path for path in (image.with_name(stem), image.with_name(f"{stem}.gz")) if path.exists()]
+        found = found or sorted(path for ending in ("", ".gz") for path in root.rglob(stem + ending))
+        if found:
+            masks[name] = found[0]
+        else:
+            report.remark("no segmentation, left out", str(image))
+    if not masks:
+        raise InputError(f"{root}: none of {len(images)} volumes has its segmentation-N.nii; add the masks")
+    table = read_overrides(overrides, masks)
+    convert = partial(
+        _convert, root=root, images=images, masks=masks, overrides=table, min_voxels=min_voxels, pad_px=pad_px,
+        overwrite=overwrite,
+    )  # fmt: skip
+    cases = convert_cases(list(masks), convert, table, report)
+    splits = assign_splits([_number(name) for name in masks], fractions, seed)
+    return write_cases({"name": "lits", "label_scope": "liver-lesions"}, cases, splits, report)
+
+
+def _files(root: Path) -> dict[str, Path]:
+    """Id ("volume-7") -> image file, by number."""
+    numbered: dict[int, Path] = {}
+    for path in sorted(root.rglob("volume-*.nii*")):
+        match = _NAME.fullmatch(path.name)
+        if match is None:
+            continue
+        number = int(match[1])
+        if number in numbered:
+            raise InputError(f"{path}: volume {number} is also at {numbered[number]}; keep one of them")
+        numbered[number] = path
+    if not numbered:
+        raise InputError(f"{root}: no volume-N.nii in it; unpack LiTS there")
+    return {f"volume-{number}": numbered[number] for number in sorted(numbered)}
+
+
+def _number(name: str) -> str:
+    """``volume-7`` -> ``7``, which is all that this dataset tells of the patient."""
+    return name.rpartition("-")[2]
+
+
+def _convert(
+    name: str,
+    *,
+    root: Path,
+    images: dict[str, Path],
+    masks: dict[str, Path],
+    overrides: dict[str, Override],
+    min_voxels: int,
+    pad_px: float,
+    overwrite: bool,
+) -> Case:
+    image, override = images[name], overrides.get(name, Override())
+    stored = store_volume(root, name, [image], partial(read_volume, image), override, overwrite)
+    case = Case(stored.record(name, _number(name), "1", "1"))
+    case.remarks += [(what, str(image)) for what in stored.remarks]
+    if stored.volume.spacing_mm == (1.0, 1.0, 1.0):
+        case.remarks.append(("header says 1 x 1 x 1 mm, which is doubtful in this dataset", str(image)))
+    mask_volume = read_volume(masks[name], labels=True)
+    labels = _labels(mask_volume, stored.volume, masks[name], case, spacing_matters=override.spacing_mm is None)
+    for letter in override.flip_mask:
+        labels = np.flip(labels, 2 - "xyz".index(letter))
+        case.remarks.append((f"mask mirrored along {letter}", str(masks[name])))
+    unknown = sorted(set(np.unique(labels).tolist()) - {0, _LIVER, _TUMOUR})
+    if unknown:
+        case.remarks.append((f"labels {unknown} beside 0, 1, 2", str(masks[name])))
+    if not (labels == _LIVER).any():
+        case.remarks.append(("no liver in the mask", str(masks[name])))
+    for window, mask in components(labels == _TUMOUR):
+        lesion = component_lesion(case.volume, window, mask, "liver", pad_px)
+        lesion.ignore = int(mask.sum()) < min_voxels
+        if lesion.ignore:
+            z, y, x = (part.start for part in window)
+            what = f"tumour component under {min_voxels} voxels, ignored"
+            case.remarks.append((what, f"{masks[name]} at x {x}, y {y}, z {z}"))
+        case.lesions.append(lesion)
+    return case
+
+
+def _labels(mask: CTVolume, image: CTVolume, file: Path, case: Case, spacing_matters: bool) -> npt.NDArray[Any]:
+    """The mask (z, y, x) on the voxels of its image; differences of the headers are noted in ``case``.
+
+    Raises:
+        InputError: Their files differ in shape.
+    """
+    if mask.source_shape != image.source_shape:
+        raise InputError(
+            f"{file}: mask of {'x'.join(map(str, mask.source_shape))} voxels on an image of "
+            f"{'x'.join(map(str, image.source_shape))}; needed is one shape, fetch both again"
+        )
+    # Undo the mask's own reorientation, then do the image's.
+    order = [abs(axis) - 1 for axis in mask.source_axes]
+    array_xyz = np.asarray(mask.array).transpose(2, 1, 0)
+    array_xyz = array_xyz[tuple(slice(None, None, -1 if axis < 0 else 1) for axis in mask.source_axes)]
+    array_ijk = array_xyz.transpose(np.argsort(order))
+    axes = image.source_axes
+    view = array_ijk.transpose([abs(axis) - 1 for axis in axes])
+    view = view[tuple(slice(None, None, -1 if axis < 0 else 1) for axis in axes)]
+    if mask.source_axes != axes:
+        case.remarks.append(("mask's header differs from its image's in direction, taken voxel for voxel", str(file)))
+    elif spacing_matters and not np.allclose(mask.spacing_mm, image.spacing_mm, rtol=1e-3):
+        case.remarks.append(("mask's header differs from its image's in spacing, taken voxel for voxel", str(file)))
+    return np.ascontiguousarray(view.transpose(2, 1, 0))

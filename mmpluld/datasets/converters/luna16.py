@@ -1,0 +1,234 @@
+"""LUNA16 (``subset0`` to ``subset9`` of .mhd and .raw, ``annotations.csv``) to annotation files.
+
+Marks are world centres in LPS mm with a diameter. A mark becomes the box of its sphere: x and y exactly, z the slices
+whose centre lies in the sphere (the slice that holds the centre if there is none). Where the header reverses x and y,
+as some of this dataset's do, its direction matrix is used both for the voxels and for the marks.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from mmpluld.datasets.converters.assemble import (
+    Case,
+    annotation_files,
+    assign_splits,
+    convert_cases,
+    padded,
+    write_cases,
+)
+from mmpluld.datasets.converters.overrides import Override, read_overrides
+from mmpluld.datasets.converters.report import ConversionReport, DroppedRow
+from mmpluld.datasets.converters.volume_store import store_volume
+from mmpluld.errors import InputError, nearest
+from mmpluld.io import read_volume
+from mmpluld.structures import CTVolume, LesionRecord
+
+__all__ = ["LUNA16_COLUMNS", "LunaMark", "convert_luna16", "read_luna16_marks"]
+
+LUNA16_COLUMNS = ("seriesuid", "coordX", "coordY", "coordZ", "diameter_mm")
+_UNKNOWN_DIAMETER_MM = 10.0
+_LISTED = 5
+
+
+@dataclass(frozen=True)
+class LunaMark:
+    """One row of ``annotations.csv`` or ``annotations_excluded.csv``.
+
+    Attributes:
+        row, line: Row from 0 below the header, line of the file from 1.
+        centre_lps: World centre, mm.
+        diameter_mm: 10 where an excluded finding has none, as the official evaluation takes it.
+    """
+
+    row: int
+    line: int
+    seriesuid: str
+    centre_lps: tuple[float, float, float]
+    diameter_mm: float
+
+
+def convert_luna16(
+    root: str | os.PathLike[str],
+    *,
+    fractions: Sequence[float] = (80, 0, 20),
+    seed: int = 0,
+    test_subset: int | None = None,
+    with_excluded: bool = False,
+    pad_px: float = 0.0,
+    overrides: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+) -> ConversionReport:
+    """Write ``ROOT/annotations/*.json`` and the volume store for a LUNA16 folder.
+
+    Args:
+        root: Folder that holds ``annotations.csv`` and the subset folders; some of the subsets will do. A scan's id,
+            patient and series are its series UID, for the dataset names no patients; its study is the subset.
+        fractions: Shares of training, validation and test; LENS takes 80 % and 20 % at random.
+        seed: Of the random split.
+        test_subset: Number of the subset to test on, all others being for training (the official folds); replaces
+            the random split.
+        with_excluded: Add the findings of ``annotations_excluded.csv`` as lesions to be ignored.
+        pad_px: Pixels added to each side of a box in the plane.
+        overrides: Table of corrections, see :mod:`mmpluld.datasets.converters.overrides`.
+        overwrite: Replace annotation files, and volumes whose raw files have changed.
+
+    Returns:
+        What was written, and what was left out and why.
+
+    Raises:
+        InputError: No scan or no table is there, the table is faulty, files exist, or no scan can be read.
+    """
+    root = Path(root)
+    if test_subset is not None:
+        fractions = (1, 0, 1)
+    report = ConversionReport(files=annotation_files(root, fractions, overwrite))
+    scans = _scans(root)
+    marks = read_luna16_marks(root / "annotations.csv")
+    excluded = read_luna16_marks(root / "annotations_excluded.csv") if with_excluded else []
+    for mark in marks:
+        if mark.seriesuid not in scans:
+            report.dropped.append(DroppedRow(mark.row, mark.line, "no scan", mark.seriesuid))
+    table = read_overrides(overrides, scans)
+    by_scan: dict[str, list[tuple[LunaMark, bool]]] = defaultdict(list)
+    for ignore, group in ((False, marks), (True, excluded)):
+        for mark in group:
+            by_scan[mark.seriesuid].append((mark, ignore))
+    convert = partial(
+        _convert, root=root, scans=scans, marks=by_scan, overrides=table, pad_px=pad_px, overwrite=overwrite
+    )
+    cases = convert_cases(sorted(scans), convert, table, report)
+    splits = assign_splits(scans, fractions, seed) if test_subset is None else _fold(scans, test_subset)
+    return write_cases({"name": "luna16", "label_scope": "lung-nodules"}, cases, splits, report)
+
+
+def read_luna16_marks(path: str | os.PathLike[str]) -> list[LunaMark]:
+    """Read ``annotations.csv`` or ``annotations_excluded.csv``.
+
+    Raises:
+        InputError: The file is missing, lacks columns or holds faulty rows (the first five are named).
+    """
+    file = Path(path)
+    marks, faults = [], []
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            for name in LUNA16_COLUMNS:
+                if name not in (reader.fieldnames or ()):
+                    close = nearest(name, reader.fieldnames or ())
+                    hint = f"; is it the one called {close!r}?" if close else ""
+                    raise InputError(f"{file}: no column {name!r}{hint}; needed: {', '.join(LUNA16_COLUMNS)}")
+            for row, raw in enumerate(reader):
+                try:
+                    marks.append(_mark(row, reader.line_num, raw))
+                except (TypeError, ValueError) as error:
+                    faults.append(f"line {reader.line_num}: {error}")
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); put LUNA16's table there") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{file}: not a CSV text file ({error}); fetch it again") from error
+    if faults:
+        more = f"; and {len(faults) - _LISTED} more" if len(faults) > _LISTED else ""
+        raise InputError(f"{file}: {len(faults)} faulty rows: {'; '.join(faults[:_LISTED])}{more}; mend the file")
+    return marks
+
+
+def _mark(row: int, line: int, raw: dict[str, str]) -> LunaMark:
+    x, y, z, diameter = (float(raw[name]) for name in LUNA16_COLUMNS[1:])
+    if not all(map(math.isfinite, (x, y, z, diameter))) or diameter == 0:
+        raise ValueError(f"centre {x:g}, {y:g}, {z:g} with diameter {diameter:g}; needed are finite numbers")
+    return LunaMark(row, line, raw["seriesuid"].strip(), (x, y, z), diameter if diameter > 0 else _UNKNOWN_DIAMETER_MM)
+
+
+def _scans(root: Path) -> dict[str, Path]:
+    """Series UID -> header file of every scan in the subset folders."""
+    scans = {path.stem: path for path in sorted(root.glob("subset[0-9]/*.mhd"))}
+    if not scans:
+        raise InputError(f"{root}: no scans subset0/*.mhd to subset9/*.mhd; unpack LUNA16's subsets there")
+    return scans
+
+
+def _fold(scans: dict[str, Path], test_subset: int) -> dict[str, str]:
+    wanted, found = f"subset{test_subset}", sorted({path.parent.name for path in scans.values()})
+    if wanted not in found:
+        raise InputError(f"test subset {test_subset}: no folder {wanted} with scans; there are {', '.join(found)}")
+    return {uid: "test" if path.parent.name == wanted else "train" for uid, path in scans.items()}
+
+
+def _convert(
+    uid: str,
+    *,
+    root: Path,
+    scans: dict[str, Path],
+    marks: dict[str, list[tuple[LunaMark, bool]]],
+    overrides: dict[str, Override],
+    pad_px: float,
+    overwrite: bool,
+) -> Case:
+    header = scans[uid]
+    raw_files = [path for path in (header, header.with_suffix(".raw"), header.with_suffix(".zraw")) if path.exists()]
+    stored = store_volume(root, uid, raw_files, partial(read_volume, header), overrides.get(uid), overwrite)
+    case = Case(stored.record(uid, uid, header.parent.name, uid))
+    case.remarks += [(what, uid) for what in stored.remarks]
+    # Canonical x runs with file axis 1 in this dataset's usual headers.
+    if stored.volume.source_axes[0] < 0 or stored.volume.source_axes[1] < 0:
+        case.remarks.append(("header reverses x or y, reoriented", uid))
+    seen = set()
+    for mark, ignore in marks[uid]:
+        item = f"line {mark.line} of annotations{'_excluded' if ignore else ''}.csv ({uid})"
+        if (key := (mark.centre_lps, mark.diameter_mm, ignore)) in seen:
+            case.remarks.append(("mark repeated, taken once", item))
+            continue
+        seen.add(key)
+        lesion = _lesion(mark, stored.volume, uid, pad_px)
+        if lesion is None:
+            case.remarks.append(("mark outside its scan, dropped", item))
+            continue
+        lesion.ignore = ignore
+        case.lesions.append(lesion)
+    return case
+
+
+def _lesion(mark: LunaMark, volume: CTVolume, uid: str, pad_px: float) -> LesionRecord | None:
+    """The box of a mark's sphere, or None if its centre lies outside the scan."""
+    # Edge coordinates: the centre of voxel i is i + 0.5.
+    x, y, z = (volume.points_from_world_lps(mark.centre_lps) + 0.5).tolist()
+    depth, height, width = volume.shape
+    if not (0 <= x < width and 0 <= y < height and 0 <= z < depth):
+        return None
+    radius = mark.diameter_mm / 2
+    dz, dy, dx = volume.spacing_mm
+    first, end = math.ceil(z - radius / dz - 0.5), math.floor(z + radius / dz - 0.5) + 1
+    between = first >= end  # a small sphere between two slice centres
+    if between:
+        first, end = math.floor(z), math.floor(z) + 1
+    first, end = max(first, 0), min(end, depth)
+    slice_boxes = []
+    for index in range(first, end):
+        cut = radius if between else math.sqrt(max(radius**2 - ((index + 0.5 - z) * dz) ** 2, 0.0))
+        rx, ry = cut / dx, cut / dy
+        slice_boxes.append([index, *padded((x - rx, y - ry, x + rx, y + ry), pad_px, (height, width))])
+    rx, ry = radius / dx, radius / dy
+    x1, y1, x2, y2 = padded((x - rx, y - ry, x + rx, y + ry), pad_px, (height, width))
+    return LesionRecord(
+        id=0,
+        volume=uid,
+        box=(x1, y1, float(first), x2, y2, float(end)),
+        key_slice=int(np.floor(z)),
+        type="lung",
+        attributes={
+            "row": mark.row,
+            "centre_lps": list(mark.centre_lps),
+            "diameter_mm": mark.diameter_mm,
+            "slice_boxes": slice_boxes,
+        },
+    )

@@ -1,0 +1,134 @@
+"""Corrections to scans whose headers are wrong: a table from the user, applied by volume.
+
+CSV with the header ``volume,spacing_mm,flip,flip_mask,exclude`` (cells may be empty, columns but the first may be
+missing; ``spacing_mm`` is three numbers z y x), or JSON ``{"<volume>": {"spacing_mm": [z, y, x], ...}}``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmpluld.errors import InputError, nearest
+from mmpluld.structures import CTVolume
+
+__all__ = ["Override", "apply_override", "read_overrides"]
+
+_KEYS = ("spacing_mm", "flip", "flip_mask", "exclude")
+
+
+@dataclass(frozen=True)
+class Override:
+    """What to change in one volume.
+
+    Attributes:
+        spacing_mm: (z, y, x) to take instead of the header's.
+        flip: Canonical axes, some of "xyz", along which the header tells the direction wrongly; image, mask and
+            boxes are mirrored together.
+        flip_mask: Canonical axes along which the mask alone is mirrored to lie on its image.
+        exclude: Why the volume is left out; empty keeps it.
+    """
+
+    spacing_mm: tuple[float, float, float] | None = None
+    flip: str = ""
+    flip_mask: str = ""
+    exclude: str = ""
+
+
+def read_overrides(path: str | os.PathLike[str] | None, volumes: Iterable[str]) -> dict[str, Override]:
+    """Read the table; every name in it must be one of ``volumes``.
+
+    Raises:
+        InputError: The file is missing or malformed, names an unknown volume or column, or holds a bad value.
+    """
+    if path is None:
+        return {}
+    file, known = Path(path), list(volumes)
+    found = {}
+    for name, raw in _rows(file):
+        if name not in known:
+            close = nearest(name, known)
+            hint = f"did you mean {close!r}?" if close else f"the dataset has {len(known)} volumes"
+            raise InputError(f"{file}: unknown volume {name!r}; {hint}")
+        if name in found:
+            raise InputError(f"{file}: volume {name!r} occurs twice; keep one row")
+        found[name] = _override(f"{file}: volume {name!r}", raw)
+    return found
+
+
+def apply_override(volume: CTVolume, override: Override) -> CTVolume:
+    """Return the volume with another spacing and mirrored axes.
+
+    World coordinates stay those of the file after a flip: the affine is mirrored with the array, so that marks given
+    in mm fall on the same tissue.
+    """
+    affine = volume.affine_lps.copy()
+    array, axes = volume.array, list(volume.source_axes)
+    if override.spacing_mm is not None:
+        affine[:3, :3] *= np.asarray(override.spacing_mm[::-1]) / np.asarray(volume.spacing_mm[::-1])
+    for letter in override.flip:
+        axis = "xyz".index(letter)
+        array = np.flip(array, 2 - axis)
+        affine[:3, 3] += affine[:3, axis] * (array.shape[2 - axis] - 1)
+        affine[:3, axis] *= -1
+        axes[axis] *= -1
+    x, y, z = axes
+    return CTVolume(np.ascontiguousarray(array), affine, volume.source_shape, (x, y, z), volume.source, volume.history)
+
+
+def _rows(file: Path) -> list[tuple[str, dict[str, Any]]]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: cannot be read ({error}); give a CSV or JSON table of overrides") from error
+    if file.suffix.lower() == ".json":
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{file}: not valid JSON ({error}); mend the table") from error
+        if not isinstance(data, dict) or not all(isinstance(value, dict) for value in data.values()):
+            raise InputError(f'{file}: needed is {{"<volume>": {{"spacing_mm": [z, y, x], ...}}}}; mend the table')
+        return list(data.items())
+    reader = csv.DictReader(text.splitlines())
+    if "volume" not in (reader.fieldnames or []):
+        raise InputError(f"{file}: no column 'volume'; columns are volume, {', '.join(_KEYS)}")
+    return [
+        (row.pop("volume").strip(), {key: value.strip() for key, value in row.items() if key and (value or "").strip()})
+        for row in reader
+    ]
+
+
+def _override(where: str, raw: dict[str, Any]) -> Override:
+    for key in raw:
+        if key not in _KEYS:
+            close = nearest(key, _KEYS)
+            raise InputError(f"{where}: unknown column {key!r}; allowed are {', '.join(_KEYS)}, nearest is {close!r}")
+    for key in ("flip", "flip_mask"):
+        axes = raw.get(key, "")
+        if not isinstance(axes, str) or len(set(axes)) != len(axes) or not set(axes) <= set("xyz"):
+            raise InputError(f"{where}: {key} is {axes!r}; allowed are some of the letters xyz, each once")
+    spacing = raw.get("spacing_mm")
+    return Override(
+        spacing_mm=None if spacing is None else _spacing(where, spacing),
+        flip=raw.get("flip", ""),
+        flip_mask=raw.get("flip_mask", ""),
+        exclude=str(raw.get("exclude", "")),
+    )
+
+
+def _spacing(where: str, value: Any) -> tuple[float, float, float]:
+    try:
+        z, y, x = (float(part) for part in (value.replace(",", " ").split() if isinstance(value, str) else value))
+    except (TypeError, ValueError):
+        z = y = x = math.nan
+    if not all(math.isfinite(part) and part > 0 for part in (z, y, x)):
+        raise InputError(f"{where}: spacing_mm is {value!r}; needed are three numbers z y x above 0")
+    return z, y, x

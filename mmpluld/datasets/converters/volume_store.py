@@ -1,0 +1,143 @@
+"""The volume store: canonical int16 copies of raw scans under ``ROOT/volumes``, for reading single slices.
+
+Each volume is ``<id>.npy`` (see :mod:`mmpluld.io.array_store`; 2 bytes a voxel) with ``<id>.json`` beside it: the
+geometry and a fingerprint of the raw files and of the correction applied. The ``.json`` is written last, so a volume
+that has one is complete, and a conversion that was interrupted goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmpluld.atomic import atomic_write_text
+from mmpluld.datasets.converters.overrides import Override, apply_override
+from mmpluld.errors import InputError
+from mmpluld.io.array_store import open_array, write_array
+from mmpluld.structures import CTVolume, VolumeRecord
+
+__all__ = ["FOLDER", "StoredVolume", "store_volume"]
+
+FOLDER = "volumes"
+_INT16 = np.iinfo(np.int16)
+
+
+@dataclass(frozen=True)
+class StoredVolume:
+    """One volume of the store.
+
+    Attributes:
+        volume: Its array is a read-only memory map.
+        remarks: What was noticed when the raw files were read.
+    """
+
+    volume: CTVolume
+    remarks: tuple[str, ...]
+
+    def record(self, name: str, patient: str, study: str, series: str) -> VolumeRecord:
+        """The volume as an annotation file lists it."""
+        depth, height, width = self.volume.shape
+        z, y, x = (round(value, 9) for value in self.volume.spacing_mm)
+        return VolumeRecord(
+            name, patient, study, series, {"kind": "npy", "path": f"{FOLDER}/{name}.npy"}, 0, depth, (height, width),
+            (z, y, x),
+        )  # fmt: skip
+
+
+def store_volume(
+    root: Path,
+    name: str,
+    raw_files: Iterable[Path],
+    read: Callable[[], CTVolume],
+    override: Override | None,
+    overwrite: bool,
+) -> StoredVolume:
+    """Return a volume of the store, written if it is not there yet.
+
+    Args:
+        root: Folder of the dataset.
+        name: Id of the volume.
+        raw_files: What it comes from; a change of name, size or time of one of them makes the copy stale.
+        read: Reads the raw scan.
+        override: Correction to apply.
+        overwrite: Replace a stale copy.
+
+    Raises:
+        InputError: The raw scan cannot be read, or the copy is stale and may not be replaced.
+    """
+    array_path, meta_path = root / FOLDER / f"{name}.npy", root / FOLDER / f"{name}.json"
+    override = override or Override()
+    fingerprint = _fingerprint(raw_files, override)
+    if meta_path.exists():
+        meta = _read_meta(meta_path)
+        if meta.get("fingerprint") == fingerprint and array_path.exists():
+            return _open(array_path, meta)
+        if not overwrite:
+            raise InputError(
+                f"{array_path}: made from other raw files or another correction than asked for now; "
+                "remove it, or allow overwriting (--overwrite)"
+            )
+        meta_path.unlink()
+    volume = read()
+    array, remarks = _as_int16(volume)
+    remarks += [note for note in volume.history if "oblique" in note or "assumed" in note]
+    if override.spacing_mm is not None:
+        header = "x".join(f"{value:g}" for value in volume.spacing_mm)
+        remarks.append(f"spacing overridden (header: {header} mm)")
+    if override.flip:
+        remarks.append(f"mirrored along {override.flip}")
+    plain = CTVolume(array, volume.affine_lps, volume.source_shape, volume.source_axes, volume.source)
+    final = apply_override(plain, override)
+    write_array(array_path, final.array)
+    meta = {
+        "fingerprint": fingerprint,
+        "affine_lps": final.affine_lps.tolist(),
+        "source": volume.source,
+        "source_shape": list(final.source_shape),
+        "source_axes": list(final.source_axes),
+        "remarks": remarks,
+    }
+    atomic_write_text(meta_path, json.dumps(meta) + "\n")
+    return _open(array_path, meta)
+
+
+def _open(path: Path, meta: dict[str, Any]) -> StoredVolume:
+    shape, axes = tuple(meta["source_shape"]), tuple(meta["source_axes"])
+    volume = CTVolume(open_array(path), np.array(meta["affine_lps"]), shape, axes, meta["source"])
+    return StoredVolume(volume, tuple(meta["remarks"]))
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        meta = None
+    return meta if isinstance(meta, dict) else {}
+
+
+def _fingerprint(raw_files: Iterable[Path], override: Override) -> str:
+    digest = hashlib.sha256(repr(override).encode())
+    for file in sorted(raw_files):
+        status = file.stat()
+        digest.update(f"{file.name}/{status.st_size}/{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _as_int16(volume: CTVolume) -> tuple[Any, list[str]]:
+    """HU as int16; rounding and clipping are noted."""
+    if volume.array.dtype == np.int16:
+        return volume.array, []
+    low, high = float(volume.array.min()), float(volume.array.max())
+    remarks = ["HU with fractions rounded to whole numbers"]
+    if low < _INT16.min or high > _INT16.max:
+        remarks.append("HU beyond int16 clipped")
+    array = np.empty(volume.array.shape, np.int16)
+    for index, plane in enumerate(volume.array):  # by slice: a second float copy of a whole scan would be large
+        array[index] = np.clip(np.rint(plane), _INT16.min, _INT16.max)
+    return array, remarks

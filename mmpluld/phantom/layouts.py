@@ -1,0 +1,230 @@
+"""Writing phantoms as LUNA16, LiTS and NIH-LN store their CTs: names, file types, axis orders and units of each.
+
+As with the real datasets, one kind of lesion is labelled in each and all others are in the images without a label:
+lung lesions, liver lesions, and mediastinal or abdominal ones in the place of lymph nodes. The complete truth is beside
+it, ``truth/complete.json``, with the volume ids that the converters give.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mmpluld.atomic import atomic_path, atomic_write_text
+from mmpluld.errors import InputError
+from mmpluld.phantom.case import PhantomLesion, PhantomSeries, make_case
+from mmpluld.phantom.spec import PhantomSpec
+from mmpluld.progress import track
+from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+
+__all__ = ["write_lits_layout", "write_luna16_layout", "write_nih_ln_layout"]
+
+_SETTINGS = "phantom.json"
+_UID = "1.2.826.0.1.3680043.10.1338"
+_LIVER_REACH_MM = 12.0
+Int16 = npt.NDArray[np.int16]
+# Writes one series under the root and returns the id that the converter gives it.
+_Writer = Callable[[Path, int, PhantomSeries], str]
+
+
+def write_luna16_layout(
+    out: str | os.PathLike[str], num_patients: int = 20, seed: int = 0, *, overwrite: bool = False, **settings: Any
+) -> Path:
+    """Write chest phantoms as LUNA16: ``subset0..9/<series UID>.mhd`` and ``.raw``, ``annotations.csv`` and more.
+
+    Slices run upwards, and every third header reverses x and y, as some of the real ones do. ``annotations.csv`` holds
+    the lung lesions (centre in LPS mm, mean diameter), ``annotations_excluded.csv`` the lesions of the mediastinum
+    without diameter (-1), ``candidates_V2.csv`` both, ``seriesuids.csv`` all scans.
+
+    Args:
+        out: Folder to make.
+        num_patients: Scans, one for each patient, dealt to ten subsets in turn.
+        seed: Same seed and settings give the same files.
+        overwrite: Replace what an earlier call wrote there; other folders are never touched.
+        settings: Fields of `PhantomSpec`; ``regions`` is the chest unless given.
+
+    Returns:
+        `out`.
+
+    Raises:
+        InputError: If `out` is a non-empty folder and `overwrite` is False, or a setting is invalid.
+    """
+    root = Path(out)
+    tables: dict[str, list[str]] = {
+        "annotations": [],
+        "annotations_excluded": [],
+        "candidates_V2": [],
+        "seriesuids": [],
+    }
+    _write(root, "luna16", num_patients, seed, overwrite, {"regions": ("chest",)} | settings, partial(_luna16, tables))
+    head = "seriesuid,coordX,coordY,coordZ,"
+    for name, header in (
+        ("annotations", f"{head}diameter_mm\n"),
+        ("annotations_excluded", f"{head}diameter_mm\n"),
+        ("candidates_V2", f"{head}class\n"),
+        ("seriesuids", ""),
+    ):
+        atomic_write_text(root / f"{name}.csv", header + "".join(f"{line}\n" for line in tables[name]))
+    return root
+
+
+def write_lits_layout(
+    out: str | os.PathLike[str], num_patients: int = 20, seed: int = 0, *, overwrite: bool = False, **settings: Any
+) -> Path:
+    """Write abdominal phantoms as LiTS: ``volume-N.nii`` and ``segmentation-N.nii`` (1 liver, 2 tumour).
+
+    File axes differ from volume to volume, as in the real dataset. Label 1 is soft tissue within 12 mm of a tumour,
+    not the whole organ. Arguments, result and errors are those of `write_luna16_layout`; ``regions`` is the abdomen
+    unless given.
+    """
+    return _write(Path(out), "lits", num_patients, seed, overwrite, {"regions": ("abdomen",)} | settings, _lits)
+
+
+def write_nih_ln_layout(
+    out: str | os.PathLike[str], num_patients: int = 20, seed: int = 0, *, overwrite: bool = False, **settings: Any
+) -> Path:
+    """Write phantoms as NIH-LN: DICOM series, instance masks and text annotations.
+
+    ``CT Lymph Nodes/<id>/<study>/<series>/1-NNN.dcm``; ``MED_ABD_LYMPH_MASKS/<id>/<id>_mask.nii.gz``, one integer for
+    each node; ``MED_ABD_LYMPH_ANNOTATIONS/<id>/<id>_lymphnodes_{indices,physicalPoints,sizes}.txt``. Even patients are
+    abdominal (ABD_LYMPH_NNN, two diameters), odd ones mediastinal (MED_LYMPH_NNN, the short one only); give the
+    regions ``("chest", "abdomen")`` by `settings` to change what is drawn. Arguments, result and errors are those of
+    `write_luna16_layout`.
+    """
+    from mmpluld.phantom.layout_nih_ln import write_series
+
+    return _write(Path(out), "nih-ln", num_patients, seed, overwrite, settings, write_series)
+
+
+def _write(
+    root: Path, layout: str, count: int, seed: int, overwrite: bool, settings: dict[str, Any], write: _Writer
+) -> Path:
+    """Make the patients, write each with ``write``, then the truth."""
+    if count < 1:
+        raise InputError(f"phantom num_patients={count!r}: must be 1 or more")
+    spec = PhantomSpec.from_settings(settings)
+    _clear(root, layout, overwrite)
+    record = {"layout": layout, "seed": seed, "num_patients": count, **asdict(spec)}
+    atomic_write_text(root / _SETTINGS, json.dumps(record, indent=1) + "\n")
+    truth = AnnotationSet({"name": f"phantom-{layout}", "label_scope": "universal-complete"})
+    for patient in track(range(1, count + 1), "writing phantoms", total=count):
+        series = make_case(seed, patient, spec).series[0]
+        name = write(root, patient, series)
+        depth, height, width = series.volume.shape
+        source = {"kind": "npy", "path": f"volumes/{name}.npy"}
+        truth.volumes.append(
+            VolumeRecord(name, str(patient), "1", "1", source, 0, depth, (height, width), series.volume.spacing_mm)
+        )
+        for lesion in series.lesions:
+            box = tuple(float(edge) for edge in lesion.mask_box)
+            truth.lesions.append(
+                LesionRecord(len(truth.lesions), name, box, lesion.key_slice, type=lesion.type_name)  # type: ignore[arg-type]
+            )
+    truth.save(root / "truth" / "complete.json")
+    return root
+
+
+def _clear(root: Path, layout: str, overwrite: bool) -> None:
+    """Refuse a folder in use, or empty the phantom in it."""
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        if not overwrite:
+            raise InputError(f"{root}: exists and is not an empty folder; choose another or allow overwriting")
+        try:
+            found = json.loads((root / _SETTINGS).read_text(encoding="utf-8")).get("layout")
+        except (OSError, ValueError, AttributeError):
+            found = None
+        if found != layout:
+            raise InputError(f"{root}: holds no {layout} phantom, so it is not overwritten; choose another")
+        shutil.rmtree(root)
+    root.mkdir(parents=True, exist_ok=True)
+
+
+def full_mask(series: PhantomSeries, lesion: PhantomLesion) -> npt.NDArray[np.bool_]:
+    """The lesion's mask on the whole volume (z, y, x)."""
+    mask = np.zeros(series.volume.shape, np.bool_)
+    x1, y1, z1, x2, y2, z2 = lesion.mask_box
+    mask[z1:z2, y1:y2, x1:x2] = lesion.mask
+    return mask
+
+
+def centre_and_sides(series: PhantomSeries, lesion: PhantomLesion) -> tuple[list[float], list[float]]:
+    """Centre of the mask's box in LPS mm, and its sides (x, y, z) in mm."""
+    x1, y1, z1, x2, y2, z2 = lesion.mask_box
+    centre = np.array([x1 + x2, y1 + y2, z1 + z2]) / 2 - 0.5
+    sides = np.array([x2 - x1, y2 - y1, z2 - z1]) * np.array(series.volume.spacing_mm[::-1])
+    return series.volume.points_to_world_lps(centre).tolist(), sides.tolist()
+
+
+def _luna16(tables: dict[str, list[str]], root: Path, patient: int, series: PhantomSeries) -> str:
+    import SimpleITK as sitk
+
+    uid = f"{_UID}.{patient}"
+    # Upwards, and for some also to the right and to the front.
+    flips = (0, 1, 2) if patient % 3 == 0 else (0,)
+    array, affine = flipped(series.volume.array, series.volume.affine_lps, flips)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(affine[:3, 3].tolist())
+    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    folder = root / f"subset{(patient - 1) % 10}"
+    folder.mkdir(exist_ok=True)
+    sitk.WriteImage(image, str(folder / f"{uid}.mhd"))
+    tables["seriesuids"].append(uid)
+    for lesion in series.lesions:
+        centre, sides = centre_and_sides(series, lesion)
+        place = f"{uid}," + ",".join(f"{value:.7g}" for value in centre)
+        if lesion.type_name == "lung":
+            tables["annotations"].append(f"{place},{sum(sides) / 3:.7g}")
+            tables["candidates_V2"].append(f"{place},1")
+        elif lesion.type_name == "mediastinum":
+            tables["annotations_excluded"].append(f"{place},-1")
+            tables["candidates_V2"].append(f"{place},0")
+    return uid
+
+
+def _lits(root: Path, patient: int, series: PhantomSeries) -> str:
+    import nibabel as nib
+    from scipy import ndimage
+
+    number = patient - 1
+    hu = series.volume.array
+    labels = np.zeros(hu.shape, np.uint8)
+    tumours = np.zeros(hu.shape, np.bool_)
+    for lesion in series.lesions:
+        if lesion.type_name == "liver":
+            tumours |= full_mask(series, lesion)
+    if tumours.any():
+        reach = ndimage.distance_transform_edt(~tumours, sampling=series.volume.spacing_mm)
+        labels[(reach < _LIVER_REACH_MM) & (hu > -200)] = 1
+        labels[tumours] = 2
+    flips = ((0,), (0, 1), (0, 2), ())[number % 4]
+    for stem, array in (("volume", hu), ("segmentation", labels)):
+        stored, affine = flipped(array, series.volume.affine_lps, flips)
+        ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+        image: Any = nib.Nifti1Image(stored.transpose(), ras)
+        image.header.set_xyzt_units("mm")
+        with atomic_path(root / f"{stem}-{number}.nii") as temporary:
+            nib.save(image, temporary)
+    return f"volume-{number}"
+
+
+def flipped(
+    array: npt.NDArray[Any], affine_lps: npt.NDArray[np.float64], axes: tuple[int, ...]
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
+    """Reverse array axes (of z, y, x) and keep every voxel at its place in the world."""
+    affine = affine_lps.copy()
+    for axis in axes:
+        column = 2 - axis
+        affine[:3, 3] += affine[:3, column] * (array.shape[axis] - 1)
+        affine[:3, column] *= -1
+    return np.ascontiguousarray(np.flip(array, axes)), affine

@@ -1,0 +1,182 @@
+"""LiTS to annotation files: components, mixed orientations, doubtful headers, masks that do not fit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from mmpluld.datasets.converters.lits import convert_lits
+from mmpluld.datasets.converters.pseudo_masks import decode_mask
+from mmpluld.errors import InputError
+from mmpluld.structures import AnnotationSet
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """``pair(labels, number, ...)`` writes an image and its mask, (z, y, x) canonical; ``load`` reads the result."""
+
+    def write(labels, number=0, spacing=(2.0, 1.0, 0.5), mask_affine=None, mask_shape=None, hu=None):
+        affine = np.diag([-spacing[2], -spacing[1], -spacing[0], 1.0])
+        image = np.full(labels.shape, -900, np.int16) if hu is None else hu
+        nib.save(nib.Nifti1Image(image.transpose(), affine), tmp_path / f"volume-{number}.nii")
+        stored = labels if mask_shape is None else np.zeros(mask_shape, np.uint8)
+        mask = nib.Nifti1Image(stored.transpose(), affine if mask_affine is None else mask_affine)
+        nib.save(mask, tmp_path / f"segmentation-{number}.nii")
+        return tmp_path
+
+    return write
+
+
+def labels_with(*blocks, shape=(8, 24, 32)):
+    """Liver everywhere but in the corner, and blocks (z, y, x slices) of tumour."""
+    labels = np.ones(shape, np.uint8)
+    labels[0, 0, 0] = 0
+    for block in blocks:
+        labels[block] = 2
+    return labels
+
+
+def train(root, **options):
+    report = convert_lits(root, **({"fractions": (1, 0, 0)} | options))
+    return AnnotationSet.load(report.files["train"]), report
+
+
+def test_one_component_by_hand(pair):
+    block = np.s_[2:5, 6:9, 10:14]
+    labels = labels_with(block)
+    labels[3, 9, 14] = 2  # touches by a corner: one component, and the largest slice
+    found, report = train(pair(labels, number=7))
+    (volume,), (lesion,) = found.volumes, found.lesions
+    assert found.dataset == {"name": "lits", "label_scope": "liver-lesions"}
+    assert (volume.id, volume.patient, volume.shape_yx, volume.spacing_mm) == (
+        "volume-7",
+        "7",
+        (24, 32),
+        (2.0, 1.0, 0.5),
+    )
+    assert lesion.box == (10.0, 6.0, 2.0, 15.0, 10.0, 5.0)
+    assert (lesion.key_slice, lesion.type, lesion.ignore) == (3, "liver", False)
+    assert lesion.attributes == {
+        "voxels": 37,
+        "slice_boxes": [[2, 10.0, 6.0, 14.0, 9.0], [3, 10.0, 6.0, 15.0, 10.0], [4, 10.0, 6.0, 14.0, 9.0]],
+    }
+    np.testing.assert_array_equal(decode_mask(lesion.mask), labels[3] == 2)
+    assert report.remarks == {}
+
+
+def test_small_components_are_ignored_and_named(pair):
+    root = pair(labels_with(np.s_[2, 3, 4:7], np.s_[5:7, 10:13, 10:13]))
+    found, report = train(root)
+    assert [lesion.ignore for lesion in found.lesions] == [True, False]
+    (item,) = report.remarks["tumour component under 5 voxels, ignored"]
+    assert item == f"{root / 'segmentation-0.nii'} at x 4, y 3, z 2"
+    assert not any(lesion.ignore for lesion in train(root, min_voxels=3, overwrite=True)[0].lesions)
+
+
+def test_no_tumour_gives_a_volume_without_lesions(pair):
+    found, _ = train(pair(labels_with()))
+    assert (len(found.volumes), found.lesions) == (1, [])
+
+
+def test_defects_are_named_and_nothing_is_changed(pair):
+    block = np.s_[2:5, 6:9, 10:14]
+    labels = labels_with(block)
+    labels[7, 23, 31] = 4
+    root = pair(labels, spacing=(1.0, 1.0, 1.0), mask_affine=np.diag([1.0, -1.0, -1.0, 1.0]))
+    found, report = train(root)
+    assert found.lesions[0].box == (10.0, 6.0, 2.0, 14.0, 9.0, 5.0)
+    image, mask = str(root / "volume-0.nii"), str(root / "segmentation-0.nii")
+    assert report.remarks == {
+        "header says 1 x 1 x 1 mm, which is doubtful in this dataset": [image],
+        "mask's header differs from its image's in direction, taken voxel for voxel": [mask],
+        "labels [4] beside 0, 1, 2": [mask],
+    }
+
+
+def test_overrides(pair, tmp_path):
+    block = np.s_[2:5, 6:9, 10:14]
+    for number in range(4):
+        root = pair(labels_with(block), number=number, spacing=(1.0, 1.0, 1.0))
+    table = {
+        "volume-0": {"spacing_mm": [5, 0.7, 0.8]},
+        "volume-1": {"flip": "xz"},
+        "volume-2": {"flip_mask": "y"},
+        "volume-3": {"exclude": "wrong patient"},
+    }
+    (tmp_path / "fix.json").write_text(json.dumps(table))
+    found, report = train(root, overrides=tmp_path / "fix.json")
+    assert found.volumes[0].spacing_mm == pytest.approx((5, 0.7, 0.8))
+    assert [lesion.box for lesion in found.lesions] == [
+        (10.0, 6.0, 2.0, 14.0, 9.0, 5.0),
+        (18.0, 6.0, 3.0, 22.0, 9.0, 6.0),
+        (10.0, 15.0, 2.0, 14.0, 18.0, 5.0),
+    ]
+    assert report.remarks["volume excluded, wrong patient"] == ["volume-3"]
+
+
+def test_a_mask_of_another_shape_leaves_the_volume_out(pair):
+    pair(labels_with(), number=1)
+    root = pair(labels_with(), number=2, mask_shape=(8, 24, 30))
+    found, report = train(root)
+    assert [volume.id for volume in found.volumes] == ["volume-1"]
+    (reason,) = report.remarks["volume left out"]
+    assert "segmentation-2.nii: mask of 30x24x8 voxels on an image of 32x24x8" in reason
+
+
+def test_images_without_mask_and_values_with_fractions_are_reported(pair):
+    root = pair(labels_with(), hu=np.full((8, 24, 32), -899.6, np.float32))
+    shutil.copy(root / "volume-0.nii", root / "volume-5.nii")
+    found, report = train(root)
+    assert report.remarks["no segmentation, left out"] == [str(root / "volume-5.nii")]
+    assert report.remarks["HU with fractions rounded to whole numbers"] == [str(root / "volume-0.nii")]
+    assert np.load(root / "volumes" / "volume-0.npy")[0, 0, 0] == -900
+
+
+def test_phantom_round_trip(lits, tmp_path):
+    root = shutil.copytree(lits, tmp_path / "lits")
+    report = convert_lits(root, min_voxels=1)
+    assert not any("left out" in what for what in report.remarks)
+    sets = [AnnotationSet.load(path) for path in report.files.values()]
+    assert [len(s.volumes) for s in sets] == [3, 1]
+    truth = AnnotationSet.load(root / "truth" / "complete.json")
+    got = {(lesion.volume, lesion.box) for s in sets for lesion in s.lesions}
+    want = {(lesion.volume, lesion.box) for lesion in truth.lesions if lesion.type == "liver"}
+    # Tumours that touch are one component.
+    assert len(want) > 1 and len(got & want) > 0.6 * len(want)
+
+
+def test_split_depends_on_the_seed_alone(lits, tmp_path):
+    root = shutil.copytree(lits, tmp_path / "lits")
+
+    def patients(**options):
+        report = convert_lits(root, overwrite=True, fractions=(2, 1, 1), **options)
+        return {n: [v.patient for v in AnnotationSet.load(p).volumes] for n, p in report.files.items()}
+
+    first = patients()
+    assert first == patients() and first != patients(seed=1)
+    assert [len(names) for names in first.values()] == [2, 1, 1]
+    assert sorted(sum(first.values(), [])) == list("0123")
+    # With other shares, the file of a split that no longer exists goes.
+    convert_lits(root, overwrite=True)
+    assert not (root / "annotations" / "val.json").exists()
+
+
+def test_bad_input(tmp_path, pair):
+    with pytest.raises(InputError, match=r"no volume-N\.nii in it"):
+        convert_lits(tmp_path)
+    root = pair(labels_with())
+    (root / "fix.csv").write_text("volume,flip\nvolume-1,x\n")
+    with pytest.raises(InputError, match=r"unknown volume 'volume-1'; did you mean 'volume-0'\?"):
+        convert_lits(root, overrides=root / "fix.csv")
+    (root / "part").mkdir()
+    shutil.copy(root / "volume-0.nii", root / "part" / "volume-0.nii")
+    with pytest.raises(InputError, match=r"volume 0 is also at"):
+        convert_lits(root)
+    for path in (root / "part" / "volume-0.nii", root / "segmentation-0.nii"):
+        path.unlink()
+    with pytest.raises(InputError, match=r"none of 1 volumes has its segmentation"):
+        convert_lits(root)

@@ -1,0 +1,208 @@
+"""LUNA16 to annotation files: world marks to boxes, flipped headers, folds, the store, what is reported."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmpluld.datasets.converters.luna16 import convert_luna16, read_luna16_marks
+from mmpluld.errors import InputError
+from mmpluld.io import write_volume
+from mmpluld.io.slice_sources import open_source
+from mmpluld.phantom import make_phantom
+from mmpluld.structures import AnnotationSet, CTVolume
+
+HEAD = "seriesuid,coordX,coordY,coordZ,diameter_mm\n"
+
+
+def load_all(root):
+    sets = [AnnotationSet.load(path) for path in sorted((root / "annotations").glob("*.json"))]
+    return {v.id: v for s in sets for v in s.volumes}, [lesion for s in sets for lesion in s.lesions]
+
+
+@pytest.fixture
+def one_scan(tmp_path):
+    """10 slices of 20 x 30 at 2 x 1 x 0.5 mm, whose origin is (100, -50, 7)."""
+    array = np.full((10, 20, 30), -1000, np.int16)
+    volume = CTVolume.from_canonical(array, (2.0, 1.0, 0.5), (100.0, -50.0, 7.0))
+    (tmp_path / "subset3").mkdir()
+    write_volume(volume, tmp_path / "subset3" / "1.2.mhd")
+
+    def convert(rows, **options):
+        (tmp_path / "annotations.csv").write_text(HEAD + rows)
+        return convert_luna16(tmp_path, **({"fractions": (1, 0, 0)} | options))
+
+    convert.root = tmp_path
+    return convert
+
+
+def test_one_mark_by_hand(one_scan):
+    # x = 100 + 10 * 0.5, y = -50 + 8 * 1, z = 7 - 4 * 2 (down is +z); a sphere of 5 mm.
+    report = one_scan("1.2,105,-42,-1,5\n")
+    found = AnnotationSet.load(report.files["train"])
+    (volume,), (lesion,) = found.volumes, found.lesions
+    assert found.dataset == {"name": "luna16", "label_scope": "lung-nodules"}
+    assert (volume.id, volume.patient, volume.study) == ("1.2", "1.2", "subset3")
+    assert volume.source == {"kind": "npy", "path": "volumes/1.2.npy"}
+    assert (volume.num_slices, volume.shape_yx, volume.spacing_mm) == (10, (20, 30), (2.0, 1.0, 0.5))
+    # Voxel centre 10 is edge coordinate 10.5; 2.5 mm is 5 voxels of x and 2.5 of y; slices 3, 4, 5 lie within 2.5 mm.
+    assert lesion.box == pytest.approx((5.5, 6.0, 3.0, 15.5, 11.0, 6.0))
+    assert lesion.key_slice == 4
+    cut = math.sqrt(2.5**2 - 2.0**2)
+    assert lesion.attributes["slice_boxes"][0] == pytest.approx(
+        [3, 10.5 - 2 * cut, 8.5 - cut, 10.5 + 2 * cut, 8.5 + cut]
+    )
+    assert lesion.attributes["slice_boxes"][1] == pytest.approx([4, 5.5, 6.0, 15.5, 11.0])
+
+
+def test_a_sphere_between_two_slices_takes_the_one_of_its_centre(one_scan):
+    found = AnnotationSet.load(one_scan("1.2,105,-42,-1.9,1\n").files["train"])
+    assert (found.lesions[0].box[2], found.lesions[0].box[5]) == (4.0, 5.0)
+    assert found.lesions[0].attributes["slice_boxes"] == [pytest.approx([4, 9.5, 8.0, 11.5, 9.0])]
+
+
+def test_marks_without_scan_outside_or_repeated_are_reported(one_scan):
+    report = one_scan("9.9,0,0,0,5\n1.2,0,0,0,5\n1.2,105,-42,-1,5\n1.2,105,-42,-1,5\n")
+    assert [(row.line, row.reason, row.item) for row in report.dropped] == [(2, "no scan", "9.9")]
+    assert report.remarks == {
+        "mark outside its scan, dropped": ["line 3 of annotations.csv (1.2)"],
+        "mark repeated, taken once": ["line 5 of annotations.csv (1.2)"],
+    }
+    assert report.splits["train"].lesions == 1
+    assert "mark repeated, taken once: 1: line 5" in report.summary()
+
+
+def test_excluded_findings_are_ignored_and_unknown_diameters_are_10_mm(one_scan):
+    (one_scan.root / "annotations_excluded.csv").write_text(HEAD + "1.2,105,-42,-1,-1\n")
+    found = AnnotationSet.load(one_scan("1.2,103,-42,-1,5\n", with_excluded=True).files["train"])
+    assert [lesion.ignore for lesion in found.lesions] == [False, True]
+    assert found.lesions[1].attributes["diameter_mm"] == 10.0
+
+
+def test_padding_stops_at_the_image(one_scan):
+    found = AnnotationSet.load(one_scan("1.2,101,-49,-1,5\n", pad_px=4).files["train"])
+    assert found.lesions[0].box[:2] == (0.0, 0.0)
+    assert found.lesions[0].box[3:5] == pytest.approx((2.5 + 5 + 4, 1.5 + 2.5 + 4))
+
+
+def test_override_corrects_spacing_and_direction(one_scan):
+    table = one_scan.root / "fix.csv"
+    table.write_text("volume,spacing_mm,flip\n1.2,4 1 0.5,x\n")
+    report = one_scan("1.2,105,-42,-1,5\n", overrides=table)
+    found = AnnotationSet.load(report.files["train"])
+    assert found.volumes[0].spacing_mm == (4.0, 1.0, 0.5)
+    # x is mirrored (30 - 15.5, 30 - 5.5); z = (7 + 1) / 4 = 2 voxels.
+    assert found.lesions[0].box == pytest.approx((14.5, 6.0, 2.0, 24.5, 11.0, 3.0))
+    assert report.remarks["mirrored along x"] == ["1.2"]
+    assert report.remarks["spacing overridden (header: 2x1x0.5 mm)"] == ["1.2"]
+
+
+def test_phantom_round_trip_with_reversed_headers(luna16, tmp_path):
+    root = shutil.copytree(luna16, tmp_path / "luna16")
+    report = convert_luna16(root)
+    volumes, lesions = load_all(root)
+    truth = AnnotationSet.load(root / "truth" / "complete.json")
+    assert len(volumes) == 3
+    assert report.remarks["header reverses x or y, reoriented"] == ["1.2.826.0.1.3680043.10.1338.3"]
+    for record in truth.volumes:
+        assert volumes[record.id].spacing_mm == pytest.approx(record.spacing_mm)
+    image = make_phantom(
+        3, 3, size=64, max_slices=10, lesions_per_series=14.0, intervals_mm=(5.0,), regions=("chest",)
+    ).volume
+    source = open_source(volumes["1.2.826.0.1.3680043.10.1338.3"], root)
+    for index in (0, 4, 7):
+        np.testing.assert_array_equal(source.read(index), image.array[index])
+    want = sorted((t.volume, *np.add(t.box[:3], t.box[3:]) / 2) for t in truth.lesions if t.type == "lung")
+    got = sorted((t.volume, (t.box[0] + t.box[3]) / 2, (t.box[1] + t.box[4]) / 2) for t in lesions)
+    assert len(want) > 2
+    inside = [row for row in want if not _clipped(row, lesions)]
+    assert len(got) == len(want) and inside
+    for name, x, y, _ in inside:
+        assert any(g[0] == name and abs(g[1] - x) < 0.01 and abs(g[2] - y) < 0.01 for g in got)
+
+
+def _clipped(row, lesions):
+    """Whether a lesion touches the border, where clipping moves the middle of its box."""
+    return row[1] < 12 or row[1] > 52 or row[2] < 12 or row[2] > 52
+
+
+def test_official_fold(luna16, tmp_path):
+    root = shutil.copytree(luna16, tmp_path / "luna16")
+    convert_luna16(root, test_subset=2)
+    assert [v.study for v in AnnotationSet.load(root / "annotations" / "test.json").volumes] == ["subset2"]
+    assert len(AnnotationSet.load(root / "annotations" / "train.json").volumes) == 2
+    with pytest.raises(InputError, match=r"no folder subset7 with scans; there are subset0"):
+        convert_luna16(root, test_subset=7, overwrite=True)
+
+
+def test_an_interrupted_conversion_goes_on(one_scan, monkeypatch):
+    one_scan("1.2,105,-42,-1,5\n")
+    (one_scan.root / "annotations" / "train.json").unlink()
+    stored = one_scan.root / "volumes" / "1.2.npy"
+    before = stored.stat().st_mtime_ns
+    one_scan("1.2,105,-42,-1,5\n")
+    assert stored.stat().st_mtime_ns == before
+
+
+def test_existing_files_and_stale_volumes_are_not_replaced_unasked(one_scan):
+    one_scan("1.2,105,-42,-1,5\n")
+    with pytest.raises(InputError, match=r"train\.json: exists already.*--overwrite"):
+        one_scan("1.2,105,-42,-1,5\n")
+    (one_scan.root / "annotations" / "train.json").unlink()
+    os.utime(one_scan.root / "subset3" / "1.2.raw", ns=(1, 1))
+    with pytest.raises(InputError, match=r"none of 1 volumes.*1\.2\.npy: made from other raw files"):
+        one_scan("1.2,105,-42,-1,5\n")
+    assert one_scan("1.2,105,-42,-1,5\n", overwrite=True).splits["train"].lesions == 1
+
+
+def test_a_damaged_scan_is_left_out_by_name(luna16, tmp_path):
+    root = shutil.copytree(luna16, tmp_path / "luna16")
+    (root / "subset0" / "1.2.826.0.1.3680043.10.1338.1.raw").unlink()
+    report = convert_luna16(root)
+    (reason,) = report.remarks["volume left out"]
+    assert reason.startswith("1.2.826.0.1.3680043.10.1338.1 (") and ".mhd: cannot be read" in reason
+    assert sum(count.volumes for count in report.splits.values()) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seriesuid,coordX,coordY,coordZ\n", r"no column 'diameter_mm'"),
+        ("seriesuid,coordX,coordY,coordZ,diameter\n", r"is it the one called 'diameter'\?"),
+        (HEAD + "a,1,2,x,4\nb,1,2,3,0\n", r"2 faulty rows: line 2: could not convert.*line 3: .*diameter 0"),
+    ],
+)
+def test_faulty_tables(tmp_path, text, message):
+    (tmp_path / "annotations.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_luna16_marks(tmp_path / "annotations.csv")
+
+
+def test_empty_and_missing_inputs(tmp_path):
+    (tmp_path / "empty.csv").write_text(HEAD)
+    assert read_luna16_marks(tmp_path / "empty.csv") == []
+    with pytest.raises(InputError, match=r"none\.csv: cannot be read \(No such file"):
+        read_luna16_marks(tmp_path / "none.csv")
+    with pytest.raises(InputError, match=r"no scans subset0"):
+        convert_luna16(tmp_path)
+    with pytest.raises(InputError, match=r"no such folder"):
+        convert_luna16(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"split \[0, 0, 0\]: needed are three shares"):
+        convert_luna16(tmp_path, fractions=(0, 0, 0))
+
+
+def test_real_tables():
+    data = os.environ.get("MMPLULD_TEST_DATA")
+    if not data:
+        pytest.skip("MMPLULD_TEST_DATA does not point to the data folder")
+    marks = read_luna16_marks(Path(data) / "luna16" / "annotations.csv")
+    assert (len(marks), len({mark.seriesuid for mark in marks})) == (1186, 601)
+    assert min(mark.diameter_mm for mark in marks) >= 3
+    excluded = read_luna16_marks(Path(data) / "luna16" / "annotations_excluded.csv")
+    assert len(excluded) == 35192
+    assert min(mark.diameter_mm for mark in excluded) > 0

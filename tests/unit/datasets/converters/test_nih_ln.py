@@ -1,0 +1,161 @@
+"""NIH-LN to annotation files: instance masks, text annotations, what does not fit together."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from mmpluld.datasets.converters.nih_ln import convert_nih_ln, read_nih_ln_nodes
+from mmpluld.errors import InputError
+from mmpluld.io.slice_sources import open_source
+from mmpluld.structures import AnnotationSet
+
+MASKS, TEXTS = "MED_ABD_LYMPH_MASKS", "MED_ABD_LYMPH_ANNOTATIONS"
+
+
+@pytest.fixture
+def root(nih_ln, tmp_path):
+    """A copy of the phantom: MED_LYMPH_001, ABD_LYMPH_002, MED_LYMPH_003."""
+    return shutil.copytree(nih_ln, tmp_path / "nih-ln")
+
+
+def convert(root, **options):
+    report = convert_nih_ln(root, **({"fractions": (1, 0, 0), "min_voxels": 1} | options))
+    return AnnotationSet.load(report.files["train"]), report
+
+
+def change_mask(root, case, change):
+    path = root / MASKS / case / f"{case}_mask.nii.gz"
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(change(np.asarray(image.dataobj).copy()), image.affine), path)
+
+
+def test_phantom_round_trip(root):
+    found, report = convert(root)
+    assert found.dataset == {"name": "nih-ln", "label_scope": "lymph-nodes"}
+    assert [volume.id for volume in found.volumes] == ["ABD_LYMPH_002", "MED_LYMPH_001", "MED_LYMPH_003"]
+    truth = AnnotationSet.load(root / "truth" / "complete.json")
+    kinds = {"ABD": "abdomen", "MED": "mediastinum"}
+    want = {(t.volume, t.box) for t in truth.lesions if t.type == kinds[t.volume[:3]]}
+    got = {(lesion.volume, lesion.box) for lesion in found.lesions}
+    assert got and got <= want and len(got) >= len(want) - 1  # one node may cover another
+    assert all(lesion.attributes["label"] > 0 for lesion in found.lesions)
+    assert any("sizes_mm" in lesion.attributes for lesion in found.lesions)
+    source = open_source(found.volumes[0], root)
+    assert source.read(0).min() <= -1000 and source.shape_yx == (64, 64)
+    assert not any("mirrored" in what for what in report.remarks)
+
+
+def test_a_node_in_pieces_takes_the_largest_and_small_ones_are_ignored(root):
+    def change(labels):
+        labels[:] = 0
+        labels[5:9, 6:8, 2:4] = 3
+        labels[20, 20, 2] = 3
+        labels[30, 30, 5] = 9
+        return labels
+
+    change_mask(root, "MED_LYMPH_001", change)
+    found, report = convert(root, min_voxels=2)
+    lesions = [lesion for lesion in found.lesions if lesion.volume == "MED_LYMPH_001"]
+    # The file's third axis runs upwards through 9 slices.
+    assert [lesion.box for lesion in lesions] == [(5.0, 6.0, 5.0, 9.0, 8.0, 7.0), (30.0, 30.0, 3.0, 31.0, 31.0, 4.0)]
+    assert [lesion.ignore for lesion in lesions] == [False, True]
+    mask = root / MASKS / "MED_LYMPH_001" / "MED_LYMPH_001_mask.nii.gz"
+    assert report.remarks["node in several pieces, the largest taken"] == [f"{mask} label 3 (2 pieces)"]
+    assert f"{mask} label 9" in report.remarks["node under 2 voxels, ignored"]
+
+
+def test_a_mirrored_mask_is_reported_and_can_be_put_right(root):
+    case, (x, y, z) = "MED_LYMPH_001", (10, 40, 3)
+    folder = root / TEXTS / case
+    image = nib.load(root / MASKS / case / f"{case}_mask.nii.gz")
+    point = np.diag([-1, -1, 1, 1]) @ image.affine @ [x, y, z, 1]
+    for kind, line in (("indices", f"{x} {y} {z}"), ("physicalPoints", "{} {} {}".format(*point)), ("sizes", "9")):
+        (folder / f"{case}_lymphnodes_{kind}.txt").write_text(f"{line}\n")
+
+    def change(labels):
+        labels[:] = 0
+        labels[64 - 12 : 64 - 8, 38:43, 2:5] = 1  # the node, mirrored along x
+        return labels
+
+    change_mask(root, case, change)
+    found, report = convert(root)
+    (what,) = [what for what in report.remarks if "mirrored" in what]
+    assert "mirrored along x better" in what and report.remarks[what] == [case]
+    (root / "fix.csv").write_text(f"volume,flip_mask\n{case},x\n")
+    found, report = convert(root, overrides=root / "fix.csv", overwrite=True)
+    (lesion,) = [lesion for lesion in found.lesions if lesion.volume == case]
+    assert (lesion.box[0], lesion.box[3]) == (8.0, 12.0)
+    assert lesion.attributes["sizes_mm"] == [9.0]
+    assert "mask mirrored along x" in report.remarks
+
+
+def test_without_masks_positions_and_sizes_make_the_boxes(root):
+    with_masks, _ = convert(root)
+    shutil.rmtree(root / MASKS)
+    found, report = convert(root, overwrite=True)
+    assert len(report.remarks["no mask, approximate boxes from positions and sizes"]) == 3
+    assert len(found.lesions) >= len(with_masks.lesions)
+    centres = [np.add(lesion.box[:2], lesion.box[3:5]) / 2 for lesion in found.lesions]
+    for lesion in with_masks.lesions:
+        if "sizes_mm" in lesion.attributes:
+            centre = np.add(lesion.box[:2], lesion.box[3:5]) / 2
+            assert min(np.abs(centre - other).max() for other in centres) < 0.01
+
+
+def test_a_mask_of_another_shape_and_a_case_without_truth_are_left_out(root):
+    change_mask(root, "MED_LYMPH_001", lambda labels: labels[:-1])
+    shutil.rmtree(root / MASKS / "MED_LYMPH_003")
+    shutil.rmtree(root / TEXTS / "MED_LYMPH_003")
+    found, report = convert(root)
+    assert [volume.id for volume in found.volumes] == ["ABD_LYMPH_002"]
+    first, second = report.remarks["volume left out"]
+    assert "MED_LYMPH_001_mask.nii.gz: mask of shape (9, 64, 63)" in first
+    assert "MED_LYMPH_003: neither" in second
+
+
+def test_faulty_texts(tmp_path):
+    folder = tmp_path / "ABD_LYMPH_001"
+    folder.mkdir()
+
+    def write(indices="1 2 3\n", points="1.5 2 3\n", sizes="8 9\n"):
+        for kind, text in (("indices", indices), ("physicalPoints", points), ("sizes", sizes)):
+            (folder / f"ABD_LYMPH_001_lymphnodes_{kind}.txt").write_text(text)
+
+    with pytest.raises(InputError, match=r"indices\.txt: cannot be read"):
+        read_nih_ln_nodes(folder)
+    write()
+    (node,) = read_nih_ln_nodes(folder)
+    assert (node.index, node.point_lps, node.sizes_mm) == ((1, 2, 3), (1.5, 2, 3), (8, 9))
+    write("", "", "\n")
+    assert read_nih_ln_nodes(folder) == []
+    for change, message in (
+        ({"indices": "1 2\n"}, r"indices\.txt: a line without three numbers"),
+        ({"sizes": "8\n9\n"}, r"indices\.txt: 1 nodes, but 2 sizes"),
+        ({"points": "1 b 3\n"}, r"physicalPoints\.txt: not a table of numbers"),
+        ({"sizes": "nan\n"}, r"sizes\.txt: holds NaN"),
+    ):
+        write(**change)
+        with pytest.raises(InputError, match=message):
+            read_nih_ln_nodes(folder)
+
+
+def test_no_cases(tmp_path):
+    with pytest.raises(InputError, match=r"no folders ABD_LYMPH_NNN"):
+        convert_nih_ln(tmp_path)
+
+
+def test_real_texts():
+    data = os.environ.get("MMPLULD_TEST_DATA")
+    if not data:
+        pytest.skip("MMPLULD_TEST_DATA does not point to the data folder")
+    cases = {folder.name: read_nih_ln_nodes(folder) for folder in sorted((Path(data) / "nih_ln" / TEXTS).iterdir())}
+    for kind, count, nodes, sizes in (("ABD", 86, 595, {2}), ("MED", 90, 388, {1})):
+        mine = {name: found for name, found in cases.items() if name.startswith(kind)}
+        assert (len(mine), sum(map(len, mine.values()))) == (count, nodes)
+        assert {len(node.sizes_mm) for found in mine.values() for node in found} == sizes

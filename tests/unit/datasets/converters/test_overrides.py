@@ -1,0 +1,61 @@
+"""The table of corrections: both forms, what is refused, and that a flip leaves the world where it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmpluld.datasets.converters.overrides import Override, apply_override, read_overrides
+from mmpluld.errors import InputError
+from mmpluld.structures import CTVolume
+
+
+def test_both_forms_say_the_same(tmp_path):
+    (tmp_path / "t.csv").write_text('volume,spacing_mm,flip,exclude\na,"5, 0.7, 0.8",xz,\nb,,,blurred\n')
+    (tmp_path / "t.json").write_text('{"a": {"spacing_mm": [5, 0.7, 0.8], "flip": "xz"}, "b": {"exclude": "blurred"}}')
+    want = {"a": Override((5.0, 0.7, 0.8), "xz"), "b": Override(exclude="blurred")}
+    assert read_overrides(tmp_path / "t.csv", "abc") == want == read_overrides(tmp_path / "t.json", "abc")
+    assert read_overrides(None, "abc") == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("t.csv", "volum,flip\na,x\n", r"no column 'volume'"),
+        ("t.csv", "volume,flips\na,x\n", r"volume 'a': unknown column 'flips'.*nearest is 'flip'"),
+        ("t.csv", "volume,flip\na,xx\n", r"flip is 'xx'; allowed are some of the letters xyz"),
+        ("t.csv", "volume,spacing_mm\na,1 2\n", r"spacing_mm is '1 2'; needed are three numbers"),
+        ("t.csv", "volume,flip\na,x\na,y\n", r"volume 'a' occurs twice"),
+        ("t.json", '{"a": {"spacing_mm": [0, 1, 1]}}', r"spacing_mm is \[0, 1, 1\]"),
+        ("t.json", '{"a": 1}', r"needed is"),
+        ("t.json", "{", r"not valid JSON"),
+        ("t.json", '{"aa": {}}', r"unknown volume 'aa'; did you mean 'a'\?"),
+    ],
+)
+def test_faulty_tables(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_overrides(tmp_path / name, ["a", "b"])
+
+
+def test_missing_table(tmp_path):
+    with pytest.raises(InputError, match=r"none\.csv: cannot be read"):
+        read_overrides(tmp_path / "none.csv", ["a"])
+
+
+@given(flip=st.sampled_from(["", "x", "y", "z", "xy", "xyz"]), spacing=st.sampled_from([None, (3.0, 0.5, 2.0)]))
+def test_every_voxel_stays_at_its_place_in_the_world(flip, spacing):
+    array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    volume = CTVolume.from_canonical(array, (5.0, 1.0, 2.0), (10.0, 20.0, 30.0))
+    want = apply_override(volume, Override(spacing))
+    found = apply_override(volume, Override(spacing, flip))
+    assert found.spacing_mm == pytest.approx(spacing or volume.spacing_mm)
+    for z, y, x in np.ndindex(2, 3, 4):
+        point = want.points_to_world_lps((x, y, z))
+        i, j, k = np.rint(found.points_from_world_lps(point)).astype(int)
+        assert found.array[k, j, i] == array[z, y, x]
+    box = found.boxes_to_source([[0, 0, 0, 1, 1, 1]])[0]
+    i, j, k = box[:3].astype(int)
+    assert found.array[0, 0, 0] == array[k, j, i]

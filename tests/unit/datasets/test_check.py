@@ -1,0 +1,133 @@
+"""Checking a converted dataset: every fault is found and named, a good dataset has none."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from mmpluld.cli.main import main
+from mmpluld.datasets.check import check_dataset
+from mmpluld.errors import InputError
+from mmpluld.io.array_store import write_array
+from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+
+
+def volume(name, patient=None, **changes):
+    source = {"kind": "npy", "path": f"volumes/{name}.npy"}
+    fields = {"first_slice": 0, "num_slices": 6, "shape_yx": (16, 20), "spacing_mm": (5.0, 1.0, 1.0)}
+    return VolumeRecord(name, patient or name, "1", "1", source, **(fields | changes))
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Volume a in train, b in test, with one lesion each."""
+    for name in "ab":
+        array = np.random.default_rng(0).integers(-1000, 300, (6, 16, 20)).astype(np.int16)
+        write_array(tmp_path / "volumes" / f"{name}.npy", array)
+    save(tmp_path, "train", [volume("a")], [LesionRecord(0, "a", (2, 3, 1, 8, 9, 3), key_slice=1)])
+    save(tmp_path, "test", [volume("b")], [LesionRecord(0, "b", (2, 3, 1, 8, 9, 3), key_slice=5 - 3)])
+    return tmp_path
+
+
+def save(root, split, volumes, lesions=()):
+    AnnotationSet({"name": "x", "label_scope": "y"}, volumes, list(lesions)).save(
+        root / "annotations" / f"{split}.json"
+    )
+
+
+def found(root, **options):
+    return [str(problem).replace(f"{root}/", "") for problem in check_dataset(root, **options).problems]
+
+
+def test_a_good_dataset(root, capsys):
+    check = check_dataset(root)
+    assert (check.problems, check.files) == ([], {"train.json": (1, 1), "test.json": (1, 1)})
+    assert check.slices_read == 8  # first, middle, last and key slice of two volumes
+    assert check_dataset(root, all_slices=True).slices_read == 12
+    assert main(["check-data", str(root)]) == 0
+    assert capsys.readouterr().out.endswith("8 slices read, no problems\n")
+
+
+def test_lesion_faults(root):
+    lesions = [
+        LesionRecord(0, "a", (-1, 3, 1, 8, 9, 3)),
+        LesionRecord(1, "a", (2, 3, 1, 8, 17, 3)),
+        LesionRecord(2, "a", (4, 4, 1, 4, 9, 3)),
+        LesionRecord(5, "a", (10, 3, 1, 18, 9, 3)),
+        LesionRecord(6, "a", (10, 3, 1, 18, 9.1, 3)),
+    ]
+    save(root, "train", [volume("a")], lesions)
+    assert found(root) == [
+        "annotations/train.json: lesion 0 in volume a: box (-1, 3, 1, 8, 9, 3) leaves the image of 20 x 16 pixels",
+        "annotations/train.json: lesion 1 in volume a: box (2, 3, 1, 8, 17, 3) leaves the image of 20 x 16 pixels",
+        "annotations/train.json: lesion 2 in volume a: box is empty",
+        "annotations/train.json: lesions 5 and 6 in volume a: the same box twice; remove one",
+    ]
+
+
+def test_patients_in_two_splits_and_records_that_differ(root):
+    save(root, "test", [volume("b", patient="a")])
+    save(root, "train_mined", [volume("a", spacing_mm=(2.5, 1.0, 1.0))])
+    assert found(root) == [
+        "annotations/test.json: patient a: is in two splits, train.json and test.json",
+        "annotations/train_mined.json: volume a: is described differently in train.json",
+    ]
+
+
+def test_sources_that_disagree_with_their_record(root):
+    save(root, "train", [volume("a", num_slices=7, shape_yx=(20, 16))])
+    save(root, "test", [volume("c")])
+    missing, size, slices = sorted(found(root), key=lambda text: ("volume a" in text, "slices 0 to" in text))
+    assert missing.startswith("annotations/test.json: volume c: volumes/c.npy: cannot be read (No such file")
+    assert slices == "annotations/train.json: volume a: slices 0 to 5 exist, the record says 0 to 6; convert again"
+    assert size.endswith("volume a: slices are [16, 20] (y, x), the record says [20, 16]; convert again")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ((0, 2000), "lowest value read is 0 HU, so there is no air; is the rescale intercept missing?"),
+        ((-5, -4), "all values read are -5"),
+        ((-1000, 32700), "highest value read is 32699, above any HU; are these unsigned values?"),
+    ],
+)
+def test_values_that_are_no_hu(root, values, message):
+    array = np.full((6, 16, 20), values[0], np.int16)
+    array[:, 0, 0] = values[1] - 1
+    write_array(root / "volumes" / "a.npy", array)
+    assert found(root) == [f"annotations/train.json: volume a: {message}"]
+
+
+def test_damaged_files_are_named(root, capsys):
+    stored = root / "volumes" / "a.npy"
+    stored.write_bytes(stored.read_bytes()[:2000])
+    (root / "annotations" / "test.json").write_text("{")
+    out = root / "problems.json"
+    assert main(["check-data", str(root), "--json", str(out)]) == 1
+    first, second = json.loads(out.read_text())["problems"]
+    assert first["file"].endswith("test.json") and first["what"].startswith("not valid JSON")
+    assert second["item"] == "volume a" and "a.npy: not a whole .npy file" in second["what"]
+    assert capsys.readouterr().out.endswith("0 slices read, 2 problems\n")
+
+
+def test_a_png_that_does_not_decode(root):
+    folder = root / "png"
+    folder.mkdir()
+    for number in (1, 2, 4):
+        cv2.imwrite(str(folder / f"{number:03d}.png"), np.full((16, 20), 31768 + number * 500, np.uint16))
+    (folder / "004.png").write_bytes((folder / "004.png").read_bytes()[:-8])
+    record = volume("p", first_slice=1, num_slices=4)
+    record.source = {"kind": "png16", "path": "png"}
+    save(root, "val", [record])
+    (problem,) = found(root)
+    assert "volume p: png/004.png: PNG is cut off" in problem
+
+
+def test_a_folder_without_annotations(tmp_path, capsys):
+    with pytest.raises(InputError, match=r"no annotations/\*\.json in it; convert the dataset first"):
+        check_dataset(tmp_path)
+    assert main(["check-data", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,58 @@
+"""Stored volumes: what is written is read, slice by slice; damaged files are refused by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmpluld.errors import InputError
+from mmpluld.io.array_store import NPYSliceSource, open_array, write_array
+from mmpluld.io.slice_sources import open_source
+from mmpluld.structures import VolumeRecord
+
+
+@pytest.fixture
+def array():
+    return np.arange(24, dtype=np.int16).reshape(2, 3, 4) - 1000
+
+
+def test_slices_by_number(tmp_path, array):
+    write_array(tmp_path / "sub" / "a.npy", array)
+    record = VolumeRecord("a", "a", "1", "1", {"kind": "npy", "path": "sub/a.npy"}, 5, 2, (3, 4), (2.0, 1.0, 0.5))
+    source = open_source(record, tmp_path)
+    assert isinstance(source, NPYSliceSource)
+    assert source.indices.tolist() == [5, 6]
+    assert (source.shape_yx, source.spacing_mm) == ((3, 4), (2.0, 1.0, 0.5))
+    np.testing.assert_array_equal(source.read(6), array[1])
+    source.read(6)[:] = 0  # a copy: the file stays as it is
+    np.testing.assert_array_equal(source.read(6), array[1])
+    for index in (4, 7):
+        with pytest.raises(InputError, match=rf"a\.npy: no slice {index}; there are slices 5-6"):
+            source.read(index)
+
+
+@settings(max_examples=20, deadline=None)
+@given(shape=st.tuples(*[st.integers(1, 5)] * 3), axes=st.permutations([0, 1, 2]), seed=st.integers(0, 99))
+def test_any_layout_comes_back(tmp_path_factory, shape, axes, seed):
+    array = np.random.default_rng(seed).integers(-(2**15), 2**15, shape, dtype=np.int16).transpose(axes)
+    path = tmp_path_factory.mktemp("store") / "a.npy"
+    write_array(path, array)
+    np.testing.assert_array_equal(open_array(path), array)
+
+
+def test_what_is_no_stored_volume(tmp_path, array):
+    path = tmp_path / "a.npy"
+    with pytest.raises(InputError, match=r"a\.npy: cannot be read \(No such file"):
+        open_array(path)
+    write_array(path, array)
+    whole = path.read_bytes()
+    for length in (0, 4, 60, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"a\.npy: .*convert the dataset again"):
+            open_array(path)
+    for wrong in (array.astype(np.float32), array[0], array[:0]):
+        np.save(path, wrong)
+        with pytest.raises(InputError, match=r"needed is int16 \(z, y, x\)"):
+            open_array(path)
