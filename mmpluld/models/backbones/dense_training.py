@@ -70,10 +70,8 @@ def can_train_fast(block: DenseBlock, x: Tensor) -> bool:
     if x.device.type != "cpu" or not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
         return False
     halves = [half for layer in block.children() for half in layer.halves()]
-    return all(
-        type(norm) is nn.BatchNorm2d and norm.training and (conv.mixer is None or hasattr(conv.mixer, "matrices"))
-        for norm, conv in halves
-    )
+    plain = all(type(norm) is nn.BatchNorm2d and norm.training and norm.affine for norm, _ in halves)
+    return plain and all(conv.mixer is None or hasattr(conv.mixer, "matrices") for _, conv in halves)
 
 
 def train_dense_block(block: DenseBlock, x: Tensor, thickness_mm: Tensor | None = None) -> Tensor:
