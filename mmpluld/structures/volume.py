@@ -93,12 +93,9 @@ class CTVolume:
             )
         affine = _checked_affine(affine_lps, source)
         axes = _nearest_axes(affine)
-        order = [abs(axis) - 1 for axis in axes]
-        view = array_ijk.transpose(order[::-1])
-        view = view[tuple(slice(None, None, -1 if axis < 0 else 1) for axis in axes[::-1])]
         shape_ijk = (int(array_ijk.shape[0]), int(array_ijk.shape[1]), int(array_ijk.shape[2]))
         return cls(
-            array=np.ascontiguousarray(view),
+            array=_to_canonical(array_ijk, axes),
             affine_lps=affine @ _index_matrix(axes, shape_ijk, edges=False),
             source_shape=shape_ijk,
             source_axes=axes,
@@ -159,6 +156,16 @@ class CTVolume:
         inverse[:3, 3] = -matrix[:3, :3].T @ matrix[:3, 3]
         return _signed_permutation(boxes, inverse)
 
+    def array_to_source(self) -> npt.NDArray[Any]:
+        """Return the voxels in file order (i, j, k), a view."""
+        order = np.argsort([abs(axis) for axis in self.source_axes]).tolist()
+        view: npt.NDArray[Any] = _mirrored(self.array.transpose(), self.source_axes).transpose(order)
+        return view
+
+    def array_from_source(self, array_ijk: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Turn an array in this volume's file order (i, j, k) into canonical (z, y, x), as its own voxels were."""
+        return _to_canonical(array_ijk, self.source_axes)
+
     def slice_to_source(self, z: int) -> tuple[int, int]:
         """Return (file axis counted from 0, index along it) of canonical slice ``z``."""
         axis = self.source_axes[2]
@@ -205,6 +212,17 @@ def _nearest_axes(affine: FloatArray) -> tuple[int, int, int]:
     best = max(permutations(range(3)), key=lambda order: sum(abs(cosines[c, order[c]]) for c in range(3)))
     x, y, z = (axis + 1 if cosines[c, axis] >= 0 else -(axis + 1) for c, axis in enumerate(best))
     return (x, y, z)
+
+
+def _mirrored(array: npt.NDArray[Any], axes: Sequence[int]) -> npt.NDArray[Any]:
+    """View with the axes reversed whose sign is negative."""
+    return array[tuple(slice(None, None, -1 if axis < 0 else 1) for axis in axes)]
+
+
+def _to_canonical(array_ijk: npt.NDArray[Any], axes: tuple[int, int, int]) -> npt.NDArray[Any]:
+    """File order (i, j, k) to contiguous (z, y, x); copied only if it must be."""
+    order = [abs(axis) - 1 for axis in axes[::-1]]
+    return np.ascontiguousarray(_mirrored(array_ijk.transpose(order), axes[::-1]))
 
 
 def _index_matrix(axes: tuple[int, int, int], source_shape: tuple[int, int, int], edges: bool) -> FloatArray:

@@ -18,7 +18,7 @@ from mmpluld.datasets.converters.pseudo_masks import encode_mask
 from mmpluld.datasets.converters.report import ConversionReport, SplitCounts
 from mmpluld.errors import InputError
 from mmpluld.progress import track
-from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.structures import AnnotationSet, CTVolume, LesionRecord, VolumeRecord
 
 __all__ = [
     "Case",
@@ -28,6 +28,7 @@ __all__ = [
     "components",
     "convert_cases",
     "padded",
+    "place_in_scan",
     "write_cases",
 ]
 
@@ -184,6 +185,13 @@ def component_lesion(
         mask=encode_mask(pixels),
         attributes={"voxels": int(mask.sum()), "slice_boxes": slice_boxes},
     )
+
+
+def place_in_scan(point_lps: Sequence[float], volume: CTVolume) -> tuple[float, float, float] | None:
+    """The point in canonical voxel edges (x, y, z), where the centre of voxel i is i + 0.5; None outside the scan."""
+    x, y, z = (volume.points_from_world_lps(point_lps) + 0.5).tolist()
+    depth, height, width = volume.shape
+    return (x, y, z) if 0 <= x < width and 0 <= y < height and 0 <= z < depth else None
 
 
 def padded(box: Sequence[float], pad_px: float, shape_yx: tuple[int, int]) -> tuple[float, float, float, float]:

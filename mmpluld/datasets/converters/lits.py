@@ -25,7 +25,7 @@ from mmpluld.datasets.converters.assemble import (
     convert_cases,
     write_cases,
 )
-from mmpluld.datasets.converters.overrides import Override, read_overrides
+from mmpluld.datasets.converters.overrides import Override, mirrored, read_overrides
 from mmpluld.datasets.converters.report import ConversionReport
 from mmpluld.datasets.converters.volume_store import store_volume
 from mmpluld.errors import InputError
@@ -133,8 +133,8 @@ def _convert(
         case.remarks.append(("header says 1 x 1 x 1 mm, which is doubtful in this dataset", str(image)))
     mask_volume = read_volume(masks[name], labels=True)
     labels = _labels(mask_volume, stored.volume, masks[name], case, spacing_matters=override.spacing_mm is None)
+    labels = mirrored(labels, override.flip_mask)
     for letter in override.flip_mask:
-        labels = np.flip(labels, 2 - "xyz".index(letter))
         case.remarks.append((f"mask mirrored along {letter}", str(masks[name])))
     unknown = sorted(set(np.unique(labels).tolist()) - {0, _LIVER, _TUMOUR})
     if unknown:
@@ -163,16 +163,8 @@ def _labels(mask: CTVolume, image: CTVolume, file: Path, case: Case, spacing_mat
             f"{file}: mask of {'x'.join(map(str, mask.source_shape))} voxels on an image of "
             f"{'x'.join(map(str, image.source_shape))}; needed is one shape, fetch both again"
         )
-    # Undo the mask's own reorientation, then do the image's.
-    order = [abs(axis) - 1 for axis in mask.source_axes]
-    array_xyz = np.asarray(mask.array).transpose(2, 1, 0)
-    array_xyz = array_xyz[tuple(slice(None, None, -1 if axis < 0 else 1) for axis in mask.source_axes)]
-    array_ijk = array_xyz.transpose(np.argsort(order))
-    axes = image.source_axes
-    view = array_ijk.transpose([abs(axis) - 1 for axis in axes])
-    view = view[tuple(slice(None, None, -1 if axis < 0 else 1) for axis in axes)]
-    if mask.source_axes != axes:
+    if mask.source_axes != image.source_axes:
         case.remarks.append(("mask's header differs from its image's in direction, taken voxel for voxel", str(file)))
     elif spacing_matters and not np.allclose(mask.spacing_mm, image.spacing_mm, rtol=1e-3):
         case.remarks.append(("mask's header differs from its image's in spacing, taken voxel for voxel", str(file)))
-    return np.ascontiguousarray(view.transpose(2, 1, 0))
+    return image.array_from_source(mask.array_to_source())

@@ -24,6 +24,7 @@ from mmpluld.datasets.converters.assemble import (
     assign_splits,
     convert_cases,
     padded,
+    place_in_scan,
     write_cases,
 )
 from mmpluld.datasets.converters.overrides import Override, read_overrides
@@ -200,11 +201,11 @@ def _convert(
 
 def _lesion(mark: LunaMark, volume: CTVolume, uid: str, pad_px: float) -> LesionRecord | None:
     """The box of a mark's sphere, or None if its centre lies outside the scan."""
-    # Edge coordinates: the centre of voxel i is i + 0.5.
-    x, y, z = (volume.points_from_world_lps(mark.centre_lps) + 0.5).tolist()
-    depth, height, width = volume.shape
-    if not (0 <= x < width and 0 <= y < height and 0 <= z < depth):
+    place = place_in_scan(mark.centre_lps, volume)
+    if place is None:
         return None
+    x, y, z = place
+    depth, height, width = volume.shape
     radius = mark.diameter_mm / 2
     dz, dy, dx = volume.spacing_mm
     first, end = math.ceil(z - radius / dz - 0.5), math.floor(z + radius / dz - 0.5) + 1

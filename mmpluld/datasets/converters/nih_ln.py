@@ -28,9 +28,10 @@ from mmpluld.datasets.converters.assemble import (
     components,
     convert_cases,
     padded,
+    place_in_scan,
     write_cases,
 )
-from mmpluld.datasets.converters.overrides import Override, read_overrides
+from mmpluld.datasets.converters.overrides import Override, mirrored, read_overrides
 from mmpluld.datasets.converters.report import ConversionReport
 from mmpluld.datasets.converters.volume_store import store_volume
 from mmpluld.errors import InputError
@@ -196,9 +197,7 @@ def _labels(file: Path, image: CTVolume, override: Override, case: Case) -> npt.
             f"{file}: mask of shape {mask.shape} (z, y, x) on an image of {image.shape}; needed is one shape, "
             "fetch both again"
         )
-    labels = mask.array
-    for letter in override.flip + override.flip_mask:
-        labels = np.flip(labels, 2 - "xyz".index(letter))
+    labels = mirrored(mask.array, override.flip + override.flip_mask)
     if override.flip_mask:
         case.remarks.append((f"mask mirrored along {override.flip_mask}", str(file)))
     if override.spacing_mm is None and not np.allclose(mask.spacing_mm, image.spacing_mm, rtol=1e-3):
@@ -264,10 +263,11 @@ def _labels_at(labels: npt.NDArray[Any], points_xyz: npt.NDArray[np.float64], mi
 
 def _from_text(node: LymphNode, record: VolumeRecord, volume: CTVolume, pad_px: float) -> LesionRecord | None:
     """A cube as wide as the largest size around the position, or None if that lies outside the scan."""
-    x, y, z = (volume.points_from_world_lps(node.point_lps) + 0.5).tolist()
-    depth, height, width = volume.shape
-    if not (0 <= x < width and 0 <= y < height and 0 <= z < depth):
+    place = place_in_scan(node.point_lps, volume)
+    if place is None:
         return None
+    x, y, z = place
+    depth, height, width = volume.shape
     dz, dy, dx = volume.spacing_mm
     radius = max(node.sizes_mm) / 2
     first = min(math.ceil(z - radius / dz - 0.5), math.floor(z))

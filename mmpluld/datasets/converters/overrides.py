@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mmpluld.errors import InputError, nearest
 from mmpluld.structures import CTVolume
 
-__all__ = ["Override", "apply_override", "read_overrides"]
+__all__ = ["Override", "apply_override", "mirrored", "read_overrides"]
 
 _KEYS = ("spacing_mm", "flip", "flip_mask", "exclude")
 
@@ -71,17 +72,23 @@ def apply_override(volume: CTVolume, override: Override) -> CTVolume:
     in mm fall on the same tissue.
     """
     affine = volume.affine_lps.copy()
-    array, axes = volume.array, list(volume.source_axes)
+    array, axes = mirrored(volume.array, override.flip), list(volume.source_axes)
     if override.spacing_mm is not None:
         affine[:3, :3] *= np.asarray(override.spacing_mm[::-1]) / np.asarray(volume.spacing_mm[::-1])
     for letter in override.flip:
         axis = "xyz".index(letter)
-        array = np.flip(array, 2 - axis)
         affine[:3, 3] += affine[:3, axis] * (array.shape[2 - axis] - 1)
         affine[:3, axis] *= -1
         axes[axis] *= -1
     x, y, z = axes
     return CTVolume(np.ascontiguousarray(array), affine, volume.source_shape, (x, y, z), volume.source, volume.history)
+
+
+def mirrored(array: npt.NDArray[Any], letters: str) -> npt.NDArray[Any]:
+    """View of ``array`` (z, y, x) with the axes named by ``letters`` ("x", "xz") reversed, once for each mention."""
+    for letter in letters:
+        array = np.flip(array, 2 - "xyz".index(letter))
+    return array
 
 
 def _rows(file: Path) -> list[tuple[str, dict[str, Any]]]:

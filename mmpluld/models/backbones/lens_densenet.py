@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from mmpluld.errors import InputError
-from mmpluld.models.backbones.dense_inference import run_dense_block, run_stem, run_transition
 from mmpluld.models.backbones.truncated_densenet import Transition, TruncatedDenseNet, pointwise
 from mmpluld.registry import MODELS
 
@@ -49,6 +48,11 @@ class MixingTransition(Transition):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, D, H, W) -> (B, C / 2, D, H / 2, W / 2)."""
         return self.mixer(super().forward(x))
+
+    def run_fused(self, x: Tensor, out: Tensor) -> None:
+        """``forward`` of one stack (C, D, H, W) into ``out``, without gradients."""
+        super().run_fused(x, out)
+        out.copy_(self.mixer(out.unsqueeze(0))[0])
 
 
 @MODELS.register_module()
@@ -98,23 +102,3 @@ class LensDenseNet(TruncatedDenseNet):
         last = f"transition{self.num_blocks - 1}"
         in_channels = getattr(self, last).conv.in_channels
         self.add_module(last, MixingTransition(in_channels, num_images, norm_cfg))
-
-    def _fused_stack(self, stack: Tensor, thickness_mm: Tensor | None, dtype: torch.dtype) -> list[Tensor]:
-        """As in the base class, with the exchange between images before the last block."""
-        height, width = (((size + 1) // 2 + 1) // 2 for size in stack.shape[1:])
-        maps: list[Tensor] = []
-        features = None
-        for i in range(1, self.num_blocks + 1):
-            block = getattr(self, f"denseblock{i}")
-            buffer = stack.new_empty((block.out_channels, self.depth, height, width), dtype=dtype)
-            entrance = buffer[: block.in_channels]
-            if features is None:
-                run_stem(self.conv0, self.norm0, stack, entrance)
-            else:
-                run_transition(getattr(self, f"transition{i - 1}"), features, entrance)
-            if i == self.num_blocks:
-                entrance.copy_(getattr(self, f"transition{i - 1}").mixer(entrance.unsqueeze(0))[0])
-            run_dense_block(block, buffer)
-            maps.append(getattr(self, f"reductionz{i}")(buffer.unsqueeze(0))[0])
-            features, height, width = buffer, height // 2, width // 2
-        return maps

@@ -175,6 +175,10 @@ class Transition(nn.Module):
         pooled = F.avg_pool2d(norm_relu(self.norm, x).flatten(1, 2), 2)
         return pointwise(pooled.unflatten(1, x.shape[1:3]), self.conv.weight)
 
+    def run_fused(self, x: Tensor, out: Tensor) -> None:
+        """``forward`` of one stack (C, D, H, W) into ``out``, without gradients (see ``dense_inference``)."""
+        run_transition(self, x, out)
+
 
 class ReductionZ(nn.Module):
     """All slices of a stack to one map, by a dense (D, 1, 1) convolution without padding."""
@@ -325,7 +329,7 @@ class TruncatedDenseNet(BaseModule):
             if features is None:
                 run_stem(self.conv0, self.norm0, stack, entrance)
             else:
-                run_transition(getattr(self, f"transition{i - 1}"), features, entrance)
+                getattr(self, f"transition{i - 1}").run_fused(features, entrance)
             run_dense_block(block, buffer, thickness_mm)
             maps.append(getattr(self, f"reductionz{i}")(buffer.unsqueeze(0))[0])
             features, height, width = buffer, height // 2, width // 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,11 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def oracle() -> Callable[[int], dict[str, Any]]:
+def oracle(real_data: Path) -> Callable[[int], dict[str, Any]]:
     """Load the published 2D or 3D FROC example as edge boxes by image, plus the expected values."""
-    root = os.environ.get("MMPLULD_TEST_DATA")
-    if not root:
-        pytest.skip("MMPLULD_TEST_DATA does not name the folder with real data")
 
     def load(dim: int) -> dict[str, Any]:
-        folder = Path(root) / "deeplesion"
+        folder = real_data / "deeplesion"
         data = json.loads((folder / f"froc_example_{dim}d.json").read_text())
         keys = data["volumes" if dim == 3 else "images"]
         truth = data.get("truth")

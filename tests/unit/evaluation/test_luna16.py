@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -154,11 +153,8 @@ def test_command(truth: Path, submission: Path, capsys: pytest.CaptureFixture[st
         assert f"{option[0]} is not part of the LUNA16 rules" in capsys.readouterr().err
 
 
-def test_published_answer_for_a_real_detector(tmp_path: Path) -> None:
-    root = os.environ.get("MMPLULD_TEST_DATA")
-    if not root:
-        pytest.skip("MMPLULD_TEST_DATA does not name the folder with real data")
-    source = Path(root) / "luna16" / "eval_example"
+def test_published_answer_for_a_real_detector(real_data: Path, tmp_path: Path) -> None:
+    source = real_data / "luna16" / "eval_example"
     for path in source.glob("*.csv*"):
         if path.suffix == ".gz":
             with gzip.open(path) as packed, (tmp_path / path.stem).open("wb") as plain:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import filecmp
 import json
-import os
 import re
 from pathlib import Path
 
@@ -36,11 +35,8 @@ def test_table_has_deeplesions_columns_and_number_format(layout: Path) -> None:
     assert all(pattern.fullmatch(line) for line in lines[1:])
 
 
-def test_columns_equal_the_real_files() -> None:
-    data = os.environ.get("MMPLULD_TEST_DATA")
-    if not data:
-        pytest.skip("MMPLULD_TEST_DATA does not point to the data folder")
-    with (Path(data) / "deeplesion" / "DL_info_val.csv").open(newline="") as stream:
+def test_columns_equal_the_real_files(real_data: Path) -> None:
+    with (real_data / "deeplesion" / "DL_info_val.csv").open(newline="") as stream:
         assert tuple(next(csv.reader(stream))) == DL_INFO_COLUMNS
 
 

@@ -126,3 +126,14 @@ def test_from_file_array_refuses(array, affine, message):
 def test_volume_refuses_contradicting_axes(source_shape, source_axes, message):
     with pytest.raises(InputError, match=message):
         CTVolume(np.zeros((2, 3, 4), np.int16), np.eye(4), source_shape, source_axes)
+
+
+@pytest.mark.parametrize("signs", list(itertools.product((1, -1), repeat=3)))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_array_goes_back_to_file_order(order, signs):
+    affine = np.eye(4)
+    affine[:3, :3] = np.eye(3)[:, order] * signs
+    array_ijk = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    volume = CTVolume.from_file_array(array_ijk, affine, "memory")
+    assert np.array_equal(volume.array_to_source(), array_ijk)
+    assert np.array_equal(volume.array_from_source(array_ijk), volume.array)

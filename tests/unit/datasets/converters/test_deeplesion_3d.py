@@ -136,11 +136,8 @@ def test_command(tmp_path: Path, raw: Path, capsys: pytest.CaptureFixture[str]) 
     assert "name the published file with --boxes FILE" in capsys.readouterr().err
 
 
-def test_published_counts(tmp_path: Path) -> None:
-    root = os.environ.get("MMPLULD_TEST_DATA")
-    if not root:
-        pytest.skip("MMPLULD_TEST_DATA does not name the folder with real data")
-    convert_deeplesion_3d(tmp_path, Path(root) / "deeplesion" / "manual_1k.json")
+def test_published_counts(real_data: Path, tmp_path: Path) -> None:
+    convert_deeplesion_3d(tmp_path, real_data / "deeplesion" / "manual_1k.json")
     for split, counts in {"val": (200, 1292, 99, 9181, 0), "test": (800, 4155, 519, 34114, 31)}.items():
         found = load(tmp_path, split)
         patients = {volume.patient for volume in found.volumes}

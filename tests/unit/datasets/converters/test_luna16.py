@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -196,13 +195,10 @@ def test_empty_and_missing_inputs(tmp_path):
         convert_luna16(tmp_path, fractions=(0, 0, 0))
 
 
-def test_real_tables():
-    data = os.environ.get("MMPLULD_TEST_DATA")
-    if not data:
-        pytest.skip("MMPLULD_TEST_DATA does not point to the data folder")
-    marks = read_luna16_marks(Path(data) / "luna16" / "annotations.csv")
+def test_real_tables(real_data):
+    marks = read_luna16_marks(real_data / "luna16" / "annotations.csv")
     assert (len(marks), len({mark.seriesuid for mark in marks})) == (1186, 601)
     assert min(mark.diameter_mm for mark in marks) >= 3
-    excluded = read_luna16_marks(Path(data) / "luna16" / "annotations_excluded.csv")
+    excluded = read_luna16_marks(real_data / "luna16" / "annotations_excluded.csv")
     assert len(excluded) == 35192
     assert min(mark.diameter_mm for mark in excluded) > 0

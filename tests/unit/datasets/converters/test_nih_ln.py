@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -150,11 +148,8 @@ def test_no_cases(tmp_path):
         convert_nih_ln(tmp_path)
 
 
-def test_real_texts():
-    data = os.environ.get("MMPLULD_TEST_DATA")
-    if not data:
-        pytest.skip("MMPLULD_TEST_DATA does not point to the data folder")
-    cases = {folder.name: read_nih_ln_nodes(folder) for folder in sorted((Path(data) / "nih_ln" / TEXTS).iterdir())}
+def test_real_texts(real_data):
+    cases = {folder.name: read_nih_ln_nodes(folder) for folder in sorted((real_data / "nih_ln" / TEXTS).iterdir())}
     for kind, count, nodes, sizes in (("ABD", 86, 595, {2}), ("MED", 90, 388, {1})):
         mine = {name: found for name, found in cases.items() if name.startswith(kind)}
         assert (len(mine), sum(map(len, mine.values()))) == (count, nodes)
