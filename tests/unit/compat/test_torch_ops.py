@@ -236,7 +236,9 @@ class TestRoIAlign:
         monkeypatch.setattr(torch_ops, "ROI_SAMPLES_PER_CHUNK", 1)
         assert torch.equal(roi_align(feature, rois, ratio, aligned), whole)
         split_grad = roi_align_gradient(whole, rois, feature.shape, ratio, aligned)
-        torch.testing.assert_close(split_grad, whole_grad)
+        # The sums run in another order, so float32 rounding scales with the largest sum.
+        largest = float(whole_grad.abs().max())
+        torch.testing.assert_close(split_grad, whole_grad, rtol=1e-5, atol=1e-6 * largest)
 
 
 class TestRoIAlignEdges:
