@@ -254,7 +254,8 @@ def roi_align_forward(
     channels, height, width = input.shape[1:]
     bins = (aligned_height, aligned_width)
     bins_per_roi = aligned_height * aligned_width
-    table = _at_least_float32(input.permute(0, 2, 3, 1).reshape(-1, channels))
+    # Contiguous also where one image makes the reshape a view: embedding_bag takes many times as long on strided rows.
+    table = _at_least_float32(input.permute(0, 2, 3, 1).reshape(-1, channels)).contiguous()
     for begin, end, (index, weight, _, counts) in _roi_sample_chunks(
         rois, (height, width), bins, spatial_scale, sampling_ratio, aligned
     ):

@@ -1,6 +1,7 @@
-"""Detection in CT scans: read, run over the grid, link, write."""
+"""Detection in CT scans: read, run over the grid, link, write; and tests on whole volumes."""
 
 from mmpluld.inference.detector import VolumeDetector
+from mmpluld.inference.loop import VolumeTestLoop
 from mmpluld.inference.run import ScanResult, detect_scan
 
-__all__ = ["ScanResult", "VolumeDetector", "detect_scan"]
+__all__ = ["ScanResult", "VolumeDetector", "VolumeTestLoop", "detect_scan"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal, get_args
 
@@ -13,21 +14,39 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import init_default_scope
+from torch import nn
 
 from mmpluld.datasets.transforms import LoadSliceStack
 from mmpluld.engine.checkpoint import load_weights
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import measure_recist
 from mmpluld.inference.grid_source import GridSliceSource
+from mmpluld.inference.stacks import SharedFeatures, StackLoader, shares_images
+from mmpluld.io.slice_sources import SliceSource, VolumeSliceSource
+from mmpluld.io.slice_stack import StackPlan
 from mmpluld.postprocess import Box3D, link_slices, paste_mask, tracklet_to_box3d
+from mmpluld.postprocess.linking import ScoreRule
 from mmpluld.progress import track
 from mmpluld.registry import MODELS, TRANSFORMS
 from mmpluld.structures import RECIST, CTVolume, Finding
 
-__all__ = ["Precision", "VolumeDetector"]
+__all__ = ["Lesion3D", "Precision", "VolumeDetector"]
 
 Precision = Literal["fp32", "bf16"]
 FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Lesion3D:
+    """One detection in a series.
+
+    Attributes:
+        found: Its box and key slice in slice numbers of the series, its score, its 2D box on the key slice.
+        recist: Diameters on the key slice; None where the model predicts no mask.
+    """
+
+    found: Box3D
+    recist: RECIST | None = None
 
 
 class VolumeDetector:
@@ -40,12 +59,18 @@ class VolumeDetector:
 
     Args:
         config: A loaded config of the zoo.
-        checkpoint: Weights that belong to its model.
-        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        model: Weights that belong to its model, or the model itself, built and on its device.
+        device: ``cpu``, ``cuda`` or ``cuda:N``, for weights.
         precision: ``bf16`` runs the network in mixed precision.
         score_thr: 2D boxes below this score are dropped before linking, in [0, 1]; so are boxes without area.
-        iou_thr: See :func:`mmpluld.postprocess.link_slices`.
+        iou_thr: See :func:`mmpluld.postprocess.link_slices`, as for the next.
+        max_gap: Grid slices without a partner that a chain of 2D boxes may bridge.
+        score_rule: ``max`` or ``mean``, see :func:`mmpluld.postprocess.tracklet_to_box3d`.
+        min_slices: Chains with 2D boxes on fewer grid slices are dropped.
+        max_boxes: 3D boxes to keep of a volume, those with the best scores; None keeps all.
         batch_size: Grid slices examined at once.
+        share: Let stacks share the features of images that are the same, where the backbone can (``LensDenseNet``).
+            The findings are the same without.
 
     Raises:
         InputError: If a setting is not allowed, or the weights are unreadable or of another model.
@@ -54,25 +79,41 @@ class VolumeDetector:
     def __init__(
         self,
         config: Config,
-        checkpoint: str | os.PathLike[str],
+        model: str | os.PathLike[str] | nn.Module,
         device: str = "cpu",
         precision: Precision = "fp32",
         score_thr: float = 0.3,
         iou_thr: float = 0.5,
+        max_gap: int = 0,
+        score_rule: ScoreRule = "max",
+        min_slices: int = 1,
+        max_boxes: int | None = None,
         batch_size: int = 1,
+        share: bool = True,
     ) -> None:
-        _check_settings(precision, score_thr, batch_size)
-        self.device = _checked_device(device)
+        _check_settings(precision, score_thr, batch_size, iou_thr, max_gap, score_rule, min_slices, max_boxes)
         self.precision = precision
         self.score_thr = score_thr
         self.iou_thr = iou_thr
+        self.max_gap = max_gap
+        self.score_rule: ScoreRule = score_rule
+        self.min_slices = min_slices
+        self.max_boxes = max_boxes
         self.batch_size = batch_size
         init_default_scope(config.get("default_scope", "mmpluld"))
         self.pipeline = Compose([TRANSFORMS.build(step) for step in _inference_steps(config)])
         self.loader = _slice_loader(self.pipeline, config)
-        self.model = MODELS.build(config.model)
-        load_weights(self.model, checkpoint)
-        self.model.to(self.device).eval()
+        self.stacks = StackLoader(self.pipeline)
+        if isinstance(model, nn.Module):
+            self.model = model
+            self.device = next(model.parameters()).device
+        else:
+            self.device = _checked_device(device)
+            self.model = MODELS.build(config.model)
+            load_weights(self.model, model)
+            self.model.to(self.device)
+        self.model.eval()
+        self.share = share and shares_images(getattr(self.model, "backbone", self.model))
 
     def detect(self, volume: CTVolume) -> list[Finding]:
         """Detect lesions in a volume.
@@ -83,30 +124,75 @@ class VolumeDetector:
         Raises:
             InputError: If the volume covers fewer grid slices than the model looks at together.
         """
-        source = self._grid(volume)
+        grid = self._grid(volume)
+        return [
+            Finding.from_canonical(
+                volume,
+                lesion.found.box.tolist(),
+                lesion.found.score,
+                lesion.found.key_slice,
+                lesion.found.key_box.tolist(),
+                lesion.recist,
+            )
+            for lesion in self._detect_on(grid, volume.source)
+        ]
+
+    def detect_slices(self, source: SliceSource, first_slice: int, num_slices: int, name: str) -> list[Lesion3D]:
+        """Detect lesions in a part of a series.
+
+        Slices outside the part are not looked at. Where numbers are missing, what lies between the gaps is examined
+        on its own. Beyond its ends the outermost slice is repeated.
+
+        Args:
+            source: The slices of the series.
+            first_slice: Number of the first one of the part.
+            num_slices: How many numbers it has.
+            name: Of the part, for messages.
+
+        Returns:
+            The detections, best score first; boxes count slices as ``source`` does.
+
+        Raises:
+            InputError: If the distance of the slices is unknown, or the part has no slice.
+        """
+        interval = source.spacing_mm[0]
+        if not (np.isfinite(interval) and interval > 0):
+            raise InputError(
+                f"{name}: slice interval is {interval:g} mm; 3D detection needs one above 0, mend spacing_mm"
+            )
+        slices = source.indices[(source.indices >= first_slice) & (source.indices < first_slice + num_slices)]
+        if not len(slices):
+            raise InputError(f"{name}: no slice from {first_slice} to {first_slice + num_slices - 1}; mend the volume")
+        found: list[Lesion3D] = []
+        for run in np.split(slices, np.flatnonzero(np.diff(slices) > 1) + 1):
+            found += self._detect_on(GridSliceSource(source, self.loader.gap_mm(interval), run), name)
+        found.sort(key=_rank)
+        return found[: self.max_boxes]
+
+    def _detect_on(self, grid: GridSliceSource, name: str) -> list[Lesion3D]:
+        """Detections on a grid, in slice numbers of the series."""
         boxes, scores, masks = [], [], []
-        for slice_boxes, slice_scores, slice_masks in self._examine(source):
+        for slice_boxes, slice_scores, slice_masks in self._examine(grid, name):
             has_area = (slice_boxes[:, 2:] > slice_boxes[:, :2]).all(axis=1)
             kept = has_area & (slice_scores >= self.score_thr)
             boxes.append(slice_boxes[kept])
             scores.append(slice_scores[kept])
             masks.append(None if slice_masks is None else slice_masks[kept])
-        merged = [tracklet_to_box3d(tracklet) for tracklet in link_slices(boxes, scores, self.iou_thr)]
-        merged.sort(key=lambda item: (-item.score, *item.box))
+        chains = link_slices(boxes, scores, self.iou_thr, self.max_gap)
+        merged = [tracklet_to_box3d(chain, self.score_rule) for chain in chains if len(chain.slices) >= self.min_slices]
+        merged = sorted(merged, key=lambda item: (-item.score, *item.box))[: self.max_boxes]
         if not merged:
             return []
-        scan_boxes = source.grid.boxes_to_scan([item.box for item in merged])
-        key_slices = source.grid.slices_to_scan([item.key_slice for item in merged])
+        scan_boxes = grid.grid.boxes_to_scan([item.box for item in merged])
+        key_slices = grid.grid.slices_to_scan([item.key_slice for item in merged])
         # The slice nearest to a grid slice can lie just outside a box that was rounded to whole slices.
         key_slices = np.clip(key_slices, scan_boxes[:, 2], scan_boxes[:, 5] - 1).astype(np.int64)
+        first, spacing_yx = int(grid.slices[0]), grid.spacing_mm[1:]
+        scan_boxes[:, [2, 5]] += first
         return [
-            Finding.from_canonical(
-                volume,
-                box.tolist(),
-                item.score,
-                int(key),
-                item.key_box.tolist(),
-                _measure(item, boxes[item.key_slice], masks[item.key_slice], volume.spacing_mm[1:]),
+            Lesion3D(
+                replace(item, box=box, key_slice=int(key) + first),
+                _measure(item, boxes[item.key_slice], masks[item.key_slice], spacing_yx),
             )
             for item, box, key in zip(merged, scan_boxes, key_slices, strict=True)
         ]
@@ -125,7 +211,7 @@ class VolumeDetector:
     def _grid(self, volume: CTVolume) -> GridSliceSource:
         depth, interval = volume.shape[0], volume.spacing_mm[0]
         gap, needed = self.loader.gap_mm(interval), self.loader.num_slices
-        source = GridSliceSource(volume, gap)
+        source = GridSliceSource(VolumeSliceSource(volume), gap)
         found = len(source.indices)
         if found < needed:
             raise InputError(
@@ -135,18 +221,28 @@ class VolumeDetector:
             )
         return source
 
-    def _examine(self, source: GridSliceSource) -> Iterator[tuple[FloatArray, FloatArray, FloatArray | None]]:
+    def _examine(self, grid: GridSliceSource, name: str) -> Iterator[tuple[FloatArray, FloatArray, FloatArray | None]]:
         """2D boxes (n, 4) in pixels of the volume, scores (n,), masks over the boxes (n, h, w) of every grid slice."""
-        count = len(source.indices)
-        samples = (self.pipeline(_sample(source, index)) for index in range(count))
+        self.stacks.start()
+        shared = SharedFeatures(self.model.backbone, self.batch_size) if self.share else None
+        count = len(grid.indices)
+        samples = (_sample(grid, index, name) for index in range(count))
         batches = iter(lambda: list(islice(samples, self.batch_size)), [])
         for batch in track(batches, "detecting", total=-(-count // self.batch_size)):
-            yield from self._run(batch)
+            data = pseudo_collate([self.stacks.load(sample) for sample in batch])
+            yield from self._run(data, [self.stacks.plan(sample) for sample in batch], shared)
 
     @torch.inference_mode()
-    def _run(self, batch: list[dict[str, Any]]) -> list[tuple[FloatArray, FloatArray, FloatArray | None]]:
+    def _run(
+        self, data: dict[str, Any], plans: list[StackPlan], shared: SharedFeatures | None
+    ) -> list[tuple[FloatArray, FloatArray, FloatArray | None]]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            results = self.model.test_step(pseudo_collate(batch))
+            if shared is None:
+                results = self.model.test_step(data)
+            else:
+                data = self.model.data_preprocessor(data, False)
+                data["inputs"] = shared.features(data["inputs"], plans)
+                results = self.model(**data, mode="predict")
         found = [result.pred_instances for result in results]
         return [
             (
@@ -156,6 +252,10 @@ class VolumeDetector:
             )
             for item in found
         ]
+
+
+def _rank(lesion: Lesion3D) -> tuple[float, ...]:
+    return (-lesion.found.score, *lesion.found.box.tolist())
 
 
 def _numpy(values: torch.Tensor) -> FloatArray:
@@ -174,13 +274,30 @@ def _measure(
     return measure_recist(probs, spacing_yx, origin)
 
 
-def _check_settings(precision: str, score_thr: float, batch_size: int) -> None:
+def _check_settings(
+    precision: str,
+    score_thr: float,
+    batch_size: int,
+    iou_thr: float,
+    max_gap: int,
+    score_rule: str,
+    min_slices: int,
+    max_boxes: int | None,
+) -> None:
     if precision not in get_args(Precision):
         raise InputError(f"precision is {precision!r}; allowed are {', '.join(get_args(Precision))}")
+    if score_rule not in get_args(ScoreRule):
+        raise InputError(f"score_rule is {score_rule!r}; allowed are {', '.join(get_args(ScoreRule))}")
     if not 0 <= score_thr <= 1:
         raise InputError(f"score_thr is {score_thr}; allowed is 0 to 1")
-    if batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}; allowed is 1 or more")
+    if not 0 <= iou_thr < 1:
+        raise InputError(f"iou_thr is {iou_thr}; allowed is 0 to below 1")
+    least = {"batch_size": (batch_size, 1), "max_gap": (max_gap, 0), "min_slices": (min_slices, 1)}
+    if max_boxes is not None:
+        least["max_boxes"] = (max_boxes, 1)
+    for name, (value, low) in least.items():
+        if value < low:
+            raise InputError(f"{name} is {value}; allowed is {low} or more")
 
 
 def _checked_device(name: str) -> torch.device:
@@ -217,12 +334,12 @@ def _slice_loader(pipeline: Compose, config: Config) -> LoadSliceStack:
     return loader
 
 
-def _sample(source: GridSliceSource, index: int) -> dict[str, Any]:
+def _sample(grid: GridSliceSource, index: int, name: str) -> dict[str, Any]:
     """What the dataset would hand to the pipeline for this grid slice."""
     return {
-        "slice_source": source,
+        "slice_source": grid,
         "key_slice": index,
         "img_id": index,
-        "volume_id": source.volume.source,
-        "slice_interval_mm": source.volume.spacing_mm[0],
+        "volume_id": name,
+        "slice_interval_mm": grid.source.spacing_mm[0],
     }

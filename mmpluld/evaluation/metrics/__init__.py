@@ -2,5 +2,6 @@
 
 from mmpluld.evaluation.metrics.froc_metric import FROCMetric
 from mmpluld.evaluation.metrics.recist_metric import RECISTMetric
+from mmpluld.evaluation.metrics.volume_froc_metric import VolumeFROCMetric
 
-__all__ = ["FROCMetric", "RECISTMetric"]
+__all__ = ["FROCMetric", "RECISTMetric", "VolumeFROCMetric"]

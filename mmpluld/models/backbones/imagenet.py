@@ -60,7 +60,7 @@ class DenseNetImageNet:
     """Initialiser: load the trunk from an ImageNet DenseNet-121, and say which tensors keep their random start.
 
     Use it as ``init_cfg=dict(type='DenseNetImageNet', checkpoint='FILE')``. The last dense block and
-    the classifier of the file are not used. Convolutions over depth and slice mixers are not in the file.
+    the classifier of the file are not used. Convolutions over depth, slice mixers and attention are not in the file.
 
     Args:
         checkpoint: A local file or a URL, as torchvision publishes them: a state dict.
@@ -78,7 +78,7 @@ class DenseNetImageNet:
         """Load the weights into ``module``, a ``TruncatedDenseNet``."""
         source = map_imagenet_keys(self._read(), self.stem_rule, module.conv0.in_channels)
         own = module.state_dict()
-        random_start = [key for key in own if ".mixer." in key or key.startswith("reductionz")]
+        random_start = [key for key in own if ".mixer." in key or ".attention." in key or key.startswith("reductionz")]
         trunk = {key: value for key, value in own.items() if key not in random_start}
         loadable = {key: source[key] for key in trunk if key in source}
         # Files from before PyTorch 0.4.1 have no batch counters; these do not influence the result.
@@ -94,7 +94,7 @@ class DenseNetImageNet:
         module.load_state_dict(loadable, strict=False)
         print_log(
             f"{self.checkpoint}: loaded {len(loadable)} tensors of the 2D trunk; {len(random_start)} tensors of depth "
-            "reduction and slice mixing keep their random start",
+            "reduction, slice mixing and attention keep their random start",
             logger="current",
         )
 

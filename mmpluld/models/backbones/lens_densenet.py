@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mmpluld.errors import InputError
+from mmpluld.models.backbones.dense_inference import run_dense_block
+from mmpluld.models.backbones.domain_attention import DomainAttention
 from mmpluld.models.backbones.truncated_densenet import Transition, TruncatedDenseNet, pointwise
 from mmpluld.registry import MODELS
 
-__all__ = ["LensDenseNet"]
+__all__ = ["ImageFeatures", "LensDenseNet"]
+
+
+class ImageFeatures(NamedTuple):
+    """What the network makes of N single images, before images meet.
+
+    Attributes:
+        maps: (N, C_i, H_i, W_i) of each block but the last, finest first.
+        entrance: (N, C, H, W), what enters the last block.
+        last: (N, C, H, W), what the last block makes of it; None where only the fused image needs that block.
+    """
+
+    maps: tuple[Tensor, ...]
+    entrance: Tensor
+    last: Tensor | None
 
 
 class ImageMixer(nn.Conv2d):
-    """Replace the features of the central image by a 1x1 convolution over those of all images.
+    """A 1x1 convolution over the features of all images of a stack.
 
     The weight (C, D * C, 1, 1) reads the images one after the other.
 
     Shape:
-        Input and output (B, C, D, H, W), D images.
+        Input (B, C, D, H, W), D images; output (B, C, H, W).
     """
 
     def __init__(self, channels: int, num_images: int) -> None:
@@ -28,31 +45,50 @@ class ImageMixer(nn.Conv2d):
         self.num_images = num_images
 
     def forward(self, x: Tensor) -> Tensor:
-        """Fuse; the other images stay as they are."""
-        centre = self.num_images // 2
+        """Fuse."""
         # A view of the features, channel before image, with the weight in the same order.
         weight = self.weight.unflatten(1, (self.num_images, -1)).transpose(1, 2).flatten(1, 2).to(x.dtype)
-        fused = pointwise(x.flatten(1, 2), weight) + self.bias[:, None, None].to(x.dtype)
-        return torch.cat([x[:, :, :centre], fused.unsqueeze(2), x[:, :, centre + 1 :]], 2)
+        return pointwise(x.flatten(1, 2), weight) + self.bias[:, None, None].to(x.dtype)
 
 
-class MixingTransition(Transition):
-    """A transition with an exchange between the images behind it."""
+class AttendedTransition(Transition):
+    """A transition with domain attention behind it, or with nothing (None)."""
 
-    def __init__(self, in_channels: int, num_images: int, norm_cfg: dict) -> None:
+    def __init__(self, in_channels: int, norm_cfg: dict, attention: dict | None) -> None:
         super().__init__(in_channels, norm_cfg)
         nn.init.kaiming_normal_(self.conv.weight)
+        # The initialiser from ImageNet knows by this name, as by "mixer", that the file has no such weights.
+        self.attention = None if attention is None else DomainAttention(in_channels // 2, **attention)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, D, H, W) -> (B, C / 2, D, H / 2, W / 2)."""
+        x = super().forward(x)
+        return x if self.attention is None else self.attention(x)
+
+    def run_fused(self, x: Tensor, out: Tensor) -> None:
+        """As for ``Transition``."""
+        super().run_fused(x, out)
+        if self.attention is not None:
+            out.copy_(self.attention(out.unsqueeze(0))[0])
+
+
+class MixingTransition(AttendedTransition):
+    """A transition with an exchange between the images behind it: the fused features replace the central image's."""
+
+    def __init__(self, in_channels: int, num_images: int, norm_cfg: dict, attention: dict | None) -> None:
+        super().__init__(in_channels, norm_cfg, attention)
         # The initialiser from ImageNet knows by this name that the file has no such weights.
         self.mixer = ImageMixer(in_channels // 2, num_images)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, D, H, W) -> (B, C / 2, D, H / 2, W / 2)."""
-        return self.mixer(super().forward(x))
+        x = self.each_image(x)
+        centre = x.shape[2] // 2
+        return torch.cat([x[:, :, :centre], self.mixer(x).unsqueeze(2), x[:, :, centre + 1 :]], 2)
 
-    def run_fused(self, x: Tensor, out: Tensor) -> None:
-        """``forward`` of one stack (C, D, H, W) into ``out``, without gradients."""
-        super().run_fused(x, out)
-        out.copy_(self.mixer(out.unsqueeze(0))[0])
+    def each_image(self, x: Tensor) -> Tensor:
+        """``forward`` without the exchange."""
+        return super().forward(x)
 
 
 @MODELS.register_module()
@@ -66,6 +102,9 @@ class LensDenseNet(TruncatedDenseNet):
     Args:
         num_slices: Slices of a stack.
         num_images: Images to cut them into; odd, and a divisor of ``num_slices``.
+        domain_attention: Settings of ``DomainAttention`` (``num_adapters``, ``reduction``), which then follows every
+            transition and the last block, for each image before images meet; where it sits in a DenseNet the paper
+            does not say. None, as in the paper's own detector, for none.
         norm_cfg: Batch norm (``BN`` or ``SyncBN``).
         **kwargs: As for ``TruncatedDenseNet``: ``growth_rate``, ``bn_size``, ``block_config``, ``stem_channels``,
             ``with_cp`` and ``init_cfg``.
@@ -74,6 +113,9 @@ class LensDenseNet(TruncatedDenseNet):
         Input (B, num_slices, H, W), intensities in [-50, 205] as the published window gives them. Output: one
         (B, C_i * num_images, H_i, W_i) per block at strides 4, 8, 16, in which channel c of image d is number
         ``c * num_images + d``; with the defaults C_i is 256, 512, 1024.
+
+    In whole volumes each image belongs to several stacks. ``image_features`` computes what does not depend on the
+    stack, and ``forward`` takes a list of these, one per image, in place of the stack.
 
     Raises:
         InputError: If ``num_images`` is even or does not divide ``num_slices``, or as for ``TruncatedDenseNet``.
@@ -86,6 +128,7 @@ class LensDenseNet(TruncatedDenseNet):
         self,
         num_slices: int = 9,
         num_images: int = 3,
+        domain_attention: dict | None = None,
         norm_cfg: dict = {"type": "BN"},  # noqa: B006  read only
         **kwargs: Any,
     ) -> None:
@@ -99,6 +142,99 @@ class LensDenseNet(TruncatedDenseNet):
         super().__init__(per_image, slice_mixer=None, slices_as="channels", norm_cfg=norm_cfg, **kwargs)
         self.num_slices = num_slices
         self.depth = num_images
-        last = f"transition{self.num_blocks - 1}"
-        in_channels = getattr(self, last).conv.in_channels
-        self.add_module(last, MixingTransition(in_channels, num_images, norm_cfg))
+        last = self.num_blocks - 1
+        channels = [getattr(self, f"transition{number}").conv.in_channels for number in range(1, last + 1)]
+        if domain_attention is not None:
+            for number in range(1, last):
+                attended = AttendedTransition(channels[number - 1], norm_cfg, domain_attention)
+                self.add_module(f"transition{number}", attended)
+        mixing = MixingTransition(channels[-1], num_images, norm_cfg, domain_attention)
+        self.add_module(f"transition{last}", mixing)
+        if domain_attention is not None:
+            # Where the base class reduces the depth of what the last block makes.
+            attention = DomainAttention(getattr(self, f"denseblock{last + 1}").out_channels, **domain_attention)
+            self.add_module(f"reductionz{last + 1}", nn.Sequential(attention, nn.Flatten(1, 2)))
+
+    def forward(self, inputs: Tensor | Sequence[ImageFeatures]) -> tuple[Tensor | list[Tensor], ...]:
+        """Maps of all blocks, finest first; from features of images, each map is the list of its images' maps."""
+        return super().forward(inputs) if isinstance(inputs, Tensor) else self._fuse(inputs)
+
+    @torch.no_grad()
+    def image_features(self, images: Tensor, with_last: bool = True) -> ImageFeatures:
+        """Features of single images, for evaluation.
+
+        Args:
+            images: (N, num_slices / num_images, H, W); number d of a stack is that of its slices which ``forward``
+                takes for image d.
+            with_last: Also run the last block, as needed of all images but the central one.
+        """
+        if self._can_fuse(images):
+            dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.conv0.weight.dtype
+            with torch.autocast("cpu", enabled=False):
+                single = [self._fused_image(image, dtype) for image in images]
+            *maps, entrance = (_joined(parts) for parts in zip(*single, strict=True))
+        else:
+            x, maps = self._stem(images), []
+            for number in range(1, self.num_blocks):
+                x = getattr(self, f"denseblock{number}")(x)
+                maps.append(x.squeeze(2))
+                transition = getattr(self, f"transition{number}")
+                x = transition.each_image(x) if isinstance(transition, MixingTransition) else transition(x)
+            entrance = x.squeeze(2)
+        return ImageFeatures(tuple(maps), entrance, self._last_block(entrance) if with_last else None)
+
+    def _fused_image(self, image: Tensor, dtype: torch.dtype) -> list[Tensor]:
+        """Maps and the last block's entrance (1, C, H, W) of one image (slices, H, W), on the fast path."""
+        features, maps = image, []
+        for number in range(1, self.num_blocks):
+            features = self._fused_block(number, features, None, dtype)
+            maps.append(features.transpose(0, 1))
+        entrance = features.new_empty(features.shape[0] // 2, 1, features.shape[2] // 2, features.shape[3] // 2)
+        self._mixing_transition.run_fused(features, entrance)
+        return [*maps, entrance.transpose(0, 1)]
+
+    def _last_block(self, entrance: Tensor) -> Tensor:
+        """Map (N, C, H, W) of the last block."""
+        block = getattr(self, f"denseblock{self.num_blocks}")
+        if not self._can_fuse(entrance):
+            return self._attended(block(entrance.unsqueeze(2))).squeeze(2)
+        maps = []
+        with torch.autocast("cpu", enabled=False):
+            for features in entrance:
+                buffer = features.new_empty(block.out_channels, 1, *features.shape[1:])
+                buffer[: block.in_channels, 0] = features
+                run_dense_block(block, buffer)
+                maps.append(self._attended(buffer.unsqueeze(0)).squeeze(2))
+        return _joined(maps)
+
+    def _attended(self, x: Tensor) -> Tensor:
+        """The output (B, C, D, H, W) of the last block after the attention, if there is one."""
+        reduction = getattr(self, f"reductionz{self.num_blocks}")
+        return reduction[0](x) if isinstance(reduction, nn.Sequential) else x
+
+    @torch.no_grad()
+    def _fuse(self, images: Sequence[ImageFeatures]) -> tuple[list[Tensor], ...]:
+        """For each block the maps (B, C, H, W) of all images of B stacks."""
+        centre = self.depth // 2
+        entrances = torch.stack([image.entrance for image in images], 2)
+        with torch.autocast("cpu", enabled=False):
+            mixed = self._mixing_transition.mixer(entrances)
+        last = [image.last for image in images]
+        last[centre] = self._last_block(mixed)
+        return (*map(list, zip(*(image.maps for image in images), strict=True)), last)
+
+    def _forward_fused(self, x: Tensor, thickness_mm: Tensor | None) -> tuple[Tensor, ...]:
+        # Image by image, so that stacks which share features give the same to the last bit.
+        images = x.unflatten(1, (self.depth, -1)).unbind(1)
+        features = [self.image_features(image, d != self.depth // 2) for d, image in enumerate(images)]
+        return tuple(torch.stack(level, 2).flatten(1, 2) for level in self._fuse(features))
+
+    @property
+    def _mixing_transition(self) -> MixingTransition:
+        transition: MixingTransition = getattr(self, f"transition{self.num_blocks - 1}")
+        return transition
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Tensors (1, ...) as one (N, ...); a single one is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))

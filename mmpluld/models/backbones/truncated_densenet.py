@@ -298,11 +298,11 @@ class TruncatedDenseNet(BaseModule):
 
     def _stem(self, x: Tensor) -> Tensor:
         """(B, D, H, W) -> (B, C, D, H / 4, W / 4)."""
-        batch = x.shape[0]
-        images = slices_as_images(x.flatten(0, 1), batch * self.depth)
+        batch, depth = x.shape[0], x.shape[1] // self.conv0.in_channels
+        images = slices_as_images(x.flatten(0, 1), batch * depth)
         x = F.relu(self.norm0(self.conv0(images)), inplace=True)
         x = F.max_pool2d(x, 3, stride=2, padding=1)
-        return ChannelsOutermost.apply(x).unflatten(1, (batch, self.depth)).transpose(0, 1)
+        return ChannelsOutermost.apply(x).unflatten(1, (batch, depth)).transpose(0, 1)
 
     def _can_fuse(self, x: Tensor) -> bool:
         """Whether the fast path serves: evaluation without gradients on a CPU, in single precision or less."""
@@ -319,18 +319,25 @@ class TruncatedDenseNet(BaseModule):
 
     def _fused_stack(self, stack: Tensor, thickness_mm: Tensor | None, dtype: torch.dtype) -> list[Tensor]:
         """The maps (C_i, H_i, W_i) of one stack (D, H, W)."""
-        height, width = (((size + 1) // 2 + 1) // 2 for size in stack.shape[1:])
         maps: list[Tensor] = []
-        features = None
-        for i in range(1, self.num_blocks + 1):
-            block = getattr(self, f"denseblock{i}")
-            buffer = stack.new_empty((block.out_channels, self.depth, height, width), dtype=dtype)
-            entrance = buffer[: block.in_channels]
-            if features is None:
-                run_stem(self.conv0, self.norm0, stack, entrance)
-            else:
-                getattr(self, f"transition{i - 1}").run_fused(features, entrance)
-            run_dense_block(block, buffer, thickness_mm)
-            maps.append(getattr(self, f"reductionz{i}")(buffer.unsqueeze(0))[0])
-            features, height, width = buffer, height // 2, width // 2
+        features = stack
+        for number in range(1, self.num_blocks + 1):
+            features = self._fused_block(number, features, thickness_mm, dtype)
+            maps.append(getattr(self, f"reductionz{number}")(features.unsqueeze(0))[0])
         return maps
+
+    def _fused_block(self, number: int, x: Tensor, thickness_mm: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """A dense block (C, D, H, W) and what leads to it, from the stack (slices, H, W) or the block before."""
+        block = getattr(self, f"denseblock{number}")
+        if number == 1:
+            depth = len(x) // self.conv0.in_channels
+            height, width = (((size + 1) // 2 + 1) // 2 for size in x.shape[1:])
+        else:
+            depth, height, width = x.shape[1], x.shape[2] // 2, x.shape[3] // 2
+        buffer = x.new_empty((block.out_channels, depth, height, width), dtype=dtype)
+        if number == 1:
+            run_stem(self.conv0, self.norm0, x, buffer[: block.in_channels])
+        else:
+            getattr(self, f"transition{number - 1}").run_fused(x, buffer[: block.in_channels])
+        run_dense_block(block, buffer, thickness_mm)
+        return buffer

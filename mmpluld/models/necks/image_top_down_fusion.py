@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,8 +29,8 @@ class ImageTopDownFusion(TopDownFusion):
         init_cfg: As for ``TopDownFusion``; it covers the fusing convolution too.
 
     Shape:
-        Input: a tuple of (B, C_i * num_images, H_i, W_i), finest first, as ``LensDenseNet`` returns them. Output: a
-        tuple of one (B, out_channels, H_0, W_0).
+        Input: a tuple of (B, C_i * num_images, H_i, W_i), finest first, as ``LensDenseNet`` returns them, each of which
+        may also be a list of the images' (B, C_i, H_i, W_i). Output: a tuple of one (B, out_channels, H_0, W_0).
 
     Source: pyramid and "3D feature fusion" of LENS, 2020, Sec. IV-A, and MULAN, 2019; details from MULAN's code.
     """
@@ -45,7 +46,7 @@ class ImageTopDownFusion(TopDownFusion):
         self.num_images = num_images
         self.fusion = nn.Conv2d(num_images * out_channels, out_channels, 1)
 
-    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor]:
+    def forward(self, inputs: Sequence[Tensor | Sequence[Tensor]]) -> tuple[Tensor]:
         """Fuse ``inputs`` (finest first) into one map of the finest size."""
         laterals = [getattr(self, name) for name in self._laterals]
         by_image = self.fusion.weight.flatten(1).unflatten(1, (self.num_images, -1))  # (O, D, O)
@@ -53,9 +54,25 @@ class ImageTopDownFusion(TopDownFusion):
         bias = self.fusion.bias + by_image.sum(1) @ sum(lateral.bias for lateral in laterals)
         fused: Tensor | None = None
         for lateral, x in reversed(list(zip(laterals, inputs, strict=True))):
-            weight = (by_image @ lateral.weight.flatten(1)).transpose(1, 2).flatten(1)  # channel before image
-            level = F.conv2d(x, weight[:, :, None, None], bias if fused is None else None)
-            if fused is not None:
-                level = level + F.interpolate(fused, size=level.shape[-2:], mode="nearest")
-            fused = level
+            level = self._project(x, by_image @ lateral.weight.flatten(1))
+            if fused is None:
+                fused = level + bias[:, None, None].to(level.dtype)
+            else:
+                fused = level + F.interpolate(fused, size=level.shape[-2:], mode="nearest")
         return (fused,)
+
+    def _project(self, x: Tensor | Sequence[Tensor], weight: Tensor) -> Tensor:
+        """1x1 convolution (B, O, H, W) of the maps of all images with ``weight`` (O, D, C)."""
+        maps = x.unflatten(1, (-1, self.num_images)).unbind(2) if isinstance(x, Tensor) else x
+        if torch.is_grad_enabled() or maps[0].device.type != "cpu" or not len(maps[0]):
+            stacked = x if isinstance(x, Tensor) else torch.stack(list(x), 2).flatten(1, 2)
+            return F.conv2d(stacked, weight.transpose(1, 2).flatten(1)[:, :, None, None])  # channel before image
+        # One product for each image, which neither copies maps that stacks share nor differs from what they give.
+        weights = weight.to(maps[0].dtype).unbind(1)
+        projected = []
+        for images in zip(*maps, strict=True):
+            out = weights[0] @ images[0].flatten(1)
+            for image_weight, image in zip(weights[1:], images[1:], strict=True):
+                out.addmm_(image_weight, image.flatten(1))
+            projected.append(out.unflatten(1, images[0].shape[1:]))
+        return torch.stack(projected) if len(projected) > 1 else projected[0].unsqueeze(0)

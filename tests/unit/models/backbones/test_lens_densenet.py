@@ -8,6 +8,7 @@ from mmpluld.models.backbones import LensDenseNet, TruncatedDenseNet
 from mmpluld.models.backbones.lens_densenet import ImageMixer
 from mmpluld.registry import MODELS
 
+ATTENTION = {"num_adapters": 2, "reduction": 2}
 SMALL = {"growth_rate": 4, "bn_size": 2, "block_config": (2, 3, 2), "stem_channels": 8}
 
 
@@ -35,7 +36,7 @@ def test_mixer_by_hand():
         mixer.weight[0, 5] = 10
         mixer.bias.copy_(torch.tensor([0.0, 7.0]))
     x = torch.arange(6.0).view(1, 2, 3, 1, 1)  # channel 0: 0, 1, 2; channel 1: 3, 4, 5
-    assert mixer(x)[0, :, :, 0, 0].tolist() == [[0.0, 50.0, 2.0], [3.0, 7.0, 5.0]]
+    assert mixer(x)[0, :, 0, 0].tolist() == [50.0, 7.0]
 
 
 def test_equals_three_images_of_a_2d_network():
@@ -55,9 +56,10 @@ def test_equals_three_images_of_a_2d_network():
     assert not torch.allclose(maps[2][:, centre], expected[2][:, centre], rtol=1e-2)
 
 
+@pytest.mark.parametrize("attention", [None, ATTENTION])
 @pytest.mark.parametrize("size", [(32, 32), (50, 38)])
-def test_fast_inference_gives_the_same(size):
-    model = small()
+def test_fast_inference_gives_the_same(size, attention):
+    model = small(domain_attention=attention)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.running_mean)
@@ -85,8 +87,34 @@ def test_lower_precision():
         assert (x.float() - y).abs().max() < 0.1 * y.abs().max()
 
 
-def test_gradients_reach_everything():
-    model = small()
+@pytest.mark.parametrize("size", [(32, 32), (50, 38)])
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("attention", [None, ATTENTION])
+def test_shared_images_give_the_same_to_the_last_bit(size, bf16, attention):
+    model = small(domain_attention=attention).eval()
+    stacks = torch.rand(2, 9, *size) * 255 - 50
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        expected = model(stacks)
+        found = model([model.image_features(images) for images in stacks.unflatten(1, (3, 3)).unbind(1)])
+    for x, y in zip(found, expected, strict=True):
+        assert torch.equal(torch.stack(x, 2).flatten(1, 2), y)
+
+
+@pytest.mark.parametrize("attention", [None, ATTENTION])
+def test_shared_images_off_the_fast_path(attention):
+    """In double precision, as on a GPU."""
+    model = small(domain_attention=attention).double().eval()
+    stacks = torch.rand(2, 9, 32, 48, dtype=torch.float64) * 255 - 50
+    with torch.no_grad():
+        expected = model(stacks)
+        found = model([model.image_features(images) for images in stacks.unflatten(1, (3, 3)).unbind(1)])
+    for x, y in zip(found, expected, strict=True):
+        assert torch.allclose(torch.stack(x, 2).flatten(1, 2), y, rtol=1e-9, atol=1e-9 * float(y.abs().max()))
+
+
+@pytest.mark.parametrize("attention", [None, ATTENTION])
+def test_gradients_reach_everything(attention):
+    model = small(domain_attention=attention)
     sum(x.square().mean() for x in model(torch.rand(2, 9, 32, 32))).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
@@ -108,13 +136,15 @@ def test_wrong_number_of_slices():
         small()(torch.zeros(1, 7, 32, 32))
 
 
-def test_starts_from_imagenet(tmp_path):
+@pytest.mark.parametrize("attention", [None, ATTENTION])
+def test_starts_from_imagenet(tmp_path, attention):
     torch.manual_seed(0)
     plain = TruncatedDenseNet(3, slice_mixer=None, slices_as="channels").state_dict()
     torch.save({f"features.{key}": value for key, value in plain.items()}, tmp_path / "weights.pth")
     init_cfg = {"type": "DenseNetImageNet", "checkpoint": str(tmp_path / "weights.pth")}
-    model = MODELS.build({"type": "LensDenseNet", "init_cfg": init_cfg})
+    model = MODELS.build({"type": "LensDenseNet", "init_cfg": init_cfg, "domain_attention": attention})
     model.init_weights()
     state = model.state_dict()
-    assert {key for key in state if key not in plain} == {"transition2.mixer.weight", "transition2.mixer.bias"}
+    new = {key for key in state if key not in plain and ".attention." not in key and not key.startswith("reductionz3")}
+    assert new == {"transition2.mixer.weight", "transition2.mixer.bias"}
     assert all(torch.equal(state[key], value) for key, value in plain.items())

@@ -39,6 +39,11 @@ def test_equals_pyramids_first_and_fusion_after(num_images, batch, sizes):
     expected = F.conv2d(pyramids.unflatten(0, (batch, num_images)).flatten(1, 2), neck.fusion.weight, neck.fusion.bias)
     (found,) = neck([stacked(x) for x in maps])
     assert torch.allclose(found, expected, atol=1e-5)
+    with torch.no_grad():
+        (without_gradients,) = neck([stacked(x) for x in maps])
+        (from_lists,) = neck([x.unbind(1) for x in maps])
+    assert torch.allclose(without_gradients, expected, atol=1e-5)
+    assert torch.equal(from_lists, without_gradients)
 
 
 def test_start_values():

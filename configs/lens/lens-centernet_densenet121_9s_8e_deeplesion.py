@@ -1,7 +1,0 @@
-# LENS on DeepLesion alone, with CenterNet for proposals (as row "CenterNet" of Table III, which has four datasets).
-_base_ = [
-    "../_base_/models/lens_densenet121_centernet.py",
-    "../_base_/datasets/deeplesion_9s.py",
-    "../_base_/schedules/radam_8e.py",
-    "../_base_/default_runtime.py",
-]

@@ -1,0 +1,264 @@
+"""Tests on whole volumes, from the annotation file to metrics and the detection record."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from mmengine.model import BaseModel
+from mmengine.structures import InstanceData
+
+from mmpluld.engine.config_check import load_config
+from mmpluld.engine.run import find_config
+from mmpluld.engine.run import test as run_test
+from mmpluld.errors import InputError
+from mmpluld.evaluation.evaluate import evaluate_files
+from mmpluld.inference import VolumeDetector
+from mmpluld.io.array_store import write_array
+from mmpluld.registry import MODELS
+from mmpluld.structures import AnnotationSet, CTVolume, DetectionSet, LesionRecord, VolumeRecord
+
+# Name: first slice, number of slices, slice interval, lesions as x1 y1 z1 x2 y2 z2 in slices of the series.
+VOLUMES = {
+    "a": (103, 14, 2.0, [(10, 12, 106, 22, 20, 110)]),
+    "b": (0, 6, 5.0, [(30, 8, 1, 40, 20, 3), (6, 30, 4, 18, 40, 5)]),
+    "c": (7, 5, 4.0, []),
+}
+SIZE = 48
+
+
+@MODELS.register_module(force=True)
+class HalvesDetector(BaseModel):
+    """Reports what is bright in the left and the right half of a stack's middle slice, a box each."""
+
+    def __init__(self, data_preprocessor=None):
+        super().__init__(data_preprocessor=data_preprocessor)
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, inputs, data_samples=None, mode="predict"):
+        for stack, sample in zip(inputs, data_samples, strict=True):
+            boxes = []
+            for low, high in ((0, SIZE // 2 + 1), (SIZE // 2 + 1, SIZE)):
+                ys, xs = torch.nonzero(stack[len(stack) // 2, :, low:high] > 100, as_tuple=True)
+                if len(xs):
+                    boxes.append([xs.min() + low, ys.min(), xs.max() + low + 1, ys.max() + 1])
+            boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+            scores = 0.9 * self.scale.detach() * torch.ones(len(boxes))
+            sample.pred_instances = InstanceData(bboxes=boxes, scores=scores, labels=torch.zeros(len(boxes)).long())
+        return data_samples
+
+
+@pytest.fixture
+def data_root(tmp_path):
+    """An annotation file whose volumes lie in a store, with numbers of the whole series."""
+    (tmp_path / "annotations").mkdir()
+    volumes, lesions = [], []
+    for name, (first, depth, interval, boxes) in VOLUMES.items():
+        array = np.full((depth, SIZE, SIZE), -1000, dtype=np.int16)
+        for x1, y1, z1, x2, y2, z2 in boxes:
+            array[z1 - first : z2 - first, y1:y2, x1:x2] = 2050
+            lesions.append(LesionRecord(len(lesions), name, (x1, y1, z1, x2, y2, z2)))
+        write_array(tmp_path / f"{name}.npy", array)
+        source = {"kind": "npy", "path": f"{name}.npy"}
+        volumes.append(VolumeRecord(name, name, "1", "1", source, first, depth, (SIZE, SIZE), (interval, 1.0, 1.0)))
+    AnnotationSet({"name": "test", "label_scope": "complete"}, volumes, lesions).save(
+        tmp_path / "annotations" / "test.json"
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def config(data_root):
+    path = data_root / "halves.py"
+    path.write_text(
+        f"""
+default_scope = "mmpluld"
+data_root = {str(data_root)!r}
+model = dict(type="HalvesDetector", data_preprocessor=dict(type="DetDataPreprocessor"))
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type="CTLesionDataset",
+        data_root=data_root,
+        ann_file="annotations/test.json",
+        test_mode=True,
+        pipeline=[
+            dict(type="LoadSliceStack", num_slices=9, slice_gap_mm=2.0),
+            dict(type="WindowHU"),
+            dict(type="Resize", scale_factor=1.0),
+            dict(type="LoadAnnotations", with_bbox=True),
+            dict(type="PackDetInputs", meta_keys=("img_shape", "scale_factor")),
+        ],
+    ),
+)
+test_cfg = dict(type="VolumeTestLoop", score_thr=0.5)
+test_evaluator = dict(type="VolumeFROCMetric", protocol="lens-3d")
+"""
+    )
+    torch.save({"state_dict": {"scale": torch.ones(1)}}, data_root / "weights.pth")
+    return path
+
+
+def run(config, *options):
+    folder = config.parent
+    metrics = run_test(
+        config, folder / "weights.pth", folder / "work", out=folder / "found.json", cfg_options=[*options]
+    )
+    return metrics, DetectionSet.load(folder / "found.json").volumes
+
+
+def test_finds_all_lesions_in_slices_of_the_series(config):
+    metrics, found = run(config)
+    assert list(found) == list(VOLUMES)
+    for name, (_, _, interval, boxes) in VOLUMES.items():
+        got = found[name].boxes[np.lexsort(found[name].boxes.T)]
+        wanted = np.array(boxes, dtype=float).reshape(-1, 6)[np.lexsort(np.array(boxes, dtype=float).reshape(-1, 6).T)]
+        np.testing.assert_allclose(got[:, [0, 1, 3, 4]], wanted[:, [0, 1, 3, 4]], atol=1e-4)
+        # Between two slices the brightness is interpolated: the grid can see a lesion less than a slice too far.
+        assert (np.abs(got[:, [2, 5]] - wanted[:, [2, 5]]) <= (0 if interval == 2.0 else 1)).all()
+        assert ((found[name].key_slices >= got[:, 2].min(initial=0)) & (found[name].key_slices < 200)).all()
+    assert metrics["froc3d/avg"] == metrics["froc3d/sens@0.125"] == metrics["froc3d/strict_avg"] == 1.0
+
+
+def test_metrics_are_those_of_the_evaluate_command(config):
+    # Boxes of one grid slice are dropped, so one of the lesions of volume b may be missing.
+    metrics, _ = run(config, "test_cfg.min_slices=4")
+    folder = config.parent
+    result = evaluate_files(folder / "found.json", folder / "annotations" / "test.json", "lens-3d")
+    strict = evaluate_files(folder / "found.json", folder / "annotations" / "test.json", "lens-3d", strict=True)
+    assert 0 < result["average"] < 1
+    assert metrics["froc3d/avg"] == pytest.approx(result["average"])
+    assert metrics["froc3d/strict_avg"] == pytest.approx(strict["average"])
+    assert [metrics[f"froc3d/sens@{level:g}"] for level in result["levels"]] == pytest.approx(result["sensitivity"])
+
+
+def test_settings_reach_the_detector(config):
+    _, found = run(config, "test_cfg.max_boxes=1")
+    assert [len(item.boxes) for item in found.values()] == [1, 1, 0]
+    _, found = run(config, "test_cfg.score_thr=0.95")
+    assert [len(item.boxes) for item in found.values()] == [0, 0, 0]
+    with pytest.raises(InputError, match="min_slices is 0; allowed is 1 or more"):
+        run(config, "test_cfg.min_slices=0")
+
+
+def test_volume_without_known_slice_interval(config, data_root):
+    path = data_root / "annotations" / "test.json"
+    path.write_text(path.read_text().replace("[5.0, 1.0, 1.0]", "[null, 1.0, 1.0]"))
+    with pytest.raises(InputError, match="volume b: slice interval is nan mm; 3D detection needs one above 0"):
+        run(config)
+    assert not (data_root / "found.json").exists()
+
+
+def test_file_without_lesions_still_gives_the_record(config, data_root):
+    path = data_root / "annotations" / "test.json"
+    annotations = AnnotationSet.load(path)
+    annotations.lesions.clear()
+    annotations.save(path)
+    metrics, found = run(config)
+    assert np.isnan(metrics["froc3d/avg"]) and len(found["b"].boxes) == 2
+
+
+def test_processes_share_the_volumes(config, monkeypatch):
+    from mmengine.runner import Runner
+
+    import mmpluld.inference.loop as module
+
+    settings = load_config(config)
+    settings.work_dir = str(config.parent / "work")
+    taken = []
+    for rank in (0, 1):
+        monkeypatch.setattr(module, "get_world_size", lambda: 2)
+        monkeypatch.setattr(module, "get_rank", lambda rank=rank: rank)
+        settings.experiment_name = f"rank{rank}"
+        loop = Runner.from_cfg(settings).build_test_loop(settings.test_cfg)
+        taken.append([volume.id for volume in loop.dataloader])
+    assert taken == [["a", "c"], ["b", "a"]]
+
+
+def test_2d_protocol_is_refused(config):
+    with pytest.raises(InputError, match="protocol 'deeplesion-2d' is 2D"):
+        run(config, "test_evaluator.protocol=deeplesion-2d")
+
+
+# ----------------------------------------------------------------------------------------------- shared features
+@pytest.fixture(scope="module")
+def lens():
+    """The LENS twin with random weights whose scores differ from slice to slice."""
+    config = load_config(find_config("lens-afp_densenet121_9s_phantom"))
+    VolumeDetector(config, torch.nn.Linear(1, 1))  # sets the scope
+    torch.manual_seed(0)
+    model = MODELS.build(config.model)
+    model.init_weights()
+    for norm in model.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            norm.momentum = 1.0
+    with torch.no_grad():
+        model.train().extract_feat(torch.rand(2, 9, 64, 64) * 255 - 50)
+        model.roi_head.bbox_head.fc_reg.weight.mul_(0.1)
+    return config, model
+
+
+@pytest.mark.parametrize(
+    ("interval", "depth", "batch_size", "precision"),
+    [(2.0, 14, 1, "fp32"), (5.0, 7, 1, "fp32"), (2.0, 11, 4, "fp32"), (2.0, 10, 1, "bf16")],
+)
+def test_sharing_does_not_change_a_bit(interval, depth, batch_size, precision, lens):
+    config, model = lens
+    array = np.random.default_rng(0).integers(-200, 300, (depth, 50, 44)).astype(np.int16)
+    volume = CTVolume.from_canonical(array, (interval, 2.8, 2.8))
+    settings = {"score_thr": 0.0, "batch_size": batch_size, "precision": precision}
+    calls = []
+    compute = type(model.backbone).image_features
+    model.backbone.image_features = lambda *args: (calls.append(1), compute(model.backbone, *args))[1]
+    try:
+        shared = VolumeDetector(config, model, **settings).detect(volume)
+        shared_calls = len(calls)
+        alone = VolumeDetector(config, model, share=False, **settings).detect(volume)
+    finally:
+        del model.backbone.image_features
+    assert len({finding.score for finding in shared}) > 20
+    assert shared == alone
+    # One image for each grid slice, and what the repeated slices at the ends add.
+    count = len(VolumeDetector(config, model)._grid(volume).indices)
+    assert count <= shared_calls <= count + 8
+    if batch_size == 1:
+        assert len(calls) - shared_calls == 3 * count
+
+
+def test_slices_prepared_alone_are_those_of_the_stack(lens):
+    """Preparing slice by slice gives what the test pipeline gives, but for rounding in the resizing."""
+    config, model = lens
+    detector = VolumeDetector(config, model)
+    array = np.random.default_rng(1).integers(-200, 300, (12, 40, 52)).astype(np.int16)
+    grid = detector._grid(CTVolume.from_canonical(array, (2.0, 1.9, 2.3)))
+    for index in (0, 2, 6, 11):
+        sample = {"slice_source": grid, "key_slice": index, "img_id": index, "volume_id": "v", "slice_interval_mm": 2.0}
+        whole, alone = detector.pipeline(dict(sample)), detector.stacks.load(dict(sample))
+        assert whole["inputs"].shape == alone["inputs"].shape
+        assert torch.allclose(whole["inputs"], alone["inputs"], atol=1e-3)
+        assert whole["data_samples"].metainfo.keys() == alone["data_samples"].metainfo.keys()
+        assert whole["data_samples"].scale_factor == alone["data_samples"].scale_factor
+        assert whole["data_samples"].key_slice == alone["data_samples"].key_slice == index
+
+
+def test_few_features_are_kept(lens):
+    config, model = lens
+    volume = CTVolume.from_canonical(np.zeros((40, 32, 32), dtype=np.int16), (2.0, 2.8, 2.8))
+    kept = []
+    import mmpluld.inference.detector as module
+
+    class Watched(module.SharedFeatures):
+        def features(self, inputs, plans):
+            found = super().features(inputs, plans)
+            kept.append(len(self._images._values))
+            return found
+
+    original, module.SharedFeatures = module.SharedFeatures, Watched
+    try:
+        VolumeDetector(config, model, score_thr=1.0).detect(volume)
+    finally:
+        module.SharedFeatures = original
+    assert len(kept) == 40
+    assert max(kept) == 9
