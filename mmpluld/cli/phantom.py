@@ -13,8 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
         "layout",
-        choices=["deeplesion", "luna16", "lits", "nih-ln", "scan"],
-        help="a dataset as the real one stores it, or one scan as NIfTI",
+        choices=["deeplesion", "luna16", "lits", "nih-ln", "lens", "scan"],
+        help="a dataset as the real one stores it, the four of LENS' twins converted, or one scan as NIfTI",
     )
     parser.add_argument("out", help="folder to make, or the .nii.gz file of the scan")
     parser.add_argument(
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="deeplesion: patients per split, TRAIN VAL TEST (default: 40 10 10); others: how many (default: 20)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="same seed and options, same files (default: 0)")
+    parser.add_argument("--seed", type=int, help="same seed and options, same files (default: 0)")
     parser.add_argument(
         "--set",
         nargs="+",
@@ -65,13 +65,15 @@ def run(options: argparse.Namespace) -> int:
         write_nih_ln_layout,
     )
 
-    settings = _settings(options.set)
+    if options.layout == "lens":
+        return _lens(options)
+    settings, seed = _settings(options.set), options.seed or 0
     writers = {"luna16": write_luna16_layout, "lits": write_lits_layout, "nih-ln": write_nih_ln_layout}
     if options.layout in writers:
         patients = options.patients or [20]
         if len(patients) != 1:
             raise InputError(f"--patients {patients}: {options.layout} takes one number; splits are made on conversion")
-        writers[options.layout](options.out, patients[0], options.seed, overwrite=options.overwrite, **settings)
+        writers[options.layout](options.out, patients[0], seed, overwrite=options.overwrite, **settings)
         print(f"{options.out}: phantom written; next: mmpluld convert {options.layout} {options.out}")
         return 0
     if options.layout == "deeplesion":
@@ -79,12 +81,32 @@ def run(options: argparse.Namespace) -> int:
         if len(patients) != 3:
             raise InputError(f"--patients {patients}: deeplesion takes three numbers, TRAIN VAL TEST")
         write_deeplesion_layout(
-            options.out, (patients[0], patients[1], patients[2]), options.seed, overwrite=options.overwrite, **settings
+            options.out, (patients[0], patients[1], patients[2]), seed, overwrite=options.overwrite, **settings
         )
         print(f"{options.out}: phantom written; next: mmpluld convert deeplesion {options.out}")
         return 0
     if Path(options.out).exists() and not options.overwrite:
         raise InputError(f"{options.out}: exists; choose another name or pass --overwrite")
-    truth = write_nifti(make_phantom(options.seed, **settings), options.out)
+    truth = write_nifti(make_phantom(seed, **settings), options.out)
     print(f"{options.out}: phantom written; complete truth in {truth}")
+    return 0
+
+
+def _lens(options: argparse.Namespace) -> int:
+    """Write and convert the phantoms of LENS' twins."""
+    from pathlib import Path
+
+    from mmpluld.cli.main import main
+    from mmpluld.errors import InputError, MMPluldError
+    from mmpluld.reproduce.twin_datasets import describe_lens_phantoms, ensure_lens_phantoms
+
+    if options.patients or options.set or options.seed is not None or options.overwrite:
+        raise InputError("phantom lens: takes no options, its settings are those of the twins; remove the folder first")
+
+    def command(arguments: list[str], _: Path) -> None:
+        if main(arguments) != 0:
+            raise MMPluldError(f"mmpluld {' '.join(arguments)} failed, see above")
+
+    ensure_lens_phantoms(Path(options.out), command)
+    print(describe_lens_phantoms(Path(options.out)))
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,36 +19,49 @@ from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
 __all__ = ["CTLesionDataset"]
 
 _POLICIES = ("key_slices", "lesion_slices", "all_slices")
+_UNCERTAIN = ("ignore", "truth")
+_CONVERTERS = ("luna16", "lits", "nih-ln", "deeplesion")
+
+Box2D = tuple[float, float, float, float]
 
 
 @DATASETS.register_module()
 class CTLesionDataset(BaseDataset):
     """Slices of the volumes of one annotation file (schema ``mmpluld.annotations/1``).
 
-    A sample is one key slice; its boxes are the x-y extents of all lesions whose z range holds the slice,
-    clipped to the image. Which slices are samples is the sampling policy:
+    A sample is one key slice; its boxes are those of all lesions on that slice, clipped to the image: the box that
+    ``attributes["slice_boxes"]`` of a lesion has for the slice, else the x-y extent of a lesion whose z range holds
+    the slice. Which slices are samples is the sampling policy:
 
     - ``key_slices``: every slice that the dataset's own mark of a lesion lies on (DeepLesion: one per mark);
     - ``lesion_slices``: every existing slice of every lesion, for 3D boxes;
     - ``all_slices``: every existing slice, with or without lesions.
 
     Lesions to be ignored add no slices under the first two policies, but are on the samples they cross,
-    flagged. How often a sample is drawn in an epoch is up to the sampler: with
+    flagged. A slice without lesions is a negative under ``all_slices`` alone, so the other two suit datasets whose
+    unlabelled slices may hold lesions. How often a sample is drawn in an epoch is up to the sampler: with
     :class:`~mmpluld.datasets.samplers.LesionSampler`, ``lesion_slices`` gives one random slice per lesion and
     epoch, and ``all_slices`` any proportion of slices with and without lesions.
 
-    Keys of a sample: ``img_id`` ("VOLUME/SLICE"), ``volume_id``, ``key_slice``, ``patient``, ``source`` (kind
-    and absolute path), ``first_slice``, ``spacing_mm`` (z, y, x), ``slice_interval_mm``, ``height``,
-    ``width``, ``instances`` (``bbox`` as pixel edges x1, y1, x2, y2; ``bbox_label`` 0; ``ignore_flag``;
-    ``lesion_id``; ``mask`` as COCO run lengths, empty where it is unknown or the slice is not the lesion's key slice),
-    ``recist_mm`` (long and short diameter of every lesion that counts, in the order of ``instances``; NaN where
-    unknown), ``sample_idx``.
+    Keys of a sample: ``dataset`` (its name), ``img_id`` ("VOLUME/SLICE"), ``volume_id``, ``key_slice``,
+    ``patient``, ``source`` (kind and absolute path), ``first_slice``, ``spacing_mm`` (z, y, x),
+    ``slice_interval_mm``, ``height``, ``width``, ``instances`` (``bbox`` as pixel edges x1, y1, x2, y2;
+    ``bbox_label`` 0; ``ignore_flag``; ``lesion_id``; ``tags``, numbers of the header's terms, or None; ``mask`` as
+    COCO run lengths, empty where it is unknown or the slice is not the lesion's key slice), ``recist_mm`` (long and
+    short diameter of every lesion that counts, in the order of ``instances``; NaN where unknown), ``body_context``
+    (z in the body, sex, 1 for male, and age / 100; NaN where unknown), ``sample_idx``.
 
     Args:
         ann_file: Annotation file, absolute or relative to ``data_root``.
-        data_root: Folder that the volumes' paths start from.
+        data_root: Folder of the data; the volumes' paths start from it, or from its sub-folder
+            ``data_prefix=dict(img_path="SUBFOLDER")``.
         pipeline: Transforms.
         sampling: ``dict(policy=...)``.
+        name: Name of the dataset in the samples; None takes the annotation file's.
+        slice_boxes: False takes the extent of the whole lesion on each of its slices.
+        uncertain: ``ignore`` flags lesions to be ignored; ``truth`` makes them ordinary ground truth (Table V of LENS).
+        fraction: Share of the patients to keep, in (0, 1], at least one; a smaller share is part of a larger one.
+        fraction_seed: Of the choice of patients.
         filter_cfg: ``dict(filter_empty_gt=True)`` drops samples without a lesion that counts (training only).
         **kwargs: Further arguments of mmengine's BaseDataset.
 
@@ -64,42 +78,80 @@ class CTLesionDataset(BaseDataset):
         data_root: str = "",
         pipeline: list[dict[str, Any] | Callable[..., Any]] | None = None,
         sampling: dict[str, Any] | None = None,
+        name: str | None = None,
+        slice_boxes: bool = True,
+        uncertain: str = "ignore",
+        fraction: float = 1.0,
+        fraction_seed: int = 0,
         filter_cfg: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         sampling = dict(sampling or {"policy": "key_slices"})
         self.policy = _choice("sampling policy", sampling.pop("policy", "key_slices"), _POLICIES)
-        for name in sampling:
-            _choice("key of sampling", name, ("policy",))
-        for name in filter_cfg or {}:
-            _choice("key of filter_cfg", name, ("filter_empty_gt",))
+        for key in sampling:
+            _choice("key of sampling", key, ("policy",))
+        for key in filter_cfg or {}:
+            _choice("key of filter_cfg", key, ("filter_empty_gt",))
+        for key in kwargs.get("data_prefix", {}):
+            _choice("key of data_prefix", key, ("img_path",))
+        if not 0 < fraction <= 1:
+            raise InputError(f"CTLesionDataset: fraction is {fraction}; allowed is above 0 up to 1, 1 for all patients")
+        self.name = name
+        self.slice_boxes = slice_boxes
+        self.uncertain = _choice("way with uncertain lesions", uncertain, _UNCERTAIN)
+        self.fraction, self.fraction_seed = fraction, fraction_seed
         super().__init__(
             ann_file=ann_file, data_root=data_root, pipeline=pipeline or [], filter_cfg=filter_cfg, **kwargs
         )
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Read the annotation file and lay out its samples in file order, slices ascending."""
+        root = self.data_prefix["img_path"].rstrip("/")
         if not Path(self.ann_file).is_file():
             raise InputError(
-                f"{self.ann_file}: no such annotation file; write it with `mmpluld convert deeplesion "
-                f"{self.data_root or 'ROOT'}`, or make synthetic data with `mmpluld phantom`"
+                f"{self.ann_file}: no such annotation file; write it with `mmpluld convert "
+                f"{self._converter()} {root or 'ROOT'}`, or make synthetic data with `mmpluld phantom`"
             )
         annotations = AnnotationSet.load(self.ann_file)
+        annotations.dataset["name"] = self.name or annotations.dataset["name"]
         self._metainfo["dataset"] = annotations.dataset
+        if self.uncertain == "truth":
+            for lesion in annotations.lesions:
+                lesion.ignore = False
         wants_masks = any(getattr(step, "with_mask", False) for step in self.pipeline.transforms)
         if wants_masks and not self.test_mode and not any(lesion.mask for lesion in annotations.lesions):
             raise InputError(
                 f"{self.ann_file}: none of its {len(annotations.lesions)} lesions has a mask, but the pipeline loads "
-                f"masks; write them with `mmpluld convert deeplesion {self.data_root or 'ROOT'} --masks exact "
+                f"masks; write them with `mmpluld convert deeplesion {root or 'ROOT'} --masks exact "
                 "--overwrite`, or train a detector without mask head and with_mask=False"
             )
         lesions = annotations.lesions_by_volume()
-        return [sample for volume in annotations.volumes for sample in self._samples(volume, lesions[volume.id])]
+        volumes = self._chosen(annotations.volumes)
+        return [sample for volume in volumes for sample in self._samples(volume, lesions[volume.id])]
+
+    def _converter(self) -> str:
+        """The converter that would write the annotation file, as far as its path tells."""
+        path = Path(self.ann_file)
+        if path.stem.startswith("manual_"):
+            return "deeplesion-3d"
+        words = "/".join(f"-{part}-" for part in path.parts).lower().replace("_", "-")
+        return next((kind for kind in _CONVERTERS if f"-{kind}-" in words), f"KIND (one of {', '.join(_CONVERTERS)})")
+
+    def _chosen(self, volumes: list[VolumeRecord]) -> list[VolumeRecord]:
+        """The volumes of a random share of the patients, in file order."""
+        if self.fraction == 1:
+            return volumes
+        patients = sorted({volume.patient for volume in volumes})
+        order = np.random.default_rng(self.fraction_seed).permutation(len(patients))
+        kept = {patients[index] for index in order[: max(1, round(self.fraction * len(patients)))]}
+        return [volume for volume in volumes if volume.patient in kept]
 
     def _samples(self, volume: VolumeRecord, lesions: list[LesionRecord]) -> Iterator[dict[str, Any]]:
         """The samples of one volume."""
-        source = volume.source | {"path": str(Path(self.data_root or ".", volume.source["path"]).absolute())}
+        root = Path(self.data_prefix["img_path"])
+        source = volume.source | {"path": str((root / volume.source["path"]).absolute())}
         shared = {
+            "dataset": self._metainfo["dataset"]["name"],
             "volume_id": volume.id,
             "patient": volume.patient,
             "source": source,
@@ -109,9 +161,10 @@ class CTLesionDataset(BaseDataset):
             "height": volume.shape_yx[0],
             "width": volume.shape_yx[1],
         }
-        instances = [(lesion, _instance(lesion, volume.shape_yx)) for lesion in lesions]
-        for index in self._slices(volume, lesions):
-            crossing = [(lesion, item) for lesion, item in instances if item and lesion.box[2] <= index < lesion.box[5]]
+        cuts = [(lesion, self._cuts(lesion)) for lesion in lesions]
+        for index in self._slices(volume, cuts):
+            found = [(lesion, _instance(lesion, boxes[index], volume)) for lesion, boxes in cuts if index in boxes]
+            crossing = [(lesion, item) for lesion, item in found if item is not None]
             counted = [lesion for lesion, _ in crossing if not lesion.ignore]
             yield {
                 "img_id": f"{volume.id}/{index:03d}",
@@ -119,22 +172,39 @@ class CTLesionDataset(BaseDataset):
                 **shared,
                 "instances": [item | {"mask": _mask(lesion, index, volume)} for lesion, item in crossing],
                 "recist_mm": [_recist_mm(lesion, index, volume) for lesion in counted],
+                "body_context": _body_context(counted),
             }
 
-    def _slices(self, volume: VolumeRecord, lesions: list[LesionRecord]) -> list[int]:
+    def _cuts(self, lesion: LesionRecord) -> dict[int, Box2D]:
+        """The lesion's 2D box on each of its slices."""
+        x1, y1, z1, x2, y2, z2 = lesion.box
+        rows = lesion.attributes.get("slice_boxes") if self.slice_boxes else None
+        if rows is None:
+            return dict.fromkeys(range(math.ceil(z1), math.ceil(z2)), (x1, y1, x2, y2))
+        try:
+            return {int(index): (float(x1), float(y1), float(x2), float(y2)) for index, x1, y1, x2, y2 in rows}
+        except (TypeError, ValueError):
+            raise InputError(
+                f"{self.ann_file}: lesion {lesion.id}: slice_boxes is {str(rows)[:60]}; needed are rows of slice, x1, "
+                "y1, x2, y2, mend them or pass slice_boxes=False"
+            ) from None
+
+    def _slices(self, volume: VolumeRecord, cuts: list[tuple[LesionRecord, dict[int, Box2D]]]) -> list[int]:
         """Slice numbers that are samples, ascending."""
-        counted = [lesion for lesion in lesions if not lesion.ignore]
+        counted = [(lesion, boxes) for lesion, boxes in cuts if not lesion.ignore]
         if self.policy == "key_slices":
-            return sorted({lesion.key_slice for lesion in counted if lesion.key_slice is not None})
+            return sorted({lesion.key_slice for lesion, _ in counted if lesion.key_slice is not None})
         if self.policy == "lesion_slices" and not counted:
             return []
-        existing = open_source(volume, self.data_root or ".").indices
+        # A folder of slices can hold several volumes of an annotation file, each a part of the series.
+        within = range(volume.first_slice, volume.first_slice + volume.num_slices)
+        existing = [
+            index for index in open_source(volume, self.data_prefix["img_path"]).indices.tolist() if index in within
+        ]
         if self.policy == "all_slices":
-            return existing.tolist()
-        inside = np.zeros(len(existing), dtype=bool)
-        for lesion in counted:
-            inside |= (existing >= lesion.box[2]) & (existing < lesion.box[5])
-        return existing[inside].tolist()
+            return existing
+        inside = set().union(*(boxes for _, boxes in counted))
+        return [index for index in existing if index in inside]
 
     def filter_data(self) -> list[dict[str, Any]]:
         """Drop the samples without a lesion that counts, if ``filter_empty_gt`` is set; never in test mode.
@@ -154,14 +224,17 @@ class CTLesionDataset(BaseDataset):
 
     @force_full_init
     def sample_groups(self) -> tuple[dict[int, list[int]], list[int]]:
-        """Return the sample indices that show each lesion that counts, by lesion id, and those that show none."""
+        """Return the sample indices that show each lesion that counts, by lesion id, and the negatives.
+
+        Negatives are the samples that show none, under the policy ``all_slices``; otherwise there are none.
+        """
         by_lesion: dict[int, list[int]] = {}
         negatives: list[int] = []
         for index in range(len(self)):
             ids = _lesion_ids(self.get_data_info(index))
             for lesion in ids:
                 by_lesion.setdefault(lesion, []).append(index)
-            if not ids:
+            if not ids and self.policy == "all_slices":
                 negatives.append(index)
         return by_lesion, negatives
 
@@ -170,10 +243,10 @@ class CTLesionDataset(BaseDataset):
         return [item["bbox_label"] for item in self.get_data_info(idx)["instances"]]
 
 
-def _instance(lesion: LesionRecord, shape_yx: tuple[int, int]) -> dict[str, Any] | None:
-    """The 2D box of a lesion in mmdet's form; None if nothing of it is inside the image."""
-    height, width = shape_yx
-    x1, y1, _, x2, y2, _ = lesion.box
+def _instance(lesion: LesionRecord, box: Box2D, volume: VolumeRecord) -> dict[str, Any] | None:
+    """A 2D box of a lesion in mmdet's form; None if nothing of it is inside the image."""
+    height, width = volume.shape_yx
+    x1, y1, x2, y2 = box
     x1, x2 = max(x1, 0.0), min(x2, float(width))
     y1, y2 = max(y1, 0.0), min(y2, float(height))
     if x2 <= x1 or y2 <= y1:
@@ -183,6 +256,7 @@ def _instance(lesion: LesionRecord, shape_yx: tuple[int, int]) -> dict[str, Any]
         "bbox_label": 0,
         "ignore_flag": int(lesion.ignore),
         "lesion_id": lesion.id,
+        "tags": lesion.attributes.get("tags"),
     }
 
 
@@ -199,6 +273,18 @@ def _recist_mm(lesion: LesionRecord, index: int, volume: VolumeRecord) -> tuple[
     if lesion.recist is None or lesion.key_slice != index:
         return (float("nan"), float("nan"))
     return recist_lengths(lesion.recist, volume.spacing_mm[1:])
+
+
+def _body_context(lesions: list[LesionRecord]) -> tuple[float, float, float]:
+    """Position of the slice in the body, sex (1 male, 0 female) and age / 100, NaN where DeepLesion does not tell."""
+    known = lesions[0].attributes if lesions else {}
+    z = (known.get("normalized_location") or [None] * 3)[2]
+    age = known.get("age")
+    return (
+        float("nan") if z is None else float(z),
+        {"M": 1.0, "F": 0.0}.get(known.get("gender"), float("nan")),  # type: ignore[arg-type]
+        age / 100 if age else float("nan"),
+    )
 
 
 def _lesion_ids(sample: dict[str, Any]) -> list[int]:

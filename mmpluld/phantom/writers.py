@@ -22,7 +22,7 @@ from mmpluld.errors import InputError
 from mmpluld.phantom.case import PhantomCase, PhantomLesion, PhantomSeries, make_case
 from mmpluld.phantom.spec import PhantomSpec
 from mmpluld.progress import track
-from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.structures import LESION_TYPES, AnnotationSet, LesionRecord, VolumeRecord
 
 __all__ = ["DL_INFO_COLUMNS", "write_deeplesion_layout", "write_nifti"]
 
@@ -42,6 +42,7 @@ class _Written:
     """What one patient adds to the tables."""
 
     rows: list[list[str]] = field(default_factory=list)
+    types: list[int] = field(default_factory=list)
     volumes: list[VolumeRecord] = field(default_factory=list)
     lesions: list[LesionRecord] = field(default_factory=list)
     key_lesions: list[LesionRecord] = field(default_factory=list)
@@ -61,9 +62,11 @@ def write_deeplesion_layout(
 
     Files, in the order of writing, so that a folder with ``truth`` is complete:
     ``phantom.json`` (the settings); ``Images_png/PPPPPP_SS_RR/NNN.png`` (16 bit, HU + 32768, slices from 001);
-    ``DL_info.csv`` (the marked lesions only); ``truth/{train,val,test}.json`` (all lesions in 3D, boxes are the hull of
-    the lesion's padded 2D boxes, `attributes.marked` tells which are in the CSV);
-    ``truth/{train,val,test}_key_slices.json`` (all lesions on every marked key slice, in 2D).
+    ``DL_info.csv`` (the marked lesions only); ``tags.json`` and ``tag_ontology.csv`` (their types as tags that exclude
+    each other, in the layout of LesaNet's labels; every fourth lesion has none);
+    ``truth/{train,val,test}.json`` (all lesions in 3D, boxes are the hull of the lesion's padded 2D boxes,
+    `attributes.marked` tells which are in the CSV); ``truth/{train,val,test}_key_slices.json`` (all lesions on every
+    marked key slice, in 2D).
     Cross-sections under 4 mm count as absent.
 
     Args:
@@ -105,6 +108,7 @@ def _write_tables(root: Path, written: list[_Written], splits: list[str]) -> Non
     for item in written:
         writer.writerows(item.rows)
     atomic_write_text(root / "DL_info.csv", table.getvalue())
+    _write_tags(root, [(number, name) for item, name in zip(written, splits, strict=True) for number in item.types])
     for split in _SPLITS:
         members = [item for item, name in zip(written, splits, strict=True) if name == split]
         volumes = [volume for item in members for volume in item.volumes]
@@ -115,6 +119,26 @@ def _write_tables(root: Path, written: list[_Written], splits: list[str]) -> Non
             for index, lesion in enumerate(lesions):
                 lesion.id = index
             AnnotationSet(dict(_DATASET), volumes, lesions).save(root / "truth" / f"{split}{suffix}.json")
+
+
+def _write_tags(root: Path, marked: list[tuple[int, str]]) -> None:
+    """Write the tags of the marked lesions, given their types and splits in the order of the CSV."""
+    terms = list(LESION_TYPES.values())
+    place = {number: index for index, number in enumerate(LESION_TYPES)}
+    tags: dict[str, list[Any]] = {"term_list": terms}
+    for split in _SPLITS:
+        own = [(row, place[number]) for row, (number, name) in enumerate(marked) if name == split and row % 4 != 3]
+        tags[f"{split}_lesion_idxs"] = [row for row, _ in own]
+        tags[f"{split}_relevant_labels"] = [[tag] for _, tag in own]
+        tags[f"{split}_uncertain_labels"] = [[] for _ in own]
+    atomic_write_text(root / "tags.json", json.dumps(tags) + "\n")
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["id", "class", "term", "synonyms", "count", "exclusive", "parents", "children"])
+    for index, term in enumerate(terms):
+        others = " | ".join(other for other in terms if other != term)
+        writer.writerow([index, "type", term, term, 0, others, "", ""])
+    atomic_write_text(root / "tag_ontology.csv", table.getvalue())
 
 
 def _run(job: Any, patients: Iterable[int], splits: list[str], workers: int | None) -> Iterable[_Written]:
@@ -144,7 +168,8 @@ def _clear(root: Path, overwrite: bool) -> None:
             )
         for name in ("Images_png", "truth"):
             shutil.rmtree(root / name, ignore_errors=True)
-        (root / "DL_info.csv").unlink(missing_ok=True)
+        for name in ("DL_info.csv", "tags.json", "tag_ontology.csv"):
+            (root / name).unlink(missing_ok=True)
     root.mkdir(parents=True, exist_ok=True)
 
 
@@ -163,6 +188,7 @@ def _write_patient(patient: int, split: str, *, seed: int, spec: PhantomSpec, ro
         written.volumes.append(_volume_record(case, series, first, last))
         for lesion in marked:
             written.rows.append(_row(case, series, lesion, (first, last), age, split))
+            written.types.append(lesion.type)
         written.lesions += _truth(case, series, first, last)
         written.key_lesions += _key_truth(case, series)
     return written

@@ -22,11 +22,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mmpluld.atomic import atomic_write_text
 from mmpluld.errors import InputError, MMPluldError
 from mmpluld.reproduce.tables import Row
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 __all__ = ["Resources", "Run", "RunFailed", "execute", "locked", "plan", "run_command"]
 
@@ -172,9 +175,7 @@ def _describe(
     # Where the data lie and how many checkpoints are kept changes no result, so neither belongs to the identity.
     cfg = load_config(find_config(name), list(cfg_options))
     text = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
-    files = []
-    for loader in (cfg.train_dataloader, cfg.test_dataloader):
-        files.append(Path(data_root or loader.dataset.data_root) / loader.dataset.ann_file)
+    files = _annotation_files(cfg, data_root)
     identity = {
         "config": name,
         "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
@@ -183,7 +184,14 @@ def _describe(
     }
     options = [*cfg_options, "default_hooks.checkpoint.max_keep_ckpts=1"]
     options += [f"data_root={data_root}"] if data_root else []
-    return name, identity, files[1], options
+    return name, identity, files[-1], options
+
+
+def _annotation_files(cfg: Config, data_root: Path | None) -> list[Path]:
+    """Those of the training, of every dataset that is put together there, and last that of the test."""
+    train = cfg.train_dataloader.dataset
+    parts = [*train.get("datasets", [train]), cfg.test_dataloader.dataset]
+    return [Path(data_root or part.data_root) / part.ann_file for part in parts]
 
 
 def _refuse_other(run: Run) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from mmpluld.errors import InputError
 from mmpluld.phantom import PhantomSpec
 from mmpluld.structures import AnnotationSet
 
-__all__ = ["PATIENTS", "SEED", "SETTINGS", "describe_phantom", "digest", "ensure_phantom"]
+__all__ = ["PATIENTS", "SEED", "SETTINGS", "describe_phantom", "digest", "ensure_layout", "ensure_phantom"]
 
 PATIENTS = (60, 1, 200)
 """Patients in training, validation (unused) and test."""
@@ -35,27 +35,56 @@ def ensure_phantom(root: Path, command: Callable[[list[str], Path], None]) -> No
     Raises:
         InputError: If the folder holds another phantom or something else.
     """
-    record = root / "phantom.json"
-    if record.is_file() and json.loads(record.read_text()) != _record():
+    ensure_layout(root, "deeplesion", PATIENTS, SETTINGS, command)
+
+
+def ensure_layout(
+    root: Path,
+    layout: str,
+    patients: Sequence[int],
+    settings: Mapping[str, Any],
+    command: Callable[[list[str], Path], None],
+    convert_options: Sequence[str] = (),
+) -> None:
+    """Make a phantom in the layout of a dataset in ``root`` unless it is there, and convert it.
+
+    Args:
+        layout: As ``mmpluld phantom`` names it.
+        patients: As its ``--patients`` takes them.
+        settings: Fields of `PhantomSpec`.
+        convert_options: Further arguments of ``mmpluld convert``.
+        root, command: As in `ensure_phantom`.
+
+    Raises:
+        InputError: If the folder holds another phantom or something else.
+    """
+    record, log = root / "phantom.json", root.with_name(f"{root.name}.log")
+    if record.is_file() and json.loads(record.read_text()) != _record(layout, patients, settings):
         raise InputError(
             f"{record}: this phantom was made with other settings than the twins'; remove the folder, or pass it as "
             "--data-root to use it all the same"
         )
-    made = (root / "truth" / "test_key_slices.json").is_file()
+    deeplesion = layout == "deeplesion"
+    # What each writes last.
+    made = (root / "truth" / ("test_key_slices.json" if deeplesion else "complete.json")).is_file()
+    converted = (root / "annotations" / ("test.json" if deeplesion else "train.json")).is_file()
     if not made:
         # A value is a Python literal for the command, as repr writes it.
-        settings = [f"{name}={value!r}" for name, value in SETTINGS.items()]
-        arguments = ["phantom", "deeplesion", str(root), "--patients", *map(str, PATIENTS), "--seed", str(SEED)]
+        values = [f"{name}={value!r}" for name, value in settings.items()]
+        arguments = ["phantom", layout, str(root), "--patients", *map(str, patients), "--seed", str(SEED)]
         arguments += ["--overwrite"] if record.is_file() else []  # what an interrupted call left
-        command([*arguments, "--set", *settings], root.with_name(f"{root.name}.log"))
-    if not made or not (root / "annotations" / "test.json").is_file():
-        command(["convert", "deeplesion", str(root), "--overwrite"], root.with_name(f"{root.name}.log"))
+        command([*arguments, "--set", *values], log)
+    if not made or not converted:
+        command(["convert", layout, str(root), "--overwrite", *convert_options], log)
 
 
-def _record() -> dict[str, Any]:
+def _record(layout: str, patients: Sequence[int], settings: Mapping[str, Any]) -> dict[str, Any]:
     """What the phantom writer notes of these settings, as JSON gives it back."""
-    spec = asdict(PhantomSpec.from_settings(SETTINGS))
-    return json.loads(json.dumps({"seed": SEED, "num_patients": PATIENTS, "all_slices": True, **spec}))
+    spec = asdict(PhantomSpec.from_settings(dict(settings)))
+    how = {"num_patients": patients, "all_slices": True} if layout == "deeplesion" else {"num_patients": patients[0]}
+    if layout != "deeplesion":
+        how["layout"] = layout
+    return json.loads(json.dumps({"seed": SEED, **how, **spec}))
 
 
 def describe_phantom(root: Path) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sized
+from dataclasses import dataclass
 from itertools import chain
 
 import torch
@@ -17,6 +18,19 @@ from mmpluld.registry import DATA_SAMPLERS
 __all__ = ["LesionSampler"]
 
 
+_INTERLEAVE = ("shuffled", "even")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What the sampler knows of one dataset: indices in the whole of the samples."""
+
+    groups: list[torch.Tensor]  # of each lesion, the samples that show it
+    positives: torch.Tensor
+    negatives: torch.Tensor
+    num_negatives: int  # in an epoch
+
+
 @DATA_SAMPLERS.register_module()
 class LesionSampler(Sampler[int]):
     """Draw samples with lesions and samples without in a fixed proportion, shuffled, anew every epoch.
@@ -26,15 +40,22 @@ class LesionSampler(Sampler[int]):
     2 this is the sampling of LENS (sec. VI-B): every 3D lesion on one slice of its own per epoch, two slices
     with lesions for each without.
 
+    With ``batch_size`` the samples come in runs of one dataset: those that all processes draw for one step, that is
+    ``batch_size`` of each in the order of their ranks, are of one dataset. W processes draw together what one draws
+    with W times their batch size. A dataset that does not fill its last run repeats its first samples.
+
     Args:
-        dataset: A :class:`CTLesionDataset`, or several in a ``ConcatDataset``.
+        dataset: A :class:`CTLesionDataset`, or several in a ``ConcatDataset``, which all get the proportions below.
         one_per_lesion: Draw one random slice for every lesion; otherwise every slice with a lesion, once.
         positive_ratio: Slices with lesions per slice without. Slices without are drawn without repetition as
             long as there are enough of them. None: no slices without lesions.
+        batch_size: That of the data loader, for batches of one dataset. None: batches mix the datasets.
+        interleave: Order of the runs, which the paper leaves open. ``shuffled``: at random. ``even``: those of each
+            dataset as evenly over the epoch as its number allows.
         seed: The same in all processes; None draws one and shares it.
 
     Raises:
-        InputError: The dataset is of another class or shows no lesion, or the ratio is not positive.
+        InputError: The dataset is of another class, one shows no lesion, or a setting is not allowed.
     """
 
     def __init__(
@@ -42,42 +63,68 @@ class LesionSampler(Sampler[int]):
         dataset: Sized,
         one_per_lesion: bool = False,
         positive_ratio: float | None = None,
+        batch_size: int | None = None,
+        interleave: str = "shuffled",
         seed: int | None = None,
     ) -> None:
         if positive_ratio is not None and not (math.isfinite(positive_ratio) and positive_ratio > 0):
             raise InputError(f"LesionSampler: positive_ratio is {positive_ratio}; allowed is a positive number or None")
+        if batch_size is not None and batch_size < 1:
+            raise InputError(f"LesionSampler: batch_size is {batch_size}; allowed is the data loader's, or None")
+        if interleave not in _INTERLEAVE:
+            raise InputError(f"LesionSampler: interleave is {interleave!r}; allowed are {', '.join(_INTERLEAVE)}")
         self.rank, self.world_size = get_dist_info()
         self.one_per_lesion = one_per_lesion
+        self.batch_size = batch_size
+        self.interleave = interleave
         self.seed = sync_random_seed() if seed is None else seed
         self.epoch = 0
-        groups, negatives = _groups(dataset)
-        if not groups:
-            raise InputError("LesionSampler: no sample of the dataset shows a lesion; use mmengine's DefaultSampler")
-        self._groups = [torch.tensor(group) for group in groups]
-        self._positives = torch.tensor(sorted(set(chain.from_iterable(groups))))
-        self._negatives = torch.tensor(negatives, dtype=torch.int64)
-        num_positives = len(self._groups) if one_per_lesion else len(self._positives)
-        wanted = round(num_positives / positive_ratio) if positive_ratio is not None and negatives else 0
-        self.num_negatives = wanted
-        self.num_samples = math.ceil((num_positives + wanted) / self.world_size)
+        self._parts = _parts(dataset, one_per_lesion, positive_ratio)
+        sizes = [self._num_positives(part) + part.num_negatives for part in self._parts]
+        if batch_size is None:
+            self.num_samples = math.ceil(sum(sizes) / self.world_size)
+        else:
+            self.num_samples = batch_size * sum(math.ceil(size / (batch_size * self.world_size)) for size in sizes)
 
     def __iter__(self) -> Iterator[int]:
         """Iterate the indices of this process."""
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        positives = self._draw_positives(generator)
-        drawn = torch.cat([positives, _draw(self._negatives, self.num_negatives, generator)])
-        drawn = drawn[torch.randperm(len(drawn), generator=generator)]
+        drawn = [
+            torch.cat([self._draw_positives(part, generator), _draw(part.negatives, part.num_negatives, generator)])
+            for part in self._parts
+        ]
+        if self.batch_size is not None:
+            runs = self._runs(drawn, generator)
+            return iter(runs[:, self.rank].flatten().tolist())
+        mixed = torch.cat(drawn)
+        mixed = mixed[torch.randperm(len(mixed), generator=generator)]
         # Every process gets the same number: the first samples come again where they do not divide.
-        total = self.num_samples * self.world_size
-        drawn = drawn.repeat(math.ceil(total / len(drawn)))[:total]
-        return iter(drawn[self.rank :: self.world_size].tolist())
+        mixed = _filled(mixed, self.num_samples * self.world_size)
+        return iter(mixed[self.rank :: self.world_size].tolist())
 
-    def _draw_positives(self, generator: torch.Generator) -> torch.Tensor:
+    def _runs(self, drawn: list[torch.Tensor], generator: torch.Generator) -> torch.Tensor:
+        """(steps, processes, batch size) in the order of the epoch."""
+        size = self.batch_size * self.world_size
+        runs, places = [], []
+        for part in drawn:
+            shuffled = part[torch.randperm(len(part), generator=generator)]
+            count = math.ceil(len(part) / size)
+            runs.append(_filled(shuffled, count * size).view(count, self.world_size, self.batch_size))
+            places.append((torch.arange(count) + 0.5) / count)
+        joined = torch.cat(runs)
+        if self.interleave == "even":
+            return joined[torch.cat(places).argsort(stable=True)]
+        return joined[torch.randperm(len(joined), generator=generator)]
+
+    def _num_positives(self, part: _Part) -> int:
+        return len(part.groups) if self.one_per_lesion else len(part.positives)
+
+    def _draw_positives(self, part: _Part, generator: torch.Generator) -> torch.Tensor:
         if not self.one_per_lesion:
-            return self._positives
-        sizes = torch.tensor([len(group) for group in self._groups])
+            return part.positives
+        sizes = torch.tensor([len(group) for group in part.groups])
         picks = (torch.rand(len(sizes), generator=generator, dtype=torch.float64) * sizes).long()
-        return torch.stack([group[pick] for group, pick in zip(self._groups, picks.tolist(), strict=True)])
+        return torch.stack([group[pick] for group, pick in zip(part.groups, picks.tolist(), strict=True)])
 
     def __len__(self) -> int:
         """Number of samples of this process in an epoch."""
@@ -97,20 +144,31 @@ def _draw(indices: torch.Tensor, count: int, generator: torch.Generator) -> torc
     return torch.cat([indices[:0], *rounds])[:count]
 
 
-def _groups(dataset: Sized) -> tuple[list[list[int]], list[int]]:
-    """Sample indices of every lesion, and of the samples without, over all parts of the dataset."""
-    parts = dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]
-    groups: list[list[int]] = []
-    negatives: list[int] = []
+def _filled(samples: torch.Tensor, count: int) -> torch.Tensor:
+    """The samples again and again up to ``count``."""
+    return samples.repeat(math.ceil(count / len(samples)))[:count]
+
+
+def _parts(dataset: Sized, one_per_lesion: bool, positive_ratio: float | None) -> list[_Part]:
+    """The datasets that ``dataset`` consists of."""
+    parts = []
     start = 0
-    for part in parts:
-        if not isinstance(part, CTLesionDataset):
+    for source in dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]:
+        if not isinstance(source, CTLesionDataset):
             raise InputError(
-                f"LesionSampler: dataset is a {type(part).__name__}; allowed are CTLesionDataset and "
+                f"LesionSampler: dataset is a {type(source).__name__}; allowed are CTLesionDataset and "
                 "ConcatDataset of those"
             )
-        by_lesion, without = part.sample_groups()
-        groups += [[start + index for index in group] for group in by_lesion.values()]
-        negatives += [start + index for index in without]
-        start += len(part)
-    return groups, negatives
+        by_lesion, negatives = source.sample_groups()
+        if not by_lesion:
+            raise InputError(
+                f"LesionSampler: no sample of {source.ann_file} shows a lesion; leave the dataset out, or use "
+                "mmengine's DefaultSampler"
+            )
+        groups = [torch.tensor(group) + start for group in by_lesion.values()]
+        positives = torch.tensor(sorted(set(chain.from_iterable(by_lesion.values())))) + start
+        shown = len(groups) if one_per_lesion else len(positives)
+        wanted = round(shown / positive_ratio) if positive_ratio is not None and negatives else 0
+        parts.append(_Part(groups, positives, torch.tensor(negatives, dtype=torch.int64) + start, wanted))
+        start += len(source)
+    return parts

@@ -1,7 +1,18 @@
 """Transforms of slice stacks; mmdet's own serve for everything that does not depend on CT."""
 
-from mmpluld.datasets.transforms.geometry import ResizeToSpacing, ShiftScaleRotate
+from mmpluld.datasets.transforms.geometry import CropAtLesion, ResizeToSpacing, ShiftScaleRotate
+from mmpluld.datasets.transforms.ignore import IgnoreBackground
 from mmpluld.datasets.transforms.intensity import WindowHU
 from mmpluld.datasets.transforms.loading import LoadSliceStack
+from mmpluld.datasets.transforms.tags import LoadLesionTags, PackLesionInputs
 
-__all__ = ["LoadSliceStack", "ResizeToSpacing", "ShiftScaleRotate", "WindowHU"]
+__all__ = [
+    "CropAtLesion",
+    "IgnoreBackground",
+    "LoadLesionTags",
+    "LoadSliceStack",
+    "PackLesionInputs",
+    "ResizeToSpacing",
+    "ShiftScaleRotate",
+    "WindowHU",
+]

@@ -10,14 +10,14 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
-from mmdet.datasets.transforms import Resize
+from mmdet.datasets.transforms import RandomCrop, Resize
 from mmdet.structures.bbox import HorizontalBoxes, autocast_box_type
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
 from mmpluld.errors import InputError
 from mmpluld.registry import TRANSFORMS
 
-__all__ = ["ResizeToSpacing", "ShiftScaleRotate"]
+__all__ = ["CropAtLesion", "ResizeToSpacing", "ShiftScaleRotate"]
 
 
 @TRANSFORMS.register_module()
@@ -93,6 +93,49 @@ class ShiftScaleRotate(BaseTransform):
             f"{type(self).__name__}(prob={self.prob}, shift_limit={self.shift_limit}, "
             f"scale_limit={self.scale_limit}, rotate_limit={self.rotate_limit})"
         )
+
+
+@TRANSFORMS.register_module()
+class CropAtLesion(RandomCrop):
+    """Crop at random, but so that a lesion of the sample, drawn at random, stays whole.
+
+    mmdet's ``RandomCrop`` either lets lesions go or has no crops of slices without; here slices with and without
+    lesions keep the proportion in which the sampler drew them. A lesion larger than the crop is cropped at its centre.
+    Uncertain lesions are no targets.
+
+    Args:
+        crop_size: (width, height) in pixels; a smaller image is left as it is.
+    """
+
+    def __init__(self, crop_size: tuple[int, int]) -> None:
+        super().__init__(crop_size=crop_size, allow_negative_crop=True)
+        self._target: np.ndarray | None = None
+
+    @autocast_box_type()
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Crop the image, and with it boxes and masks."""
+        boxes = results["gt_bboxes"].tensor.numpy()[~results["gt_ignore_flags"].astype(bool)]
+        self._target = boxes[np.random.randint(len(boxes))] if len(boxes) else None  # noqa: NPY002 as mmdet draws
+        return super().transform(results)
+
+    def _rand_offset(self, margin: tuple[int, int]) -> tuple[int, int]:
+        """Offsets (y, x) from 0 to ``margin`` that keep the target inside."""
+        if self._target is None:
+            return super()._rand_offset(margin)
+        x1, y1, x2, y2 = self._target
+        width, height = self.crop_size
+        return _offset(y1, y2, height, margin[0]), _offset(x1, x2, width, margin[1])
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(crop_size={self.crop_size})"
+
+
+def _offset(start: float, end: float, size: int, margin: int) -> int:
+    """Begin of a range of ``size`` on one axis that holds [start, end], or is at its middle if it does not fit."""
+    low, high = max(math.ceil(end - size), 0), min(math.floor(start), margin)
+    if low > high:
+        return min(max(round((start + end - size) / 2), 0), margin)
+    return int(np.random.randint(low, high + 1))  # noqa: NPY002 as mmdet draws
 
 
 @TRANSFORMS.register_module()

@@ -22,6 +22,7 @@ LESIONS = [
     {"volume": "b", "box": (10, 20, 23, 14, 24, 24)},
 ]
 NO_MASK = {"size": [32, 32], "counts": [32 * 32]}
+REST = {"tags": None, "mask": NO_MASK}
 PIPELINE = [
     {"type": "LoadSliceStack", "num_slices": 3},
     {"type": "WindowHU"},
@@ -69,6 +70,7 @@ def test_one_sample_by_hand(build):
     dataset = build()
     info = dataset.get_data_info(1)
     assert info == {
+        "dataset": "test",
         "img_id": "a/004",
         "volume_id": "a",
         "key_slice": 4,
@@ -80,10 +82,11 @@ def test_one_sample_by_hand(build):
         "height": 32,
         "width": 32,
         "instances": [
-            {"bbox": [4, 5, 10, 12], "bbox_label": 0, "ignore_flag": 0, "lesion_id": 0, "mask": NO_MASK},
-            {"bbox": [20, 5, 26, 12], "bbox_label": 0, "ignore_flag": 0, "lesion_id": 1, "mask": NO_MASK},
+            {"bbox": [4, 5, 10, 12], "bbox_label": 0, "ignore_flag": 0, "lesion_id": 0, **REST},
+            {"bbox": [20, 5, 26, 12], "bbox_label": 0, "ignore_flag": 0, "lesion_id": 1, **REST},
         ],
         "recist_mm": [pytest.approx((math.nan, math.nan), nan_ok=True)] * 2,
+        "body_context": pytest.approx((math.nan,) * 3, nan_ok=True),
         "sample_idx": 1,
     }
 
@@ -96,9 +99,7 @@ def test_class_and_dataset_facts(build):
 
 def test_boxes_are_clipped_and_ignored_lesions_flagged(build):
     info = build("all_slices").get_data_info(8)
-    assert info["instances"] == [
-        {"bbox": [0, 20, 8, 32], "bbox_label": 0, "ignore_flag": 1, "lesion_id": 2, "mask": NO_MASK}
-    ]
+    assert info["instances"] == [{"bbox": [0, 20, 8, 32], "bbox_label": 0, "ignore_flag": 1, "lesion_id": 2, **REST}]
     assert info["recist_mm"] == []
 
 
@@ -106,6 +107,62 @@ def test_box_outside_the_image_is_no_instance(build):
     outside = {"volume": "a", "box": (32, 5, 3, 40, 12, 4), "key_slice": 3}
     dataset = build(lesions=[LESIONS[0], outside])
     assert [item["lesion_id"] for item in dataset.get_data_info(0)["instances"]] == [0]
+
+
+ROWS = [[3, 5, 6, 9, 11], [4, 6.5, 7, 8, 40]]
+CUT = [LESIONS[0] | {"attributes": {"slice_boxes": ROWS}}, LESIONS[1]]
+
+
+def test_boxes_by_slice(build):
+    dataset = build("lesion_slices", CUT)
+    found = {
+        dataset.get_data_info(index)["key_slice"]: [item["bbox"] for item in dataset.get_data_info(index)["instances"]]
+        for index in range(len(dataset))
+    }
+    # Slice 2 is in the 3D box but not on the list; boxes are clipped to the image.
+    assert found == {3: [[5, 6, 9, 11]], 4: [[6.5, 7, 8, 32], [20, 5, 26, 12]], 5: [[20, 5, 26, 12]]}
+    by_lesion, _ = dataset.sample_groups()
+    assert by_lesion == {0: [0, 1], 1: [1, 2]}
+
+
+def test_extent_of_the_whole_lesion_instead(build):
+    dataset = build("lesion_slices", CUT, slice_boxes=False)
+    assert dataset.get_data_info(0)["instances"][0]["bbox"] == [4, 5, 10, 12]
+    assert keys(dataset) == [("a", 2), ("a", 3), ("a", 4), ("a", 5)]
+
+
+@pytest.mark.parametrize("rows", [[[3, 5, 6, 9]], 7, [["x", 1, 2, 3, 4]]])
+def test_faulty_boxes_by_slice(build, rows):
+    with pytest.raises(InputError, match=r"train\.json: lesion 0: slice_boxes is .*needed are rows of slice, x1"):
+        build("lesion_slices", [LESIONS[0] | {"attributes": {"slice_boxes": rows}}])
+
+
+def test_uncertain_lesions_as_truth(build):
+    dataset = build(uncertain="truth")
+    assert keys(dataset) == [("a", 3), ("a", 4), ("a", 8), ("b", 21)]
+    assert dataset.get_data_info(2)["instances"][0]["ignore_flag"] == 0
+    assert dataset.sample_groups()[0] == {0: [0, 1], 1: [1], 2: [2], 3: [3]}
+
+
+def test_share_of_the_patients(build):
+    whole = {volume for volume, _ in keys(build())}
+    halves = [{volume for volume, _ in keys(build(fraction=0.5, fraction_seed=seed))} for seed in range(8)]
+    assert whole == {"a", "b"}
+    assert all(len(half) == 1 for half in halves)
+    assert {frozenset(half) for half in halves} == {frozenset("a"), frozenset("b")}
+    assert keys(build(fraction=0.5)) == keys(build(fraction=0.5)) == keys(build(fraction=0.01))
+
+
+def test_slices_outside_the_volume_are_no_samples(write_annotations):
+    from mmpluld.structures import AnnotationSet
+
+    root = write_annotations(LESIONS[3:])
+    path = root / "annotations" / "train.json"
+    part = AnnotationSet.load(path)
+    part.volumes[0].first_slice, part.volumes[0].num_slices = 4, 3  # the folder has slices 0 to 9
+    part.save(path)
+    dataset = CTLesionDataset(str(path), str(root), sampling={"policy": "all_slices"})
+    assert keys(dataset) == [("a", 4), ("a", 5), ("a", 6), *(("b", index) for index in range(20, 24))]
 
 
 def test_pipeline(build):
@@ -191,6 +248,13 @@ def test_sample_groups(build):
     by_lesion, negatives = build("lesion_slices").sample_groups()
     assert by_lesion == {0: [0, 1, 2], 1: [2, 3], 3: [4], 4: [5]}
     assert negatives == []
+    # Its lesion lies outside the image, yet an unlabelled slice is no negative here.
+    assert build(
+        lesions=[LESIONS[0], {"volume": "a", "box": (32, 5, 7, 40, 12, 8), "key_slice": 7}]
+    ).sample_groups() == (
+        {0: [0]},
+        [],
+    )
     _, negatives = build("all_slices").sample_groups()
     assert negatives == [0, 1, 6, 7, 8, 9, 10, 12]
 
@@ -207,9 +271,39 @@ def test_category_ids(build):
     assert build().get_cat_ids(1) == [0, 0]
 
 
-def test_missing_annotation_file(tmp_path):
-    with pytest.raises(InputError, match=rf"no such annotation file; .*`mmpluld convert deeplesion {tmp_path}`, or .*"):
-        CTLesionDataset("annotations/train.json", str(tmp_path))
+@pytest.mark.parametrize(
+    ("folder", "file", "converter"),
+    [
+        ("DeepLesion", "train", "deeplesion"),
+        ("luna16", "train", "luna16"),
+        ("nih_ln", "val", "nih-ln"),
+        ("my-lits", "train", "lits"),
+        ("deeplesion", "manual_test", "deeplesion-3d"),
+        ("splits", "train", r"KIND \(one of luna16, lits, nih-ln, deeplesion\)"),
+    ],
+)
+def test_missing_annotation_file(tmp_path_factory, folder, file, converter):
+    root = tmp_path_factory.mktemp("data") / folder
+    wanted = rf"{file}.json: no such annotation file; .*`mmpluld convert {converter} {root}`, or "
+    with pytest.raises(InputError, match=wanted):
+        CTLesionDataset(f"annotations/{file}.json", str(root))
+
+
+def test_datasets_under_one_root(write_annotations):
+    root = write_annotations(LESIONS)
+    dataset = CTLesionDataset(
+        f"{root.name}/annotations/train.json", str(root.parent), data_prefix={"img_path": root.name}, pipeline=[]
+    )
+    assert dataset.get_data_info(0)["source"]["path"] == str(root / "Images_png" / "a")
+    missing = r"mmpluld convert KIND \(one of .*\) " + f"{root.parent}/elsewhere`"
+    with pytest.raises(InputError, match=missing):
+        CTLesionDataset("none.json", str(root.parent), data_prefix={"img_path": "elsewhere"})
+
+
+def test_name_of_the_dataset(build):
+    dataset = build(name="other")
+    assert {dataset.get_data_info(index)["dataset"] for index in range(len(dataset))} == {"other"}
+    assert dataset.metainfo["dataset"]["name"] == "other"
 
 
 def test_faulty_annotation_file(tmp_path):
@@ -223,6 +317,10 @@ def test_faulty_annotation_file(tmp_path):
     [
         ({"sampling": {"policy": "key_slice"}}, r"unknown sampling policy 'key_slice'; .*did you mean 'key_slices'\?"),
         ({"sampling": {"policy": "all_slices", "ratio": 2}}, r"unknown key of sampling 'ratio'; allowed: policy"),
+        ({"uncertain": "ignored"}, r"unknown way with uncertain lesions 'ignored'; .*did you mean 'ignore'\?"),
+        ({"fraction": 0.0}, r"fraction is 0.0; allowed is above 0 up to 1"),
+        ({"fraction": 1.5}, r"fraction is 1.5; allowed is above 0 up to 1"),
+        ({"data_prefix": {"img": "a"}}, r"unknown key of data_prefix 'img'; allowed: img_path"),
         ({"filter_cfg": {"filter_empty": True}}, r"unknown key of filter_cfg 'filter_empty'; .*'filter_empty_gt'"),
     ],
 )

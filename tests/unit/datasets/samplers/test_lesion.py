@@ -104,6 +104,69 @@ def test_several_datasets(dataset):
     assert drawn == sorted(POSITIVES | {index + 14 for index in POSITIVES})
 
 
+def test_proportions_hold_in_each_dataset(dataset, key_slices):
+    """The one without negatives gets none, and none are drawn elsewhere for its sake."""
+    drawn = list(LesionSampler(ConcatDataset([key_slices, dataset]), positive_ratio=2, seed=0))
+    start = len(key_slices)
+    assert sum(index < start for index in drawn) == start == 3
+    assert sum(index - start in POSITIVES for index in drawn) == 6
+    assert sum(index >= start and index - start not in POSITIVES for index in drawn) == 3
+
+
+@pytest.fixture
+def key_slices(write_annotations, tmp_path):
+    lesions = [{"volume": "a", "box": (4, 5, i, 10, 12, i + 1), "key_slice": i} for i in (2, 5, 7)]
+    root = write_annotations(lesions)
+    (root / "annotations" / "train.json").rename(root / "annotations" / "keys.json")
+    return CTLesionDataset("annotations/keys.json", str(root))
+
+
+@pytest.fixture
+def several(key_slices, dataset):
+    """3 samples of one dataset; 14 of the other, of which an epoch draws 6 with lesions and 3 without."""
+    return ConcatDataset([key_slices, dataset])
+
+
+@pytest.mark.parametrize("interleave", ["shuffled", "even"])
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 5])
+def test_batches_of_one_dataset(several, batch_size, interleave):
+    sampler = LesionSampler(several, False, 2, batch_size, interleave, seed=0)
+    orders = set()
+    for drawn in epochs(sampler, 6):
+        batches = [drawn[i : i + batch_size] for i in range(0, len(drawn), batch_size)]
+        assert len(drawn) == len(sampler) == batch_size * (-(-3 // batch_size) + -(-9 // batch_size))
+        assert all(len({index < 3 for index in batch}) == 1 for batch in batches)
+        # All lesions are shown, and what fills the last batch is of the same epoch's samples.
+        assert {0, 1, 2} | {index + 3 for index in POSITIVES} <= set(drawn)
+        assert len(set(drawn)) == 12
+        orders.add(tuple(batch[0] < 3 for batch in batches))
+    assert (len(orders) > 1) == (interleave == "shuffled")
+
+
+def test_even_order_spreads_each_dataset(several):
+    drawn = list(LesionSampler(several, False, 2, 1, "even", seed=0))
+    assert [place for place, index in enumerate(drawn) if index < 3] == [1, 5, 9]
+
+
+@pytest.mark.parametrize("interleave", ["shuffled", "even"])
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_processes_draw_together_what_one_would(several, monkeypatch, world_size, interleave):
+    size = 2
+    settings = (several, True, 2)
+    whole = epochs(LesionSampler(*settings, world_size * size, interleave, seed=3), 3)
+    parts = []
+    for rank in range(world_size):
+        monkeypatch.setattr("mmpluld.datasets.samplers.lesion.get_dist_info", lambda rank=rank: (rank, world_size))
+        sampler = LesionSampler(*settings, size, interleave, seed=3)
+        parts.append(epochs(sampler, 3))
+        assert {len(drawn) for drawn in parts[-1]} == {len(sampler)}
+    for epoch in range(3):
+        drawn = [part[epoch] for part in parts]
+        steps = [[*map(tuple, zip(*[iter(part)] * size, strict=True))] for part in drawn]
+        together = [index for step in zip(*steps, strict=True) for batch in step for index in batch]
+        assert together == whole[epoch]
+
+
 def test_no_negatives_there(write_annotations):
     root = write_annotations([{"volume": "a", "box": (4, 5, 0, 10, 12, 4)}])
     dataset = CTLesionDataset("annotations/train.json", str(root), sampling={"policy": "lesion_slices"})
@@ -112,7 +175,7 @@ def test_no_negatives_there(write_annotations):
 
 def test_no_lesions_there(write_annotations):
     dataset = CTLesionDataset("annotations/train.json", str(write_annotations([])), sampling={"policy": "all_slices"})
-    with pytest.raises(InputError, match=r"no sample of the dataset shows a lesion"):
+    with pytest.raises(InputError, match=r"no sample of .*train\.json shows a lesion; leave the dataset out"):
         LesionSampler(dataset)
 
 
@@ -125,3 +188,15 @@ def test_other_datasets_are_refused():
 def test_ratio_is_checked(dataset, ratio):
     with pytest.raises(InputError, match=rf"positive_ratio is {ratio}; allowed is a positive number or None"):
         LesionSampler(dataset, positive_ratio=ratio)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0; allowed is the data loader's, or None"),
+        ({"interleave": "mixed"}, "interleave is 'mixed'; allowed are shuffled, even"),
+    ],
+)
+def test_settings_are_checked(dataset, settings, message):
+    with pytest.raises(InputError, match=message):
+        LesionSampler(dataset, **settings)

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmpluld.datasets.transforms import ResizeToSpacing, ShiftScaleRotate
+from mmpluld.datasets.transforms import CropAtLesion, ResizeToSpacing, ShiftScaleRotate
 from mmpluld.errors import InputError
 from mmpluld.registry import TRANSFORMS
 
@@ -242,3 +242,58 @@ def test_annotations_of_mmdet_take_samples_without_lesions():
     results = of_mmdet("LoadAnnotations", with_bbox=True)({"instances": [], "img_shape": (8, 8)})
     packed = of_mmdet("PackDetInputs", meta_keys=())({**results, "img": np.zeros((8, 8, 7), np.float32)})
     assert packed["data_samples"].gt_instances.bboxes.shape == (0, 4)
+
+
+def _crop_sample(boxes, flags=None, size=(40, 48)):
+    """An image whose pixels tell their place: row in the first channel, column in the second."""
+    rows, columns = np.mgrid[: size[0], : size[1]].astype(np.float32)
+    return {
+        "img": np.stack([rows, columns], axis=2),
+        "gt_bboxes": np.array(boxes, np.float32).reshape(-1, 4),
+        "gt_bboxes_labels": np.zeros(len(boxes), np.int64),
+        "gt_ignore_flags": np.array(flags or [False] * len(boxes), bool),
+    }
+
+
+def test_crop_keeps_a_lesion_whole_and_moves_its_box():
+    step = CropAtLesion(crop_size=(20, 16))
+    places, both = set(), set()
+    for seed in range(200):
+        np.random.seed(seed)  # noqa: NPY002 mmdet draws from it
+        boxes = [[3.5, 2, 9, 7.25], [38, 30, 46, 38]]
+        cropped = step.transform(_crop_sample(boxes))
+        top, left = cropped["img"][0, 0].astype(int).tolist()
+        assert cropped["img"].shape == (16, 20, 2)
+        assert cropped["img_shape"] == (16, 20)
+        # The lesions are too far apart for one crop.
+        assert len(cropped["gt_bboxes"]) == len(cropped["gt_bboxes_labels"]) == len(cropped["gt_ignore_flags"]) == 1
+        moved = (cropped["gt_bboxes"][0] + [left, top, left, top]).tolist()
+        assert moved in boxes
+        places.add((top, left))
+        both.add(boxes.index(moved))
+    assert both == {0, 1}
+    assert len(places) == 3 * 4 + 3 * 3
+
+
+def test_crop_without_lesions_is_anywhere():
+    step = CropAtLesion(crop_size=(20, 16))
+    places = set()
+    for seed in range(300):
+        np.random.seed(seed)  # noqa: NPY002
+        # An uncertain lesion draws no crop to it.
+        cropped = step.transform(_crop_sample([[0, 0, 5, 5]], [True]))
+        places.add(tuple(cropped["img"][0, 0].astype(int).tolist()))
+    assert {top for top, _ in places} == set(range(25))
+    assert {left for _, left in places} == set(range(29))
+
+
+def test_crop_of_a_lesion_larger_than_it():
+    cropped = CropAtLesion(crop_size=(10, 10)).transform(_crop_sample([[10, 5, 30, 35]]))
+    assert cropped["img"][0, 0].tolist() == [15, 15]
+    assert cropped["gt_bboxes"].tolist() == [[0, 0, 10, 10]]
+
+
+def test_crop_of_an_image_smaller_than_it():
+    cropped = CropAtLesion(crop_size=(64, 64)).transform(_crop_sample([[10, 5, 30, 35]]))
+    assert cropped["img"].shape == (40, 48, 2)
+    assert cropped["gt_bboxes"].tolist() == [[10, 5, 30, 35]]
