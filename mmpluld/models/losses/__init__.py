@@ -2,5 +2,6 @@
 
 from mmpluld.models.losses.mask_dice_loss import MaskDiceLoss
 from mmpluld.models.losses.partial_label_loss import PartialLabelLoss
+from mmpluld.models.losses.tag_losses import BalancedTagLoss, RelationalHardTagLoss
 
-__all__ = ["MaskDiceLoss", "PartialLabelLoss"]
+__all__ = ["BalancedTagLoss", "MaskDiceLoss", "PartialLabelLoss", "RelationalHardTagLoss"]

@@ -16,7 +16,8 @@ __all__ = ["IgnoreAwareMaxIoUAssigner"]
 class IgnoreAwareMaxIoUAssigner(MaxIoUAssigner):
     """mmdet's ``MaxIoUAssigner`` that respects ignored boxes also in images without ground truth.
 
-    The stock class makes every prior a negative when an image has no ground truth, also on uncertain lesions.
+    The stock class makes every prior a negative when an image has no ground truth, also on uncertain lesions, and takes
+    priors on ignored boxes from certain lesions that lie there too. Here such priors stay positive.
 
     Args:
         ignore_iof_thr: Priors are neither positive nor negative where more than this share of their area
@@ -36,15 +37,14 @@ class IgnoreAwareMaxIoUAssigner(MaxIoUAssigner):
         **kwargs: Any,
     ) -> AssignResult:
         """Return for each prior: 0 negative, k > 0 positive for ground truth k - 1, -1 neither."""
-        result = super().assign(pred_instances, gt_instances, gt_instances_ignore, **kwargs)
-        if len(gt_instances) or gt_instances_ignore is None or not len(gt_instances_ignore):
+        result = super().assign(pred_instances, gt_instances, None, **kwargs)
+        priors = pred_instances.priors
+        if self.ignore_iof_thr <= 0 or gt_instances_ignore is None or not len(gt_instances_ignore) or not len(priors):
             return result
-        priors, ignored = pred_instances.priors, gt_instances_ignore.bboxes
-        if self.ignore_iof_thr <= 0 or not len(priors):
-            return result
+        ignored = gt_instances_ignore.bboxes
         if self.ignore_wrt_candidates:
             cover = self.iou_calculator(priors, ignored, mode="iof").amax(dim=1)
         else:
             cover = self.iou_calculator(ignored, priors, mode="iof").amax(dim=0)
-        result.gt_inds[cover > self.ignore_iof_thr] = -1
+        result.gt_inds[(cover > self.ignore_iof_thr) & (result.gt_inds == 0)] = -1
         return result

@@ -29,6 +29,13 @@ def test_ignored_region_with_ground_truth() -> None:
     assert assign(boxes([50.0, 50, 60, 60]), boxes([0.0, 0, 10, 9])) == [-1, 0, 1]
 
 
+def test_priors_on_certain_lesions_stay_positive() -> None:
+    # All three lie in the ignored box: the first is the lesion's, the others are left out.
+    everywhere = boxes([-100.0, -100, 200, 200])
+    assert assign(boxes([0.0, 0, 10, 10]), everywhere, neg_iou_thr=0.4) == [1, 1, -1]
+    assert assign(boxes([0.0, 0, 10, 10]), everywhere, pos_iou_thr=0.7) == [1, -1, -1]
+
+
 def test_share_of_the_ignored_box() -> None:
     assert assign(boxes(), boxes([0.0, 0, 10, 9]), ignore_wrt_candidates=False) == [-1, -1, 0]
 

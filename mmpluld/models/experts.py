@@ -1,0 +1,94 @@
+"""What the parts with one expert per dataset share: which dataset a batch is of, and joining what experts find."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmcv.ops import batched_nms
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+
+from mmpluld.errors import InputError, nearest
+
+__all__ = ["check_datasets", "dataset_of_batch", "join_experts"]
+
+
+def check_datasets(datasets: Sequence[str], owner: str) -> list[str]:
+    """The names of the datasets as a list.
+
+    Args:
+        datasets: Names, in the order of the experts.
+        owner: Class to name in messages.
+
+    Raises:
+        InputError: If there is none, one comes twice, or one cannot name a part of a model.
+    """
+    names = list(datasets)
+    if isinstance(datasets, str) or not names or len(set(names)) < len(names):
+        raise InputError(
+            f"{owner}: datasets is {datasets!r}; needed is a list of different names, e.g. ['deeplesion', 'luna16']"
+        )
+    for name in names:
+        if not isinstance(name, str) or not name or "." in name:
+            raise InputError(
+                f"{owner}: {name!r} cannot name a dataset; names are text without dots, rename it with "
+                "CTLesionDataset(name=...)"
+            )
+    return names
+
+
+def dataset_of_batch(samples: Sequence[DetDataSample], datasets: Sequence[str], owner: str) -> str:
+    """Name of the one dataset that all samples of a batch are of, from their ``dataset``.
+
+    Raises:
+        InputError: If a sample does not say its dataset, they are of several, or of one without an expert.
+    """
+    names = {sample.metainfo.get("dataset") for sample in samples}
+    if None in names:
+        raise InputError(
+            f"{owner}: a data sample has no 'dataset'; add it to the meta_keys of PackDetInputs, CTLesionDataset "
+            "provides it"
+        )
+    if len(names) > 1:
+        raise InputError(
+            f"{owner}: a batch holds samples of {' and '.join(sorted(names))}; use LesionSampler with batch_size set "
+            "to that of the data loader, then a batch comes from one dataset"
+        )
+    (name,) = names
+    if name not in datasets:
+        close = nearest(str(name), datasets)
+        raise InputError(
+            f"{owner}: no expert for dataset {name!r}, there are {', '.join(datasets)}"
+            + (f"; did you mean {close!r}?" if close else "")
+            + "; add it to datasets, or set CTLesionDataset(name=...)"
+        )
+    return str(name)
+
+
+def join_experts(
+    groups: Sequence[InstanceData], nms: dict[str, Any], max_per_img: int, experts: Sequence[int] | None = None
+) -> InstanceData:
+    """The union of what several experts found in an image, after one non-maximum suppression.
+
+    Args:
+        groups: Of each expert: ``bboxes`` (N, 4), ``scores`` (N,), ``labels`` (N,).
+        nms: Settings of mmcv's ``batched_nms``, which treats labels apart.
+        max_per_img: Boxes to keep at most.
+        experts: Numbers of the groups; counted from 0 by default.
+
+    Returns:
+        The same keys and ``expert`` (M,), the number of the group a box comes from; best first.
+    """
+    numbers = range(len(groups)) if experts is None else experts
+    expert = torch.cat(
+        [g.scores.new_full((len(g),), i, dtype=torch.long) for g, i in zip(groups, numbers, strict=True)]
+    )
+    boxes, scores = torch.cat([g.bboxes for g in groups]), torch.cat([g.scores for g in groups])
+    labels = torch.cat([g.labels.long() for g in groups])
+    if len(boxes):
+        dets, kept = batched_nms(boxes, scores, labels, nms)
+        kept = kept[:max_per_img]
+        boxes, scores, labels, expert = boxes[kept], dets[:max_per_img, -1], labels[kept], expert[kept]
+    return InstanceData(bboxes=boxes, scores=scores, labels=labels, expert=expert)
