@@ -7,7 +7,7 @@ import argparse
 EXAMPLE = "mmpluld convert deeplesion data/deeplesion"
 
 # Options that only some datasets know, by the argument of their converter.
-_DEEPLESION = ("csv_name", "keep_noisy", "no_images", "masks")
+_DEEPLESION = ("csv_name", "keep_noisy", "no_images", "masks", "tags", "tag_ontology")
 _VOLUMES = ("fractions", "seed", "pad_px", "overrides")
 _OPTIONS = {
     "deeplesion": _DEEPLESION,
@@ -37,6 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="masks from the RECIST marks, which detectors with a mask head train on; "
         "legacy repeats the published code's (default: exact)",
         **later,
+    )
+    group.add_argument(
+        "--tags",
+        metavar="FILE",
+        help="LesaNet's text_mined_labels_171_and_split.json, for detectors with tags",
+        **later,
+    )
+    group.add_argument(
+        "--tag-ontology", metavar="FILE", help="LesaNet's ontology saved as CSV: tags that exclude each other", **later
     )
     group = parser.add_argument_group("deeplesion-3d", "The fully annotated sub-volumes; convert deeplesion first.")
     group.add_argument(

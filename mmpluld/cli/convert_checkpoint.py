@@ -9,7 +9,9 @@ EXAMPLE = "mmpluld convert-checkpoint alignshift downloads/epoch_20.pth weights/
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("code", choices=["alignshift"], help="code base that wrote the checkpoint (it also has A3D)")
+    parser.add_argument(
+        "code", choices=["alignshift", "mulan"], help="code base that wrote the checkpoint (alignshift also has A3D)"
+    )
     parser.add_argument("source", help="published checkpoint")
     parser.add_argument("target", help="checkpoint to write")
     parser.add_argument(
@@ -24,10 +26,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Convert, and print what was done and what to test with."""
     from mmpluld.engine.convert_alignshift import convert_alignshift
+    from mmpluld.engine.convert_mulan import convert_mulan
+    from mmpluld.errors import InputError
 
-    report = convert_alignshift(
-        options.source, options.target, operator=options.operator, config=options.config, overwrite=options.overwrite
-    )
+    given = {"config": options.config, "overwrite": options.overwrite}
+    if options.code == "alignshift":
+        report = convert_alignshift(options.source, options.target, operator=options.operator, **given)
+    elif options.operator is not None:
+        raise InputError("--operator: is no option of mulan, only of alignshift; leave it out")
+    else:
+        report = convert_mulan(options.source, options.target, **given)
     print(f"{report.variant} weights for {report.num_slices} slices, recognised by {report.evidence}")
     print(f"{report.num_tensors} tensors written, {len(report.renamed)} of them under new names")
     for label, names in (("without background, or lesion first", report.reduced), ("left out", report.dropped)):

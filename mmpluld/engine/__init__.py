@@ -4,5 +4,13 @@ from mmpluld import registry  # noqa: F401  the operator stand-ins must be in pl
 from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights
 from mmpluld.engine.config_check import check_config, load_config
 from mmpluld.engine.hooks import SafeCheckpointHook
+from mmpluld.engine.tag_statistics import TagStatisticsHook
 
-__all__ = ["SafeCheckpointHook", "check_config", "load_checkpoint_safely", "load_config", "load_weights"]
+__all__ = [
+    "SafeCheckpointHook",
+    "TagStatisticsHook",
+    "check_config",
+    "load_checkpoint_safely",
+    "load_config",
+    "load_weights",
+]

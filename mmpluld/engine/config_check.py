@@ -31,7 +31,7 @@ BUILDER_KEYS = {
 }
 # Under keys that end so, `type` names something that no registry holds, or a layer whose builder adds arguments.
 UNREGISTERED = ("norm_cfg", "act_cfg", "conv_cfg", "adapt_cfg", "dqs_cfg", "upsample_cfg", "nms_cfg", "_trans")
-UNREGISTERED += ("nms", "dcn", "override", "roi_layer")
+UNREGISTERED += ("nms", "fusion", "dcn", "override", "roi_layer")
 # What Runner.from_cfg and the commands read at the top of a config, and usual names of intermediate values.
 TOP_LEVEL_KEYS = {
     "auto_scale_lr", "compile", "custom_hooks", "custom_imports", "data_preprocessor", "default_hooks",

@@ -7,28 +7,22 @@ MMDetection 1.0. The files' tensors are used and their epoch; their embedded con
 from __future__ import annotations
 
 import datetime
-import hashlib
 import os
 import re
 from collections import OrderedDict
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.registry import DefaultScope
 from torch import Tensor
 
-from mmpluld.atomic import atomic_path
-from mmpluld.engine.checkpoint import checkpoint_bytes, load_checkpoint_safely
-from mmpluld.engine.config_check import load_config
+from mmpluld.engine.checkpoint import load_checkpoint_safely
+from mmpluld.engine.conversion import ConversionReport, check_fit, write_converted
 from mmpluld.engine.run import find_config
 from mmpluld.errors import InputError
-from mmpluld.registry import MODELS
-from mmpluld.version import __version__
 
-__all__ = ["OPERATORS", "ConversionReport", "convert_alignshift", "convert_state_dict"]
+__all__ = ["OPERATORS", "convert_alignshift", "convert_state_dict"]
 
 OPERATORS = ("alignshift", "tsm")
 MIXING_WEIGHT = "adaptive_align_weights"
@@ -47,33 +41,6 @@ _ROWS = {
     "mask_head.conv_logits": (1,),
 }
 _TYPE_NAME = re.compile(r"""\btype['"]?\s*[=:,]\s*['"]([\w.]+)['"]""")
-
-
-@dataclass(frozen=True)
-class ConversionReport:
-    """What a conversion did.
-
-    Attributes:
-        config: Name of the zoo's config that the weights belong to.
-        variant: a3d, alignshift, tsm or 25d.
-        evidence: How the variant was recognised.
-        num_slices: Slices D of a stack.
-        num_tensors: Tensors written.
-        renamed: Old and new names, where they differ.
-        reduced: Old names of the tensors of which rows were swapped or left out.
-        dropped: Old names of the tensors left out.
-        sha256: Digest of the written file, in hex.
-    """
-
-    config: str
-    variant: str
-    evidence: str
-    num_slices: int
-    num_tensors: int
-    renamed: dict[str, str]
-    reduced: tuple[str, ...]
-    dropped: tuple[str, ...]
-    sha256: str
 
 
 def convert_alignshift(
@@ -106,22 +73,12 @@ def convert_alignshift(
     num_slices = _num_slices(source, weights, variant)
     converted, renamed, reduced, dropped = convert_state_dict(weights, str(source))
     path = _config_path(source, config, variant, num_slices)
-    _check_fit(source, converted, renamed, path)
-    meta = {
-        "config": path.stem,
-        "variant": variant,
-        "num_slices": num_slices,
-        "dataset_meta": {"classes": ("lesion",)},
-        "converted_from": Path(source).name,
-        "mmpluld_version": __version__,
-    }
+    check_fit(source, converted, renamed, path, "AlignShift")
+    meta = {"config": path.stem, "variant": variant, "num_slices": num_slices}
     epoch = checkpoint["meta"].get("epoch") if isinstance(checkpoint.get("meta"), dict) else None
     if isinstance(epoch, int):
         meta["epoch"] = epoch
-    content = checkpoint_bytes({"state_dict": converted, "meta": meta})
-    digest = hashlib.sha256(content).hexdigest()
-    with atomic_path(target) as temporary:
-        temporary.write_bytes(content)
+    digest = write_converted(target, converted, meta, source)
     return ConversionReport(path.stem, variant, evidence, num_slices, len(converted), renamed, reduced, dropped, digest)
 
 
@@ -266,29 +223,3 @@ def _config_path(
             f"{source}: holds {variant} weights for {num_slices} slices, which no config of the zoo is for; copy "
             f"{stem}_7s_deeplesion.py, set both its num_slices to {num_slices}, and give the copy with --config"
         ) from error
-
-
-def _check_fit(
-    source: str | os.PathLike[str], converted: dict[str, Tensor], renamed: dict[str, str], config: Path
-) -> None:
-    """Compare names and shapes with those of the config's model, which is built without memory for its weights."""
-    with DefaultScope.overwrite_default_scope("mmpluld"), torch.device("meta"):
-        expected = MODELS.build(load_config(config).model).state_dict()
-    old = {new: previous for previous, new in renamed.items()}
-    problems = []
-    for label, keys in (
-        ("missing", [key for key in expected if key not in converted]),
-        ("unexpected", [key for key in converted if key not in expected]),
-        (
-            "of another shape",
-            [key for key in expected if key in converted and converted[key].shape != expected[key].shape],
-        ),
-    ):
-        if keys:
-            shown = ", ".join(old.get(key, key) for key in keys[:3])
-            problems.append(f"{len(keys)} {label} ({shown}{', ...' if len(keys) > 3 else ''})")
-    if problems:
-        raise InputError(
-            f"{source}: does not fit {config.stem}, of {len(expected)} tensors {'; '.join(problems)}; "
-            "give an unchanged checkpoint of the AlignShift code"
-        )

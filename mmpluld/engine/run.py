@@ -140,7 +140,7 @@ def test(
             raise InputError(f"--out {out}: a detection record is a .json file; change the suffix")
         evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
         for evaluator in evaluators:
-            if evaluator.type == "FROCMetric":
+            if evaluator.type in ("FROCMetric", "VolumeFROCMetric"):
                 evaluator.outfile_prefix = str(Path(out).with_suffix(""))
     runner = Runner.from_cfg(cfg)
     load_weights(runner.model, checkpoint)

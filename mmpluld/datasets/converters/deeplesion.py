@@ -21,6 +21,7 @@ import numpy as np
 from mmpluld.atomic import atomic_path
 from mmpluld.datasets.converters.pseudo_masks import MaskMode, add_pseudo_masks, check_mask_mode
 from mmpluld.datasets.converters.report import ConversionReport, DroppedRow, SplitCounts
+from mmpluld.datasets.converters.tags import TagTable, add_tags, read_tags
 from mmpluld.errors import InputError, nearest
 from mmpluld.io.slice_sources import PNGSliceSource
 from mmpluld.progress import track
@@ -90,6 +91,8 @@ def convert_deeplesion(
     overwrite: bool = False,
     require_images: bool = True,
     masks: MaskMode | None = "exact",
+    tags: str | os.PathLike[str] | None = None,
+    tag_ontology: str | os.PathLike[str] | None = None,
 ) -> ConversionReport:
     """Write ``ROOT/annotations/{train,val,test}.json`` for a DeepLesion folder.
 
@@ -104,6 +107,9 @@ def convert_deeplesion(
         masks: Give every lesion a mask for the detectors with a mask head, see
             :func:`~mmpluld.datasets.converters.pseudo_masks.pseudo_mask`; None leaves them out. Without images
             there are none either way.
+        tags: LesaNet's file of tags, see :mod:`~mmpluld.datasets.converters.tags`; the CSV must then be the complete
+            one, since the file counts its rows.
+        tag_ontology: LesaNet's ontology as CSV, which tells what tags exclude each other.
 
     Returns:
         What was written, and what was left out and why.
@@ -115,12 +121,17 @@ def convert_deeplesion(
     """
     if masks is not None:
         check_mask_mode(masks)
+    if tag_ontology is not None and tags is None:
+        raise InputError(f"{tag_ontology}: an ontology without tags; name the file of tags too (--tags)")
+    table = None if tags is None else read_tags(tags, tag_ontology)
     root = Path(root)
     files = {name: root / "annotations" / f"{name}.json" for name in SPLITS.values()}
     existing = [str(path) for path in files.values() if path.exists()]
     if existing and not overwrite:
         raise InputError(f"{existing[0]}: exists already; move it away, or allow overwriting (--overwrite)")
     rows = _read_rows(root / csv_name)
+    if table is not None:
+        _check_tagged_rows(tags, table, root / csv_name, len(rows))
     report = ConversionReport(files=files)
     if drop_noisy:
         rows = _drop(rows, [row.noisy for row in rows], "possibly noisy", report)
@@ -129,6 +140,9 @@ def convert_deeplesion(
     if masks is not None and require_images:
         for annotations in sets.values():
             report.masks += add_pseudo_masks(annotations, root, masks)
+    if table is not None:
+        for annotations in sets.values():
+            report.tagged = (report.tagged or 0) + add_tags(annotations, table)
     with ExitStack() as stack:
         # All three are complete before the first takes its final name.
         temporary = {name: stack.enter_context(atomic_path(path)) for name, path in files.items()}
@@ -138,6 +152,16 @@ def convert_deeplesion(
         keys = {(lesion.volume, lesion.key_slice) for lesion in annotations.lesions}
         report.splits[name] = SplitCounts(len(annotations.volumes), len(keys), len(annotations.lesions))
     return report
+
+
+def _check_tagged_rows(tags: str | os.PathLike[str] | None, table: TagTable, csv_path: Path, num_rows: int) -> None:
+    """Refuse tags that count the rows of another table."""
+    last = max(table.rows, default=-1)
+    if last >= num_rows:
+        raise InputError(
+            f"{tags}: has tags of row {last}, but {csv_path} has {num_rows} rows; tags count the rows of the complete "
+            "DL_info.csv, convert that"
+        )
 
 
 def _read_rows(path: Path) -> list[_Row]:

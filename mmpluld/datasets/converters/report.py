@@ -49,6 +49,7 @@ class ConversionReport:
         dropped: Rows that gave no lesion.
         missing_slices: For each series, how many slices that its annotations mention have no image.
         masks: How many masks came from GrabCut, from the RECIST mark alone, and from the box alone.
+        tagged: How many lesions have tags; None where no tags were given.
         unknown_spacing: Series whose voxel size is not known on some axis.
         remarks: What was found amiss or decided, in words -> the files or lesions it concerns.
     """
@@ -58,6 +59,7 @@ class ConversionReport:
     dropped: list[DroppedRow] = field(default_factory=list)
     missing_slices: dict[str, int] = field(default_factory=dict)
     masks: Counter[MaskOrigin] = field(default_factory=Counter)
+    tagged: int | None = None
     unknown_spacing: list[str] = field(default_factory=list)
     remarks: dict[str, list[str]] = field(default_factory=dict)
 
@@ -81,6 +83,9 @@ class ConversionReport:
                 f"masks: {self.masks['grabcut']} by GrabCut, {self.masks['recist']} from the RECIST mark alone, "
                 f"{self.masks['ellipse']} from the box alone"
             )
+        if self.tagged is not None:
+            total = sum(count.lesions for count in self.splits.values())
+            lines.append(f"tags: {self.tagged} of {total} lesions have them")
         if self.missing_slices:
             total = sum(self.missing_slices.values())
             lines.append(

@@ -1,0 +1,16 @@
+# Phantom twin of lens_densenet121_fcos-4datasets.py: the same parts, narrower and shallower, for
+# 128 px images on one CPU core.
+_base_ = "lens_densenet121_fcos-4datasets.py"
+
+model = dict(
+    backbone=dict(growth_rate=12, block_config=(3, 4, 4), stem_channels=16),
+    neck=dict(in_channels=(52, 74, 85), out_channels=64),
+    rpn_head=dict(head=dict(in_channels=64, feat_channels=64, stacked_convs=2)),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=64),
+        bbox_head=dict(in_channels=64, fc_out_channels=256),
+    ),
+    # Pixels are 3.5 times as large as the paper's, and so is the smallest side.
+    train_cfg=dict(rpn_proposal=dict(nms_pre=300, max_per_img=100, min_bbox_size=2)),
+    test_cfg=dict(rpn=dict(nms_pre=1000, max_per_img=100, min_bbox_size=2)),
+)

@@ -1,0 +1,12 @@
+# Published MULAN code: SGD 0.004 with batches of 8, 8 epochs, x0.1 after 4 and 6, no warm-up, biases at twice the rate and
+# without decay (mmengine treats those of norms as other weights), gradient norm at most 10.
+_base_ = "sgd_20e.py"
+
+train_cfg = dict(max_epochs=8)
+optim_wrapper = dict(
+    optimizer=dict(type="SGD", lr=0.004, momentum=0.9, weight_decay=5e-4),
+    paramwise_cfg=dict(bias_lr_mult=2.0, bias_decay_mult=0.0),
+    clip_grad=dict(max_norm=10, norm_type=2),
+)
+param_scheduler = [dict(type="MultiStepLR", begin=0, end=8, by_epoch=True, milestones=[4, 6], gamma=0.1)]
+auto_scale_lr = dict(enable=False, base_batch_size=8)

@@ -1,0 +1,30 @@
+# Published MULAN weights, after `mmpluld convert-checkpoint mulan`; for testing and detection.
+_base_ = [
+    "../_base_/models/mulan_densenet121.py",
+    "../_base_/datasets/deeplesion_9s_tags.py",
+    "../_base_/schedules/mulan_8e.py",
+    "../_base_/default_runtime.py",
+]
+
+# The published loader's blend of slices.
+load_slices = dict(type="LoadSliceStack", num_slices=9, slice_gap_mm=2.0, interp="peer")
+train_dataloader = dict(dataset=dict(pipeline=[load_slices, *_base_.train_pipeline[1:]]))
+val_dataloader = dict(dataset=dict(pipeline=[load_slices, *_base_.test_pipeline[1:]]))
+test_dataloader = dict(dataset=dict(pipeline=[load_slices, *_base_.test_pipeline[1:]]))
+
+# The geometry of maskrcnn-benchmark; task_modules/v1_geometry.py and rounded_anchors.py say why.
+coder = dict(type="V1DeltaXYWHBBoxCoder")
+regions = dict(type="InclusiveRoIExtractor", roi_layer=dict(aligned=False))
+model = dict(
+    rpn_head=dict(anchor_generator=dict(type="RoundedRatioAnchorGenerator"), bbox_coder=coder),
+    roi_head=dict(
+        bbox_roi_extractor=regions,
+        bbox_head=dict(bbox_coder=coder),
+        mask_roi_extractor=regions,
+        tag_roi_extractor=regions,
+    ),
+    # Anchors have whole-numbered corners; half a pixel admits those that end on the last pixel and no others.
+    train_cfg=dict(rpn=dict(allowed_border=0.5), rpn_proposal=dict(min_bbox_size=7.999)),
+    # A side of exactly 8 pixels is kept there and not by mmdet.
+    test_cfg=dict(rpn=dict(min_bbox_size=7.999), rcnn=dict(score_thr=0.05)),
+)
