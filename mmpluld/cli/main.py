@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "train a detector from a config",
     "test": "test a checkpoint and report FROC",
     "detect": "detect lesions in a CT scan",
+    "calibrate": "make the scores of a detector's experts comparable",
     "evaluate": "FROC of a detection file against a ground truth file",
     "convert": "turn a raw dataset into the annotation format",
     "check-data": "look through a converted dataset for faults",

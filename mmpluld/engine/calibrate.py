@@ -178,8 +178,8 @@ def calibrate(
     experts, truth, ignored = _examine(model.to(where).eval(), cfg.val_dataloader, len(head.datasets))
     if not sum(map(len, truth)):
         raise InputError(
-            f"{config}: none of the {len(truth)} slices of val_dataloader has a lesion; check its ann_file and that its "
-            "pipeline has LoadAnnotations"
+            f"{config}: none of the {len(truth)} slices of val_dataloader has a lesion; check its ann_file, and that "
+            "its pipeline has LoadAnnotations"
         )
     fits = [
         _fit(name, *mark_hits(boxes, margins, truth, ignored))
@@ -222,7 +222,7 @@ def _expert_head(model: Any, config: str | os.PathLike[str]) -> ExpertBBoxHead:
 
 @torch.inference_mode()
 def _examine(
-    model: Any, dataloader: dict, num_experts: int
+    model: Any, dataloader: dict[str, Any], num_experts: int
 ) -> tuple[list[tuple[list[FloatArray], list[FloatArray]]], list[FloatArray], list[FloatArray]]:
     """Boxes and margins of each expert, lesions, and ignored lesions; all of them per image."""
     experts: list[tuple[list[FloatArray], list[FloatArray]]] = [([], []) for _ in range(num_experts)]

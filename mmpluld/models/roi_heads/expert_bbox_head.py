@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from mmcv.ops import batched_nms
 from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
-from mmdet.utils import reduce_mean
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmpluld.errors import InputError
 from mmpluld.models.experts import check_datasets, join_experts
+from mmpluld.models.normalizers import count_per_process
 from mmpluld.registry import MODELS
 
 __all__ = ["ExpertBBoxHead"]
@@ -85,8 +85,7 @@ class ExpertBBoxHead(Shared2FCBBoxHead):
         """mmdet's losses of one expert's outputs, divided by the regions per process instead of by the own ones."""
         losses = super().loss(cls_score, bbox_pred, rois, *targets, reduction_override=reduction_override, **kwargs)
         if reduction_override is None:
-            count = cls_score.new_tensor(float(len(cls_score)))
-            share = count / reduce_mean(count).clamp(min=1)
+            share = len(cls_score) / count_per_process(len(cls_score), cls_score)
             losses = {key: value * share if "loss" in key else value for key, value in losses.items()}
         return losses
 
@@ -152,8 +151,8 @@ class ExpertBBoxHead(Shared2FCBBoxHead):
         # `mmpluld calibrate` writes no checkpoint in which all of them still have their start values.
         if ((self.scale == 1) & (self.bias == 0)).all():
             raise InputError(
-                "test_cfg.rcnn.calibrated: True, but scale and bias of the experts are not fitted in these weights; run "
-                "`mmpluld calibrate CONFIG CHECKPOINT OUT` and take OUT"
+                "test_cfg.rcnn.calibrated: True, but scale and bias of the experts are not fitted in these weights; "
+                "run `mmpluld calibrate CONFIG CHECKPOINT OUT` and take OUT"
             )
 
     def _calibrated(self, logits: Tensor, expert: int) -> Tensor:

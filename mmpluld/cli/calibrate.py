@@ -1,0 +1,39 @@
+"""``mmpluld calibrate``."""
+
+from __future__ import annotations
+
+import argparse
+
+EXAMPLE = "mmpluld calibrate CONFIG work_dirs/lens/epoch_8.pth work_dirs/lens/calibrated.pth"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("config", help="config file, or name of a config of the zoo; its val_dataloader has the data")
+    parser.add_argument("checkpoint", help="trained weights: file, web address, or zoo:NAME")
+    parser.add_argument("out", help="checkpoint to write: the same with the fitted scale and bias of every expert")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
+    parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="changes to the config")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing OUT")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Calibrate and print what was fitted."""
+    from mmpluld.engine.calibrate import calibrate
+
+    fits = calibrate(
+        options.config,
+        options.checkpoint,
+        options.out,
+        device=options.device,
+        cfg_options=options.cfg_options,
+        overwrite=options.overwrite,
+    )
+    for fit in fits:
+        print(
+            f"{fit.dataset}: {fit.num_boxes} boxes, {fit.num_hits} hits, scale {fit.scale:.4f}, bias {fit.bias:.4f}, "
+            f"log loss {fit.loss_before:.4f} before, {fit.loss_after:.4f} after"
+        )
+    switch = "--cfg-options model.test_cfg.rcnn.calibrated=True"
+    print(f"test it with: mmpluld test {options.config} {options.out} {switch}")
+    return 0
