@@ -8,9 +8,11 @@ _base_ = [
 
 # The published loader's blend of slices.
 load_slices = dict(type="LoadSliceStack", num_slices=9, slice_gap_mm=2.0, interp="peer")
-train_dataloader = dict(dataset=dict(pipeline=[load_slices, *_base_.train_pipeline[1:]]))
-val_dataloader = dict(dataset=dict(pipeline=[load_slices, *_base_.test_pipeline[1:]]))
-test_dataloader = dict(dataset=dict(pipeline=[load_slices, *_base_.test_pipeline[1:]]))
+train_pipeline = [load_slices, *_base_.train_pipeline[1:]]
+test_pipeline = [load_slices, *_base_.test_pipeline[1:]]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 
 # The geometry of maskrcnn-benchmark; task_modules/v1_geometry.py and rounded_anchors.py say why.
 coder = dict(type="V1DeltaXYWHBBoxCoder")

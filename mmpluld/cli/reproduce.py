@@ -58,12 +58,14 @@ def _reproduce(table: Table, rows: list[Row], resources: Resources, options: arg
     from mmpluld.reproduce.display import live_progress
     from mmpluld.reproduce.runner import execute, plan, run_command
     from mmpluld.reproduce.twin_data import describe_phantom, ensure_phantom
+    from mmpluld.reproduce.twin_datasets import describe_lens_phantoms, ensure_lens_phantoms
 
     work_dir = Path(options.work_dir)
     data_root = Path(options.data_root) if options.data_root else None
+    lens = table.phantom == "lens"
     if options.twins and data_root is None:
-        data_root = work_dir / "phantom"
-        ensure_phantom(data_root, run_command)
+        data_root = work_dir / ("phantom-lens" if lens else "phantom")
+        (ensure_lens_phantoms if lens else ensure_phantom)(data_root, run_command)
 
     # All rows are planned, so that the report has them and a folder that cannot be used is found before training.
     runs = plan(
@@ -81,7 +83,8 @@ def _reproduce(table: Table, rows: list[Row], resources: Resources, options: arg
     failed = [item for item in wanted if item.state == "failed"]
     for item in failed:
         print(f"failed: {item.row.key}, seed {item.seed}: {item.error}")
-    _report(table, runs, options, describe_phantom(data_root) if data_root else None)
+    describe = describe_lens_phantoms if lens else describe_phantom
+    _report(table, runs, options, describe(data_root) if data_root else None)
     return int(bool(failed))
 
 
@@ -118,7 +121,9 @@ def _chosen(table: Table, wanted: str | None) -> list[Row]:
                 f"--rows {name}: {table.name} has no such row; "
                 + (f"did you mean {hint!r}?" if hint else f"it has {', '.join(keys)}")
             )
-    return [row for row in table.rows if row.key in wanted.split(",")]
+    chosen = [row for row in table.rows if row.key in wanted.split(",")]
+    trained = {row.key for row in chosen} | {row.weights_of for row in chosen}
+    return [row for row in table.rows if row.key in trained]
 
 
 def _check_gpus(resources: Resources) -> None:

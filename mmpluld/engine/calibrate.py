@@ -19,7 +19,7 @@ from scipy.special import expit, logit
 
 from mmpluld.atomic import atomic_path
 from mmpluld.engine.checkpoint import checkpoint_bytes, load_checkpoint_safely, load_weights
-from mmpluld.engine.run import _prepare
+from mmpluld.engine.run import prepare_config
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import DEEPLESION_2D, match_detections
 from mmpluld.evaluation.functional.overlaps import FloatArray
@@ -166,7 +166,7 @@ def calibrate(
     source = local_checkpoint(checkpoint)
     _check_out(out, source, overwrite)
     where = _checked_device(device)
-    cfg = _prepare(config, None, cfg_options, "none", 0)
+    cfg = prepare_config(config, None, cfg_options, "none", 0)
     if cfg.get("val_dataloader") is None:
         raise InputError(f"{config}: has no val_dataloader; calibration needs one, of key slices with marked lesions")
     init_default_scope(cfg.get("default_scope", "mmpluld"))

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmpluld.compat.allocator import tune_allocator
+from mmpluld.compat.config_text import remember_formatted
 from mmpluld.engine.config_check import check_config, load_config
 from mmpluld.errors import InputError, nearest
 from mmpluld.zoo.index import zoo_root
 
-__all__ = ["find_config", "test", "train"]
+__all__ = ["find_config", "prepare_config", "test", "train"]
 
 
 def find_config(config: str | os.PathLike[str]) -> Path:
@@ -37,15 +39,24 @@ def find_config(config: str | os.PathLike[str]) -> Path:
     )
 
 
-def _prepare(
+def prepare_config(
     config: str | os.PathLike[str],
     work_dir: str | os.PathLike[str] | None,
     cfg_options: Sequence[str] | None,
     launcher: str,
     local_rank: int,
 ) -> Config:
+    """Read, change and check a config for a run, and set the process up for it.
+
+    Args:
+        config, work_dir, cfg_options, launcher, local_rank: As for ``train``.
+
+    Raises:
+        InputError: The config is missing or not accepted.
+    """
     os.environ.setdefault("LOCAL_RANK", str(local_rank))
     tune_allocator()
+    remember_formatted()
     path = find_config(config)
     cfg = load_config(path, cfg_options)
     cfg.launcher = launcher
@@ -56,7 +67,23 @@ def _prepare(
     if any(option.startswith("data_root=") for option in cfg_options or ()):
         _move_data(cfg._cfg_dict, cfg.data_root)
     check_config(cfg)
+    if launcher == "pytorch" and not torch.cuda.is_available():
+        _join_cpu_processes(cfg)
     return cfg
+
+
+def _join_cpu_processes(cfg: Config) -> None:
+    """Do for processes on CPUs what mmengine's launcher does for GPUs alone."""
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group(backend="gloo")
+    # Each process normalises by its own batch: PyTorch has no batch norm over processes for CPUs.
+    cfg.sync_bn = None
+    cfg.model_wrapper_cfg = {
+        "type": "MMDistributedDataParallel",
+        "device_ids": None,
+        "broadcast_buffers": False,
+        "find_unused_parameters": cfg.get("find_unused_parameters", False),
+    }
 
 
 def _move_data(node: Any, data_root: str) -> None:
@@ -96,7 +123,7 @@ def train(
     Raises:
         InputError: Bad config, missing data, or a checkpoint that cannot be resumed.
     """
-    cfg = _prepare(config, work_dir, cfg_options, launcher, local_rank)
+    cfg = prepare_config(config, work_dir, cfg_options, launcher, local_rank)
     if seed is not None:
         cfg.randomness = {**cfg.get("randomness", {}), "seed": seed}
     if amp:
@@ -133,7 +160,7 @@ def test(
     """
     from mmpluld.engine.checkpoint import load_weights
 
-    cfg = _prepare(config, work_dir, cfg_options, launcher, local_rank)
+    cfg = prepare_config(config, work_dir, cfg_options, launcher, local_rank)
     cfg.load_from = None
     if out is not None:
         if Path(out).suffix != ".json":

@@ -48,8 +48,8 @@ class TagStatisticsHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         model.roi_head.set_tag_statistics(counts, len(tags), exclusive)
         runner.logger.info(
-            f"{len(tags)} lesions with {int(counts.sum())} of {len(terms)} tags, "
-            f"{int(exclusive.sum()) // 2} pairs of tags exclude each other"
+            f"{len(tags)} lesions have {int(counts.sum())} tags of {len(terms)} kinds; "
+            f"{int(exclusive.sum()) // 2} pairs of kinds exclude each other"
         )
 
 

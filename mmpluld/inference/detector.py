@@ -25,7 +25,8 @@ from mmpluld.inference.stacks import SharedFeatures, StackLoader, shares_images
 from mmpluld.io.slice_sources import SliceSource, VolumeSliceSource
 from mmpluld.io.slice_stack import StackPlan
 from mmpluld.postprocess import Box3D, link_slices, paste_mask, tracklet_to_box3d
-from mmpluld.postprocess.linking import ScoreRule
+from mmpluld.postprocess.grid import GridRule
+from mmpluld.postprocess.linking import LinkOrder, ScoreRule
 from mmpluld.progress import track
 from mmpluld.registry import MODELS, TRANSFORMS
 from mmpluld.structures import RECIST, CTVolume, Finding
@@ -63,9 +64,11 @@ class VolumeDetector:
         device: ``cpu``, ``cuda`` or ``cuda:N``, for weights.
         precision: ``bf16`` runs the network in mixed precision.
         score_thr: 2D boxes below this score are dropped before linking, in [0, 1]; so are boxes without area.
-        iou_thr: See :func:`mmpluld.postprocess.link_slices`, as for the next.
+        iou_thr: See :func:`mmpluld.postprocess.link_slices`, as for the next two.
         max_gap: Grid slices without a partner that a chain of 2D boxes may bridge.
+        link_order: ``iou`` or ``score``, which pair of boxes comes first.
         score_rule: ``max`` or ``mean``, see :func:`mmpluld.postprocess.tracklet_to_box3d`.
+        grid_rule: ``covered`` or ``nearest``, see :class:`mmpluld.postprocess.GridMap`.
         min_slices: Chains with 2D boxes on fewer grid slices are dropped.
         max_boxes: 3D boxes to keep of a volume, those with the best scores; None keeps all.
         batch_size: Grid slices examined at once.
@@ -85,18 +88,23 @@ class VolumeDetector:
         score_thr: float = 0.3,
         iou_thr: float = 0.5,
         max_gap: int = 0,
+        link_order: LinkOrder = "iou",
         score_rule: ScoreRule = "max",
+        grid_rule: GridRule = "covered",
         min_slices: int = 1,
         max_boxes: int | None = None,
         batch_size: int = 1,
         share: bool = True,
     ) -> None:
-        _check_settings(precision, score_thr, batch_size, iou_thr, max_gap, score_rule, min_slices, max_boxes)
+        _check_choices(precision=precision, link_order=link_order, score_rule=score_rule, grid_rule=grid_rule)
+        _check_numbers(score_thr, batch_size, iou_thr, max_gap, min_slices, max_boxes)
         self.precision = precision
         self.score_thr = score_thr
         self.iou_thr = iou_thr
         self.max_gap = max_gap
+        self.link_order: LinkOrder = link_order
         self.score_rule: ScoreRule = score_rule
+        self.grid_rule: GridRule = grid_rule
         self.min_slices = min_slices
         self.max_boxes = max_boxes
         self.batch_size = batch_size
@@ -178,12 +186,12 @@ class VolumeDetector:
             boxes.append(slice_boxes[kept])
             scores.append(slice_scores[kept])
             masks.append(None if slice_masks is None else slice_masks[kept])
-        chains = link_slices(boxes, scores, self.iou_thr, self.max_gap)
+        chains = link_slices(boxes, scores, self.iou_thr, self.max_gap, self.link_order)
         merged = [tracklet_to_box3d(chain, self.score_rule) for chain in chains if len(chain.slices) >= self.min_slices]
         merged = sorted(merged, key=lambda item: (-item.score, *item.box))[: self.max_boxes]
         if not merged:
             return []
-        scan_boxes = grid.grid.boxes_to_scan([item.box for item in merged])
+        scan_boxes = grid.grid.boxes_to_scan([item.box for item in merged], self.grid_rule)
         key_slices = grid.grid.slices_to_scan([item.key_slice for item in merged])
         # The slice nearest to a grid slice can lie just outside a box that was rounded to whole slices.
         key_slices = np.clip(key_slices, scan_boxes[:, 2], scan_boxes[:, 5] - 1).astype(np.int64)
@@ -274,20 +282,16 @@ def _measure(
     return measure_recist(probs, spacing_yx, origin)
 
 
-def _check_settings(
-    precision: str,
-    score_thr: float,
-    batch_size: int,
-    iou_thr: float,
-    max_gap: int,
-    score_rule: str,
-    min_slices: int,
-    max_boxes: int | None,
+def _check_choices(**settings: str) -> None:
+    allowed = {"precision": Precision, "link_order": LinkOrder, "score_rule": ScoreRule, "grid_rule": GridRule}
+    for name, value in settings.items():
+        if value not in get_args(allowed[name]):
+            raise InputError(f"{name} is {value!r}; allowed are {', '.join(get_args(allowed[name]))}")
+
+
+def _check_numbers(
+    score_thr: float, batch_size: int, iou_thr: float, max_gap: int, min_slices: int, max_boxes: int | None
 ) -> None:
-    if precision not in get_args(Precision):
-        raise InputError(f"precision is {precision!r}; allowed are {', '.join(get_args(Precision))}")
-    if score_rule not in get_args(ScoreRule):
-        raise InputError(f"score_rule is {score_rule!r}; allowed are {', '.join(get_args(ScoreRule))}")
     if not 0 <= score_thr <= 1:
         raise InputError(f"score_thr is {score_thr}; allowed is 0 to 1")
     if not 0 <= iou_thr < 1:

@@ -14,7 +14,8 @@ from mmpluld.datasets import CTLesionDataset
 from mmpluld.errors import InputError
 from mmpluld.inference.detector import Precision, VolumeDetector
 from mmpluld.io.slice_sources import open_source
-from mmpluld.postprocess.linking import ScoreRule
+from mmpluld.postprocess.grid import GridRule
+from mmpluld.postprocess.linking import LinkOrder, ScoreRule
 from mmpluld.progress import track
 from mmpluld.registry import DATASETS, LOOPS
 from mmpluld.structures import AnnotationSet, Detections, VolumeRecord
@@ -38,7 +39,9 @@ class VolumeTestLoop(BaseLoop):
         score_thr: See :class:`VolumeDetector`, as for all that follow. This default is MULAN's for tests.
         iou_thr: Least overlap of linked 2D boxes.
         max_gap: Grid slices that a chain may bridge.
+        link_order: ``iou`` or ``score``, which pair of boxes is linked first.
         score_rule: ``max`` or ``mean`` of the 2D scores.
+        grid_rule: ``covered`` or ``nearest``, which slices of the scan a run of grid slices stands for.
         min_slices: Fewest grid slices of a chain.
         max_boxes: Most 3D boxes of a volume.
         precision: ``fp32`` or ``bf16``.
@@ -57,7 +60,9 @@ class VolumeTestLoop(BaseLoop):
         score_thr: float = 0.05,
         iou_thr: float = 0.5,
         max_gap: int = 0,
+        link_order: LinkOrder = "iou",
         score_rule: ScoreRule = "max",
+        grid_rule: GridRule = "covered",
         min_slices: int = 1,
         max_boxes: int | None = None,
         precision: Precision = "fp32",
@@ -92,7 +97,9 @@ class VolumeTestLoop(BaseLoop):
             score_thr=score_thr,
             iou_thr=iou_thr,
             max_gap=max_gap,
+            link_order=link_order,
             score_rule=score_rule,
+            grid_rule=grid_rule,
             min_slices=min_slices,
             max_boxes=max_boxes,
             batch_size=batch_size,

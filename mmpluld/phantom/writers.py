@@ -190,7 +190,7 @@ def _write_patient(patient: int, split: str, *, seed: int, spec: PhantomSpec, ro
             written.rows.append(_row(case, series, lesion, (first, last), age, split))
             written.types.append(lesion.type)
         written.lesions += _truth(case, series, first, last)
-        written.key_lesions += _key_truth(case, series)
+        written.key_lesions += _key_truth(case, series, age)
     return written
 
 
@@ -289,8 +289,13 @@ def _truth(case: PhantomCase, series: PhantomSeries, first: int, last: int) -> l
     return records
 
 
-def _key_truth(case: PhantomCase, series: PhantomSeries) -> list[LesionRecord]:
-    """2D records of all lesions on every key slice that carries a mark that is not noisy."""
+def _key_truth(case: PhantomCase, series: PhantomSeries, age: str) -> list[LesionRecord]:
+    """2D records of all lesions on every key slice that carries a mark that is not noisy.
+
+    They tell position, sex and age as the converted CSV does, so that models that use them can be tested.
+    """
+    depth, height, width = series.volume.shape
+    patient = {"gender": case.sex, "age": None if age == "NaN" else float(age)}
     keys = sorted({lesion.key_slice for lesion in series.lesions if lesion.marked and not lesion.noisy})
     records = []
     for key in keys:
@@ -300,11 +305,13 @@ def _key_truth(case: PhantomCase, series: PhantomSeries) -> list[LesionRecord]:
                 continue
             x1, y1, x2, y2 = mark.box
             own = lesion.key_slice == key
+            place = [(x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (key + 0.5) / depth]
+            context = {"normalized_location": [round(value, 6) for value in place], **patient}
             records.append(
                 LesionRecord(
                     id=0, volume=case.series_id(series), box=(x1, y1, key + 1.0, x2, y2, key + 2.0), key_slice=key + 1,
                     recist=mark.recist, type=lesion.type_name,
-                    attributes=_attributes(lesion) | {"marked": own and lesion.marked and not lesion.noisy},
+                    attributes=_attributes(lesion, **context) | {"marked": own and lesion.marked and not lesion.noisy},
                 )
             )  # fmt: skip
     return records

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["GridMap"]
+__all__ = ["GridMap", "GridRule"]
+
+GridRule = Literal["covered", "nearest"]
 
 # In slices: headers round the slice interval, and a tie must not depend on its last digit.
 _TOLERANCE = 1e-4
@@ -25,9 +28,11 @@ class GridMap:
     """Maps grid slices to the slices of a scan (LENS leaves this step open).
 
     The grid has as many slices as are needed for every slice centre of the scan to lie within half a gap of
-    a grid slice. A run of grid slices maps to all scan slices whose centres it covers, ends included; a run
-    between two centres maps to the one scan slice nearest to its middle. The result is whole slices within
-    the scan, at least one; where the slice interval equals the gap the map is the identity.
+    a grid slice. A run of grid slices maps, by the rule ``covered``, to all scan slices whose centres it covers, ends
+    included; a run between two centres maps to the one scan slice nearest to its middle. By the rule ``nearest`` it
+    maps to the scan slices from that nearest to its first grid slice to that nearest to its last; in thick scans these
+    may be up to half an interval outside the run, and in thin ones those close to its ends are left out. The result is
+    whole slices within the scan, at least one; where the slice interval equals the gap the map is the identity.
 
     Attributes:
         num_slices: number of slices of the scan, at least 1.
@@ -76,9 +81,19 @@ class GridMap:
         nearest = np.ceil(position - 0.5 - _TOLERANCE).astype(np.int64)
         return np.clip(nearest, 0, self.num_slices - 1)
 
-    def boxes_to_scan(self, boxes: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Boxes (N, 6) with z as grid edges -> the same boxes with z as edges of whole scan slices."""
+    def boxes_to_scan(self, boxes: npt.ArrayLike, rule: GridRule = "covered") -> npt.NDArray[np.float64]:
+        """Boxes (N, 6) with z as grid edges -> the same boxes with z as edges of whole scan slices.
+
+        Raises:
+            ValueError: if there is no such rule.
+        """
+        if rule not in get_args(GridRule):
+            raise ValueError(f"rule is {rule!r}; it must be 'covered' or 'nearest'")
         mapped = np.array(boxes, dtype=np.float64).reshape(-1, 6)
+        if rule == "nearest":
+            mapped[:, 2] = self.slices_to_scan(mapped[:, 2])
+            mapped[:, 5] = self.slices_to_scan(mapped[:, 5] - 1) + 1
+            return mapped
         scale = self.gap_mm / self.interval_mm
         low, high = (mapped[:, 2] - 0.5) * scale, (mapped[:, 5] - 0.5) * scale
         first = np.ceil(low - _TOLERANCE)

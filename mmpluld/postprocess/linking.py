@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from mmpluld.evaluation.functional.overlaps import pairwise_overlap
 
-__all__ = ["Box3D", "ScoreRule", "Tracklet", "link_slices", "tracklet_to_box3d"]
+__all__ = ["Box3D", "LinkOrder", "ScoreRule", "Tracklet", "link_slices", "tracklet_to_box3d"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 ScoreRule = Literal["max", "mean"]
+LinkOrder = Literal["iou", "score"]
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,13 @@ def link_slices(
     scores_per_slice: Sequence[npt.ArrayLike],
     iou_thr: float = 0.5,
     max_gap: int = 0,
+    link_order: LinkOrder = "iou",
 ) -> list[Tracklet]:
     """Link boxes of neighbouring slices that overlap by more than ``iou_thr`` into chains.
 
     The paper fixes the rule: IoU above 0.5 between consecutive slices, and a box without partner is a chain
-    of its own. It leaves two points open, which are settled so: links are one-to-one, given out greedily by
-    descending IoU; and no slice may be skipped unless ``max_gap`` allows it, in which case shorter gaps are
+    of its own. It leaves two points open, which are settled so: links are one-to-one, given out greedily in
+    ``link_order``; and no slice may be skipped unless ``max_gap`` allows it, in which case shorter gaps are
     served before longer ones.
     The order of the boxes within a slice has no influence.
 
@@ -65,6 +67,8 @@ def link_slices(
         scores_per_slice: for each slice its (n,) scores.
         iou_thr: boxes are linked when their IoU is strictly greater; in [0, 1).
         max_gap: how many slices without a partner a chain may bridge; 0 follows the paper.
+        link_order: where boxes compete for a partner, the pair with the highest ``iou``, or with the highest sum of
+            the two ``score``, comes first.
 
     Returns:
         The chains, ordered by their first slice, then by descending score of their first box.
@@ -74,6 +78,8 @@ def link_slices(
     """
     if not 0 <= iou_thr < 1:
         raise ValueError(f"iou_thr is {iou_thr}; it must lie in [0, 1)")
+    if link_order not in get_args(LinkOrder):
+        raise ValueError(f"link_order is {link_order!r}; it must be 'iou' or 'score'")
     if max_gap < 0:
         raise ValueError(f"max_gap is {max_gap}; it must be 0 or more")
     boxes, scores, slices = _flatten(boxes_per_slice, scores_per_slice)
@@ -85,7 +91,9 @@ def link_slices(
     for index in range(len(boxes_per_slice)):
         current = np.arange(starts[index], starts[index + 1])
         open_ends = open_ends[slices[open_ends] >= index - 1 - max_gap]
-        before, after = _match(open_ends, current, boxes, slices, iou_thr)
+        iou = pairwise_overlap(boxes[open_ends], boxes[current])
+        worth = iou if link_order == "iou" else scores[open_ends][:, None] + scores[current]
+        before, after = _match(open_ends, current, slices, iou > iou_thr, worth)
         previous[after] = before
         open_ends = np.concatenate([np.setdiff1d(open_ends, before, assume_unique=True), current])
     return _collect(boxes, scores, slices, previous)
@@ -133,16 +141,15 @@ def _flatten(
 
 
 def _match(
-    open_ends: IntArray, current: IntArray, boxes: FloatArray, slices: IntArray, iou_thr: float
+    open_ends: IntArray, current: IntArray, slices: IntArray, allowed: npt.NDArray[np.bool_], worth: FloatArray
 ) -> tuple[IntArray, IntArray]:
-    """Greedy one-to-one pairs (earlier box, later box), by increasing gap, then by descending IoU.
+    """Greedy one-to-one pairs (earlier box, later box), by increasing gap, then by descending worth.
 
     A pair that comes first in the ranking for both of its boxes is the one the greedy choice would take,
     whatever happens elsewhere; so all such pairs are taken at once and the rest is looked at again.
     """
-    iou = pairwise_overlap(boxes[open_ends], boxes[current])
-    rows, columns = np.nonzero(iou > iou_thr)
-    order = np.lexsort((columns, rows, -iou[rows, columns], -slices[open_ends[rows]]))
+    rows, columns = np.nonzero(allowed)
+    order = np.lexsort((columns, rows, -worth[rows, columns], -slices[open_ends[rows]]))
     rows, columns = rows[order], columns[order]
     taken: list[tuple[IntArray, IntArray]] = [(rows[:0], columns[:0])]
     while len(rows):

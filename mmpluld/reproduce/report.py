@@ -103,6 +103,7 @@ def markdown(summary: Summary, picture: str, command: str, data: str | None) -> 
         "",
         *_row_table(summary),
     ]
+    lines += ["", summary.table.note] if summary.table.note else []
     if summary.pairs:
         lines += ["", "## Differences", "", *_pair_section(summary)]
     lines += ["", f"![{summary.table.title}]({picture})", "", "## How this was made", "", "```", command, "```", ""]

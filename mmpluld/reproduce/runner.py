@@ -52,6 +52,7 @@ class Run:
         protocol: Name of the evaluation's rules.
         identity: What the result depends on; a folder of another identity is refused.
         options: Changes to the config, as ``--cfg-options`` takes them.
+        trainer: The run whose weights this one tests; None if it trains its own.
         state: How far it is.
         error: Why it failed, one line.
     """
@@ -64,6 +65,7 @@ class Run:
     protocol: str
     identity: dict[str, Any]
     options: list[str] = field(default_factory=list)
+    trainer: Run | None = None
     state: Literal["waiting", "training", "testing", "done", "failed"] = "waiting"
     error: str = ""
 
@@ -75,7 +77,13 @@ class Run:
     @property
     def log(self) -> Path:
         """Output of the child that runs, ran last, or runs next."""
-        return self.folder / ("test.log" if self.state == "testing" else "train.log")
+        return self.folder / ("test.log" if self.trainer or self.state == "testing" else "train.log")
+
+    @property
+    def weights(self) -> Path:
+        """Checkpoint of the finished training."""
+        # The file beside the weights holds the path as it was when they were written; the folder may have moved.
+        return self.folder / Path((self.folder / "last_checkpoint").read_text().strip()).name
 
     def result(self) -> dict[str, Any] | None:
         """Result of a finished run, or None."""
@@ -156,11 +164,22 @@ def plan(
                 identity={**identity, "seed": seed},
                 options=options,
             )
-            _refuse_other(run)
-            if run.result() is not None:
-                run.state = "done"
             runs.append(run)
+    _link(runs)
+    for run in runs:
+        _refuse_other(run)
+        if run.result() is not None:
+            run.state = "done"
     return sorted(runs, key=lambda run: run.seed)
+
+
+def _link(runs: Sequence[Run]) -> None:
+    """Tell runs without a training of their own whose weights they test; the result depends on that config too."""
+    known = {(run.row.key, run.seed): run for run in runs}
+    for run in runs:
+        if run.row.weights_of:
+            run.trainer = known[run.row.weights_of, run.seed]
+            run.identity["weights_config_sha256"] = run.trainer.identity["config_sha256"]
 
 
 def _describe(
@@ -201,7 +220,11 @@ def _refuse_other(run: Run) -> None:
     known = json.loads(path.read_text())["identity"]
     changed = [name for name, value in run.identity.items() if known.get(name) != value]
     if changed:
-        what = {"config_sha256": "another version of the config", "data_sha256": "other data"}
+        what = {
+            "config_sha256": "another version of the config",
+            "weights_config_sha256": "another version of the config of its weights",
+            "data_sha256": "other data",
+        }
         raise InputError(
             f"{run.folder}: holds a run with {' and '.join(what.get(name, f'another {name}') for name in changed)}; "
             "remove the folder or choose another --work-dir"
@@ -313,12 +336,14 @@ def execute(runs: Sequence[Run], resources: Resources, on_tick: Callable[[], Non
     pool = ThreadPoolExecutor(resources.jobs)
     waiting: set[Future[None]] = set()
     try:
-        waiting = {pool.submit(_perform, run, resources, slots, children) for run in runs if run.state != "done"}
-        while waiting:
-            finished, waiting = wait(waiting, timeout=0.5)
-            for future in finished:
-                future.result()  # an error that is not the run's is ours
-            on_tick()
+        for training in (True, False):  # weights first, then those that only test them
+            mine = [run for run in runs if run.state != "done" and (run.trainer is None) == training]
+            waiting = {pool.submit(_perform, run, resources, slots, children) for run in mine}
+            while waiting:
+                finished, waiting = wait(waiting, timeout=0.5)
+                for future in finished:
+                    future.result()  # an error that is not the run's is ours
+                on_tick()
     finally:
         children.stop()
         pool.shutdown(cancel_futures=True)
@@ -343,7 +368,10 @@ def _perform(run: Run, resources: Resources, slots: SimpleQueue[int], children: 
     try:
         environment = resources.environment(slot)
         record = _open_record(run)
-        if not record["trained"]:
+        if run.trainer is not None:
+            if run.trainer.state != "done":
+                raise RunFailed(f"its weights are those of {run.trainer.row.key}, which {run.trainer.state}")
+        elif not record["trained"]:
             run.state = "training"
             with _timed(run, record, "train"):
                 children.call(_command(run, resources.gpus, "train"), run.log, environment)
@@ -351,6 +379,8 @@ def _perform(run: Run, resources: Resources, slots: SimpleQueue[int], children: 
             _save(run.folder / "run.json", record)
         run.state = "testing"
         with _timed(run, record, "test"):
+            if run.row.calibrated:
+                children.call(_command(run, 0, "calibrate"), run.log, environment)
             children.call(_command(run, resources.gpus, "test"), run.log, environment)
         _save(run.folder / "result.json", _evaluate(run, record))
         run.state = "done"
@@ -382,14 +412,17 @@ def _timed(run: Run, record: dict[str, Any], stage: str) -> Iterator[None]:
         _save(run.folder / "run.json", record)
 
 
-def _command(run: Run, gpus: int, stage: Literal["train", "test"]) -> list[str]:
+def _command(run: Run, gpus: int, stage: Literal["train", "calibrate", "test"]) -> list[str]:
     """The ``mmpluld`` command of a stage."""
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}"] if gpus > 1 else []
     command = [sys.executable, *launch, "-m", "mmpluld", stage, run.config]
+    calibrated = run.folder / "calibrated.pth"
+    if stage == "calibrate":
+        command += [str((run.trainer or run).weights), str(calibrated), "--overwrite"]
+        return [*command, "--cfg-options", *run.options]
     if stage == "test":
-        # The file beside the weights holds the path as it was when they were written; the folder may have moved.
-        weights = Path((run.folder / "last_checkpoint").read_text().strip()).name
-        command += [str(run.folder / weights), "--out", str(run.detections)]
+        weights = calibrated if run.row.calibrated else (run.trainer or run).weights
+        command += [str(weights), "--out", str(run.detections)]
     else:
         command += ["--seed", str(run.seed), "--resume"]
     command += ["--work-dir", str(run.folder)]

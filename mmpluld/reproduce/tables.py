@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from mmpluld.errors import InputError, nearest
 
@@ -21,6 +22,9 @@ class Row:
         paper: Sensitivities in per cent at the protocol's levels and their average as printed in the paper, None where
             it has none; empty for a row that is not in the paper.
         x: Position on the axis of a curve; None for a reference line or where the table is no curve.
+        schedule: Part of the name of the paper-size config.
+        weights_of: Key of the row of the same table that this one tests the weights of, instead of training its own.
+        calibrated: The weights are calibrated first, with ``mmpluld calibrate``.
     """
 
     key: str
@@ -29,6 +33,8 @@ class Row:
     paper: tuple[float | None, ...] = ()
     x: float | None = None
     schedule: str = "20e"
+    weights_of: str = ""
+    calibrated: bool = False
 
     def config_name(self, twin: bool) -> str:
         """Name of the config in the zoo."""
@@ -46,6 +52,8 @@ class Table:
         pairs: Keys of two rows each; the first is compared with the second.
         x_label: What ``Row.x`` is; not empty means that the plot is a curve.
         protocol: Rules of the evaluation.
+        phantom: What the twins train and test on: the layout of ``deeplesion`` alone, or the four of ``lens``.
+        note: What must be known to read it, in whole sentences.
     """
 
     name: str
@@ -54,6 +62,8 @@ class Table:
     pairs: tuple[tuple[str, str], ...] = ()
     x_label: str = ""
     protocol: str = "deeplesion-2d"
+    phantom: Literal["deeplesion", "lens"] = "deeplesion"
+    note: str = ""
 
     def row(self, key: str) -> Row:
         """The row with this key."""
@@ -153,8 +163,168 @@ _ENTRIES = (
         ),
         (("lr-0.002", "pluld-a3d"), ("lr-0.0002", "pluld-a3d")),
     ),
+    # MULAN, logs published with its code: sensitivity at 0.5, 1, 2, 4, 8, 16; average of the first four.
+    Table(
+        "mulan",
+        "MULAN: its heads, and what its refining layer sees",
+        (
+            Row("mulan-detection-only", "detection only", "mulan_densenet121_detection-only_9s", schedule="8e"),
+            Row(
+                "mulan-tags",
+                "with masks, tags and refinement",
+                "mulan_densenet121_9s",
+                (73.47, 82.08, 87.56, 91.41, 94.14, 95.07, 83.63),
+                schedule="8e",
+            ),
+            Row(
+                "mulan-features",
+                "and refinement by box, position, sex and age",
+                "mulan_densenet121_refine-features_9s",
+                (77.32, 84.39, 88.99, 92.22, 94.52, 95.24, 85.73),
+                schedule="8e",
+            ),
+        ),
+        (("mulan-tags", "mulan-detection-only"), ("mulan-features", "mulan-tags")),
+    ),
 )
-TABLES = {table.name: table for table in _ENTRIES}
+
+
+def _lens(key: str, label: str, config: str, paper: tuple[float | None, ...] | float = (), **more: Any) -> Row:
+    """A row of LENS; ``paper`` may be the average alone, all that Tables III and V print."""
+    full = (*[None] * 7, paper) if isinstance(paper, float) else paper
+    return Row(key, label, f"{config}_9s", full, schedule="8e", **more)
+
+
+# LENS, Table II: sensitivity at 1/8, 1/4, 1/2, 1, 2, 4, 8 false positives per volume and their average.
+_MULAN = _lens("mulan", "MULAN", "mulan_densenet121_volumes", (11.2, 16.3, 24.3, 32.8, 41.6, 50.9, 60.1, 33.9))
+_SINGLE = _lens(
+    "lens-single", "DeepLesion alone", "lens-afp_densenet121", (15.8, 21.4, 27.9, 35.9, 43.4, 52.0, 60.9, 36.8)
+)
+_NO_FUSION = _lens(
+    "lens-no-fusion",
+    "four datasets, DeepLesion's expert",
+    "lens-afp_densenet121_4datasets-no-fusion",
+    (14.3, 21.5, 28.2, 35.1, 44.4, 53.9, 63.4, 37.3),
+    weights_of="lens",
+)
+_LENS = _lens(
+    "lens",
+    "four datasets, all experts",
+    "lens-afp_densenet121_4datasets",
+    (15.9, 22.8, 30.1, 37.7, 46.7, 56.6, 66.1, 39.4),
+)
+_MINED = "The paper's figures for {rows} are with mined labels, which none of our rows has."
+
+
+def _of_fraction(percent: int) -> Row:
+    """Row of Figure 7 with this share of the three datasets that label one kind of lesion."""
+    if percent in (0, 100):
+        return replace(_LENS if percent else _SINGLE, x=percent, paper=())
+    share = f"{percent / 100:g}"
+    name = f"lens-afp_densenet121_4datasets-fraction-{share}"
+    return _lens(f"lens-fraction-{share}", f"{percent} % of the single-type data", name, x=percent)
+
+
+_LENS_ENTRIES = (
+    Table(
+        "lens-table2",
+        "LENS, Table II, rows without mining and without false-positive reduction",
+        (_MULAN, _SINGLE, _NO_FUSION, _LENS),
+        (
+            ("lens-single", "mulan"),
+            ("lens-no-fusion", "lens-single"),
+            ("lens", "lens-single"),
+            ("lens", "lens-no-fusion"),
+        ),
+        protocol="lens-3d",
+        phantom="lens",
+    ),
+    Table(
+        "lens-table3",
+        "LENS, Table III: proposal networks",
+        (
+            _lens("lens-rpn", "RPN", "lens-rpn_densenet121_4datasets", 42.5),
+            _lens("lens-centernet", "CenterNet", "lens-centernet_densenet121_4datasets", 45.3),
+            _lens("lens-fcos-1stage", "FCOS, 1 stage", "lens-fcos-1stage_densenet121_4datasets", 41.7),
+            _lens("lens-fcos", "FCOS, 2 stages", "lens-fcos_densenet121_4datasets", 45.7),
+            replace(_LENS, label="AFP", paper=(*[None] * 7, 47.6)),
+        ),
+        (
+            ("lens", "lens-rpn"),
+            ("lens", "lens-centernet"),
+            ("lens", "lens-fcos"),
+            ("lens-fcos", "lens-fcos-1stage"),
+        ),
+        protocol="lens-3d",
+        phantom="lens",
+        note=_MINED.format(rows="all rows"),
+    ),
+    Table(
+        "lens-table5",
+        "LENS, Table V: ways to learn from several datasets",
+        (
+            replace(_SINGLE, label="single dataset"),
+            _lens("lens-pooled", "data pooling", "lens-afp_densenet121_pooled", 39.4),
+            _lens("lens-positive-pooled", "positive data pooling", "lens-afp_densenet121_positive-pooled", 32.8),
+            _lens("lens-separate", "separate models", "lens-afp_densenet121_separate", 39.6),
+            replace(_LENS, label="proposed", paper=(*[None] * 7, 47.6)),
+            _lens(
+                "lens-ignored-as-truth",
+                "proposed, uncertain lesions as truth",
+                "lens-afp_densenet121_4datasets-ignored-as-truth",
+                44.9,
+            ),
+            _lens(
+                "lens-attention",
+                "proposed + domain adaptation",
+                "lens-afp_densenet121_4datasets-attention",
+                47.1,
+            ),
+        ),
+        tuple(
+            ("lens", other)
+            for other in (
+                "lens-single",
+                "lens-pooled",
+                "lens-positive-pooled",
+                "lens-separate",
+                "lens-ignored-as-truth",
+                "lens-attention",
+            )
+        ),
+        protocol="lens-3d",
+        phantom="lens",
+        note=_MINED.format(rows="the last three rows") + " Without, its proposed detector has 39.4 (Table II).",
+    ),
+    Table(
+        "lens-figure7",
+        "LENS, Figure 7: share of the datasets that label one kind of lesion",
+        tuple(map(_of_fraction, (0, 25, 50, 75, 100))),
+        tuple((_of_fraction(percent).key, "lens-single") for percent in (25, 50, 75, 100)),
+        x_label="% of LUNA16's, LiTS' and NIH-LN's patients",
+        protocol="lens-3d",
+        phantom="lens",
+    ),
+    Table(
+        "lens-beyond",
+        "LENS with experts whose scores are weighted or calibrated",
+        (
+            replace(_LENS, label="as in the paper"),
+            _lens("lens-gate", "with a gate", "lens-afp_densenet121_4datasets-gate"),
+            _lens(
+                "lens-calibrated",
+                "calibrated",
+                "lens-afp_densenet121_4datasets-calibrated",
+                weights_of="lens",
+                calibrated=True,
+            ),
+        ),
+        (("lens-gate", "lens"), ("lens-calibrated", "lens")),
+        protocol="lens-3d",
+        phantom="lens",
+    ),
+)
+TABLES = {table.name: table for table in (*_ENTRIES, *_LENS_ENTRIES)}
 
 
 def get_table(name: str) -> Table:

@@ -35,7 +35,8 @@ def ensure_phantom(root: Path, command: Callable[[list[str], Path], None]) -> No
     Raises:
         InputError: If the folder holds another phantom or something else.
     """
-    ensure_layout(root, "deeplesion", PATIENTS, SETTINGS, command)
+    tags = ["--tags", str(root / "tags.json"), "--tag-ontology", str(root / "tag_ontology.csv")]
+    ensure_layout(root, "deeplesion", PATIENTS, SETTINGS, command, tags)
 
 
 def ensure_layout(

@@ -2,7 +2,8 @@
 
 Four folders under one root, written and converted as the real datasets are, with labels as heterogeneous as theirs:
 
-- ``deeplesion``: half of all lesions, on key slices; ``truth/test.json`` has all lesions of the test patients in 3D;
+- ``deeplesion``: half of all lesions, on key slices; ``truth/test_subvolumes.json`` has all lesions in 3D of a part of
+  each test patient's series, as DeepLesion's manually labelled sub-volumes do;
 - ``luna16``, ``lits``, ``nih-ln``: all lesions of the lung, of the liver, in the place of lymph nodes, and no others.
 """
 
@@ -12,18 +13,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmpluld.phantom.subvolumes import cut_subvolumes
 from mmpluld.reproduce.twin_data import SETTINGS, ensure_layout
 from mmpluld.structures import AnnotationSet
 
 __all__ = ["LENS_PATIENTS", "LENS_SETTINGS", "describe_lens_phantoms", "ensure_lens_phantoms"]
 
 LENS_PATIENTS: dict[str, tuple[int, ...]] = {
-    "deeplesion": (60, 1, 60),
+    "deeplesion": (60, 12, 100),
     "luna16": (30,),
     "lits": (40,),
     "nih-ln": (60,),
 }
-"""Patients by layout; of deeplesion in training, validation (unused) and test. Only half of nih-ln have nodes."""
+"""Patients by layout; of deeplesion in training, validation (on which experts are calibrated) and test. Only half of
+those of nih-ln have nodes."""
 
 LENS_SETTINGS: dict[str, Any] = {**SETTINGS, "pad_px": 2}
 """Those of the other twins, with boxes padded by 2 px: 5 px of 2.8 mm would be far more than DeepLesion's 4 mm."""
@@ -52,7 +55,12 @@ def ensure_lens_phantoms(
     root.mkdir(parents=True, exist_ok=True)
     for layout, counts in patients.items():
         if layout == "deeplesion":
-            ensure_layout(root / layout, layout, counts, settings, command)
+            tags = ["--tags", str(root / layout / "tags.json")]
+            tags += ["--tag-ontology", str(root / layout / "tag_ontology.csv")]
+            ensure_layout(root / layout, layout, counts, settings, command, tags)
+            parts = root / layout / "truth" / "test_subvolumes.json"
+            if not parts.is_file():
+                cut_subvolumes(AnnotationSet.load(root / layout / "truth" / "test.json")).save(parts)
         else:
             options = ["--split", "100", "0", "0", "--pad-px", str(settings.get("pad_px", 5))]
             own = {"regions": _REGIONS[layout], **settings}
@@ -61,7 +69,7 @@ def ensure_lens_phantoms(
 
 def describe_lens_phantoms(root: Path) -> str | None:
     """What the phantoms in ``root`` hold, for a report; None if they are not there."""
-    test = root / "deeplesion" / "truth" / "test.json"
+    test = root / "deeplesion" / "truth" / "test_subvolumes.json"
     if not test.is_file():
         return None
     parts = []
@@ -71,7 +79,8 @@ def describe_lens_phantoms(root: Path) -> str | None:
             found = AnnotationSet.load(path)
             parts.append(f"{layout} {len(found.lesions)} lesions in {len(found.volumes)} volumes")
     truth = AnnotationSet.load(test)
+    count = sum(not lesion.ignore for lesion in truth.lesions)
     return (
-        f"Phantoms, training: {'; '.join(parts)}. Test: all {len(truth.lesions)} lesions of {len(truth.volumes)} "
-        "volumes, in 3D."
+        f"Phantoms, training: {'; '.join(parts)}. Test: all {count} lesions in sub-volumes of {len(truth.volumes)} "
+        "patients, in 3D."
     )

@@ -131,7 +131,7 @@ def _results_entry(name: str, results: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _paper_figures() -> dict[str, dict[str, float]]:
-    """Config name -> metrics as the papers print them."""
+    """Config name -> metrics as the papers print them, of tests on key slices."""
     names = [*(f"Sens@{level:g}" for level in LEVELS), AVERAGE]
     return {
         row.config_name(twin=False): {
@@ -139,7 +139,7 @@ def _paper_figures() -> dict[str, dict[str, float]]:
         }
         for table in TABLES.values()
         for row in table.rows
-        if row.paper
+        if row.paper and table.protocol == "deeplesion-2d"
     }
 
 

@@ -139,8 +139,15 @@ def test_settings_reach_the_detector(config):
     assert [len(item.boxes) for item in found.values()] == [1, 1, 0]
     _, found = run(config, "test_cfg.score_thr=0.95")
     assert [len(item.boxes) for item in found.values()] == [0, 0, 0]
+    # The lesion from 6 to 12 mm is on the grid slices at 6 and 12 mm, which cover 3 to 15 mm.
+    wide = "test_dataloader.dataset.pipeline.0.slice_gap_mm=6.0"
+    for rule, extent in (("covered", [105, 111]), ("nearest", [106, 110])):
+        _, found = run(config, wide, f"test_cfg.grid_rule={rule}")
+        assert found["a"].boxes[0, [2, 5]].tolist() == extent
     with pytest.raises(InputError, match="min_slices is 0; allowed is 1 or more"):
         run(config, "test_cfg.min_slices=0")
+    with pytest.raises(InputError, match="link_order is 'best'; allowed are iou, score"):
+        run(config, "test_cfg.link_order=best")
 
 
 def test_volume_without_known_slice_interval(config, data_root):

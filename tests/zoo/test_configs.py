@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ IDS = [path.stem for path in LEAVES]
 
 TWINS = [path for path in LEAVES if path.stem.endswith("_phantom")]
 # Values that change neither a shape nor which code runs; one leaf stands for all that differ in them alone.
-VALUES = ("neg_weight", "keep_prob", "pos_iou_thr", "score_thr")
+VALUES = ("neg_weight", "keep_prob", "pos_iou_thr", "score_thr", "experts", "calibrated")
 
 
 def _networks() -> list[Path]:
@@ -84,15 +85,31 @@ def test_accepted_and_portable(path):
         MODELS.build(config.model)
 
 
-def _samples(num_boxes: int, size: int) -> list[DetDataSample]:
+def _first(node: object, key: str) -> Any:
+    """The value of the first such key anywhere in a config, or None."""
+    if isinstance(node, dict):
+        if key in node:
+            return node[key]
+        node = list(node.values())
+    found = (_first(item, key) for item in node) if isinstance(node, (list, tuple)) else ()
+    return next((value for value in found if value is not None), None)
+
+
+def _samples(num_boxes: int, size: int, model: dict[str, Any]) -> list[DetDataSample]:
+    """A sample with all that a model of the zoo asks for: masks; tags where it has some; the name of a dataset."""
     sample = DetDataSample(metainfo={"img_shape": (size, size), "ori_shape": (size, size), "scale_factor": (1.0, 1.0)})
-    sample.set_metainfo({"slice_interval_mm": 5.0})
+    sample.set_metainfo({"slice_interval_mm": 5.0, "body_context": (0.4, 1.0, float("nan"))})
+    # The dataset of the first expert; there are no others than DeepLesion where a model has no experts.
+    sample.set_metainfo({"dataset": (_first(model, "datasets") or ["deeplesion"])[0]})
     boxes = torch.tensor([[20.0, 24.0, 44.0, 50.0]])[:num_boxes]
     mask = np.zeros((num_boxes, size, size), dtype=np.uint8)
     mask[:, 28:46, 24:40] = 1
     masks = BitmapMasks(mask, size, size)
     sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.zeros(num_boxes, dtype=torch.long), masks=masks)
     sample.ignored_instances = InstanceData(bboxes=boxes[:0], labels=torch.zeros(0, dtype=torch.long))
+    num_tags = _first(model, "num_tags")
+    if num_tags is not None:
+        sample.gt_instances.tags = torch.arange(num_tags).lt(2).float().repeat(num_boxes, 1)
     return [sample]
 
 
@@ -105,7 +122,7 @@ def test_one_training_step_and_one_prediction(path, num_boxes):
     size = 64
     data = {
         "inputs": [torch.rand(config.num_slices, size, size) * 255 - 50],
-        "data_samples": _samples(num_boxes, size),
+        "data_samples": _samples(num_boxes, size, config.model.to_dict()),
     }
     batch = model.data_preprocessor(data, training=True)
     losses = model(**batch, mode="loss")
@@ -118,7 +135,10 @@ def test_one_training_step_and_one_prediction(path, num_boxes):
     model.eval()
     with torch.no_grad():
         (result,) = model(**model.data_preprocessor(data, training=False), mode="predict")
-    assert result.pred_instances.bboxes.shape[1] == 4
+    found = result.pred_instances
+    assert found.bboxes.shape[1] == 4
+    if "tags" in data["data_samples"][0].gt_instances:
+        assert found.tag_scores.shape == (len(found), _first(config.model.to_dict(), "num_tags"))
 
 
 def test_every_row_has_its_twin_and_the_other_way_round():

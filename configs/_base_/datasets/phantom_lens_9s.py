@@ -35,5 +35,5 @@ train_dataloader = dict(batch_size=8, num_workers=0, sampler=dict(batch_size=8),
 val_dataloader = dict(num_workers=0, dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = dict(
     num_workers=0,
-    dataset=dict(data_root=data_root, ann_file="deeplesion/truth/test.json", pipeline=test_pipeline),
+    dataset=dict(data_root=data_root, ann_file="deeplesion/truth/test_subvolumes.json", pipeline=test_pipeline),
 )

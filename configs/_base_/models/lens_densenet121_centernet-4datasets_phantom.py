@@ -11,6 +11,6 @@ model = dict(
         bbox_head=dict(in_channels=64, fc_out_channels=256),
     ),
     # Pixels are 3.5 times as large as the paper's, and so is the smallest side.
-    train_cfg=dict(rpn_proposal=dict(nms_pre=300, max_per_img=100, min_bbox_size=2)),
+    train_cfg=dict(rpn_proposal=dict(nms_pre=200, max_per_img=60, min_bbox_size=2), rcnn=dict(sampler=dict(num=32))),
     test_cfg=dict(rpn=dict(nms_pre=1000, max_per_img=100, min_bbox_size=2)),
 )

@@ -1,5 +1,5 @@
-# MULAN: 2.5D DenseNet-121 and region proposal network as in lens_densenet121_rpn.py, heads for box, mask and tags, and a
-# layer that refines scores by tags.
+# MULAN: 2.5D DenseNet-121 and region proposal network as in lens_densenet121_rpn.py, heads for box, mask and tags, and
+# a layer that refines scores by tags.
 # Numbers: published MULAN code (config.yml, roi_heads) unless a line says otherwise.
 _base_ = "lens_densenet121_rpn.py"
 

@@ -1,5 +1,5 @@
-# Phantom twin of mulan_densenet121.py: the same parts, narrower and shallower, for 128 px images on one CPU core, and the
-# eight lesion types as tags.
+# Phantom twin of mulan_densenet121.py: the same parts, narrower and shallower, for 128 px images on one CPU core, and
+# the eight lesion types as tags.
 _base_ = "mulan_densenet121.py"
 
 num_tags = 8
@@ -19,6 +19,6 @@ model = dict(
         refine_head=dict(num_tags=num_tags),
     ),
     # Pixels are 3.5 times as large as the paper's, and so is the smallest side.
-    train_cfg=dict(rpn_proposal=dict(nms_pre=300, max_per_img=100, min_bbox_size=2)),
+    train_cfg=dict(rpn_proposal=dict(nms_pre=200, max_per_img=60, min_bbox_size=2), rcnn=dict(sampler=dict(num=32))),
     test_cfg=dict(rpn=dict(nms_pre=1000, max_per_img=100, min_bbox_size=2)),
 )

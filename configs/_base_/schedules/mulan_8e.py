@@ -1,5 +1,5 @@
-# Published MULAN code: SGD 0.004 with batches of 8, 8 epochs, x0.1 after 4 and 6, no warm-up, biases at twice the rate and
-# without decay (mmengine treats those of norms as other weights), gradient norm at most 10.
+# Published MULAN code: SGD 0.004 with batches of 8, 8 epochs, x0.1 after 4 and 6, no warm-up, biases at twice the rate
+# and without decay (mmengine treats those of norms as other weights), gradient norm at most 10.
 _base_ = "sgd_20e.py"
 
 train_cfg = dict(max_epochs=8)

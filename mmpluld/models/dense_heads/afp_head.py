@@ -7,31 +7,39 @@ from typing import Any
 
 import torch
 from mmdet.models.dense_heads import AnchorFreeHead
+from mmdet.models.utils import filter_scores_and_topk
+from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2distance
-from mmdet.utils import reduce_mean
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, nearest
 from mmpluld.models.dense_heads.cells import cells_in_boxes, ignored_cells
+from mmpluld.models.normalizers import count_per_process
 from mmpluld.registry import MODELS
 
 __all__ = ["AFPHead"]
+
+_CHOICES = {"normalizer": ("positives", "lesions", "images"), "shared_cell": ("smallest", "nearest")}
+_FIRST_CELLS = 4
+"""Cells per proposal wanted that get distances at first; neighbouring cells tend to suppress each other."""
 
 
 @MODELS.register_module()
 class AFPHead(AnchorFreeHead):
     """Anchor-free proposals: every cell gives the probability to be a lesion's centre, and its distances to the sides.
 
-    Cells in the central part of a lesion (``pos_scale`` of its sides, at least one cell) are positives, those around
-    them up to ``ignore_scale`` are left out of the loss, all others are negatives, also in the lesion's outer part. A
-    cell in the centres of several lesions belongs to the smallest. An uncertain lesion (``ignored_instances``) has no
-    positives: all of its part up to ``ignore_scale`` is left out, also in images without ground truth; a positive of a
-    certain lesion stays one there.
+    Cells in the central part of a lesion (``pos_scale`` of its sides) are positives, those around them up to
+    ``ignore_scale`` are left out of the loss, all others are negatives, also in the lesion's outer part. An uncertain
+    lesion (``ignored_instances``) has no positives: all of its part up to ``ignore_scale`` is left out, also in images
+    without ground truth; a positive of a certain lesion stays one there.
 
     Two branches, each of a 3x3 convolution, ReLU and a 1x1 convolution, on one map. ``loss_cls`` is Eq. 1,
-    ``loss_bbox`` Eq. 2 with its weight lambda_1; both are divided by the number of positives, which the paper says of
-    Eq. 2 only (MULAN's focal loss does so). Distances are compared in units of the stride, which it leaves open too.
+    ``loss_bbox`` Eq. 2 with its weight lambda_1; counts that they are divided by are means over the processes.
+
+    In evaluation on a CPU only those cells get distances that can become proposals, which spares nearly half of the
+    arithmetic.
 
     Args:
         in_channels: Channels of the feature map.
@@ -41,6 +49,14 @@ class AFPHead(AnchorFreeHead):
         strides: Stride of the map, a list of one.
         pos_scale: r_c of the paper, in (0, ignore_scale].
         ignore_scale: r_i of the paper, at most 1.
+        normalizer: What ``loss_cls`` is divided by, at least 1, which the paper leaves open: the batch's ``positives``
+            as in MULAN's focal loss, its ``lesions``, or its ``images``. ``loss_bbox`` is divided by the positives.
+        distance_unit: Pixels per unit in which the network predicts distances and ``loss_bbox`` compares them; open in
+            the paper, too. None is the stride.
+        nearest_cell: Give a lesion whose central part lies between cell centres the cell of its centre, which the paper
+            does not speak of: at stride 4 that may be any lesion below 20 px. Without, it may have no positive.
+        shared_cell: Whose a cell in the central parts of several lesions is, open in the paper: that of the
+            ``smallest``, or of the one with the ``nearest`` centre.
         loss_cls: Any sigmoid classification loss, on logits (N, C), or ``PartialLabelLoss`` around one.
         loss_bbox: Loss on distances (N, 4), a sum over the sides.
         init_cfg: MMEngine initialisation. In the default, cells start as a lesion's centre with probability 0.01, and
@@ -48,7 +64,7 @@ class AFPHead(AnchorFreeHead):
         **kwargs: As for mmdet's ``AnchorFreeHead``.
 
     Raises:
-        InputError: If there is not one stride, or the scales are out of range.
+        InputError: If there is not one stride, or a setting is not allowed.
 
     Source: "Learning from Multiple Datasets with Heterogeneous and Partial Labels for Universal Lesion Detection in
     CT", 2020, Sec. IV-B, Eq. 1 and 2.
@@ -62,22 +78,21 @@ class AFPHead(AnchorFreeHead):
         strides: Sequence[int] = (4,),
         pos_scale: float = 0.2,
         ignore_scale: float = 0.5,
+        normalizer: str = "positives",
+        distance_unit: float | None = None,
+        nearest_cell: bool = True,
+        shared_cell: str = "smallest",
         loss_cls: dict = {"type": "FocalLoss", "use_sigmoid": True, "gamma": 2.0, "alpha": 0.5},  # noqa: B006
         loss_bbox: dict = {"type": "L1Loss", "loss_weight": 0.1},  # noqa: B006
         init_cfg: dict | None = None,
         **kwargs: Any,
     ) -> None:
-        if len(strides) != 1:
-            raise InputError(f"strides: {list(strides)} are {len(strides)}; the head works on one map, e.g. [4]")
-        if not 0 < pos_scale <= ignore_scale <= 1:
-            raise InputError(
-                f"pos_scale {pos_scale}, ignore_scale {ignore_scale}: need 0 < pos_scale <= ignore_scale <= 1; "
-                "the paper has 0.2 and 0.5"
-            )
+        _check_settings(strides, pos_scale, ignore_scale, distance_unit, normalizer=normalizer, shared_cell=shared_cell)
+        unit = float(strides[0] if distance_unit is None else distance_unit)
         if init_cfg is None:
             outputs = [
                 {"type": "Normal", "name": "conv_cls", "std": 0.01, "bias_prob": 0.01},
-                {"type": "Normal", "name": "conv_reg", "std": 0.01, "bias": 4.0},
+                {"type": "Normal", "name": "conv_reg", "std": 0.01, "bias": 4.0 * strides[0] / unit},
             ]
             init_cfg = {"type": "Normal", "layer": "Conv2d", "std": 0.01, "override": outputs}
         super().__init__(
@@ -93,6 +108,10 @@ class AFPHead(AnchorFreeHead):
         )
         self.pos_scale = pos_scale
         self.ignore_scale = ignore_scale
+        self.normalizer = normalizer
+        self.pixels_per_unit = unit
+        self.nearest_cell = nearest_cell
+        self.shared_cell = shared_cell
 
     def _init_predictor(self) -> None:
         self.conv_cls = nn.Conv2d(self.feat_channels, self.cls_out_channels, 1)
@@ -101,7 +120,76 @@ class AFPHead(AnchorFreeHead):
     def forward_single(self, x: Tensor) -> tuple[Tensor, ...]:
         """Logits (B, C, H, W) and distances (B, 4, H, W) in pixels, left, top, right, bottom; features of both."""
         cls_score, bbox_pred, cls_feat, reg_feat = super().forward_single(x)
-        return cls_score, bbox_pred.float() * self.strides[0], cls_feat, reg_feat
+        return cls_score, bbox_pred.float() * self.pixels_per_unit, cls_feat, reg_feat
+
+    def predict(
+        self, x: tuple[Tensor, ...], batch_data_samples: SampleList, rescale: bool = False
+    ) -> list[InstanceData]:
+        """Proposals of each image, best score first; in pixels of the original image if ``rescale``.
+
+        Suppression goes from the best score down, and only its first ``max_per_img`` boxes are wanted: cells after the
+        last of them have no effect. So distances are computed for the best cells, and for more while boxes lack.
+        """
+        (features,) = x
+        if not self._can_stop_early(features):
+            proposals: list[InstanceData] = super().predict(x, batch_data_samples, rescale=rescale)
+            return proposals
+        logits = self.conv_cls(self.cls_convs[0](features))
+        return [
+            self._best_boxes(image, image_logits, sample.metainfo, rescale)
+            for image, image_logits, sample in zip(features, logits, batch_data_samples, strict=True)
+        ]
+
+    def _can_stop_early(self, features: Tensor) -> bool:
+        """Whether ``predict`` may leave out distances: one class, plain layers, suppression that changes no score."""
+        if self.training or torch.is_grad_enabled() or features.device.type != "cpu":
+            return False
+        layer = self.reg_convs[0]
+        plain = type(layer.conv) is nn.Conv2d and not layer.with_norm
+        nms = self.test_cfg.get("nms") or {}
+        sorts_only = nms.get("type", "nms") == "nms" and self.test_cfg.get("max_per_img", 0) > 0
+        return plain and self.use_sigmoid_cls and self.cls_out_channels == 1 and sorts_only
+
+    def _best_boxes(self, features: Tensor, logits: Tensor, meta: dict, rescale: bool) -> InstanceData:
+        """``predict`` of one image from ``features`` (C, H, W) and ``logits`` (1, H, W)."""
+        cfg = self.test_cfg
+        scores, labels, cells, _ = filter_scores_and_topk(
+            logits.sigmoid().view(-1, 1), cfg.get("score_thr", 0), cfg.get("nms_pre", -1)
+        )
+        points = self.prior_generator.grid_priors([logits.shape[1:]], device=logits.device)[0]
+        # A row for each cell and one of zeros, the padding.
+        table = features.new_zeros(points.shape[0] + 1, len(features))
+        table[:-1] = features.flatten(1).t()
+        boxes, count = points.new_empty(0, 4), _FIRST_CELLS * cfg.max_per_img
+        while True:
+            more = cells[len(boxes) : count]
+            distances = self._distances(table, more, logits.shape[1:])
+            boxes = torch.cat([boxes, self.bbox_coder.decode(points[more], distances, max_shape=meta["img_shape"])])
+            candidates = InstanceData(bboxes=boxes, scores=scores[:count], labels=labels[:count])
+            found = self._bbox_post_process(candidates, cfg, rescale, img_meta=meta)
+            if count >= len(cells) or len(found) >= cfg.max_per_img:
+                return found
+            count *= 2
+
+    def _distances(self, table: Tensor, cells: Tensor, size: Sequence[int]) -> Tensor:
+        """What ``forward`` gives as distances at some cells, (N, 4) in pixels.
+
+        Args:
+            table: (H * W + 1, C), features of the cells and zeros.
+            cells: (N,), numbers of the wanted ones.
+            size: H and W.
+        """
+        height, width = size
+        steps = torch.arange(-1, 2, device=cells.device)
+        rows = (cells // width)[:, None, None] + steps[:, None]
+        columns = (cells % width)[:, None, None] + steps
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        neighbours = (rows * width + columns).masked_fill(~inside, len(table) - 1)
+        layer = self.reg_convs[0]
+        patches = table[neighbours.flatten()].view(len(cells), -1)  # kernel place before channel
+        hidden = F.linear(patches, layer.conv.weight.permute(0, 2, 3, 1).flatten(1), layer.conv.bias)
+        distances = F.linear(layer.activate(hidden), self.conv_reg.weight.flatten(1), self.conv_reg.bias)
+        return distances.float() * self.pixels_per_unit
 
     def loss_by_feat(
         self,
@@ -115,13 +203,19 @@ class AFPHead(AnchorFreeHead):
         (cls_score,), (bbox_pred,) = cls_scores, bbox_preds
         labels, weights, distances = self.get_targets(cls_score, batch_gt_instances, batch_gt_instances_ignore)
         positive = labels < self.num_classes
-        count = reduce_mean(positive.sum().float()).clamp(min=1)
+        count = count_per_process(positive.sum(), cls_score)
+        divisor = count
+        if self.normalizer != "positives":
+            images = self.normalizer == "images"
+            own = len(batch_gt_instances) if images else sum(len(gt) for gt in batch_gt_instances)
+            divisor = count_per_process(own, cls_score)
+        unit = self.pixels_per_unit
         logits = cls_score.permute(0, 2, 3, 1).reshape(-1, self.cls_out_channels)
         predicted = bbox_pred.permute(0, 2, 3, 1)[positive.view(len(cls_score), *cls_score.shape[2:])]
         return {
-            "loss_cls": self.loss_cls(logits, labels, weights, avg_factor=count),
+            "loss_cls": self.loss_cls(logits, labels, weights, avg_factor=divisor),
             # Without positives the sum over an empty selection: zero that still reaches the parameters.
-            "loss_bbox": self.loss_bbox(predicted / self.strides[0], distances / self.strides[0], avg_factor=count)
+            "loss_bbox": self.loss_bbox(predicted / unit, distances / unit, avg_factor=count)
             if len(predicted)
             else predicted.sum(),
         }
@@ -149,9 +243,9 @@ class AFPHead(AnchorFreeHead):
         labels, distances = [], []
         for i, gt in enumerate(batch_gt_instances):
             boxes = gt.bboxes
-            centre = cells_in_boxes(boxes, self.pos_scale, size, stride)
+            centre = cells_in_boxes(boxes, self.pos_scale, size, stride, self.nearest_cell)
             left_out[i] |= cells_in_boxes(boxes, self.ignore_scale, size, stride).any(0)
-            owner = _smallest_box(boxes, centre)
+            owner = _owner(centre, self._ranks(boxes, points))
             positive = owner >= 0
             # -1, no box, reads the background class appended to the labels.
             labels.append(torch.cat([gt.labels, gt.labels.new_tensor([self.num_classes])])[owner].flatten())
@@ -160,11 +254,37 @@ class AFPHead(AnchorFreeHead):
         weights = ((flat_labels < self.num_classes) | ~left_out.flatten()).to(cls_score.dtype)
         return flat_labels, weights, torch.cat(distances)
 
+    def _ranks(self, boxes: Tensor, points: Tensor) -> Tensor:
+        """What decides a shared cell, the lowest wins: (K, H, W) for boxes (K, 4) and cell centres (H, W, 2)."""
+        if self.shared_cell == "smallest":
+            areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+            return areas[:, None, None].expand(-1, *points.shape[:2])
+        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+        return (points - centres[:, None, None]).square().sum(-1)
 
-def _smallest_box(boxes: Tensor, cells: Tensor) -> Tensor:
-    """Index (H, W) of the smallest box (of K, 4) that has a cell, given ``cells`` (K, H, W); -1 for none."""
-    owner = torch.full(cells.shape[1:], -1, dtype=torch.long, device=cells.device)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    for k in areas.argsort(descending=True).tolist():
-        owner[cells[k]] = k
-    return owner
+
+def _owner(cells: Tensor, ranks: Tensor) -> Tensor:
+    """Index (H, W) of the box with the lowest of ``ranks`` (K, H, W) that has a cell, by ``cells``; -1 for none."""
+    if not len(cells):
+        return torch.full(cells.shape[1:], -1, dtype=torch.long, device=cells.device)
+    lowest, owner = ranks.masked_fill(~cells, torch.inf).min(0)
+    return owner.masked_fill(lowest == torch.inf, -1)
+
+
+def _check_settings(
+    strides: Sequence[int], pos_scale: float, ignore_scale: float, distance_unit: float | None, **choices: str
+) -> None:
+    if len(strides) != 1:
+        raise InputError(f"strides: {list(strides)} are {len(strides)}; the head works on one map, e.g. [4]")
+    if not 0 < pos_scale <= ignore_scale <= 1:
+        raise InputError(
+            f"pos_scale {pos_scale}, ignore_scale {ignore_scale}: need 0 < pos_scale <= ignore_scale <= 1; "
+            "the paper has 0.2 and 0.5"
+        )
+    if distance_unit is not None and not distance_unit > 0:
+        raise InputError(f"distance_unit: {distance_unit} is no positive number of pixels; None is the stride")
+    for name, value in choices.items():
+        if value not in _CHOICES[name]:
+            close = nearest(str(value), _CHOICES[name])
+            hint = f"; did you mean {close!r}?" if close else ""
+            raise InputError(f"{name}: {value!r} is not one of {', '.join(_CHOICES[name])}{hint}")

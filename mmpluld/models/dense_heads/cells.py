@@ -11,34 +11,41 @@ from torch import Tensor
 __all__ = ["cells_in_boxes", "ignored_cells"]
 
 
-def cells_in_boxes(boxes: Tensor, scale: float, size: Sequence[int], stride: float) -> Tensor:
+def cells_in_boxes(
+    boxes: Tensor, scale: float, size: Sequence[int], stride: float, at_least_one: bool = True
+) -> Tensor:
     """Cells whose centre lies in the concentric part of a box; at least one row and one column of each box.
 
     Where no cell centre lies between the scaled edges, the row or column that contains the box's centre is taken, so
-    that the smallest lesion has a cell.
+    that the smallest lesion has a cell. Without ``at_least_one`` it may have none.
 
     Args:
         boxes: (K, 4) as (x1, y1, x2, y2) in pixels of the input.
         scale: Side of the part over that of the box; 1 is the whole box.
         size: Height and width of the map.
         stride: Pixels of the input per cell, the same on both axes.
+        at_least_one: Take the cell of the box's centre where there is no other.
 
     Returns:
         Boolean, (K, H, W).
     """
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     half = (boxes[:, 2:] - boxes[:, :2]) * (scale / 2)
-    rows, columns = (_cells_along(centre[:, i], half[:, i], count, stride) for i, count in ((1, size[0]), (0, size[1])))
+    axes = ((1, size[0]), (0, size[1]))
+    rows, columns = (_cells_along(centre[:, i], half[:, i], count, stride, at_least_one) for i, count in axes)
     return rows[:, :, None] & columns[:, None, :]
 
 
-def _cells_along(centre: Tensor, half: Tensor, count: int, stride: float) -> Tensor:
+def _cells_along(centre: Tensor, half: Tensor, count: int, stride: float, at_least_one: bool) -> Tensor:
     """(K, count), True for cells on one axis with their centre in (centre - half, centre + half]."""
     cells = torch.arange(count, device=centre.device)
     distance = (cells + 0.5) * stride - centre[:, None]
+    inside = (distance > -half[:, None]) & (distance <= half[:, None])
+    if not at_least_one:
+        return inside
     # The box's centre belongs to the cell at whose near edge it lies; the interval is open and closed to match.
     nearest = (centre / stride).floor().clamp(0, count - 1)
-    return ((distance > -half[:, None]) & (distance <= half[:, None])) | (cells == nearest[:, None])
+    return inside | (cells == nearest[:, None])
 
 
 def ignored_cells(

@@ -11,6 +11,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmpluld.models.dense_heads.cells import ignored_cells
+from mmpluld.models.normalizers import count_per_process
 from mmpluld.registry import MODELS
 
 __all__ = ["CenterNetProposalHead"]
@@ -23,7 +24,8 @@ class CenterNetProposalHead(CenterNetHead):
     The stock class returns no proposals in training, needs the padding of its own data pipeline, and makes cells on
     ignored boxes negatives. Here the peaks of the heat map become proposals by the settings of any proposal head:
     ``nms_pre`` peaks at most, then ``min_bbox_size``, ``nms`` and ``max_per_img``; ``local_maximum_kernel`` (3) is
-    optional. Cells in an ignored box other than lesions' centres take no part in the heat map's loss.
+    optional. Cells in an ignored box other than lesions' centres take no part in the heat map's loss. Losses are
+    divided by the lesions' centres per process instead of by the own ones.
 
     Args:
         ignore_scale: Part of an ignored box's sides that counts, around its centre; 1 is the whole box.
@@ -43,16 +45,19 @@ class CenterNetProposalHead(CenterNetHead):
         batch_img_metas: Sequence[dict],
         batch_gt_instances_ignore: Sequence[InstanceData | None] | None = None,
     ) -> dict[str, Tensor]:
-        """As in ``CenterNetHead``, with ignored cells set to probability 0, which stops their gradient."""
+        """As in ``CenterNetHead``; ignored cells are set to probability 0, which stops their gradient."""
         (heatmap,) = center_heatmap_preds
         shape = batch_img_metas[0]["batch_input_shape"]
         boxes, labels = ([gt[key] for gt in batch_gt_instances] for key in ("bboxes", "labels"))
-        targets, _ = self.get_targets(boxes, labels, heatmap.shape, shape)
+        targets, own_count = self.get_targets(boxes, labels, heatmap.shape, shape)
         size = heatmap.shape[2:]
         left_out = ignored_cells(batch_gt_instances_ignore, self.ignore_scale, size, shape[0] / size[0], heatmap)
         left_out = left_out.unsqueeze(1) & (targets["center_heatmap_target"] < 1)
         kept = [heatmap.masked_fill(left_out, 0.0)]
-        return super().loss_by_feat(kept, wh_preds, offset_preds, batch_gt_instances, batch_img_metas)
+        losses = super().loss_by_feat(kept, wh_preds, offset_preds, batch_gt_instances, batch_img_metas)
+        # Which divides by the own count, 1 without any.
+        share = own_count / count_per_process((targets["center_heatmap_target"] == 1).sum(), heatmap)
+        return {name: loss * share for name, loss in losses.items()}
 
     def predict_by_feat(
         self,

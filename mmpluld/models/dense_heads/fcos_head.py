@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmpluld.errors import InputError
 from mmpluld.models.dense_heads.cells import ignored_cells
+from mmpluld.models.normalizers import count_per_process
 from mmpluld.registry import MODELS
 
 __all__ = ["IgnoreAwareFCOSHead"]
@@ -52,7 +53,12 @@ class IgnoreAwareFCOSHead(FCOSHead):
             left_out = ignored_cells(batch_gt_instances_ignore, self.ignore_scale, size, stride, score)
             left_out &= label.view(left_out.shape) == self.num_classes
             kept.append(score.masked_fill(left_out.unsqueeze(1), _SURE_BACKGROUND))
-        return super().loss_by_feat(kept, bbox_preds, centernesses, batch_gt_instances, batch_img_metas)
+        losses = super().loss_by_feat(kept, bbox_preds, centernesses, batch_gt_instances, batch_img_metas)
+        # Which divides by the positives per process or by 1, where all processes together have at least 1.
+        count = count_per_process(sum((label < self.num_classes).sum() for label in labels), cls_scores[0])
+        for name in ("loss_cls", "loss_centerness"):
+            losses[name] = losses[name] / count.clamp(max=1)
+        return losses
 
     def loss_and_predict(self, *args: Any, **kwargs: Any) -> tuple[dict[str, Tensor], list[InstanceData]]:
         """Losses and proposals in one pass, for two-stage detectors.

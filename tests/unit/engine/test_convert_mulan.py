@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.structures import DetDataSample
+from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,7 +22,7 @@ from mmpluld.engine.config_check import load_config
 from mmpluld.engine.convert_mulan import ZOO_CONFIG, convert_mulan, convert_mulan_state_dict
 from mmpluld.engine.run import find_config
 from mmpluld.errors import InputError
-from mmpluld.registry import MODELS, TASK_UTILS
+from mmpluld.registry import MODELS, TASK_UTILS, TRANSFORMS
 
 SIZE, STRIDE = 64, 4
 
@@ -438,6 +439,18 @@ class Intruder:
         import os
 
         return os.system, ("touch intruded",)
+
+
+def test_zoo_config_shows_the_pixels_that_the_weights_know() -> None:
+    """512 pixels of 0.9 mm become 576 of 0.8 mm: the published limit of 512 is for the body, not for the air around."""
+    config = load_config(find_config(ZOO_CONFIG))
+    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+        steps = {step.type: step for step in loader.dataset.pipeline}
+        assert steps["LoadSliceStack"].interp == "peer"
+        with DefaultScope.overwrite_default_scope("mmpluld"):
+            resize = TRANSFORMS.build(steps["ResizeToSpacing"])
+        sample = {"img": np.zeros((512, 512, 9), np.float32), "spacing_mm": (5.0, 0.9, 0.9)}
+        assert resize(sample)["img"].shape == (576, 576, 9)
 
 
 class TestCommand:

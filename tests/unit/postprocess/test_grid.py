@@ -45,6 +45,19 @@ def test_thin_slices_count_both_ends():
     assert z_range(grid, 0, 0) == (0, 2)
 
 
+def test_nearest_slices():
+    thick, thin = GridMap(num_slices=4, interval_mm=5.0), GridMap(num_slices=10, interval_mm=1.0)
+    boxes = [[1, 2, 1, 3, 4, 2], [1, 2, 1, 3, 4, 4]]  # grid slices 1, and 1 to 3
+    assert thick.boxes_to_scan(boxes)[:, [2, 5]].tolist() == [[0, 1], [1, 2]]  # 1 to 7 mm
+    assert thick.boxes_to_scan(boxes, "nearest").tolist() == [[1, 2, 0, 3, 4, 1], [1, 2, 0, 3, 4, 2]]
+    assert thin.boxes_to_scan(boxes)[:, [2, 5]].tolist() == [[1, 4], [1, 8]]
+    assert thin.boxes_to_scan(boxes, "nearest")[:, [2, 5]].tolist() == [[2, 3], [2, 7]]
+    same = GridMap(num_slices=9, interval_mm=2.0)
+    np.testing.assert_array_equal(same.boxes_to_scan(boxes, "nearest"), boxes)
+    with pytest.raises(ValueError, match="rule is 'cover'; it must be 'covered' or 'nearest'"):
+        thin.boxes_to_scan(boxes, "cover")
+
+
 def test_single_slice():
     grid = GridMap(num_slices=1, interval_mm=3.0)
     assert grid.num_grid_slices == 1

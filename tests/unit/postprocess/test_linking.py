@@ -85,6 +85,20 @@ def test_best_overlap_wins_and_links_are_one_to_one():
     )
 
 
+def test_best_scores_win_on_request():
+    first = [[10, 10, 20, 20], [12, 10, 22, 20]]
+    second = [[12, 10, 22, 20]]
+    chains = link_slices([first, second], [[0.9, 0.1], [0.5]], link_order="score")
+    assert as_set(chains) == as_set(
+        [
+            Tracklet(np.array([0, 1]), np.array([first[0], second[0]], float), np.array([0.9, 0.5])),
+            Tracklet(np.array([0]), np.array([first[1]], float), np.array([0.1])),
+        ]
+    )
+    with pytest.raises(ValueError, match="link_order is 'scores'; it must be 'iou' or 'score'"):
+        link_slices([first, second], [[0.9, 0.1], [0.5]], link_order="scores")
+
+
 def test_overlap_equal_to_the_threshold_does_not_link():
     half = [10.0, 10.0, 15.0, 20.0]  # IoU with SQUARE is exactly 0.5
     assert len(link_slices([[SQUARE], [half]], [[1], [1]])) == 2

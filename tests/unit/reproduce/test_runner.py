@@ -10,8 +10,10 @@ import time
 
 import pytest
 
+from mmpluld.cli.reproduce import _chosen
 from mmpluld.errors import InputError
 from mmpluld.reproduce.runner import Resources, RunFailed, _Children, _command, execute, locked, run_command
+from mmpluld.reproduce.tables import TABLES, Row, Table
 
 
 def test_plan_takes_the_first_seed_of_every_row_first(planned, tmp_path, phantom):
@@ -175,3 +177,49 @@ def _alive(process: int) -> bool:
             return stream.read().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+BORROWER = Table(
+    "borrower",
+    "A row that tests the weights of another",
+    (
+        Row("borrows", "factor only", "pluld-a3d_densenet121-fpn_factor-only_7s", weights_of="a3d", calibrated=True),
+        TABLES["table1"].row("a3d"),
+    ),
+)
+
+
+def test_row_without_a_training_takes_the_weights_of_its_seed(planned):
+    runs = {(run.row.key, run.seed): run for run in planned(BORROWER)}
+    borrows, trains = runs["borrows", 1], runs["a3d", 1]
+    assert borrows.trainer is trains
+    assert trains.trainer is None
+    trains.folder.mkdir(parents=True)
+    (trains.folder / "last_checkpoint").write_text("/where/it/was/epoch_3.pth")
+    calibrate, test = (_command(borrows, 0, stage) for stage in ("calibrate", "test"))
+    assert calibrate[3:7] == ["calibrate", borrows.config, str(trains.folder / "epoch_3.pth"), test[5]]
+    assert test[5] == str(borrows.folder / "calibrated.pth")
+    assert _command(trains, 0, "test")[5] == str(trains.folder / "epoch_3.pth")
+
+
+def test_row_without_a_training_fails_with_the_training(planned):
+    borrows, trains = planned(BORROWER, seeds=1)
+    trains.state = "failed"
+    execute([borrows], Resources(1, 1))
+    assert borrows.state == "failed"
+    assert borrows.error == "its weights are those of a3d, which failed"
+
+
+def test_row_without_a_training_depends_on_the_config_of_its_weights(planned, finish):
+    finish(planned(BORROWER, seeds=1)[0], 0.5)
+    assert planned(BORROWER, seeds=1)[0].state == "done"
+    path = planned(BORROWER, seeds=1)[0].folder / "run.json"
+    record = json.loads(path.read_text())
+    record["identity"]["weights_config_sha256"] = "0" * 64
+    path.write_text(json.dumps(record))
+    with pytest.raises(InputError, match="another version of the config of its weights"):
+        planned(BORROWER, seeds=1)
+
+
+def test_rows_that_are_asked_for_bring_their_training_along():
+    assert [row.key for row in _chosen(TABLES["lens-table2"], "lens-no-fusion")] == ["lens-no-fusion", "lens"]

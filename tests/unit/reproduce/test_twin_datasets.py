@@ -67,8 +67,10 @@ def test_description(root, tmp_path):
     assert describe_lens_phantoms(tmp_path) is None
     text = describe_lens_phantoms(root)
     assert "nih-ln" in text
-    truth = AnnotationSet.load(root / "deeplesion" / "truth" / "test.json")
-    assert text.endswith(f"Test: all {len(truth.lesions)} lesions of 1 volumes, in 3D.")
+    truth = AnnotationSet.load(root / "deeplesion" / "truth" / "test_subvolumes.json")
+    count = sum(not lesion.ignore for lesion in truth.lesions)
+    assert count > 0
+    assert text.endswith(f"Test: all {count} lesions in sub-volumes of 1 patients, in 3D.")
 
 
 def test_command_takes_no_settings(tmp_path, capsys):
@@ -80,7 +82,7 @@ def test_annotation_files_of_several_datasets(root):
     config = Config.fromfile(BASES / "phantom_lens_9s.py")
     files = _annotation_files(config, root)
     assert files == [root / name / "annotations" / "train.json" for name in LENS_PATIENTS] + [
-        root / "deeplesion" / "truth" / "test.json"
+        root / "deeplesion" / "truth" / "test_subvolumes.json"
     ]
     assert all(file.is_file() for file in files)
 
@@ -134,9 +136,9 @@ def test_positive_pooling_ignores_the_background_of_three(root):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_test_data_are_whole_volumes_with_all_lesions(root):
+def test_test_data_are_sub_volumes_with_all_lesions(root):
     data = loader("phantom_lens_9s", root, "test")
-    truth = AnnotationSet.load(root / "deeplesion" / "truth" / "test.json")
+    truth = AnnotationSet.load(root / "deeplesion" / "truth" / "test_subvolumes.json")
     assert len(data.dataset) == sum(volume.num_slices for volume in truth.volumes)
     shown = {item["lesion_id"] for i in range(len(data.dataset)) for item in data.dataset.get_data_info(i)["instances"]}
     assert shown == {lesion.id for lesion in truth.lesions}

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 from mmengine.dataset import Compose
@@ -10,7 +14,7 @@ from mmengine.registry import DefaultScope
 from mmpluld.datasets.transforms import LoadLesionTags, PackLesionInputs
 from mmpluld.engine.hooks import seed_everything
 from mmpluld.errors import InputError
-from mmpluld.registry import TRANSFORMS
+from mmpluld.registry import DATASETS, TRANSFORMS
 
 
 def sample() -> dict:
@@ -77,3 +81,45 @@ def test_a_tag_too_many() -> None:
 def test_packing_needs_tags() -> None:
     with pytest.raises(InputError, match="put LoadLesionTags after LoadAnnotations"):
         PackLesionInputs().transform(sample())
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({"normalized_location": [0.1, 0.2, 0.7], "gender": "M", "age": 62.0}, (0.7, 1.0, 0.62)),
+        ({"normalized_location": [0.1, 0.2, 0.7], "gender": "F", "age": None}, (0.7, 0.0, math.nan)),
+        # An age of 0 stands for an unknown one in DL_info.csv.
+        ({"gender": "", "age": 0.0}, (math.nan, math.nan, math.nan)),
+    ],
+)
+def test_tags_position_sex_and_age_reach_the_sample(
+    write_annotations: Callable[..., Path], known: dict, expected: tuple[float, ...]
+) -> None:
+    """From the annotation file to what the model's refining layer reads."""
+    boxes = [(4, 5, 2, 14, 17, 5), (20, 5, 3, 31, 19, 6)]
+    tags: list[dict] = [{"tags": [1, 3]}, {}]
+    root = write_annotations(
+        [
+            {"volume": "a", "box": box, "key_slice": 3, "attributes": {**known, **own}}
+            for box, own in zip(boxes, tags, strict=True)
+        ]
+    )
+    with DefaultScope.overwrite_default_scope("mmpluld"):
+        dataset = DATASETS.build(
+            {
+                "type": "CTLesionDataset",
+                "ann_file": "annotations/train.json",
+                "data_root": str(root),
+                "sampling": {"policy": "key_slices"},
+                "pipeline": [
+                    {"type": "LoadSliceStack", "num_slices": 3},
+                    *LOAD,
+                    {"type": "PackLesionInputs", "meta_keys": ("img_id", "body_context")},
+                ],
+            }
+        )
+    (packed,) = [dataset[index] for index in range(len(dataset))]
+    sample = packed["data_samples"]
+    assert sample.body_context == pytest.approx(expected, nan_ok=True)
+    assert sample.gt_instances.tags[0].tolist() == [0, 1, 0, 1]
+    assert sample.gt_instances.tags[1].isnan().all()

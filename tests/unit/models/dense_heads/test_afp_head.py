@@ -122,9 +122,50 @@ def test_losses_without_lesions():
     assert losses["loss_bbox"].item() == 0
 
 
+@pytest.mark.parametrize(("normalizer", "divisor"), [("positives", 2), ("lesions", 1), ("images", 2)])
+def test_normalizer_of_the_centre_loss(normalizer, divisor):
+    head = build(normalizer=normalizer)
+    gt = [boxes([10.0, 20.0, 50.0, 40.0]), boxes()]
+    scores, distances = torch.zeros(2, 1, 16, 16), torch.zeros(2, 4, 16, 16)
+    losses = head.loss_by_feat([scores], [distances], gt, [{}, {}], [None, None])
+    assert losses["loss_cls"].item() == pytest.approx(math.log(2) / 8 * (2 * 256 - 13) / divisor)
+    assert losses["loss_bbox"].item() == pytest.approx(0.1 * 15)
+
+
+def test_unit_of_distances():
+    head = build(distance_unit=1.0)
+    head.init_weights()
+    (_,), (distances,) = head((torch.zeros(1, 4, 16, 16),))
+    assert distances.unique().tolist() == [16.0]  # as in any unit
+    losses = head.loss_by_feat([MAP], [0 * distances], [boxes([10.0, 20.0, 50.0, 40.0])], [{}], [None])
+    assert losses["loss_bbox"].item() == pytest.approx(0.1 * 60)
+
+
+def test_a_lesion_between_cell_centres_may_have_no_positive():
+    tiny = boxes([7.0, 7.0, 9.0, 9.0])
+    positive, left_out, distances = targets(tiny, nearest_cell=False)
+    assert positive.sum() == 0
+    assert left_out.sum() == 1
+    assert distances.shape == (0, 4)
+    large = boxes([10.0, 20.0, 50.0, 40.0])
+    assert torch.equal(targets(large, nearest_cell=False)[0], targets(large)[0])
+
+
+def test_nearest_lesion_wins_a_shared_cell():
+    large, small = [0.0, 0.0, 60.0, 60.0], [26.0, 26.0, 40.0, 40.0]  # centres at 30 and 33; the cell's is at 30
+    for gt in (boxes(large, small), boxes(small, large)):
+        for rule, width in (("smallest", 14.0), ("nearest", 60.0)):
+            positive, _, distances = targets(gt, pos_scale=0.5, shared_cell=rule)
+            cell = positive.nonzero().tolist().index([7, 7])
+            assert distances[cell, 0] + distances[cell, 2] == width
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"normalizer": "lesion"}, "normalizer: 'lesion' is not one of positives, lesions, images; did you mean"),
+        ({"shared_cell": "largest"}, "shared_cell: 'largest' is not one of smallest, nearest"),
+        ({"distance_unit": 0}, "distance_unit: 0 is no positive number"),
         ({"strides": [4, 8]}, r"strides: \[4, 8\] are 2"),
         ({"pos_scale": 0.6}, "pos_scale 0.6, ignore_scale 0.5"),
         ({"pos_scale": 0}, "need 0 < pos_scale"),

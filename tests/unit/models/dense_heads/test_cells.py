@@ -46,6 +46,13 @@ def test_never_empty_and_more_with_scale(x, y, width, height, scale):
     assert cells[min(int(middle[1]), 11), min(int(middle[0]), 15)]
 
 
+def test_without_a_cell_of_its_own():
+    box = torch.tensor([[5.0, 5.0, 5.5, 5.5], [4.0, 8.0, 16.0, 16.0]])
+    none, some = cells_in_boxes(box, 1.0, (8, 8), 4, at_least_one=False)
+    assert not none.any()
+    assert torch.equal(some, cells_in_boxes(box, 1.0, (8, 8), 4)[1])
+
+
 def test_no_boxes():
     assert cells_in_boxes(torch.zeros(0, 4), 1.0, (3, 5), 4).shape == (0, 3, 5)
 

@@ -1,0 +1,8 @@
+# MULAN tested on whole volumes: its row of Table II of LENS.
+_base_ = "mulan_densenet121_9s_8e_deeplesion.py"
+
+test_dataloader = dict(dataset=dict(ann_file="annotations/manual_test.json", sampling=dict(policy="all_slices")))
+test_cfg = dict(
+    _delete_=True, type="VolumeTestLoop", score_thr=0.05, iou_thr=0.5, max_gap=0, score_rule="max", min_slices=1
+)
+test_evaluator = dict(_delete_=True, type="VolumeFROCMetric", protocol="lens-3d")

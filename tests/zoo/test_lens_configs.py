@@ -1,0 +1,104 @@
+"""What the rows of LENS' tables differ in, at both sizes."""
+
+from pathlib import Path
+
+import pytest
+
+from mmpluld.engine.config_check import load_config
+from mmpluld.reproduce import TABLES
+
+ROOT = Path(__file__).resolve().parents[2] / "configs"
+SIZES = ["8e_deeplesion", "phantom"]
+DATASETS = ["deeplesion", "luna16", "lits", "nih-ln"]
+
+
+def row(name, size):
+    return load_config(ROOT / f"lens/lens-{name}_9s_{size}.py")
+
+
+def parts(config):
+    return config.train_dataloader.dataset.datasets
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_row_is_tested_on_the_same_volumes_in_3d(size):
+    tests = []
+    for table in TABLES.values():
+        if table.phantom != "lens":
+            continue
+        for item in table.rows:
+            (path,) = ROOT.rglob(f"{item.config_name(size == 'phantom')}.py")
+            config = load_config(path)
+            dataset = config.test_dataloader.dataset
+            place = Path(dataset.data_root) / dataset.get("data_prefix", {}).get("img_path", "")
+            test = Path(dataset.data_root) / dataset.ann_file
+            tests.append((test, place, config.test_cfg.to_dict(), config.test_evaluator.to_dict()))
+    first = tests[0]
+    assert first[2]["type"] == "VolumeTestLoop"
+    assert first[3] == {"type": "VolumeFROCMetric", "protocol": "lens-3d"}
+    for test in tests:
+        assert test == first
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_rows_learn_from_their_datasets(size):
+    assert [part.data_prefix.img_path for part in parts(row("afp_densenet121", size))] == DATASETS[:1]
+    names = ("4datasets", "4datasets-no-fusion", "4datasets-ignored-as-truth", "pooled", "positive-pooled", "separate")
+    for name in names:
+        assert [part.data_prefix.img_path for part in parts(row(f"afp_densenet121_{name}", size))] == DATASETS
+    policies = [part.sampling.policy for part in parts(row("afp_densenet121_4datasets", size))]
+    assert policies == ["key_slices", "all_slices", "all_slices", "all_slices"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_batches_and_sampling(size):
+    ours = row("afp_densenet121_4datasets", size).train_dataloader
+    assert ours.sampler.batch_size == ours.batch_size
+    assert (ours.sampler.one_per_lesion, ours.sampler.positive_ratio) == (True, 2)
+    pooled = row("afp_densenet121_pooled", size).train_dataloader.sampler
+    assert (pooled.batch_size, pooled.positive_ratio) == (None, 2)
+    positive = row("afp_densenet121_positive-pooled", size)
+    assert (positive.train_dataloader.sampler.batch_size, positive.train_dataloader.sampler.positive_ratio) == (
+        None,
+    ) * 2
+    for part in parts(positive):
+        (step,) = [step for step in part.pipeline if step.type == "IgnoreBackground"]
+        assert step.datasets == DATASETS[1:]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_children_of_the_proposed_row_change_one_thing(size):
+    ours = row("afp_densenet121_4datasets", size)
+    truth = row("afp_densenet121_4datasets-ignored-as-truth", size)
+    assert [part.get("uncertain") for part in parts(ours)] == [None] * 4
+    assert [part.uncertain for part in parts(truth)] == ["truth"] * 4
+    for share in (0.25, 0.5, 0.75):
+        config = row(f"afp_densenet121_4datasets-fraction-{share}", size)
+        assert [part.get("fraction") for part in parts(config)] == [None, share, share, share]
+        assert config.model == ours.model
+    no_fusion = row("afp_densenet121_4datasets-no-fusion", size)
+    assert no_fusion.model.test_cfg.rcnn.pop("experts") == ["deeplesion"]
+    assert no_fusion.model == ours.model
+    calibrated = row("afp_densenet121_4datasets-calibrated", size)
+    assert calibrated.model.test_cfg.rcnn.pop("calibrated") is True
+    assert calibrated.model == ours.model
+    gate = row("afp_densenet121_4datasets-gate", size)
+    assert gate.model.roi_head.pop("gate").type == "ExpertGate"
+    assert gate.model == ours.model
+    attention = row("afp_densenet121_4datasets-attention", size)
+    assert attention.model.backbone.pop("domain_attention")
+    assert attention.model == ours.model
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_proposal_networks_differ_in_the_head_alone(size):
+    ours = row("afp_densenet121_4datasets", size).model
+    for name, kind in (("rpn", "RPNHead"), ("centernet", "CenterNetProposalHead"), ("fcos", "IgnoreAwareFCOSHead")):
+        other = row(f"{name}_densenet121_4datasets", size).model
+        assert other.rpn_head.head.type == kind
+        assert other.rpn_head.datasets == DATASETS
+        for key in ("backbone", "neck", "roi_head", "test_cfg"):
+            assert other[key] == ours[key]
+    one_stage = row("fcos-1stage_densenet121_4datasets", size).model
+    assert "roi_head" not in one_stage
+    assert one_stage.bbox_head.head == row("fcos_densenet121_4datasets", size).model.rpn_head.head
