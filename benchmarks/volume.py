@@ -153,7 +153,7 @@ def run(num_slices: int = NUM_SLICES, size: int = SIZE) -> dict[str, Any]:
         rows.append({"what": what, "value": seconds / proposals["afp"], "unit": "", "ok": ""})
     return {
         "name": f"Whole volumes with LENS, {num_slices} slices of {size} x {size}",
-        "bar": "shared at most 0.45 of the time of one stack at a time, equal findings; memory the same for more slices",
+        "bar": "shared at most 0.45 of the time of one stack at a time, equal findings; no more memory for more slices",
         "rows": rows,
     }
 

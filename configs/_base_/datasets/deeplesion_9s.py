@@ -1,6 +1,6 @@
 # DeepLesion as in deeplesion_7s.py with 9 slices, prepared as LENS and MULAN do: full window, 0.8 mm pixels, scaled by
-# 0.8 to 1.2 and shifted by up to 8 px in training, no flips. Not done: cutting away the air around the body. What is left
-# then has at most 512 px there, a limit that would make the pixels of whole images coarser.
+# 0.8 to 1.2 and shifted by up to 8 px in training, no flips. Not done: cutting away the air around the body; what is
+# left has at most 512 px there, a limit that would make the pixels of whole images coarser.
 _base_ = "deeplesion_7s.py"
 num_slices = 9
 

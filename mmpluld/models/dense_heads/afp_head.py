@@ -186,7 +186,7 @@ class AFPHead(AnchorFreeHead):
         inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
         neighbours = (rows * width + columns).masked_fill(~inside, len(table) - 1)
         layer = self.reg_convs[0]
-        patches = table[neighbours.flatten()].view(len(cells), -1)  # kernel place before channel
+        patches = table[neighbours.flatten()].view(len(cells), 9 * table.shape[1])  # kernel place before channel
         hidden = F.linear(patches, layer.conv.weight.permute(0, 2, 3, 1).flatten(1), layer.conv.bias)
         distances = F.linear(layer.activate(hidden), self.conv_reg.weight.flatten(1), self.conv_reg.bias)
         return distances.float() * self.pixels_per_unit

@@ -68,8 +68,8 @@ def same(found: InstanceData, wanted: InstanceData) -> bool:
 @pytest.mark.parametrize(
     ("settings", "side", "counts"),
     [
-        ({}, 10.0, [80]),  # small boxes do not suppress each other
-        ({}, 60.0, [80, 80, 160, 80]),  # those of neighbouring cells do, until the cells are at an end
+        ({}, 24.0, [80]),
+        ({}, 4.0, [80, 80, 160, 80]),  # too small, so none is kept before the cells are at an end
         ({"nms_pre": 10_000, "max_per_img": 500}, 24.0, [20 * 28]),  # all cells, also those at the border
         ({"score_thr": 0.6, "min_bbox_size": -1}, 24.0, None),
         ({"score_thr": 1.0}, 24.0, [0]),
@@ -87,7 +87,7 @@ def test_equals_distances_of_all_cells(settings, side, counts):
 
 
 def test_more_cells_where_boxes_lack():
-    head = build(side=60.0)
+    head = build(side=10.0)  # some are too small
     (found,), counts = predict(head, torch.randn(1, 6, 20, 28), all_cells=False)
     assert len(counts) > 1
     assert len(found) <= SETTINGS["max_per_img"]
