@@ -36,7 +36,8 @@ def _networks() -> list[Path]:
         return [without_values(item) for item in node] if isinstance(node, (list, tuple)) else node
 
     found: dict[str, Path] = {}
-    for path in LEAVES:
+    # Calibrated experts cannot predict before they are fitted; the same network without stands for them.
+    for path in sorted(LEAVES, key=lambda path: "calibrated" in path.stem):
         model = load_config(path).model.to_dict()
         found.setdefault(str(without_values(model)), path)
     return list(found.values())
