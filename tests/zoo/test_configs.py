@@ -191,19 +191,23 @@ def test_twin_keeps_what_its_paper_row_is_about(path):
     twin = load_config(path)
     (row,) = path.parent.glob(path.stem.replace("_phantom", "_*_deeplesion.py"))
     paper = load_config(row)
-    head = "rpn_head" if "rpn_head" in paper.model else "bbox_head"
-    losses = [{key: value for key, value in m.model[head].items() if key.startswith("loss_")} for m in (twin, paper)]
+    networks = [config.model.get("detector", config.model) for config in (twin, paper)]  # one of several equal ones
+    heads = [network.get("rpn_head", network.get("bbox_head")) for network in networks]
+    heads = [head.get("head", head) for head in heads]
+    losses = [{key: value for key, value in head.items() if key.startswith("loss_")} for head in heads]
     assert losses[0] == losses[1] != {}
     assert twin.num_slices == paper.num_slices
-    for key in ("slice_mixer", "slices_as", "num_slices"):
-        assert twin.model.backbone.get(key) == paper.model.backbone.get(key)
+    for key in ("slice_mixer", "slices_as", "num_slices", "domain_attention"):
+        assert networks[0].backbone.get(key) == networks[1].backbone.get(key)
     for loader in ("train_dataloader", "test_dataloader"):
-        loads = [config[loader].dataset.pipeline[0] for config in (twin, paper)]
+        datasets = [config[loader].dataset for config in (twin, paper)]
+        loads = [dataset.get("datasets", [dataset])[0].pipeline[0] for dataset in datasets]
         for key in ("type", "num_slices", "slice_gap_mm", "interp"):
             assert loads[0][key] == loads[1][key]
-    settings = [config.model.train_cfg or {} for config in (twin, paper)]  # FCOS has none
+    settings = [network.train_cfg or {} for network in networks]  # FCOS has none
     assigners = [setting.get("rpn", setting).get("assigner") for setting in settings]
     assert assigners[0] == assigners[1]
     assert twin.model.keys() == paper.model.keys()
     for part in ("data_preprocessor", "backbone", "neck", "rpn_head", "roi_head", "bbox_head"):
-        assert twin.model.get(part, {}).get("type") == paper.model.get(part, {}).get("type")
+        assert networks[0].get(part, {}).get("type") == networks[1].get(part, {}).get("type")
+    assert heads[0].type == heads[1].type

@@ -93,7 +93,11 @@ def test_children_of_the_proposed_row_change_one_thing(size):
 @pytest.mark.parametrize("size", SIZES)
 def test_proposal_networks_differ_in_the_head_alone(size):
     ours = row("afp_densenet121_4datasets", size).model
-    for name, kind in (("rpn", "SharedCountRPNHead"), ("centernet", "CenterNetProposalHead"), ("fcos", "IgnoreAwareFCOSHead")):
+    for name, kind in (
+        ("rpn", "SharedCountRPNHead"),
+        ("centernet", "CenterNetProposalHead"),
+        ("fcos", "IgnoreAwareFCOSHead"),
+    ):
         other = row(f"{name}_densenet121_4datasets", size).model
         assert other.rpn_head.head.type == kind
         assert other.rpn_head.datasets == DATASETS
