@@ -19,6 +19,7 @@ from scipy.special import expit, logit
 
 from mmpluld.atomic import atomic_path
 from mmpluld.engine.checkpoint import checkpoint_bytes, load_checkpoint_safely, load_weights
+from mmpluld.engine.device import checked_device
 from mmpluld.engine.run import prepare_config
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import DEEPLESION_2D, match_detections
@@ -165,7 +166,7 @@ def calibrate(
     """
     source = local_checkpoint(checkpoint)
     _check_out(out, source, overwrite)
-    where = _checked_device(device)
+    where = checked_device(device)
     cfg = prepare_config(config, None, cfg_options, "none", 0)
     if cfg.get("val_dataloader") is None:
         raise InputError(f"{config}: has no val_dataloader; calibration needs one, of key slices with marked lesions")
@@ -197,15 +198,6 @@ def _check_out(out: str | os.PathLike[str], source: Path, overwrite: bool) -> No
         raise InputError(f"{out}: is a folder; name the file to write, such as {path / 'calibrated.pth'}")
     if path.exists() and not overwrite:
         raise InputError(f"{out}: exists already; choose another name or add --overwrite")
-
-
-def _checked_device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # of these, torch built without CUDA raises the second
-        raise InputError(f"device is {name!r}, which torch cannot use here; give cpu, or cuda or cuda:N") from error
-    return device
 
 
 def _expert_head(model: Any, config: str | os.PathLike[str]) -> ExpertBBoxHead:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from mmpluld.errors import InputError
 from mmpluld.registry import MODELS
 from mmpluld.version import __version__
 
-__all__ = ["ConversionReport", "check_fit", "write_converted"]
+__all__ = ["ConversionReport", "check_fit", "rename", "take_rows", "write_converted"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,37 @@ class ConversionReport:
     reduced: tuple[str, ...]
     dropped: tuple[str, ...]
     sha256: str
+
+
+def take_rows(source: str, name: str, value: Tensor, rows: Sequence[int], code: str) -> Tensor:
+    """Some rows, in a given order, of an output layer with 2 rows of classes, or 8 of deltas, background first.
+
+    Args:
+        source, name: Of the file and the tensor, for error messages.
+        value: Weight or bias, its rows first.
+        rows: Numbers of the rows to take; four are the deltas of one class, fewer are classes.
+        code: Name of the code base for error messages.
+
+    Returns:
+        A copy, so that a file does not keep the rows left out.
+
+    Raises:
+        InputError: If it does not have the rows of two classes.
+    """
+    expected = 8 if len(rows) == 4 else 2
+    if value.dim() == 0 or len(value) != expected:
+        raise InputError(
+            f"{source}: {name} has shape {tuple(value.shape)}; expected are {expected} rows, of background and "
+            f"lesion, so this is not a checkpoint of the {code} code"
+        )
+    return value[list(rows)]
+
+
+def rename(name: str, patterns: Iterable[tuple[re.Pattern[str], str]]) -> str:
+    """A name after all replacements, one after the other."""
+    for pattern, replacement in patterns:
+        name = pattern.sub(replacement, name)
+    return name
 
 
 def check_fit(

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mmpluld.engine.checkpoint import load_checkpoint_safely
-from mmpluld.engine.conversion import ConversionReport, check_fit, write_converted
+from mmpluld.engine.conversion import ConversionReport, check_fit, rename, take_rows, write_converted
 from mmpluld.engine.run import find_config
 from mmpluld.errors import InputError
 
@@ -107,17 +107,9 @@ def convert_state_dict(
             continue
         rows = _ROWS.get(old.rpartition(".")[0])
         if rows is not None:
-            expected = 8 if len(rows) == 4 else 2
-            if value.dim() == 0 or len(value) != expected:
-                raise InputError(
-                    f"{source}: {old} has shape {tuple(value.shape)}; expected are {expected} rows, of background and "
-                    "lesion, so this is not a checkpoint of the AlignShift code"
-                )
-            value = value[list(rows)]  # a copy, so that the file does not keep the rows left out
+            value = take_rows(source, old, value, rows, "AlignShift")
             reduced.append(old)
-        new = old
-        for pattern, replacement in _RENAMES:
-            new = pattern.sub(replacement, new)
+        new = rename(old, _RENAMES)
         if new != old:
             renamed[old] = new
         converted[new] = value

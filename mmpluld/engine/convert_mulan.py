@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mmpluld.engine.checkpoint import load_checkpoint_safely
 from mmpluld.engine.config_check import load_config
-from mmpluld.engine.conversion import ConversionReport, check_fit, write_converted
+from mmpluld.engine.conversion import ConversionReport, check_fit, rename, take_rows, write_converted
 from mmpluld.engine.run import find_config
 from mmpluld.errors import InputError
 from mmpluld.registry import TASK_UTILS
@@ -128,21 +128,13 @@ def convert_mulan_state_dict(
         layer, _, part = old.rpartition(".")
         rows = _ROWS.get(layer)
         if rows is not None:
-            expected = 8 if len(rows) == 4 else 2
-            if value.dim() == 0 or len(value) != expected:
-                raise InputError(
-                    f"{source}: {old} has shape {tuple(value.shape)}; expected are {expected} rows, of background and "
-                    "lesion, so this is not a checkpoint of the MULAN code"
-                )
-            value = value[list(rows)]  # a copy, so that the file does not keep the rows left out
+            value = take_rows(source, old, value, rows, "MULAN")
         refines = layer in (_REFINE_CLS, _REFINE_TAG) and part == "weight"
         if refines:  # its first two inputs are the logits of background and lesion
             value = value[:, [1, 0, *range(2, value.shape[1])]]
         if rows is not None or refines:
             reduced.append(old)
-        new = old
-        for pattern, replacement in _RENAMES:
-            new = pattern.sub(replacement, new)
+        new = rename(old, _RENAMES)
         if new != old:
             renamed[old] = new
         converted[new] = value

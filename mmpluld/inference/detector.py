@@ -18,6 +18,7 @@ from torch import nn
 
 from mmpluld.datasets.transforms import LoadSliceStack
 from mmpluld.engine.checkpoint import load_weights
+from mmpluld.engine.device import checked_device
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import measure_recist
 from mmpluld.inference.grid_source import GridSliceSource
@@ -116,7 +117,7 @@ class VolumeDetector:
             self.model = model
             self.device = next(model.parameters()).device
         else:
-            self.device = _checked_device(device)
+            self.device = checked_device(device)
             self.model = MODELS.build(config.model)
             load_weights(self.model, model)
             self.model.to(self.device)
@@ -302,19 +303,6 @@ def _check_numbers(
     for name, (value, low) in least.items():
         if value < low:
             raise InputError(f"{name} is {value}; allowed is {low} or more")
-
-
-def _checked_device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"device is {name!r}; allowed are cpu, cuda and cuda:N") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f"device is {name!r}, but this machine has {torch.cuda.device_count()} CUDA devices that torch can "
-            "use; give cpu"
-        )
-    return device
 
 
 def _inference_steps(config: Config) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from mmengine.logging import MMLogger
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import (
     FROCProtocol,
+    Matches,
     get_protocol,
     match_detections,
     mean_sensitivity,
@@ -114,11 +115,7 @@ class FROCMetric(BaseMetric):
                 "LoadAnnotations is in the test pipeline",
                 len(results),
             )
-        sensitivity = sensitivity_at(matches, self.protocol.levels)
-        metrics = {"avg": float(mean_sensitivity(sensitivity, self.protocol))}
-        for level, value in zip(self.protocol.levels, sensitivity, strict=True):
-            metrics[f"sens@{level:g}"] = float(value)
-        return metrics
+        return headline_values(matches, self.protocol)
 
 
 def _protocol(protocol: str | dict[str, Any] | FROCProtocol) -> FROCProtocol:
@@ -129,6 +126,14 @@ def _protocol(protocol: str | dict[str, Any] | FROCProtocol) -> FROCProtocol:
             values[key] = tuple(values[key])
         return FROCProtocol(**values)
     return get_protocol(protocol)
+
+
+def headline_values(matches: Matches, protocol: FROCProtocol) -> dict[str, float]:
+    """``avg``, the mean over the protocol's headline levels, and ``sens@<level>``, as fractions."""
+    sensitivity = sensitivity_at(matches, protocol.levels)
+    by_level = zip(protocol.levels, sensitivity, strict=True)
+    average = float(mean_sensitivity(sensitivity, protocol))
+    return {"avg": average, **{f"sens@{level:g}": float(value) for level, value in by_level}}
 
 
 def to_array(values: Any) -> FloatArray:

@@ -13,9 +13,8 @@ from mmpluld.evaluation.functional import (
     FROCProtocol,
     get_protocol,
     match_detections,
-    mean_sensitivity,
-    sensitivity_at,
 )
+from mmpluld.evaluation.metrics.froc_metric import headline_values
 from mmpluld.evaluation.pairing import Pairing, load_truth, pair_images
 from mmpluld.registry import METRICS
 from mmpluld.structures.records import AnnotationSet, Detections, DetectionSet
@@ -94,7 +93,4 @@ class VolumeFROCMetric(BaseMetric):
         matches = match_detections(
             pairing.detections, pairing.scores, pairing.truth, self.protocol, ignored=pairing.ignored, strict=strict
         )
-        sensitivity = sensitivity_at(matches, self.protocol.levels)
-        by_level = zip(self.protocol.levels, sensitivity, strict=True)
-        average = float(mean_sensitivity(sensitivity, self.protocol))
-        return {"avg": average, **{f"sens@{level:g}": float(value) for level, value in by_level}}
+        return headline_values(matches, self.protocol)
