@@ -13,9 +13,9 @@ test_cfg = dict(
     _delete_=True, type="VolumeTestLoop", score_thr=0.05, iou_thr=0.5, max_gap=0, score_rule="max", min_slices=1
 )
 test_evaluator = dict(_delete_=True, type="VolumeFROCMetric", protocol="lens-3d")
-# As phantom_lens_deeplesion.py.
-train_cfg = dict(max_epochs=23)
+# As many epochs as the twins of LENS.
+train_cfg = dict(max_epochs=9)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=30),
-    dict(type="CosineAnnealingLR", T_max=23, begin=0, end=23, by_epoch=True, convert_to_iter_based=True),
+    dict(type="CosineAnnealingLR", T_max=9, begin=0, end=9, by_epoch=True, convert_to_iter_based=True),
 ]

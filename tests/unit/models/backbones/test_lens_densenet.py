@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from benchmarks._plain_lens import plain_backbone
 from mmpluld.errors import InputError
 from mmpluld.models.backbones import LensDenseNet, TruncatedDenseNet
 from mmpluld.models.backbones.lens_densenet import ImageMixer
@@ -71,6 +72,12 @@ def test_fast_inference_gives_the_same(size, attention):
         expected = model(stacks)
     with torch.no_grad():
         found = model(stacks)
+        if attention is None:  # the benchmark's reference
+            plain = [x.unflatten(0, (2, 3)).transpose(1, 2).flatten(1, 2) for x in plain_backbone(model, stacks)]
+            assert all(
+                torch.allclose(x, y, rtol=1e-3, atol=1e-3 * float(y.abs().max()))
+                for x, y in zip(plain, found, strict=True)
+            )
     for x, y in zip(found, expected, strict=True):
         assert x.shape == y.shape
         assert torch.allclose(x, y, rtol=1e-3, atol=1e-3 * float(y.detach().abs().max()))

@@ -109,3 +109,15 @@ def test_all_cells_where_the_shortcut_is_unsafe(changes):
     assert not counts
     (wanted,), _ = predict(head, features, all_cells=True)
     assert same(found, wanted)
+
+
+def test_wide_layers_in_single_precision():
+    head = build(in_channels=128, feat_channels=160)
+    features = torch.randn(2, 128, 10, 14)
+    with torch.no_grad():
+        wanted = head.cls_convs[0](features)
+        found = head._hidden(features)
+        assert not torch.equal(found, wanted)  # it is the other algorithm
+        assert torch.allclose(found, wanted, rtol=0, atol=3e-5 * float(wanted.max()))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(head._hidden(features), head.cls_convs[0](features))

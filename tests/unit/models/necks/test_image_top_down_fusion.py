@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from benchmarks._plain_lens import plain_neck
 from mmpluld.models.necks import ImageTopDownFusion, TopDownFusion
 from mmpluld.registry import MODELS
 
@@ -42,7 +43,9 @@ def test_equals_pyramids_first_and_fusion_after(num_images, batch, sizes):
     with torch.no_grad():
         (without_gradients,) = neck([stacked(x) for x in maps])
         (from_lists,) = neck([x.unbind(1) for x in maps])
+        plain = plain_neck(neck, [x.flatten(0, 1) for x in maps])
     assert torch.allclose(without_gradients, expected, atol=1e-5)
+    assert torch.allclose(plain, expected, atol=1e-5)  # the benchmark's reference
     assert torch.equal(from_lists, without_gradients)
 
 

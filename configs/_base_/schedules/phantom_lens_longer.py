@@ -1,5 +1,4 @@
-# As phantom_lens.py with as many steps on DeepLesion's part alone: with as many epochs, a third of the steps would be
-# too few to learn from random weights.
+# Phantom twin of radam_9e.py: as phantom_lens.py with as many steps on DeepLesion's part alone as on four datasets.
 _base_ = "phantom_lens.py"
 
 train_cfg = dict(max_epochs=23)
