@@ -10,7 +10,9 @@ EXAMPLE = "mmpluld detect scan.nii.gz --config CONFIG --checkpoint WEIGHTS --out
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("scan", help="NIfTI, MHD, MHA or NRRD file, or a folder with one DICOM series")
-    parser.add_argument("--config", required=True, help="config file, or the name of a config of the zoo")
+    parser.add_argument(
+        "--config", help="config file, or the name of a config of the zoo (default: the one of zoo:NAME as weights)"
+    )
     parser.add_argument("--checkpoint", required=True, help="weights of the config: file, web address, or zoo:NAME")
     parser.add_argument("--out", required=True, help="folder for detections.json, findings.csv and report.html")
     parser.add_argument(

@@ -10,6 +10,7 @@ from pathlib import Path
 from mmpluld.compat.allocator import tune_allocator
 from mmpluld.engine.config_check import check_config, load_config
 from mmpluld.engine.run import find_config
+from mmpluld.errors import InputError
 from mmpluld.inference.detector import Precision, VolumeDetector
 from mmpluld.inference.output import output_folder
 from mmpluld.io import VOLUME_SUFFIXES, read_volume, write_findings_csv
@@ -34,7 +35,7 @@ class ScanResult:
 
 def detect_scan(
     scan: str | os.PathLike[str],
-    config: str | os.PathLike[str],
+    config: str | os.PathLike[str] | None,
     checkpoint: str | os.PathLike[str],
     out: str | os.PathLike[str],
     score_thr: float = 0.3,
@@ -53,7 +54,7 @@ def detect_scan(
 
     Args:
         scan: NIfTI, MHD/MHA or NRRD file, or DICOM folder.
-        config: Path, or name of a config of the zoo.
+        config: Path, or name of a config of the zoo; None takes that of a checkpoint ``zoo:NAME``.
         checkpoint: Weights that belong to the config's model: a path, a web address, or ``zoo:NAME``.
         out: Folder to make.
         score_thr, device, precision, batch_size: See :class:`~mmpluld.inference.VolumeDetector`.
@@ -66,7 +67,7 @@ def detect_scan(
     """
     with output_folder(out, OUTPUTS, overwrite) as folder:
         tune_allocator()
-        config_path = find_config(config)
+        config_path = find_config(_config_of(checkpoint) if config is None else config)
         checkpoint = local_checkpoint(checkpoint)
         settings = load_config(config_path, cfg_options)
         check_config(settings)
@@ -81,6 +82,14 @@ def detect_scan(
         details = {"Model": config_path.stem, "Weights": checkpoint.name, "Score threshold": f"{score_thr:g}"}
         write_report(folder / "report.html", volume, findings, details)
     return ScanResult(findings, *(Path(out) / name for name in OUTPUTS))
+
+
+def _config_of(checkpoint: str | os.PathLike[str]) -> str:
+    """Name of the config that weights of the zoo belong to."""
+    text = os.fspath(checkpoint)
+    if not text.startswith("zoo:"):
+        raise InputError(f"{text}: the config of these weights is not known; give it with --config")
+    return text.removeprefix("zoo:")
 
 
 def _scan_name(scan: str | os.PathLike[str]) -> str:

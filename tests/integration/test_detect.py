@@ -411,3 +411,11 @@ def test_mask_of_a_real_tumour_is_found_where_it_is(threshold_model, tmp_path):
     hull = [*np.minimum(corner, opposite), *np.maximum(corner, opposite)]
     np.testing.assert_allclose(best.box_world_lps, hull, atol=1e-3)
     assert voxels[k, j, i]
+
+
+def test_weights_of_the_zoo_bring_their_config(scans, threshold_model, tmp_path):
+    result = detect_scan(scans["scan.mhd"], None, "zoo:a3d_densenet121-fpn_7s_phantom", tmp_path / "out", score_thr=0.9)
+    assert "a3d_densenet121-fpn_7s_phantom" in result.report.read_text()
+    with pytest.raises(InputError, match="give it with --config"):
+        detect_scan(scans["scan.mhd"], None, threshold_model[1], tmp_path / "other")
+    assert not (tmp_path / "other").exists()
