@@ -24,7 +24,7 @@ from mmpluld.engine.run import prepare_config
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import DEEPLESION_2D, match_detections
 from mmpluld.evaluation.functional.overlaps import FloatArray
-from mmpluld.evaluation.metrics.froc_metric import instance_boxes, to_array
+from mmpluld.evaluation.metrics.froc_metric import instance_boxes, predicted_boxes, to_array
 from mmpluld.models.roi_heads import ExpertBBoxHead
 from mmpluld.progress import track
 from mmpluld.registry import MODELS
@@ -224,7 +224,7 @@ def _examine(
             truth.append(instance_boxes(sample.get("gt_instances", {})))
             ignored.append(instance_boxes(sample.get("ignored_instances", {})))
             found = sample.pred_instances
-            boxes, margins = instance_boxes(found), _margins(to_array(found.scores))
+            boxes, margins = predicted_boxes(sample), _margins(to_array(found.scores))
             owner = to_array(found.expert)
             for number, (all_boxes, all_margins) in enumerate(experts):
                 all_boxes.append(boxes[owner == number])

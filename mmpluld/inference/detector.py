@@ -16,11 +16,13 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmpluld.datasets.transforms import LoadSliceStack
+from mmpluld.datasets.transforms import CropBody, LoadSliceStack
+from mmpluld.datasets.transforms.body import body_box
 from mmpluld.engine.checkpoint import load_weights
 from mmpluld.engine.device import checked_device
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import measure_recist
+from mmpluld.evaluation.metrics.froc_metric import predicted_boxes, to_array
 from mmpluld.inference.grid_source import GridSliceSource
 from mmpluld.inference.stacks import SharedFeatures, StackLoader, shares_images
 from mmpluld.io.slice_sources import SliceSource, VolumeSliceSource
@@ -56,8 +58,10 @@ class VolumeDetector:
 
     The volume is examined on a regular grid along z, whose gap is that of the config's ``LoadSliceStack`` (2 mm in
     the papers; its native rules keep the slices of thicker scans), through the config's own test pipeline. A model
-    that asks for the slice interval is told the scan's own. The 2D boxes are linked into 3D boxes and mapped back to
-    whole slices of the scan. Memory beyond the volume itself does not grow with the number of slices.
+    that asks for the slice interval is told the scan's own. Where the pipeline cuts away the air around the body
+    (``CropBody``), all slices are cut alike, to the box that holds the body on each of them. The 2D boxes are linked
+    into 3D boxes and mapped back to whole slices of the scan. Memory beyond the volume itself does not grow with the
+    number of slices.
 
     Args:
         config: A loaded config of the zoo.
@@ -122,7 +126,7 @@ class VolumeDetector:
             load_weights(self.model, model)
             self.model.to(self.device)
         self.model.eval()
-        self.share = share and shares_images(getattr(self.model, "backbone", self.model))
+        self.share = share and self.stacks.slicewise and shares_images(getattr(self.model, "backbone", self.model))
 
     def detect(self, volume: CTVolume) -> list[Finding]:
         """Detect lesions in a volume.
@@ -235,7 +239,9 @@ class VolumeDetector:
         self.stacks.start()
         shared = SharedFeatures(self.model.backbone, self.batch_size) if self.share else None
         count = len(grid.indices)
-        samples = (_sample(grid, index, name) for index in range(count))
+        crops = any(isinstance(step, CropBody) for step in self.pipeline.transforms)
+        body = body_box(map(grid.read, range(count))) if crops else None
+        samples = (_sample(grid, index, name, body) for index in range(count))
         batches = iter(lambda: list(islice(samples, self.batch_size)), [])
         for batch in track(batches, "detecting", total=-(-count // self.batch_size)):
             data = pseudo_collate([self.stacks.load(sample) for sample in batch])
@@ -252,24 +258,18 @@ class VolumeDetector:
                 data = self.model.data_preprocessor(data, False)
                 data["inputs"] = shared.features(data["inputs"], plans)
                 results = self.model(**data, mode="predict")
-        found = [result.pred_instances for result in results]
         return [
             (
-                _numpy(item.bboxes).reshape(-1, 4),
-                _numpy(item.scores),
-                item.mask_probs.cpu().numpy() if "mask_probs" in item else None,
+                predicted_boxes(result),
+                to_array(result.pred_instances.scores),
+                result.pred_instances.mask_probs.cpu().numpy() if "mask_probs" in result.pred_instances else None,
             )
-            for item in found
+            for result in results
         ]
 
 
 def _rank(lesion: Lesion3D) -> tuple[float, ...]:
     return (-lesion.found.score, *lesion.found.box.tolist())
-
-
-def _numpy(values: torch.Tensor) -> FloatArray:
-    array: FloatArray = values.double().cpu().numpy()
-    return array
 
 
 def _measure(
@@ -326,9 +326,10 @@ def _slice_loader(pipeline: Compose, config: Config) -> LoadSliceStack:
     return loader
 
 
-def _sample(grid: GridSliceSource, index: int, name: str) -> dict[str, Any]:
-    """What the dataset would hand to the pipeline for this grid slice."""
+def _sample(grid: GridSliceSource, index: int, name: str, body: tuple[int, int, int, int] | None) -> dict[str, Any]:
+    """What the dataset would hand to the pipeline for this grid slice, and the body in the volume."""
     return {
+        "body_box": body,
         "slice_source": grid,
         "key_slice": index,
         "img_id": index,

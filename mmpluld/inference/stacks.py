@@ -12,7 +12,7 @@ from mmdet.datasets.transforms import PackDetInputs
 from mmengine.dataset import Compose
 from torch import Tensor, nn
 
-from mmpluld.datasets.transforms import LoadSliceStack, WindowHU
+from mmpluld.datasets.transforms import CropBody, LoadSliceStack, WindowHU
 from mmpluld.io.slice_stack import StackPlan, plan_stack
 from mmpluld.models.backbones.lens_densenet import ImageFeatures
 
@@ -20,8 +20,8 @@ __all__ = ["ImageBackbone", "SharedFeatures", "StackLoader"]
 
 T = TypeVar("T")
 
-# Transforms that do the same to every slice of a stack, and to each slice alone.
-_SLICEWISE = (LoadSliceStack, WindowHU, Resize, PackDetInputs)
+# Transforms that do the same to every slice of a stack, and to each slice alone; of a volume, for CropBody.
+_SLICEWISE = (LoadSliceStack, CropBody, WindowHU, Resize, PackDetInputs)
 
 
 class ImageBackbone(Protocol):
@@ -58,14 +58,18 @@ class StackLoader:
     that it is part of; the stacks are the same.
 
     Args:
-        pipeline: Transforms, among them one ``LoadSliceStack``.
+        pipeline: Transforms, among them one ``LoadSliceStack``. ``CropBody`` needs samples with ``body_box``.
+
+    Attributes:
+        slicewise: Whether all transforms do so; otherwise stacks have nothing in common.
     """
 
     def __init__(self, pipeline: Compose) -> None:
         self.pipeline = pipeline
         self.loader = next(step for step in pipeline.transforms if isinstance(step, LoadSliceStack))
         self._single: Compose | None = None
-        if all(isinstance(step, _SLICEWISE) for step in pipeline.transforms):
+        self.slicewise = all(isinstance(step, _SLICEWISE) for step in pipeline.transforms)
+        if self.slicewise:
             one = LoadSliceStack(1, self.loader.slice_gap_mm, self.loader.interp, num_threads=0)
             self._single = Compose([one if step is self.loader else step for step in pipeline.transforms])
         self.start()

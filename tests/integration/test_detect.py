@@ -242,6 +242,39 @@ def test_batches_do_not_change_findings(batch_size, scans, threshold_model):
     assert one == several
 
 
+@pytest.mark.parametrize("name", ["scan.mhd", "scan.nrrd"])
+def test_air_around_the_body_can_be_cut_away(name, scans, threshold_model, tmp_path, monkeypatch):
+    volume, sizes = read_volume(scans[name]), []
+    forward = ThresholdDetector.forward
+
+    def noted(self, inputs, *args, **kwargs):
+        sizes.append(inputs.shape[2:])
+        return forward(self, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(ThresholdDetector, "forward", noted)
+    found = []
+    for crop in ("", 'dict(type="CropBody"),'):
+        config = tmp_path / "cropped.py"
+        config.write_text(
+            f"""
+_base_ = {str(threshold_model[0])!r}
+test_pipeline = [
+    dict(type="LoadSliceStack", num_slices=7, slice_gap_mm=2.0),
+    {crop}
+    dict(type="WindowHU"),
+    dict(type="Resize", scale_factor=2.0, interpolation="nearest"),
+    dict(type="PackDetInputs", meta_keys=("img_shape", "scale_factor", "crop_offset")),
+]
+model = dict(data_preprocessor=dict(pad_size_divisor=1))
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+"""
+        )
+        found.append(VolumeDetector(load_config(config), threshold_model[1]).detect(volume))
+    assert len(found[0]) == 1
+    assert found[0] == found[1]
+    assert set(sizes) == {(80, 96), (64, 80)}  # twice those of slice and body
+
+
 def test_bf16_runs(scans, zoo_model):
     detector = VolumeDetector(load_config(zoo_model[0]), zoo_model[1], precision="bf16", score_thr=0.0)
     findings = detector.detect(read_volume(scans["scan.mhd"]))

@@ -1,5 +1,6 @@
 """Transforms of slice stacks; mmdet's own serve for everything that does not depend on CT."""
 
+from mmpluld.datasets.transforms.body import CropBody
 from mmpluld.datasets.transforms.geometry import CropAtLesion, ResizeToSpacing, ShiftScaleRotate
 from mmpluld.datasets.transforms.ignore import IgnoreBackground
 from mmpluld.datasets.transforms.intensity import WindowHU
@@ -8,6 +9,7 @@ from mmpluld.datasets.transforms.tags import LoadLesionTags, PackLesionInputs
 
 __all__ = [
     "CropAtLesion",
+    "CropBody",
     "IgnoreBackground",
     "LoadLesionTags",
     "LoadSliceStack",

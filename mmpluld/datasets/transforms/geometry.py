@@ -148,26 +148,44 @@ class ResizeToSpacing(Resize):
     Args:
         pixel_mm: Pixel size to reach, in mm.
         max_size: Longest side in pixels that may result; the whole image shrinks further to fit. None: no
-            limit. **kwargs: ``interpolation``, ``backend``, ``clip_object_border`` of mmdet's Resize.
+            limit.
+        ratio_range: Further factor on the size, drawn evenly between the two, in training.
+        **kwargs: ``interpolation``, ``backend``, ``clip_object_border`` of mmdet's Resize.
 
     Raises:
-        InputError: ``pixel_mm`` or ``max_size`` is not positive.
+        InputError: ``pixel_mm``, ``max_size`` or ``ratio_range`` is not positive, or the latter not in order.
     """
 
-    def __init__(self, pixel_mm: float, max_size: int | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        pixel_mm: float,
+        max_size: int | None = None,
+        ratio_range: tuple[float, float] = (1.0, 1.0),
+        **kwargs: Any,
+    ) -> None:
         if not (math.isfinite(pixel_mm) and pixel_mm > 0):
             raise InputError(f"ResizeToSpacing: pixel_mm is {pixel_mm}; needed is a positive number of mm")
         if max_size is not None and max_size < 1:
             raise InputError(f"ResizeToSpacing: max_size is {max_size}; needed is at least 1 pixel, or None")
+        if not 0 < ratio_range[0] <= ratio_range[1]:
+            raise InputError(f"ResizeToSpacing: ratio_range is {ratio_range}; needed are two positive numbers in order")
         super().__init__(scale_factor=1.0, keep_ratio=False, **kwargs)
         self.pixel_mm = pixel_mm
         self.max_size = max_size
+        self.ratio_range = ratio_range
+
+    @cache_randomness
+    def _draw(self) -> float:
+        """The further factor."""
+        low, high = self.ratio_range
+        return low if low == high else random.uniform(low, high)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Resize the image, and with it boxes and masks."""
         size_yx = results["img"].shape[:2]
+        ratio = self._draw()
         new = [
-            size * spacing / self.pixel_mm if math.isfinite(spacing) and spacing > 0 else float(size)
+            ratio * size * (spacing / self.pixel_mm if math.isfinite(spacing) and spacing > 0 else 1.0)
             for size, spacing in zip(size_yx, results["spacing_mm"][1:], strict=True)
         ]
         shrink = min(1.0, self.max_size / max(new)) if self.max_size else 1.0
@@ -177,7 +195,9 @@ class ResizeToSpacing(Resize):
         return super().transform(results)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(pixel_mm={self.pixel_mm}, max_size={self.max_size})"
+        return (
+            f"{type(self).__name__}(pixel_mm={self.pixel_mm}, max_size={self.max_size}, ratio_range={self.ratio_range})"
+        )
 
 
 def _affine(height: int, width: int, shift_x: float, shift_y: float, scale: float, degrees: float) -> np.ndarray:

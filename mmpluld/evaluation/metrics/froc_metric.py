@@ -85,13 +85,12 @@ class FROCMetric(BaseMetric):
                         f"FROCMetric: data sample of {sample.get('img_path', 'unknown origin')} has no "
                         f"'{key}'; add it to meta_keys of PackDetInputs in the test pipeline"
                     )
-            predicted = sample["pred_instances"]
             self.results.append(
                 {
                     "volume": str(sample["volume_id"]),
                     "key_slice": int(sample["key_slice"]),
-                    "boxes": instance_boxes(predicted),
-                    "scores": to_array(predicted["scores"]).reshape(-1),
+                    "boxes": predicted_boxes(sample),
+                    "scores": to_array(sample["pred_instances"]["scores"]).reshape(-1),
                     "truth": instance_boxes(sample["gt_instances"]),
                     "ignored": instance_boxes(sample.get("ignored_instances", {})),
                 }
@@ -140,13 +139,18 @@ def to_array(values: Any) -> FloatArray:
     """A tensor, box structure or array as float64 on the CPU."""
     values = getattr(values, "tensor", values)
     if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
+        values = values.detach().double().cpu().numpy()  # NumPy has no bfloat16
     return np.asarray(values, dtype=np.float64)
 
 
 def instance_boxes(instances: Mapping[str, Any]) -> FloatArray:
     """(N, 4) boxes of an instance container that may be empty."""
     return to_array(instances["bboxes"]).reshape(-1, 4) if "bboxes" in instances else np.zeros((0, 4))
+
+
+def predicted_boxes(sample: Any) -> FloatArray:
+    """(N, 4) predicted boxes of a data sample in pixels of the slice, also where ``CropBody`` cut the image."""
+    return instance_boxes(sample.get("pred_instances")) + np.tile(sample.get("crop_offset", (0.0, 0.0)), 2)
 
 
 def _detection_set(results: list[dict[str, Any]]) -> DetectionSet:

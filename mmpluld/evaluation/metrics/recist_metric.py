@@ -10,7 +10,7 @@ from mmengine.evaluator import BaseMetric
 
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import measure_recist, recist_errors, select_found
-from mmpluld.evaluation.metrics.froc_metric import instance_boxes, to_array
+from mmpluld.evaluation.metrics.froc_metric import instance_boxes, predicted_boxes, to_array
 from mmpluld.postprocess import paste_mask
 from mmpluld.registry import METRICS
 
@@ -78,12 +78,12 @@ class RECISTMetric(BaseMetric):
                     f"RECISTMetric: {len(truth)} RECIST marks but {len(true_boxes)} true boxes; the test pipeline must "
                     "load annotations and keep every box"
                 )
-            self.results.append((truth, self._measure(sample["pred_instances"], true_boxes, sample["spacing_mm"][1:])))
+            self.results.append((truth, self._measure(sample, true_boxes)))
 
-    def _measure(self, predicted: Mapping[str, Any], true_boxes: Any, spacing_yx: Sequence[float]) -> Any:
+    def _measure(self, sample: Mapping[str, Any], true_boxes: Any) -> Any:
         """(M, 2) diameters of the detections of the true boxes, NaN where there is none."""
         diameters = np.full((len(true_boxes), 2), np.nan)
-        boxes = instance_boxes(predicted)
+        predicted, boxes, spacing_yx = sample["pred_instances"], predicted_boxes(sample), sample["spacing_mm"][1:]
         if not len(boxes) or not np.isfinite(spacing_yx).all():
             return diameters
         found = select_found(boxes, to_array(predicted["scores"]).reshape(-1), true_boxes, self.iou_thr)

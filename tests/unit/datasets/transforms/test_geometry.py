@@ -297,3 +297,19 @@ def test_crop_of_an_image_smaller_than_it():
     cropped = CropAtLesion(crop_size=(64, 64)).transform(_crop_sample([[10, 5, 30, 35]]))
     assert cropped["img"].shape == (40, 48, 2)
     assert cropped["gt_bboxes"].tolist() == [[10, 5, 30, 35]]
+
+
+def test_random_sizes_around_the_spacing():
+    resize = ResizeToSpacing(0.8, ratio_range=(0.5, 2.0))
+    results = [resize(sample([], depth=1) | {"spacing_mm": (1.0, 0.8, 0.8)}) for _ in range(60)]
+    widths = {item["img_shape"][1] for item in results}
+    assert len(widths) > 20
+    assert min(widths) >= 48 and max(widths) <= 192
+    capped = ResizeToSpacing(0.8, max_size=100, ratio_range=(2.0, 2.0))
+    assert max(capped(sample([], depth=1) | {"spacing_mm": (1.0, 0.8, 0.8)})["img_shape"]) == 100
+
+
+@pytest.mark.parametrize("ratios", [(0.0, 1.0), (1.2, 0.8)])
+def test_ratios_out_of_range(ratios):
+    with pytest.raises(InputError, match="ratio_range"):
+        ResizeToSpacing(0.8, ratio_range=ratios)

@@ -143,3 +143,36 @@ def test_slice_of_another_size_is_refused(tmp_path, write_slices):
 def test_settings_are_checked(settings, message):
     with pytest.raises(InputError, match=message):
         LoadSliceStack(**settings)
+
+
+def centres(recist_mm, z_jitter=0.5, key=8, count=400):
+    """Which slices stand at the centre of stacks of the key slice; slices are 5 mm apart."""
+    load = LoadSliceStack(1, num_threads=0, z_jitter=z_jitter)
+    results = (load({"slice_source": CountingSource(), "key_slice": key, "recist_mm": recist_mm}) for _ in range(count))
+    numbers = [int(item["img"][0, 0, 0]) for item in results]
+    return {number: numbers.count(number) for number in sorted(set(numbers))}
+
+
+def test_jitter_reaches_a_quarter_of_the_smallest_diameter():
+    # 60 / 2 / 5 * 0.5 = 3: 0, 1 and 2 slices away with weights 3, 2, 1.
+    found = centres([(90.0, 60.0), (math.nan, math.nan), (200.0, 70.0)], count=1200)
+    assert list(found) == [6, 7, 8, 9, 10]
+    assert found[8] == pytest.approx(600, abs=80)
+    assert found[7] + found[9] == pytest.approx(400, abs=80)
+    assert found[6] + found[10] == pytest.approx(200, abs=80)
+
+
+def test_no_jitter_without_reach_or_marks():
+    assert list(centres([(30.0, 19.0)])) == [8]
+    assert list(centres([(math.nan, math.nan)])) == [8]
+    assert list(centres([])) == [8]
+    assert list(centres([(90.0, 60.0)], z_jitter=0.0)) == [8]
+
+
+def test_jitter_stays_on_existing_slices():
+    assert list(centres([(90.0, 60.0)], key=19)) == [17, 18, 19]
+
+
+def test_jitter_out_of_range():
+    with pytest.raises(InputError, match="z_jitter is 1.5"):
+        LoadSliceStack(9, z_jitter=1.5)
