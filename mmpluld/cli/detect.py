@@ -19,6 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--score-thr", type=float, default=0.3, help="lowest score of a finding, 0..1 (default: %(default)s)"
     )
     parser.add_argument("--series", metavar="UID", help="DICOM series to read when the folder holds several")
+    parser.add_argument(
+        "--tags", metavar="FILE", help="names of the model's tags: LesaNet's JSON of labels, or an annotation file"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="arithmetic of the network")
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="changes to the config")
@@ -38,6 +41,7 @@ def run(options: argparse.Namespace) -> int:
         series=options.series,
         device=options.device,
         precision=options.precision,
+        tags=options.tags,
         cfg_options=options.cfg_options,
         overwrite=options.overwrite,
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -47,10 +47,21 @@ class Lesion3D:
     Attributes:
         found: Its box and key slice in slice numbers of the series, its score, its 2D box on the key slice.
         recist: Diameters on the key slice; None where the model predicts no mask.
+        tags: Name and score of each tag on the key slice, best first; empty where the model predicts none.
     """
 
     found: Box3D
     recist: RECIST | None = None
+    tags: tuple[tuple[str, float], ...] = ()
+
+
+class _SliceResult(NamedTuple):
+    """2D boxes (n, 4) in pixels of the volume, scores (n,), masks over the boxes (n, h, w), tag scores (n, T)."""
+
+    boxes: FloatArray
+    scores: FloatArray
+    masks: FloatArray | None
+    tag_scores: FloatArray | None
 
 
 class VolumeDetector:
@@ -77,6 +88,8 @@ class VolumeDetector:
         min_slices: Chains with 2D boxes on fewer grid slices are dropped.
         max_boxes: 3D boxes to keep of a volume, those with the best scores; None keeps all.
         batch_size: Grid slices examined at once.
+        tag_names: Names of the tags that the model predicts; None numbers them.
+        tag_thr: Tags below this score are left out, in [0, 1].
         share: Let stacks share the features of images that are the same, where the backbone can (``LensDenseNet``).
             The findings are the same without.
 
@@ -99,10 +112,12 @@ class VolumeDetector:
         min_slices: int = 1,
         max_boxes: int | None = None,
         batch_size: int = 1,
+        tag_names: Sequence[str] | None = None,
+        tag_thr: float = 0.5,
         share: bool = True,
     ) -> None:
         _check_choices(precision=precision, link_order=link_order, score_rule=score_rule, grid_rule=grid_rule)
-        _check_numbers(score_thr, batch_size, iou_thr, max_gap, min_slices, max_boxes)
+        _check_numbers(score_thr, tag_thr, batch_size, iou_thr, max_gap, min_slices, max_boxes)
         self.precision = precision
         self.score_thr = score_thr
         self.iou_thr = iou_thr
@@ -113,6 +128,7 @@ class VolumeDetector:
         self.min_slices = min_slices
         self.max_boxes = max_boxes
         self.batch_size = batch_size
+        self.tag_thr = tag_thr
         init_default_scope(config.get("default_scope", "mmpluld"))
         self.pipeline = Compose([TRANSFORMS.build(step) for step in _inference_steps(config)])
         self.loader = _slice_loader(self.pipeline, config)
@@ -126,6 +142,7 @@ class VolumeDetector:
             load_weights(self.model, model)
             self.model.to(self.device)
         self.model.eval()
+        self.tag_names = self._checked_tags(tag_names)
         self.share = share and self.stacks.slicewise and shares_images(getattr(self.model, "backbone", self.model))
 
     def detect(self, volume: CTVolume) -> list[Finding]:
@@ -146,6 +163,7 @@ class VolumeDetector:
                 lesion.found.key_slice,
                 lesion.found.key_box.tolist(),
                 lesion.recist,
+                lesion.tags,
             )
             for lesion in self._detect_on(grid, volume.source)
         ]
@@ -184,13 +202,8 @@ class VolumeDetector:
 
     def _detect_on(self, grid: GridSliceSource, name: str) -> list[Lesion3D]:
         """Detections on a grid, in slice numbers of the series."""
-        boxes, scores, masks = [], [], []
-        for slice_boxes, slice_scores, slice_masks in self._examine(grid, name):
-            has_area = (slice_boxes[:, 2:] > slice_boxes[:, :2]).all(axis=1)
-            kept = has_area & (slice_scores >= self.score_thr)
-            boxes.append(slice_boxes[kept])
-            scores.append(slice_scores[kept])
-            masks.append(None if slice_masks is None else slice_masks[kept])
+        slices = [self._kept(result) for result in self._examine(grid, name)]
+        boxes, scores = [item.boxes for item in slices], [item.scores for item in slices]
         chains = link_slices(boxes, scores, self.iou_thr, self.max_gap, self.link_order)
         merged = [tracklet_to_box3d(chain, self.score_rule) for chain in chains if len(chain.slices) >= self.min_slices]
         merged = sorted(merged, key=lambda item: (-item.score, *item.box))[: self.max_boxes]
@@ -205,10 +218,36 @@ class VolumeDetector:
         return [
             Lesion3D(
                 replace(item, box=box, key_slice=int(key) + first),
-                _measure(item, boxes[item.key_slice], masks[item.key_slice], spacing_yx),
+                _measure(item, slices[item.key_slice], spacing_yx),
+                self._tags(item, slices[item.key_slice]),
             )
             for item, box, key in zip(merged, scan_boxes, key_slices, strict=True)
         ]
+
+    def _kept(self, found: _SliceResult) -> _SliceResult:
+        """What has an area and scores enough."""
+        kept = (found.boxes[:, 2:] > found.boxes[:, :2]).all(axis=1) & (found.scores >= self.score_thr)
+        return _SliceResult(*(None if part is None else part[kept] for part in found))  # type: ignore[arg-type]
+
+    def _tags(self, found: Box3D, key: _SliceResult) -> tuple[tuple[str, float], ...]:
+        """The tags of a finding's box on its key slice, best first."""
+        if key.tag_scores is None or self.tag_names is None:
+            return ()
+        scores = key.tag_scores[_row(found, key)]
+        order = [index for index in np.argsort(-scores, kind="stable").tolist() if scores[index] >= self.tag_thr]
+        return tuple((self.tag_names[index], float(scores[index])) for index in order)
+
+    def _checked_tags(self, names: Sequence[str] | None) -> Sequence[str] | None:
+        """A name for each tag of the model; None if it has no tags."""
+        head = getattr(getattr(self.model, "roi_head", None), "tag_head", None)
+        if names is None:
+            return None if head is None else [f"tag {number}" for number in range(head.num_tags)]
+        known = 0 if head is None else head.num_tags
+        if len(names) != known:
+            raise InputError(
+                f"{len(names)} names of tags, but the model has {known} tags; give the names it was trained with"
+            )
+        return names
 
     def history(self, volume: CTVolume) -> tuple[str, ...]:
         """What :meth:`detect` does to a volume, in words, for records."""
@@ -234,8 +273,8 @@ class VolumeDetector:
             )
         return source
 
-    def _examine(self, grid: GridSliceSource, name: str) -> Iterator[tuple[FloatArray, FloatArray, FloatArray | None]]:
-        """2D boxes (n, 4) in pixels of the volume, scores (n,), masks over the boxes (n, h, w) of every grid slice."""
+    def _examine(self, grid: GridSliceSource, name: str) -> Iterator[_SliceResult]:
+        """What the model finds on every grid slice."""
         self.stacks.start()
         shared = SharedFeatures(self.model.backbone, self.batch_size) if self.share else None
         count = len(grid.indices)
@@ -248,9 +287,7 @@ class VolumeDetector:
             yield from self._run(data, [self.stacks.plan(sample) for sample in batch], shared)
 
     @torch.inference_mode()
-    def _run(
-        self, data: dict[str, Any], plans: list[StackPlan], shared: SharedFeatures | None
-    ) -> list[tuple[FloatArray, FloatArray, FloatArray | None]]:
+    def _run(self, data: dict[str, Any], plans: list[StackPlan], shared: SharedFeatures | None) -> list[_SliceResult]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             if shared is None:
                 results = self.model.test_step(data)
@@ -259,10 +296,11 @@ class VolumeDetector:
                 data["inputs"] = shared.features(data["inputs"], plans)
                 results = self.model(**data, mode="predict")
         return [
-            (
+            _SliceResult(
                 predicted_boxes(result),
                 to_array(result.pred_instances.scores),
                 result.pred_instances.mask_probs.cpu().numpy() if "mask_probs" in result.pred_instances else None,
+                to_array(result.pred_instances.tag_scores) if "tag_scores" in result.pred_instances else None,
             )
             for result in results
         ]
@@ -272,14 +310,16 @@ def _rank(lesion: Lesion3D) -> tuple[float, ...]:
     return (-lesion.found.score, *lesion.found.box.tolist())
 
 
-def _measure(
-    found: Box3D, boxes: FloatArray, masks: FloatArray | None, spacing_yx: tuple[float, float]
-) -> RECIST | None:
-    """Diameters of a finding from the mask of its box on the key slice, whose boxes and masks are given."""
-    if masks is None:
+def _row(found: Box3D, key: _SliceResult) -> int:
+    """Which box of its key slice a finding has there."""
+    return int((key.boxes == found.key_box).all(axis=1).argmax())
+
+
+def _measure(found: Box3D, key: _SliceResult, spacing_yx: tuple[float, float]) -> RECIST | None:
+    """Diameters of a finding from the mask of its box on the key slice."""
+    if key.masks is None:
         return None
-    row = int((boxes == found.key_box).all(axis=1).argmax())
-    probs, origin = paste_mask(masks[row], found.key_box)
+    probs, origin = paste_mask(key.masks[_row(found, key)], found.key_box)
     return measure_recist(probs, spacing_yx, origin)
 
 
@@ -291,10 +331,17 @@ def _check_choices(**settings: str) -> None:
 
 
 def _check_numbers(
-    score_thr: float, batch_size: int, iou_thr: float, max_gap: int, min_slices: int, max_boxes: int | None
+    score_thr: float,
+    tag_thr: float,
+    batch_size: int,
+    iou_thr: float,
+    max_gap: int,
+    min_slices: int,
+    max_boxes: int | None,
 ) -> None:
-    if not 0 <= score_thr <= 1:
-        raise InputError(f"score_thr is {score_thr}; allowed is 0 to 1")
+    for name, share in (("score_thr", score_thr), ("tag_thr", tag_thr)):
+        if not 0 <= share <= 1:
+            raise InputError(f"{name} is {share}; allowed is 0 to 1")
     if not 0 <= iou_thr < 1:
         raise InputError(f"iou_thr is {iou_thr}; allowed is 0 to below 1")
     least = {"batch_size": (batch_size, 1), "max_gap": (max_gap, 0), "min_slices": (min_slices, 1)}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmpluld.compat.allocator import tune_allocator
+from mmpluld.datasets.converters.tags import read_tag_names
 from mmpluld.engine.config_check import check_config, load_config
 from mmpluld.engine.run import find_config
 from mmpluld.errors import InputError
@@ -43,6 +44,7 @@ def detect_scan(
     precision: Precision = "fp32",
     batch_size: int = 1,
     series: str | None = None,
+    tags: str | os.PathLike[str] | None = None,
     cfg_options: Sequence[str] | None = None,
     overwrite: bool = False,
 ) -> ScanResult:
@@ -59,6 +61,8 @@ def detect_scan(
         out: Folder to make.
         score_thr, device, precision, batch_size: See :class:`~mmpluld.inference.VolumeDetector`.
         series: DICOM series to read, where the folder holds several.
+        tags: File with the names of the tags that the model predicts, see
+            :func:`~mmpluld.datasets.converters.tags.read_tag_names`; None numbers them.
         cfg_options: Changes to the config as "key.sub=value" strings.
         overwrite: Replace an earlier output.
 
@@ -71,8 +75,11 @@ def detect_scan(
         checkpoint = local_checkpoint(checkpoint)
         settings = load_config(config_path, cfg_options)
         check_config(settings)
+        names = None if tags is None else read_tag_names(tags)
         volume = read_volume(scan, series=series)
-        detector = VolumeDetector(settings, checkpoint, device, precision, score_thr=score_thr, batch_size=batch_size)
+        detector = VolumeDetector(
+            settings, checkpoint, device, precision, score_thr=score_thr, batch_size=batch_size, tag_names=names
+        )
         findings = detector.detect(volume)
         model = f"{config_path.stem}, weights {checkpoint.name} (SHA-256 {sha256_of(checkpoint)[:16]})"
         volume = replace(volume, history=(*volume.history, *detector.history(volume), f"model {model}"))

@@ -37,6 +37,7 @@ _COLUMNS = (
     "key_slice",
     "long_mm",
     "short_mm",
+    "tags",
 )
 
 
@@ -64,7 +65,8 @@ def write_findings_csv(path: str | os.PathLike[str], findings: Sequence[Finding]
 
     Sizes are those of the axis-aligned hull, so in an oblique scan they exceed the lesion's own. ``i1`` to ``k2`` are
     voxel edges (far edge exclusive); ``key_slice`` counts from 0 along the file axis the slices are stacked on.
-    ``long_mm`` and ``short_mm`` are the RECIST diameters there, empty where the model predicts no mask.
+    ``long_mm`` and ``short_mm`` are the RECIST diameters there, empty where the model predicts no mask. ``tags`` are
+    names and scores, best first, as "NAME 0.93; NAME 0.71".
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -75,7 +77,8 @@ def write_findings_csv(path: str | os.PathLike[str], findings: Sequence[Finding]
         recist = finding.recist
         diameters = ("", "") if recist is None else (f"{recist.long_mm:.1f}", f"{recist.short_mm:.1f}")
         lengths = (f"{value:.3f}" for value in numbers)
-        writer.writerow([rank, f"{finding.score:.6f}", *lengths, finding.key_slice_source, *diameters])
+        tags = "; ".join(f"{name} {score:.2f}" for name, score in finding.tags)
+        writer.writerow([rank, f"{finding.score:.6f}", *lengths, finding.key_slice_source, *diameters, tags])
     atomic_write_text(path, text.getvalue())
 
 

@@ -43,6 +43,7 @@ class Finding:
         source_axis: File axis (0 = i, 1 = j, 2 = k) that the canonical slices are stacked along.
         key_box: 2D box (x1, y1, x2, y2) on the canonical key slice.
         recist: Diameters on the canonical key slice; None where the model predicts no mask.
+        tags: Name and score of each tag, best first; empty where the model predicts none.
     """
 
     box_canonical: Box
@@ -54,6 +55,7 @@ class Finding:
     source_axis: int
     key_box: tuple[float, float, float, float]
     recist: RECIST | None = None
+    tags: tuple[tuple[str, float], ...] = ()
 
     @classmethod
     def from_canonical(
@@ -64,6 +66,7 @@ class Finding:
         key_slice: int,
         key_box: Sequence[float],
         recist: RECIST | None = None,
+        tags: tuple[tuple[str, float], ...] = (),
     ) -> Finding:
         """Fill in file and world coordinates of a canonical box.
 
@@ -83,6 +86,7 @@ class Finding:
             source_axis=axis,
             key_box=(x1, y1, x2, y2),
             recist=recist,
+            tags=tags,
         )
 
 
@@ -95,6 +99,7 @@ def findings_to_detections(findings: Sequence[Finding], volume: CTVolume) -> Det
         key_slices=np.array([finding.key_slice_source for finding in findings], dtype=np.int64),
         slice_axis=volume.slice_to_source(0)[0],
         diameters_mm=_diameters(findings),
+        tags=tuple(dict(finding.tags) for finding in findings) if any(finding.tags for finding in findings) else None,
         spacing_mm=volume.spacing_mm,
         source=volume.source,
         history=volume.history,

@@ -188,6 +188,7 @@ class Detections:
         world_lps: (N, 6) hulls in LPS mm.
         key_slices: (N,) index of the best slice along ``slice_axis`` of the file.
         diameters_mm: (N, 2) long and short RECIST diameter on the key slice; NaN where unknown (null in the file).
+        tags: (N,) score of each tag by its name, best first.
         slice_axis: File axis of ``key_slices`` (0, 1, 2); 2 unless the file is not stored slice by slice.
         spacing_mm: (z, y, x) of the canonical volume.
         source: Name of the scan.
@@ -200,6 +201,7 @@ class Detections:
     key_slices: npt.NDArray[np.int64] | None = None
     slice_axis: int | None = None
     diameters_mm: FloatArray | None = None
+    tags: tuple[dict[str, float], ...] | None = None
     spacing_mm: tuple[float, float, float] | None = None
     source: str | None = None
     history: tuple[str, ...] | None = None
@@ -296,6 +298,7 @@ def _parse_detections(item: Mapping[str, Any], path: StrPath, name: str) -> Dete
         ("world_lps", world),
         ("key_slices", key_slices),
         ("diameters_mm", diameters),
+        ("tags", item.get("tags")),
     ):
         if values is not None and len(values) != len(boxes):
             raise InputError(f"{where}: {len(boxes)} boxes but {len(values)} {label}; give one for each box")
@@ -306,6 +309,7 @@ def _parse_detections(item: Mapping[str, Any], path: StrPath, name: str) -> Dete
         key_slices=None if key_slices is None else key_slices.astype(np.int64),
         slice_axis=item.get("slice_axis"),
         diameters_mm=diameters,
+        tags=tuple(item["tags"]) if "tags" in item else None,
         spacing_mm=tuple(item["spacing_mm"]) if "spacing_mm" in item else None,
         source=item.get("source"),
         history=tuple(item["history"]) if "history" in item else None,

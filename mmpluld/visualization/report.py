@@ -139,6 +139,7 @@ def _table_row(rank: int, finding: Finding, volume: CTVolume) -> dict[str, Any]:
         "centre": ((world[:3] + world[3:]) / 2).tolist(),
         "size": ((box[3:] - box[:3]) * volume.spacing_mm[::-1]).tolist(),
         "recist": finding.recist,
+        "tags": finding.tags,
         "slice": finding.key_slice_source,
         "last_slice": volume.source_shape[finding.source_axis] - 1,
         "axis": "ijk"[finding.source_axis],

@@ -452,3 +452,36 @@ def test_weights_of_the_zoo_bring_their_config(scans, threshold_model, tmp_path)
     with pytest.raises(InputError, match="give it with --config"):
         detect_scan(scans["scan.mhd"], None, threshold_model[1], tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_tags_of_the_key_slice(scans, tmp_path):
+    """The twin of MULAN with random weights: numbered tags, or those of the file; each is that of the box shown."""
+    config = find_config("mulan_densenet121_9s_phantom")
+    with DefaultScope.overwrite_default_scope("mmpluld"):
+        torch.manual_seed(0)
+        model = MODELS.build(load_config(config).model)
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "random.pth")
+    names = [f"kind {number}" for number in range(8)]
+    (tmp_path / "labels.json").write_text(json.dumps({"term_list": names}))
+    results = [
+        detect_scan(
+            scans["scan.mhd"], config, tmp_path / "random.pth", tmp_path / f"out{index}", score_thr=0.0, tags=tags
+        )
+        for index, tags in enumerate((None, tmp_path / "labels.json"))
+    ]
+    assert results[0].findings
+    for numbered, named in zip(results[0].findings, results[1].findings, strict=True):
+        assert [name.replace("tag", "kind") for name, _ in numbered.tags] == [name for name, _ in named.tags]
+        scores = [score for _, score in named.tags]
+        assert scores == sorted(scores, reverse=True)
+        assert all(0.5 <= score <= 1 for score in scores)
+    assert any(finding.tags for finding in results[1].findings)
+    (record,) = DetectionSet.load(results[1].detections).volumes.values()
+    assert record.tags == tuple(dict(finding.tags) for finding in results[1].findings)
+    with pytest.raises(InputError, match="3 names of tags, but the model has 8"):
+        VolumeDetector(load_config(config), tmp_path / "random.pth", tag_names=names[:3])
+
+
+def test_names_for_a_model_without_tags(threshold_model):
+    with pytest.raises(InputError, match="1 names of tags, but the model has 0"):
+        VolumeDetector(load_config(threshold_model[0]), threshold_model[1], tag_names=["liver"])

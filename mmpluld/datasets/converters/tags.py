@@ -21,7 +21,7 @@ import numpy.typing as npt
 from mmpluld.errors import InputError
 from mmpluld.structures import AnnotationSet
 
-__all__ = ["TagTable", "add_tags", "read_tags"]
+__all__ = ["TagTable", "add_tags", "read_tag_names", "read_tags"]
 
 _SPLITS = ("train", "val", "test")
 _NAME, _EXCLUSIVE, _PARENTS = 2, 5, 6  # columns of the ontology
@@ -88,6 +88,33 @@ def add_tags(annotations: AnnotationSet, table: TagTable) -> int:
     for lesion in tagged:
         lesion.attributes["tags"] = table.rows[lesion.id]
     return len(tagged)
+
+
+def read_tag_names(path: StrPath) -> list[str]:
+    """Names of the tags, in their order.
+
+    Args:
+        path: LesaNet's JSON file of labels, or an annotation file of lesions with tags.
+
+    Raises:
+        InputError: The file is neither.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a file with names of tags") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error}); fetch it again") from error
+    header = data if isinstance(data, dict) else {}
+    dataset = header.get("dataset")
+    own = dataset.get("tags") if isinstance(dataset, dict) else None
+    names = header.get("term_list") or (own.get("terms") if isinstance(own, dict) else None)
+    if not names or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"{path}: has no names of tags; give text_mined_labels_171_and_split.json of LesaNet, or an annotation "
+            "file that `mmpluld convert deeplesion --tags` has written"
+        )
+    return names
 
 
 def _read_json(path: Path) -> dict[str, Any]:

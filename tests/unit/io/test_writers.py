@@ -74,7 +74,13 @@ def test_findings_csv_by_hand(tmp_path):
     volume = CTVolume.from_canonical(np.full((10, 20, 30), -1000, np.int16), (5, 2, 1))
     findings = [
         Finding.from_canonical(
-            volume, (2, 4, 3, 6, 10, 5), 0.875, 4, (2, 4, 6, 10), RECIST(11.96, 4.0, (2, 4, 2, 10, 2, 5, 6, 5))
+            volume,
+            (2, 4, 3, 6, 10, 5),
+            0.875,
+            4,
+            (2, 4, 6, 10),
+            RECIST(11.96, 4.0, (2, 4, 2, 10, 2, 5, 6, 5)),
+            (("liver mass", 0.931), ("nodule", 0.5)),
         ),
         Finding.from_canonical(volume, (0, 0, 0, 1, 1, 1), 0.25, key_slice=0, key_box=(0, 0, 1, 1)),
     ]
@@ -83,6 +89,7 @@ def test_findings_csv_by_hand(tmp_path):
     assert text.endswith("\n") and "\r" not in text
     rows = list(csv.DictReader(text.splitlines()))
     assert [row["id"] for row in rows] == ["1", "2"]
+    assert rows[0].pop("tags") == "liver mass 0.93; nodule 0.50"
     assert {key: float(value) for key, value in rows[0].items()} == {
         "id": 1,
         "score": 0.875,
@@ -102,7 +109,7 @@ def test_findings_csv_by_hand(tmp_path):
         "long_mm": 12.0,
         "short_mm": 4.0,
     }
-    assert (rows[1]["long_mm"], rows[1]["short_mm"]) == ("", "")
+    assert (rows[1]["long_mm"], rows[1]["short_mm"], rows[1]["tags"]) == ("", "", "")
 
 
 def test_no_findings_leave_the_heading(tmp_path):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -37,6 +39,13 @@ def test_record_of_findings(volume, tmp_path):
     assert record.slice_axis == 1
     assert record.spacing_mm == pytest.approx((2, 1, 3))
     assert record.source == "scan.mhd"
+
+
+def test_record_has_tags_where_there_are_some(volume):
+    plain = Finding.from_canonical(volume, (0, 0, 0, 1, 1, 1), 0.5, 0, (0, 0, 1, 1))
+    assert findings_to_detections([plain], volume).tags is None
+    tagged = replace(plain, tags=(("liver", 0.75), ("mass", 0.5)))
+    assert findings_to_detections([tagged, plain], volume).tags == ({"liver": 0.75, "mass": 0.5}, {})
 
 
 def test_no_findings(volume):

@@ -294,3 +294,18 @@ def test_diameters_come_back_and_unknown_ones_are_null(tmp_path):
 def test_diameters_must_be_one_pair_a_box(tmp_path):
     with pytest.raises(InputError, match="1 boxes but 2 diameters_mm"):
         DetectionSet({"v": Detections(np.zeros((1, 6)), diameters_mm=np.ones((2, 2)))}).save(tmp_path / "d.json")
+
+
+def test_tags_come_back(tmp_path):
+    path = tmp_path / "d.json"
+    tags = ({"liver": 0.9, "mass": 0.5}, {})
+    DetectionSet({"v": Detections(np.zeros((2, 6)), tags=tags)}).save(path)
+    assert json.loads(path.read_text())["volumes"]["v"]["tags"] == [{"liver": 0.9, "mass": 0.5}, {}]
+    assert DetectionSet.load(path).volumes["v"].tags == tags
+
+
+@pytest.mark.parametrize(("tags", "message"), [(({}, {}), "1 boxes but 2 tags"), (({"liver": 1.5},), "maximum|1")])
+def test_tags_must_fit(tmp_path, tags, message):
+    with pytest.raises(InputError, match=message):
+        DetectionSet({"v": Detections(np.zeros((1, 6)), tags=tags)}).save(tmp_path / "d.json")
+    assert not (tmp_path / "d.json").exists()

@@ -114,6 +114,13 @@ def test_diameters_are_listed_and_drawn_where_the_model_has_masks(volume):
     assert "iameters" not in text_of(bare) and not Page(bare).all("line")
 
 
+def test_tags_stand_beside_the_pictures(volume):
+    tagged = replace(find(volume), tags=(("liver <left>", 0.934), ("mass", 0.5)))
+    page = render_report(volume, [tagged, find(volume, score=0.4)], {})
+    assert "liver &lt;left&gt; <b>0.93</b>" in page
+    assert page.count('class="tags"') == 1
+
+
 def test_no_finding_says_so_and_still_warns(volume):
     page = render_report(volume, [], {})
     assert "No findings." in text_of(page)
