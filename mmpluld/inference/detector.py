@@ -133,6 +133,7 @@ class VolumeDetector:
         self.pipeline = Compose([TRANSFORMS.build(step) for step in _inference_steps(config)])
         self.loader = _slice_loader(self.pipeline, config)
         self.stacks = StackLoader(self.pipeline)
+        self._crops = any(isinstance(step, CropBody) for step in self.pipeline.transforms)
         if isinstance(model, nn.Module):
             self.model = model
             self.device = next(model.parameters()).device
@@ -255,8 +256,9 @@ class VolumeDetector:
         origin = "which are the scan's own slices"
         if grid.gap_mm != grid.interval_mm:
             origin = f"interpolated linearly from {grid.num_slices} slices {grid.interval_mm:.4g} mm apart"
+        cut = ", cut to the box around the body" if self._crops else ""
         return (
-            f"examined at {grid.num_grid_slices} positions {grid.gap_mm:.4g} mm apart, {origin}",
+            f"examined at {grid.num_grid_slices} positions {grid.gap_mm:.4g} mm apart, {origin}{cut}",
             f"2D boxes scored {self.score_thr:g} or more, linked at IoU above {self.iou_thr:g}, {self.precision}",
         )
 
@@ -278,8 +280,7 @@ class VolumeDetector:
         self.stacks.start()
         shared = SharedFeatures(self.model.backbone, self.batch_size) if self.share else None
         count = len(grid.indices)
-        crops = any(isinstance(step, CropBody) for step in self.pipeline.transforms)
-        body = body_box(map(grid.read, range(count))) if crops else None
+        body = body_box(map(grid.read, range(count))) if self._crops else None
         samples = (_sample(grid, index, name, body) for index in range(count))
         batches = iter(lambda: list(islice(samples, self.batch_size)), [])
         for batch in track(batches, "detecting", total=-(-count // self.batch_size)):
