@@ -16,9 +16,16 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is flushed to disk and renamed over ``path``.
 
     The temporary name keeps the full suffix (``scan.nii.gz`` -> ``.tmp-xxxx-scan.nii.gz``), because writers choose the
-    format by it. If the block raises, the temporary file is removed and ``path`` is left as it was.
+    format by it. If the block raises, the temporary file is removed and ``path`` is left as it was. Of a link, the file
+    that it points to is replaced; into a pipe or device the content is written.
     """
-    target = Path(path)
+    target = Path(path).resolve()
+    if target.exists() and not target.is_file() and not target.is_dir():
+        with tempfile.TemporaryDirectory(prefix="mmpluld-") as folder:
+            yield Path(folder) / target.name
+            with target.open("wb") as stream:
+                stream.write((Path(folder) / target.name).read_bytes())
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=f"-{target.name}", dir=target.parent)
     os.close(handle)

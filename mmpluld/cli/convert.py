@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from mmpluld.cli.numbers import natural, not_negative
+
 EXAMPLE = "mmpluld convert deeplesion data/deeplesion"
 
 # Options that only some datasets know, by the argument of their converter.
@@ -63,8 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="shares of a random split by patient (default: 80 0 20)",
         **later,
     )
-    group.add_argument("--seed", type=int, help="seed of the split (default: 0)", **later)
-    group.add_argument("--pad-px", type=float, metavar="N", help="widen boxes in the plane (default: 0)", **later)
+    group.add_argument("--seed", type=natural, help="seed of the split (default: 0)", **later)
+    group.add_argument(
+        "--pad-px", type=not_negative, metavar="N", help="widen boxes in the plane (default: 0)", **later
+    )
     group.add_argument(
         "--overrides", metavar="FILE", help="CSV or JSON: volume, spacing_mm, flip, flip_mask, exclude", **later
     )
@@ -78,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         **later,
     )
     group.add_argument(
-        "--min-voxels", type=int, metavar="N", help="lits, nih-ln: ignore smaller lesions (default: 5)", **later
+        "--min-voxels", type=natural, metavar="N", help="lits, nih-ln: ignore smaller lesions (default: 5)", **later
     )
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from mmpluld.cli.numbers import natural
 from mmpluld.errors import InputError
 
 EXAMPLE = (
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="95 %% interval from N resamples of patients (luna16: of scans)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
+    parser.add_argument("--seed", type=natural, default=0, help="seed of the bootstrap")
     parser.add_argument(
         "--by",
         nargs="+",

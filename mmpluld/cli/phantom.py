@@ -6,6 +6,8 @@ import argparse
 import ast
 from typing import Any
 
+from mmpluld.cli.numbers import natural
+
 EXAMPLE = "mmpluld phantom deeplesion data/phantom --patients 60 2 20 --seed 0"
 
 
@@ -24,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="deeplesion: patients per split, TRAIN VAL TEST (default: 40 10 10); others: how many (default: 20)",
     )
-    parser.add_argument("--seed", type=int, help="same seed and options, same files (default: 0)")
+    parser.add_argument("--seed", type=natural, help="same seed and options, same files (default: 0)")
     parser.add_argument(
         "--set",
         nargs="+",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mmpluld.cli.launcher import add_launcher
+from mmpluld.cli.numbers import natural
 
 EXAMPLE = "mmpluld train configs/pluld/pluld-a3d_densenet121-fpn_7s_20e_deeplesion.py --work-dir work_dirs/a3d"
 
@@ -20,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CHECKPOINT",
         help="resume from CHECKPOINT, or from the last one in the work folder",
     )
-    parser.add_argument("--seed", type=int, help="random seed (default: that of the config)")
+    parser.add_argument("--seed", type=natural, help="random seed (default: that of the config)")
     parser.add_argument("--amp", action="store_true", help="mixed precision")
     parser.add_argument(
         "--cfg-options",

@@ -160,8 +160,10 @@ def _check_volumes(root: Path, loaded: dict[Path, AnnotationSet], all_slices: bo
         try:
             source = open_source(record, root)
             check.problems += [Problem(str(path), item, what) for what in _source_problems(record, source)]
+            inside = _own_slices(record, source)
             check.problems += [
-                Problem(str(path), item, what) for what in _slice_problems(source, keys[name], all_slices, check)
+                Problem(str(path), item, what)
+                for what in _slice_problems(source, inside, keys[name], all_slices, check)
             ]
         except InputError as error:
             check.problems.append(Problem(str(path), item, str(error)))
@@ -171,7 +173,8 @@ def _source_problems(record: VolumeRecord, source: SliceSource) -> Iterator[str]
     """Where the record and the data disagree. Gaps in a series are usual in DeepLesion and no fault."""
     if tuple(source.shape_yx) != tuple(record.shape_yx):
         yield f"slices are {list(source.shape_yx)} (y, x), the record says {list(record.shape_yx)}; convert again"
-    first, last = int(source.indices[0]), int(source.indices[-1])
+    inside = _own_slices(record, source)
+    first, last = (inside[0], inside[-1]) if inside else (int(source.indices[0]), int(source.indices[-1]))
     if (first, last) != (record.first_slice, record.first_slice + record.num_slices - 1):
         end = record.first_slice + record.num_slices - 1
         yield f"slices {first} to {last} exist, the record says {record.first_slice} to {end}; convert again"
@@ -180,10 +183,19 @@ def _source_problems(record: VolumeRecord, source: SliceSource) -> Iterator[str]
             yield f"voxel size along {axis} is {stored:g} mm, the record says {said:g}"
 
 
-def _slice_problems(source: SliceSource, keys: set[int], all_slices: bool, check: DataCheck) -> Iterator[str]:
+def _own_slices(record: VolumeRecord, source: SliceSource) -> list[int]:
+    """Numbers of the slices that are the record's; a folder of PNGs can hold several parts of a series."""
+    numbers: list[int] = source.indices.tolist()
+    if record.source["kind"] != "png16":
+        return numbers
+    return [number for number in numbers if 0 <= number - record.first_slice < record.num_slices]
+
+
+def _slice_problems(
+    source: SliceSource, inside: list[int], keys: set[int], all_slices: bool, check: DataCheck
+) -> Iterator[str]:
     """Slices that do not read, and values that are no HU."""
-    indices = source.indices.tolist()
-    wanted = set(indices) if all_slices else {indices[0], indices[len(indices) // 2], indices[-1]} | keys
+    wanted = set(inside) if all_slices or not inside else {inside[0], inside[len(inside) // 2], inside[-1]} | keys
     low, high = math.inf, -math.inf
     for index in sorted(wanted):
         try:

@@ -180,7 +180,13 @@ def plain(values: ArrayLike) -> list[float | None]:
 def _match_file(path: StrPath, truth: Truth, protocol: FROCProtocol, strict: bool) -> tuple[Pairing, Matches]:
     """Match the detections of one file."""
     try:
-        pairing = pair_images(truth, DetectionSet.load(path), protocol)
+        detections = DetectionSet.load(path)
+        pairing = pair_images(truth, detections, protocol)
+        if detections.volumes and len(pairing.extra) == len(detections.volumes):
+            raise InputError(
+                f"none of its volumes ({pairing.extra[0]!r}, ...) is in {truth.source} ({pairing.missing[0]!r}, ...); "
+                "give the truth of these scans, or name the volumes alike"
+            )
         if strict:
             _refuse_mismatch(pairing, truth)
         matches = match_detections(

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -70,8 +70,9 @@ def load_truth(path: StrPath, protocol: FROCProtocol) -> Truth:
     """Read an annotation file, or a detection record as truth, and split it into images.
 
     A 3D protocol evaluates every volume of the file. A 2D protocol evaluates the key slices that the file
-    names: of annotations the ``key_slice`` of each lesion (or the slice of a box one slice thick), of a
-    detection record the slice where a box begins. A volume of a detection record without any box is one empty
+    names: of annotations the ``key_slice`` of each lesion that counts (or the slice of a box one slice thick), with all
+    lesions that cross it, as for the samples of :class:`~mmpluld.datasets.CTLesionDataset`; of a detection record the
+    slice where a box begins. A volume of a detection record without any box is one empty
     image.
 
     Raises:
@@ -95,9 +96,16 @@ def pair_images(truth: Truth, detections: DetectionSet, protocol: FROCProtocol) 
     In 2D a detection counts on every evaluated slice k with z1 <= k < z2.
 
     Raises:
-        InputError: If a volume has detections without scores.
+        InputError: If a volume has detections without scores, or in other voxels than its lesions.
     """
     pairing = Pairing()
+    for volume, found in detections.volumes.items():
+        # Converted datasets keep their volumes in one orientation; `mmpluld detect` counts as the scan's file does.
+        if found.source is not None and volume in truth.volumes and truth.volumes[volume].source["kind"] == "npy":
+            raise InputError(
+                f"volume '{volume}': boxes are in voxels of the file {found.source}, those of {truth.source} in voxels "
+                "of the converted volume; examine converted volumes with `mmpluld test` and VolumeTestLoop"
+            )
     slices: dict[str, list[int | None]] = {}
     for (volume, key_slice), lesions in truth.images.items():
         slices.setdefault(volume, []).append(key_slice)
@@ -137,10 +145,31 @@ def _truth_from_annotations(path: StrPath, protocol: FROCProtocol) -> Truth:
     images: dict[tuple[str, int | None], list[LesionRecord]] = {}
     if protocol.dim == 3:
         images.update({(volume.id, None): [] for volume in annotations.volumes})
-    for lesion in annotations.lesions:
-        key_slice = None if protocol.dim == 3 else _key_slice(path, lesion)
-        images.setdefault((lesion.volume, key_slice), []).append(lesion)
+        for lesion in annotations.lesions:
+            images[lesion.volume, None].append(lesion)
+    else:
+        keys: dict[str, set[int]] = {}
+        for lesion in annotations.lesions:
+            if not lesion.ignore:
+                key_slice = _key_slice(path, lesion)
+                keys.setdefault(lesion.volume, set()).add(key_slice)
+                images.setdefault((lesion.volume, key_slice), [])
+        for lesion in annotations.lesions:
+            for key_slice in sorted(keys.get(lesion.volume, ())):
+                if (cut := _cut(lesion, key_slice)) is not None:
+                    images[lesion.volume, key_slice].append(cut)
     return Truth(str(path), images, {volume.id: volume for volume in annotations.volumes})
+
+
+def _cut(lesion: LesionRecord, key_slice: int) -> LesionRecord | None:
+    """What is of a lesion on a slice, with the box that a sample of ``CTLesionDataset`` has there."""
+    x1, y1, z1, x2, y2, z2 = lesion.box
+    rows = {int(row[0]): row[1:] for row in lesion.attributes.get("slice_boxes") or ()}
+    if key_slice in rows:
+        x1, y1, x2, y2 = map(float, rows[key_slice])
+    elif rows or (lesion.key_slice != key_slice and not math.ceil(z1) <= key_slice < math.ceil(z2)):
+        return None
+    return replace(lesion, box=(x1, y1, key_slice, x2, y2, key_slice + 1), key_slice=key_slice)
 
 
 def _key_slice(path: StrPath, lesion: LesionRecord) -> int:

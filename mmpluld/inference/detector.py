@@ -134,6 +134,13 @@ class VolumeDetector:
         self.loader = _slice_loader(self.pipeline, config)
         self.stacks = StackLoader(self.pipeline)
         self._crops = any(isinstance(step, CropBody) for step in self.pipeline.transforms)
+        if self._crops and not any(
+            "crop_offset" in getattr(step, "meta_keys", ()) for step in self.pipeline.transforms
+        ):
+            raise InputError(
+                f"{config.filename}: the test pipeline has CropBody, but meta_keys of PackDetInputs lack "
+                "'crop_offset', without which boxes cannot be moved back; add it"
+            )
         if isinstance(model, nn.Module):
             self.model = model
             self.device = next(model.parameters()).device
@@ -318,7 +325,7 @@ def _row(found: Box3D, key: _SliceResult) -> int:
 
 def _measure(found: Box3D, key: _SliceResult, spacing_yx: tuple[float, float]) -> RECIST | None:
     """Diameters of a finding from the mask of its box on the key slice."""
-    if key.masks is None:
+    if key.masks is None or not all(np.isfinite(size) and size > 0 for size in spacing_yx):
         return None
     probs, origin = paste_mask(key.masks[_row(found, key)], found.key_box)
     return measure_recist(probs, spacing_yx, origin)

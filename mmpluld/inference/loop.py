@@ -78,6 +78,13 @@ class VolumeTestLoop(BaseLoop):
         annotations = AnnotationSet.load(dataset.ann_file)
         if not annotations.volumes:
             raise InputError(f"{dataset.ann_file}: no volumes to test; give a file with volumes")
+        unknown = [volume.id for volume in annotations.volumes if not volume.spacing_mm[0] > 0]
+        if unknown:
+            names = ", ".join(unknown[:3])
+            raise InputError(
+                f"{dataset.ann_file}: the slice interval of {len(unknown)} volumes is unknown ({names}); 3D detection "
+                "needs it, mend spacing_mm or remove the volumes"
+            )
         self.num_volumes = len(annotations.volumes)
         # Every process takes as many, as the collection of results needs; those that come twice count once.
         order = np.arange(-(-self.num_volumes // get_world_size()) * get_world_size()) % self.num_volumes

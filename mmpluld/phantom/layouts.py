@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -22,13 +21,18 @@ import numpy.typing as npt
 from mmpluld.atomic import atomic_path, atomic_write_text
 from mmpluld.errors import InputError
 from mmpluld.phantom.case import PhantomLesion, PhantomSeries, make_case
+from mmpluld.phantom.folder import SETTINGS, clear
 from mmpluld.phantom.spec import PhantomSpec
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
 
 __all__ = ["write_lits_layout", "write_luna16_layout", "write_nih_ln_layout"]
 
-_SETTINGS = "phantom.json"
+_NAMES = {
+    "luna16": ("subset?", "annotations.csv", "annotations_excluded.csv", "candidates_V2.csv", "seriesuids.csv"),
+    "lits": ("volume-*.nii", "segmentation-*.nii"),
+    "nih-ln": ("CT Lymph Nodes", "MED_ABD_LYMPH_MASKS", "MED_ABD_LYMPH_ANNOTATIONS"),
+}
 _UID = "1.2.826.0.1.3680043.10.1338"
 _LIVER_REACH_MM = 12.0
 Int16 = npt.NDArray[np.int16]
@@ -109,12 +113,14 @@ def _write(
     root: Path, layout: str, count: int, seed: int, overwrite: bool, settings: dict[str, Any], write: _Writer
 ) -> Path:
     """Make the patients, write each with ``write``, then the truth."""
+    if seed < 0:
+        raise InputError(f"phantom seed={seed}: must be 0 or more")
     if count < 1:
         raise InputError(f"phantom num_patients={count!r}: must be 1 or more")
     spec = PhantomSpec.from_settings(settings)
-    _clear(root, layout, overwrite)
+    clear(root, layout, _NAMES[layout], overwrite)
     record = {"layout": layout, "seed": seed, "num_patients": count, **asdict(spec)}
-    atomic_write_text(root / _SETTINGS, json.dumps(record, indent=1) + "\n")
+    atomic_write_text(root / SETTINGS, json.dumps(record, indent=1) + "\n")
     truth = AnnotationSet({"name": f"phantom-{layout}", "label_scope": "universal-complete"})
     for patient in track(range(1, count + 1), "writing phantoms", total=count):
         series = make_case(seed, patient, spec).series[0]
@@ -131,21 +137,6 @@ def _write(
             )
     truth.save(root / "truth" / "complete.json")
     return root
-
-
-def _clear(root: Path, layout: str, overwrite: bool) -> None:
-    """Refuse a folder in use, or empty the phantom in it."""
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        if not overwrite:
-            raise InputError(f"{root}: exists and is not an empty folder; choose another or allow overwriting")
-        try:
-            found = json.loads((root / _SETTINGS).read_text(encoding="utf-8")).get("layout")
-        except (OSError, ValueError, AttributeError):
-            found = None
-        if found != layout:
-            raise InputError(f"{root}: holds no {layout} phantom, so it is not overwritten; choose another")
-        shutil.rmtree(root)
-    root.mkdir(parents=True, exist_ok=True)
 
 
 def full_mask(series: PhantomSeries, lesion: PhantomLesion) -> npt.NDArray[np.bool_]:

@@ -85,6 +85,9 @@ class PhantomSpec:
             "pad_px": (0 <= self.pad_px <= 50, "from 0 to 50"),
             "noisy_prob": (0 <= self.noisy_prob <= 1, "from 0 to 1"),
         }
+        for name in ("size", "max_slices", "max_studies", "max_series"):
+            valid, allowed = checks[name]
+            checks[name] = (valid and isinstance(getattr(self, name), int), f"a whole number {allowed}")
         for name, (valid, allowed) in checks.items():
             if not valid:
                 raise InputError(f"phantom {name}={getattr(self, name)!r}: must be {allowed}; change this setting")
@@ -100,5 +103,7 @@ class PhantomSpec:
                 raise InputError(f"phantom setting {name!r} does not exist; {guess}")
         try:
             return cls(**settings)
-        except TypeError as error:
+        except InputError:
+            raise
+        except (TypeError, ValueError) as error:
             raise InputError(f"phantom settings {settings!r}: a value has the wrong type ({error})") from error

@@ -7,7 +7,6 @@ import io
 import json
 import multiprocessing
 import os
-import shutil
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -20,6 +19,7 @@ import numpy as np
 from mmpluld.atomic import atomic_write_text
 from mmpluld.errors import InputError
 from mmpluld.phantom.case import PhantomCase, PhantomLesion, PhantomSeries, make_case
+from mmpluld.phantom.folder import SETTINGS, clear
 from mmpluld.phantom.spec import PhantomSpec
 from mmpluld.progress import track
 from mmpluld.structures import LESION_TYPES, AnnotationSet, LesionRecord, VolumeRecord
@@ -32,7 +32,7 @@ DL_INFO_COLUMNS = (
     "Slice_range", "Spacing_mm_px_", "Image_size", "DICOM_windows", "Patient_gender", "Patient_age", "Train_Val_Test",
 )  # fmt: skip
 _SPLITS = ("train", "val", "test")
-_SETTINGS = "phantom.json"
+_NAMES = ("Images_png", "DL_info.csv", "tags.json", "tag_ontology.csv")
 _CONTEXT_MM = 30.0
 _DATASET = {"name": "phantom", "label_scope": "universal-complete"}
 
@@ -89,9 +89,17 @@ def write_deeplesion_layout(
     root = Path(out)
     if len(num_patients) != 3 or min(num_patients) < 0 or sum(num_patients) < 1:
         raise InputError(f"phantom num_patients={num_patients!r}: must be three counts (train, val, test), one above 0")
-    _clear(root, overwrite)
-    record = {"seed": seed, "num_patients": list(num_patients), "all_slices": all_slices, **asdict(spec)}
-    atomic_write_text(root / _SETTINGS, json.dumps(record, indent=1) + "\n")
+    if seed < 0:
+        raise InputError(f"phantom seed={seed}: must be 0 or more")
+    clear(root, "deeplesion", _NAMES, overwrite)
+    record = {
+        "layout": "deeplesion",
+        "seed": seed,
+        "num_patients": list(num_patients),
+        "all_slices": all_slices,
+        **asdict(spec),
+    }
+    atomic_write_text(root / SETTINGS, json.dumps(record, indent=1) + "\n")
     patients = range(1, sum(num_patients) + 1)
     splits = [name for name, count in zip(_SPLITS, num_patients, strict=True) for _ in range(count)]
     job = partial(_write_patient, seed=seed, spec=spec, root=root, all_slices=all_slices)
@@ -155,22 +163,6 @@ def _run(job: Any, patients: Iterable[int], splits: list[str], workers: int | No
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _clear(root: Path, overwrite: bool) -> None:
-    """Refuse a folder in use, or remove from it what an earlier call wrote."""
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        if not overwrite:
-            raise InputError(f"{root}: exists and is not an empty folder; choose another or allow overwriting")
-        if not (root / _SETTINGS).is_file():
-            raise InputError(
-                f"{root}: holds no {_SETTINGS}, so it is no phantom and is not overwritten; choose another"
-            )
-        for name in ("Images_png", "truth"):
-            shutil.rmtree(root / name, ignore_errors=True)
-        for name in ("DL_info.csv", "tags.json", "tag_ontology.csv"):
-            (root / name).unlink(missing_ok=True)
-    root.mkdir(parents=True, exist_ok=True)
 
 
 def _write_patient(patient: int, split: str, *, seed: int, spec: PhantomSpec, root: Path, all_slices: bool) -> _Written:
@@ -345,12 +337,12 @@ def write_nifti(case: PhantomCase, path: str | os.PathLike[str], series: int = 0
     patient, study, number = name.split("_")
     shape, spacing = item.volume.shape, item.volume.spacing_mm
     volume = VolumeRecord(
-        name, patient, study, number, {"kind": "nifti", "path": target.name}, 0, shape[0], (shape[1], shape[2]), spacing
+        stem, patient, study, number, {"kind": "nifti", "path": target.name}, 0, shape[0], (shape[1], shape[2]), spacing
     )
     lesions = [
         LesionRecord(
             index,
-            name,
+            stem,
             lesion.box,
             lesion.key_slice,
             lesion.slices[lesion.key_slice].recist,

@@ -194,7 +194,7 @@ def _describe(
     # Where the data lie and how many checkpoints are kept changes no result, so neither belongs to the identity.
     cfg = load_config(find_config(name), list(cfg_options))
     text = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
-    files = _annotation_files(cfg, data_root)
+    files = _annotation_files(cfg, data_root, row.calibrated)
     identity = {
         "config": name,
         "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
@@ -206,10 +206,11 @@ def _describe(
     return name, identity, files[-1], options
 
 
-def _annotation_files(cfg: Config, data_root: Path | None) -> list[Path]:
-    """Those of the training, of every dataset that is put together there, and last that of the test."""
+def _annotation_files(cfg: Config, data_root: Path | None, calibrated: bool) -> list[Path]:
+    """Those of the training, of every dataset that is put together there, of a calibration, and last of the test."""
     train = cfg.train_dataloader.dataset
-    parts = [*train.get("datasets", [train]), cfg.test_dataloader.dataset]
+    parts = [*train.get("datasets", [train]), *([cfg.val_dataloader.dataset] if calibrated else ())]
+    parts.append(cfg.test_dataloader.dataset)
     return [Path(data_root or part.data_root) / part.ann_file for part in parts]
 
 
@@ -380,7 +381,7 @@ def _perform(run: Run, resources: Resources, slots: SimpleQueue[int], children: 
         run.state = "testing"
         with _timed(run, record, "test"):
             if run.row.calibrated:
-                children.call(_command(run, 0, "calibrate"), run.log, environment)
+                children.call(_command(run, min(resources.gpus, 1), "calibrate"), run.log, environment)
             children.call(_command(run, resources.gpus, "test"), run.log, environment)
         _save(run.folder / "result.json", _evaluate(run, record))
         run.state = "done"
@@ -419,6 +420,7 @@ def _command(run: Run, gpus: int, stage: Literal["train", "calibrate", "test"]) 
     calibrated = run.folder / "calibrated.pth"
     if stage == "calibrate":
         command += [str((run.trainer or run).weights), str(calibrated), "--overwrite"]
+        command += ["--device", "cuda"] if gpus else []
         return [*command, "--cfg-options", *run.options]
     if stage == "test":
         weights = calibrated if run.row.calibrated else (run.trainer or run).weights

@@ -83,9 +83,7 @@ def _record(layout: str, patients: Sequence[int], settings: Mapping[str, Any]) -
     """What the phantom writer notes of these settings, as JSON gives it back."""
     spec = asdict(PhantomSpec.from_settings(dict(settings)))
     how = {"num_patients": patients, "all_slices": True} if layout == "deeplesion" else {"num_patients": patients[0]}
-    if layout != "deeplesion":
-        how["layout"] = layout
-    return json.loads(json.dumps({"seed": SEED, **how, **spec}))
+    return json.loads(json.dumps({"layout": layout, "seed": SEED, **how, **spec}))
 
 
 def describe_phantom(root: Path) -> str | None:

@@ -269,14 +269,19 @@ def _refuse_duplicates(path: StrPath, kind: str, ids: Iterable[Any]) -> None:
 
 def _volume_fields(item: Mapping[str, Any]) -> dict[str, Any]:
     fields = dict(item)
-    fields["shape_yx"] = tuple(item["shape_yx"])
+    # JSON's 5.0 counts as a whole number.
+    fields["shape_yx"] = tuple(map(int, item["shape_yx"]))
+    fields["first_slice"], fields["num_slices"] = int(item["first_slice"]), int(item["num_slices"])
     fields["spacing_mm"] = tuple(float("nan") if value is None else float(value) for value in item["spacing_mm"])
     return fields
 
 
 def _lesion_fields(item: Mapping[str, Any]) -> dict[str, Any]:
     fields = dict(item)
+    fields["id"] = int(item["id"])
     fields["box"] = tuple(map(float, item["box"]))
+    if item.get("key_slice") is not None:
+        fields["key_slice"] = int(item["key_slice"])
     if item.get("recist") is not None:
         fields["recist"] = tuple(map(float, item["recist"]))
     return fields

@@ -201,8 +201,10 @@ def _index_metrics(result: Mapping[str, Any] | None) -> dict[str, float]:
     if result is None:
         return {}
     pairs = zip(result["levels"], result["sensitivity"], strict=True)
-    figures = {f"Sens@{level:g}": round(100 * value, 2) for level, value in pairs}
-    if result["headline_levels"] == [0.5, 1, 2, 4]:
+    # Tables of the zoo are of false positives per image; those per volume get another name.
+    prefix = "Sens" if result.get("per", "image") == "image" else "Sens3D"
+    figures = {f"{prefix}@{level:g}": round(100 * value, 2) for level, value in pairs}
+    if prefix == "Sens" and result["headline_levels"] == [0.5, 1, 2, 4]:
         figures[AVERAGE] = round(100 * result["average"], 2)
     return figures
 

@@ -107,8 +107,8 @@ def convert_luna16(
     convert = partial(
         _convert, root=root, scans=scans, marks=by_scan, overrides=table, pad_px=pad_px, overwrite=overwrite
     )
-    cases = convert_cases(sorted(scans), convert, table, report)
     splits = assign_splits(scans, fractions, seed) if test_subset is None else _fold(scans, test_subset)
+    cases = convert_cases(sorted(scans), convert, table, report)
     return write_cases({"name": "luna16", "label_scope": "lung-nodules"}, cases, splits, report)
 
 
@@ -152,7 +152,11 @@ def _mark(row: int, line: int, raw: dict[str, str]) -> LunaMark:
 
 def _scans(root: Path) -> dict[str, Path]:
     """Series UID -> header file of every scan in the subset folders."""
-    scans = {path.stem: path for path in sorted(root.glob("subset[0-9]/*.mhd"))}
+    scans: dict[str, Path] = {}
+    for path in sorted(root.glob("subset[0-9]/*.mhd")):
+        if path.stem in scans:
+            raise InputError(f"{path}: the same scan as {scans[path.stem]}; remove one of them")
+        scans[path.stem] = path
     if not scans:
         raise InputError(f"{root}: no scans subset0/*.mhd to subset9/*.mhd; unpack LUNA16's subsets there")
     return scans

@@ -122,12 +122,15 @@ def _override(where: str, raw: dict[str, Any]) -> Override:
         axes = raw.get(key, "")
         if not isinstance(axes, str) or len(set(axes)) != len(axes) or not set(axes) <= set("xyz"):
             raise InputError(f"{where}: {key} is {axes!r}; allowed are some of the letters xyz, each once")
+    exclude = raw.get("exclude") or ""
+    if not isinstance(exclude, str):
+        raise InputError(f"{where}: exclude is {exclude!r}; needed is the reason in words, which excludes the volume")
     spacing = raw.get("spacing_mm")
     return Override(
         spacing_mm=None if spacing is None else _spacing(where, spacing),
         flip=raw.get("flip", ""),
         flip_mask=raw.get("flip_mask", ""),
-        exclude=str(raw.get("exclude", "")),
+        exclude=exclude,
     )
 
 

@@ -18,7 +18,7 @@ from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
 def volume(name, patient=None, **changes):
     source = {"kind": "npy", "path": f"volumes/{name}.npy"}
     fields = {"first_slice": 0, "num_slices": 6, "shape_yx": (16, 20), "spacing_mm": (5.0, 1.0, 1.0)}
-    return VolumeRecord(name, patient or name, "1", "1", source, **(fields | changes))
+    return VolumeRecord(name, patient or name, "1", "1", **({"source": source} | fields | changes))
 
 
 @pytest.fixture
@@ -131,3 +131,21 @@ def test_a_folder_without_annotations(tmp_path, capsys):
         check_dataset(tmp_path)
     assert main(["check-data", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_parts_of_one_folder_of_slices(tmp_path):
+    """Sub-volumes of a series are checked for their own slices alone."""
+    folder = tmp_path / "Images_png" / "p_01_01"
+    folder.mkdir(parents=True)
+    for number in range(10, 30):
+        image = np.random.default_rng(number).integers(31768, 33000, (16, 20)).astype(np.uint16)
+        cv2.imwrite(str(folder / f"{number:03d}.png"), image)
+    source = {"kind": "png16", "path": "Images_png/p_01_01"}
+    parts = [volume(f"part{first}", "p", first_slice=first, source=source) for first in (10, 20)]
+    save(tmp_path, "test", parts)
+    assert found(tmp_path) == []
+    assert check_dataset(tmp_path, all_slices=True).slices_read == 12
+    save(tmp_path, "test", [volume("part", "p", first_slice=26, source=source)])
+    assert found(tmp_path) == [
+        "annotations/test.json: volume part: slices 26 to 29 exist, the record says 26 to 31; convert again"
+    ]

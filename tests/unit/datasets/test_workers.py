@@ -39,3 +39,12 @@ def test_no_number_comes_twice_and_the_seed_repeats_all():
 
 def test_configs_find_it_by_name():
     assert FUNCTIONS.get("seed_worker") is seed_worker
+
+
+def test_processes_of_one_run_draw_apart(monkeypatch):
+    alone = two_epochs(7)
+    monkeypatch.setenv("RANK", "0")
+    assert two_epochs(7) == alone
+    monkeypatch.setenv("RANK", "1")
+    other = two_epochs(7)
+    assert not {tuple(item) for epoch in alone for item in epoch} & {tuple(item) for epoch in other for item in epoch}

@@ -229,3 +229,42 @@ def test_published_examples_as_files(oracle: Callable[[int], dict[str, Any]], di
 def test_custom_protocol_value(truth: Path, predictions: Path) -> None:
     result = evaluate_files(predictions, truth, replace(LENS_3D, name="mine", threshold=0.6))
     assert (result["protocol"], result["sensitivity"][-1]) == ("mine", 0.5)
+
+
+def test_lesions_that_cross_a_key_slice_count_there(tmp_path: Path) -> None:
+    """As in the samples of the dataset: own key slice or not, ignored or not, with the box of that slice."""
+    rows = [[4, 10, 10, 20, 20], [5, 200, 10, 240, 30], [6, 10, 10, 20, 20]]
+    lesions = [
+        LesionRecord(0, "p_1", box(10, 3, depth=5), 5),
+        LesionRecord(1, "p_1", box(100, 5, depth=3), 6),
+        LesionRecord(2, "p_1", (10, 10, 4, 240, 30, 7), 4, ignore=True, attributes={"slice_boxes": rows}),
+        LesionRecord(3, "p_1", box(300, 20), 20, ignore=True),
+    ]
+    AnnotationSet({"name": "m", "label_scope": "all"}, [volume("p_1", "p")], lesions).save(tmp_path / "gt.json")
+    found = [(box(10, 5), 0.9), (box(100, 5), 0.8), ((200.0, 10.0, 5.0, 240.0, 30.0, 6.0), 0.7), (box(100, 6), 0.6)]
+    pred = save_detections(tmp_path / "pred.json", {"p_1": found})
+    result = evaluate_files(pred, tmp_path / "gt.json", "deeplesion-2d")
+    # Lesions 0 and 1 on slices 5 and 6; the third detection is on an ignored one, slice 20 is no image.
+    assert (result["num_images"], result["num_lesions"]) == (2, 4)
+    assert result["sensitivity"] == [0.75] * 6
+
+
+def test_no_common_volume_is_refused(truth: Path, tmp_path: Path) -> None:
+    pred = save_detections(tmp_path / "pred.json", {"scan": [(box(10, 5), 0.9)]})
+    with pytest.raises(
+        InputError, match=r"pred.json: none of its volumes \('scan', ...\) is in .*gt.json \('p_1', ...\)"
+    ):
+        evaluate_files(pred, truth, "deeplesion-2d")
+
+
+def test_boxes_of_a_file_do_not_fit_the_converted_volume(tmp_path: Path) -> None:
+    stored = replace(volume("v", "p"), source={"kind": "npy", "path": "volumes/v.npy"})
+    AnnotationSet({"name": "m", "label_scope": "all"}, [stored], [LesionRecord(0, "v", box(10, 5), 5)]).save(
+        tmp_path / "gt.json"
+    )
+    boxes = {"boxes": np.array([box(10, 5)]), "scores": np.array([0.5])}
+    DetectionSet({"v": Detections(**boxes)}).save(tmp_path / "test.json")
+    assert evaluate_files(tmp_path / "test.json", tmp_path / "gt.json", "lens-3d")["average"] == 1
+    DetectionSet({"v": Detections(**boxes, source="scan.mhd")}).save(tmp_path / "detect.json")
+    with pytest.raises(InputError, match="boxes are in voxels of the file scan.mhd"):
+        evaluate_files(tmp_path / "detect.json", tmp_path / "gt.json", "lens-3d")

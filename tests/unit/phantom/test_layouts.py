@@ -66,3 +66,24 @@ def test_command(tmp_path, capsys):
     assert main(["phantom", "lits", str(tmp_path / "x"), "--patients", "1", "2", "3"]) == 2
     assert main(["convert", "luna16", out, "--masks", "exact"]) == 2
     assert "--masks: is no option of luna16, only of deeplesion" in capsys.readouterr().err
+
+
+def test_what_no_phantom_writes_stops_overwriting(tmp_path):
+    root = write_lits_layout(tmp_path / "lits", 1, **TINY)
+    (root / "annotations").mkdir()  # of a conversion
+    (root / "work_dirs").mkdir()
+    (root / "work_dirs" / "epoch_20.pth").write_text("x")
+    with pytest.raises(InputError, match=r"work_dirs: is no part of a lits phantom; move it away"):
+        write_lits_layout(root, 1, overwrite=True, **TINY)
+    assert (root / "work_dirs" / "epoch_20.pth").is_file() and (root / "volume-0.nii").is_file()
+    (root / "work_dirs").rename(tmp_path / "away")
+    write_lits_layout(root, 1, overwrite=True, **TINY)
+    assert not (root / "annotations").exists()
+
+
+def test_a_negative_seed_is_refused_before_anything_is_removed(tmp_path):
+    root = write_lits_layout(tmp_path / "lits", 1, **TINY)
+    before = files(root)
+    with pytest.raises(InputError, match="seed=-1: must be 0 or more"):
+        write_lits_layout(root, 1, seed=-1, overwrite=True, **TINY)
+    assert files(root) == before

@@ -15,12 +15,14 @@ def test_defaults_are_valid_and_regions_are_known() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"size": 8}, r"phantom size=8: must be from 32 to 1024"),
+        ({"size": 8}, r"phantom size=8: must be a whole number from 32 to 1024"),
         ({"mark_prob": 1.5}, r"phantom mark_prob=1\.5: must be from 0 to 1"),
         ({"regions": ("chset",)}, r"'chset' is none of .*did you mean 'chest'\?"),
         ({"regions": ()}, r"at least one region"),
         ({"noise_hu": (5.0, 1.0)}, r"noise_hu=\(5\.0, 1\.0\)"),
         ({"intervals_mm": (0.1,)}, r"intervals_mm"),
+        ({"size": 64.5}, r"phantom size=64.5: must be a whole number"),
+        ({"noise_hu": (1, 2, 3)}, r"a value has the wrong type"),
         ({"mark_prop": 0.5}, r"'mark_prop' does not exist; did you mean 'mark_prob'\?"),
     ],
 )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mmpluld.errors import InputError
-from mmpluld.phantom import DL_INFO_COLUMNS, make_phantom, write_deeplesion_layout, write_nifti
+from mmpluld.phantom import DL_INFO_COLUMNS, make_phantom, write_deeplesion_layout, write_lits_layout, write_nifti
 from mmpluld.structures import AnnotationSet
 
 SPLITS = ("train", "val", "test")
@@ -121,9 +121,15 @@ def test_existing_folders_are_safe(tmp_path: Path) -> None:
         write_deeplesion_layout(root, (1, 0, 0), **settings)
     assert write_deeplesion_layout(root, (1, 0, 0), overwrite=True, seed=5, **settings) == root
     assert json.loads((root / "phantom.json").read_text())["seed"] == 5
+    (root / "annotations").mkdir()
+    (root / "annotations" / "train.json").write_text("{}")
+    write_deeplesion_layout(root, (1, 0, 0), overwrite=True, seed=6, **settings)
+    assert not (root / "annotations").exists()
+    with pytest.raises(InputError, match="holds no lits phantom"):
+        write_lits_layout(root, 1, overwrite=True, size=32, max_slices=4)
     foreign = tmp_path / "real"
     (foreign / "Images_png").mkdir(parents=True)
-    with pytest.raises(InputError, match="is no phantom and is not overwritten"):
+    with pytest.raises(InputError, match="holds no deeplesion phantom, so it is not overwritten"):
         write_deeplesion_layout(foreign, (1, 0, 0), overwrite=True, **settings)
     assert (foreign / "Images_png").is_dir()
 

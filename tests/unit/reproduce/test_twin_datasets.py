@@ -80,11 +80,17 @@ def test_command_takes_no_settings(tmp_path, capsys):
 
 def test_annotation_files_of_several_datasets(root):
     config = Config.fromfile(BASES / "phantom_lens_9s.py")
-    files = _annotation_files(config, root)
+    files = _annotation_files(config, root, calibrated=False)
     assert files == [root / name / "annotations" / "train.json" for name in LENS_PATIENTS] + [
         root / "deeplesion" / "truth" / "test_subvolumes.json"
     ]
     assert all(file.is_file() for file in files)
+    validation = root / "deeplesion" / "truth" / "val_key_slices.json"
+    assert set(_annotation_files(config, root, calibrated=True)) - set(files) <= {
+        validation,
+        root / config.val_dataloader.dataset.ann_file,
+    }
+    assert len(_annotation_files(config, root, calibrated=True)) == len(files) + 1
 
 
 def loader(name: str, root: Path, which: str = "train", **changes: object):

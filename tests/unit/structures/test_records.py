@@ -309,3 +309,14 @@ def test_tags_must_fit(tmp_path, tags, message):
     with pytest.raises(InputError, match=message):
         DetectionSet({"v": Detections(np.zeros((1, 6)), tags=tags)}).save(tmp_path / "d.json")
     assert not (tmp_path / "d.json").exists()
+
+
+def test_whole_numbers_with_a_point(tmp_path):
+    path = tmp_path / "a.json"
+    volume = VolumeRecord("v", "p", "1", "1", {"kind": "npy", "path": "v.npy"}, 0, 9, (8, 8), (1.0, 1.0, 1.0))
+    AnnotationSet({"name": "x", "label_scope": "y"}, [volume], [LesionRecord(0, "v", (0, 0, 5, 4, 4, 6), 5)]).save(path)
+    path.write_text(
+        path.read_text().replace('"key_slice": 5', '"key_slice": 5.0').replace('"first_slice": 0', '"first_slice": 0.0')
+    )
+    found = AnnotationSet.load(path)
+    assert (repr(found.lesions[0].key_slice), repr(found.volumes[0].first_slice)) == ("5", "0")

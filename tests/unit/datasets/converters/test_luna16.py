@@ -202,3 +202,15 @@ def test_real_tables(real_data):
     excluded = read_luna16_marks(real_data / "luna16" / "annotations_excluded.csv")
     assert len(excluded) == 35192
     assert min(mark.diameter_mm for mark in excluded) > 0
+
+
+def test_a_scan_in_two_subsets_is_refused(one_scan):
+    shutil.copytree(one_scan.root / "subset3", one_scan.root / "subset5")
+    with pytest.raises(InputError, match=r"subset5/1.2.mhd: the same scan as .*subset3/1.2.mhd"):
+        one_scan("1.2,105,-42,-1,5\n")
+
+
+def test_a_missing_test_subset_is_noticed_before_the_work(one_scan):
+    with pytest.raises(InputError, match="no folder subset9"):
+        one_scan("1.2,105,-42,-1,5\n", test_subset=9)
+    assert not (one_scan.root / "volumes").exists()

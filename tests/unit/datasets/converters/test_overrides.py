@@ -59,3 +59,16 @@ def test_every_voxel_stays_at_its_place_in_the_world(flip, spacing):
     box = found.boxes_to_source([[0, 0, 0, 1, 1, 1]])[0]
     i, j, k = box[:3].astype(int)
     assert found.array[0, 0, 0] == array[k, j, i]
+
+
+@pytest.mark.parametrize("value", ["true", "1"])
+def test_exclude_is_a_reason(tmp_path, value):
+    (tmp_path / "t.json").write_text(f'{{"a": {{"exclude": {value}}}}}')
+    with pytest.raises(InputError, match="exclude is .*; needed is the reason in words"):
+        read_overrides(tmp_path / "t.json", ["a"])
+
+
+@pytest.mark.parametrize("value", ["false", "null", '""'])
+def test_nothing_excluded(tmp_path, value):
+    (tmp_path / "t.json").write_text(f'{{"a": {{"exclude": {value}}}}}')
+    assert read_overrides(tmp_path / "t.json", ["a"])["a"].exclude == ""
