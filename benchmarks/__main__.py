@@ -1,4 +1,4 @@
-"""Run every benchmark of this folder, print the tables and write them to docs/benchmarks.md."""
+"""Run benchmarks of this folder, print their tables and write them to docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -26,25 +26,53 @@ def _table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def _head() -> str:
+    """What stands above the tables."""
+    facts = [f"- {key}: {value}" for key, value in describe_environment().items()]
+    return "\n".join(
+        [
+            "# Benchmarks",
+            "",
+            "Written by `python -m benchmarks --write`.",
+            "",
+            f"- machine: {platform.machine()}",
+            *facts,
+        ]
+    )
+
+
+def _write(sections: dict[str, str], every: bool) -> None:
+    """Write the page; unless ``every`` benchmark was run, the other sections stay if the page is of the same machine.
+
+    Raises:
+        SystemExit: They would stand below the facts of another machine or other versions.
+    """
+    kept: dict[str, str] = {}
+    if not every and PAGE.is_file():
+        head, *old = PAGE.read_text(encoding="utf-8").split("\n## ")
+        if head.strip() != _head():
+            raise SystemExit(f"{PAGE}: other tables are of another machine or other versions; run all benchmarks")
+        kept = {text.partition("\n")[0]: f"## {text.strip()}\n" for text in old}
+    atomic_write_text(PAGE, "\n".join([f"{_head()}\n", *(kept | sections).values()]))
+
+
 def main() -> int:
     """Run them one after the other."""
     names = [module.name for module in pkgutil.iter_modules(benchmarks.__path__) if not module.name.startswith("_")]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of: {', '.join(names)} (default: all)")
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}; needs a run of all")
+    parser.add_argument("--write", action="store_true", help=f"write what was run to {PAGE.name}")
     options = parser.parse_args()
     unknown = set(options.names) - set(names)
-    if unknown or (options.write and options.names):
-        parser.error(f"unknown benchmark {sorted(unknown)}" if unknown else "--write needs a run of all")
-    sections = []
+    if unknown:
+        parser.error(f"unknown benchmark {sorted(unknown)}")
+    sections = {}
     for name in options.names or names:
         result = importlib.import_module(f"benchmarks.{name}").run()
-        sections.append(f"## {result['name']}\n\nBar: {result['bar']}\n\n{_table(result['rows'])}\n")
-        print(sections[-1], flush=True)
+        sections[result["name"]] = f"## {result['name']}\n\nBar: {result['bar']}\n\n{_table(result['rows'])}\n"
+        print(sections[result["name"]], flush=True)
     if options.write:
-        facts = [f"- {key}: {value}" for key, value in describe_environment().items()]
-        head = f"# Benchmarks\n\nWritten by `python -m benchmarks --write`.\n\n- machine: {platform.machine()}\n"
-        atomic_write_text(PAGE, head + "\n".join(facts) + "\n\n" + "\n".join(sections))
+        _write(sections, not options.names)
     return 0
 
 

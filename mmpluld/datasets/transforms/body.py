@@ -50,8 +50,9 @@ class CropBody(RandomCrop):
     Required key: ``img`` (H, W, D) in HU, before the window; ``body_box`` (x1, y1, x2, y2), where there is one, takes
     the place of the body on the key slice: with it the slices of a volume are all cut alike. Modified keys: ``img``,
     ``img_shape``, and boxes, labels, flags and masks that are loaded already, of which those outside are dropped. Added
-    key: ``crop_offset`` (x, y) of the image's corner in the slice, which belongs to ``meta_keys``: boxes found in the
-    image are moved back by it.
+    key: ``crop_offset`` (x, y) of the image's corner in the slice, which belongs to ``meta_keys``. Boxes and masks that
+    a model finds (``pred_instances``) lie in the image; this package's metrics, ``mmpluld calibrate`` and
+    ``VolumeDetector`` move boxes back by it, mmdet's own metrics and visualizers do not.
 
     Args:
         shift_px: Move the left and the upper edge each by a random number of pixels from ``-shift_px`` to
