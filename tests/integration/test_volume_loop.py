@@ -153,7 +153,7 @@ def test_settings_reach_the_detector(config):
 def test_volume_without_known_slice_interval(config, data_root):
     path = data_root / "annotations" / "test.json"
     path.write_text(path.read_text().replace("[5.0, 1.0, 1.0]", "[null, 1.0, 1.0]"))
-    with pytest.raises(InputError, match="volume b: slice interval is nan mm; 3D detection needs one above 0"):
+    with pytest.raises(InputError, match="the slice interval of [0-9]+ volumes is unknown"):
         run(config)
     assert not (data_root / "found.json").exists()
 
