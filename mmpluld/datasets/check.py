@@ -159,8 +159,8 @@ def _check_volumes(root: Path, loaded: dict[Path, AnnotationSet], all_slices: bo
         item = f"volume {name}"
         try:
             source = open_source(record, root)
-            check.problems += [Problem(str(path), item, what) for what in _source_problems(record, source)]
             inside = _own_slices(record, source)
+            check.problems += [Problem(str(path), item, what) for what in _source_problems(record, source, inside)]
             check.problems += [
                 Problem(str(path), item, what)
                 for what in _slice_problems(source, inside, keys[name], all_slices, check)
@@ -169,11 +169,10 @@ def _check_volumes(root: Path, loaded: dict[Path, AnnotationSet], all_slices: bo
             check.problems.append(Problem(str(path), item, str(error)))
 
 
-def _source_problems(record: VolumeRecord, source: SliceSource) -> Iterator[str]:
+def _source_problems(record: VolumeRecord, source: SliceSource, inside: list[int]) -> Iterator[str]:
     """Where the record and the data disagree. Gaps in a series are usual in DeepLesion and no fault."""
     if tuple(source.shape_yx) != tuple(record.shape_yx):
         yield f"slices are {list(source.shape_yx)} (y, x), the record says {list(record.shape_yx)}; convert again"
-    inside = _own_slices(record, source)
     first, last = (inside[0], inside[-1]) if inside else (int(source.indices[0]), int(source.indices[-1]))
     if (first, last) != (record.first_slice, record.first_slice + record.num_slices - 1):
         end = record.first_slice + record.num_slices - 1

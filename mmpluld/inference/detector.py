@@ -235,7 +235,8 @@ class VolumeDetector:
     def _kept(self, found: _SliceResult) -> _SliceResult:
         """What has an area and scores enough."""
         kept = (found.boxes[:, 2:] > found.boxes[:, :2]).all(axis=1) & (found.scores >= self.score_thr)
-        return _SliceResult(*(None if part is None else part[kept] for part in found))  # type: ignore[arg-type]
+        masks, tag_scores = (None if part is None else part[kept] for part in (found.masks, found.tag_scores))
+        return _SliceResult(found.boxes[kept], found.scores[kept], masks, tag_scores)
 
     def _tags(self, found: Box3D, key: _SliceResult) -> tuple[tuple[str, float], ...]:
         """The tags of a finding's box on its key slice, best first."""

@@ -99,12 +99,7 @@ def read_tag_names(path: StrPath) -> list[str]:
     Raises:
         InputError: The file is neither.
     """
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give a file with names of tags") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error}); fetch it again") from error
+    data = _load_json(Path(path), "a file with names of tags")
     header = data if isinstance(data, dict) else {}
     dataset = header.get("dataset")
     own = dataset.get("tags") if isinstance(dataset, dict) else None
@@ -117,13 +112,17 @@ def read_tag_names(path: StrPath) -> list[str]:
     return names
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _load_json(path: Path, wanted: str) -> Any:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give LesaNet's JSON of labels") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give {wanted}") from error
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error}); fetch it again") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    data = _load_json(path, "LesaNet's JSON of labels")
     lists = ["lesion_idxs", "relevant_labels", "uncertain_labels"]
     for key in ("term_list", *(f"{split}_{name}" for split in _SPLITS for name in lists)):
         if not isinstance(data, dict) or not isinstance(data.get(key), list):

@@ -38,8 +38,8 @@ def body_box(slices: Iterable[npt.NDArray[Any]]) -> Box | None:
         mask = cv2.morphologyEx((image > _AIR_HU).astype(np.uint8), cv2.MORPH_OPEN, _OPENING)
         x, y, width, height = cv2.boundingRect(mask)
         if width:
-            box = (x, y, x + width, y + height)
-            hull = box if hull is None else (*map(min, box[:2], hull[:2]), *map(max, box[2:], hull[2:]))  # type: ignore[assignment]
+            x1, y1, x2, y2 = hull or (x, y, x + width, y + height)
+            hull = (min(x1, x), min(y1, y), max(x2, x + width), max(y2, y + height))
     return hull
 
 
