@@ -27,8 +27,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmpluld.compat.allocator import tune_allocator
-from mmpluld.engine.config_check import load_config
-from mmpluld.engine.run import find_config
+from mmpluld.engine.config import load_config
 from mmpluld.registry import MODELS
 
 DETECTORS = {
@@ -53,7 +52,7 @@ def _data(num_slices: int, size: int) -> dict[str, Any]:
 def _build(config_name: str) -> tuple[Any, int]:
     """A detector with random weights, and its number of slices."""
     torch.manual_seed(0)
-    config = load_config(find_config(config_name))
+    config = load_config(config_name)
     with DefaultScope.overwrite_default_scope("mmpluld"):
         model = MODELS.build(config.model)
     logging.disable(logging.INFO)  # mmengine reports on every tensor
