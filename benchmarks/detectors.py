@@ -60,9 +60,10 @@ def _build(config_name: str) -> tuple[Any, int]:
     for norm in model.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.momentum = 1.0
+    num_slices: int = config.test_dataloader.dataset.pipeline.load.num_slices
     with torch.no_grad():
-        model.train().extract_feat(model.data_preprocessor(_data(config.num_slices, 64))["inputs"])
-    return model.eval(), config.num_slices
+        model.train().extract_feat(model.data_preprocessor(_data(num_slices, 64))["inputs"])
+    return model.eval(), num_slices
 
 
 def _measure(config_name: str, bf16: bool, size: int, repeats: int) -> dict[str, Any]:
