@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmpluld.cli.main import main
+from mmpluld.datasets.steps import pipeline_steps
 from mmpluld.engine.checkpoint import load_weights
 from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.convert_mulan import ZOO_CONFIG, convert_mulan, convert_mulan_state_dict
@@ -447,7 +448,7 @@ def test_zoo_config_shows_the_pixels_that_the_weights_know(body: tuple[int, int]
     """Pixels of 0.9 mm become 0.8 mm, or as many as make the body 512 wide; the air around it does not count."""
     config = load_config(find_config(ZOO_CONFIG))
     for loader in (config.val_dataloader, config.test_dataloader):
-        steps = {step.type: step for step in loader.dataset.pipeline}
+        steps = {step.type: step for step in pipeline_steps(loader.dataset.pipeline)}
         assert steps["LoadSliceStack"].interp == "peer"
         image = np.full((512, 512, 9), -1000, np.float32)
         image[: body[0], : body[1]] = 0
