@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from mmpluld.errors import InputError
-from mmpluld.evaluation.functional import pairwise_overlap
 from mmpluld.io.slice_sources import SliceSource, open_source
 from mmpluld.progress import track
-from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, pairwise_overlap
 
 __all__ = ["DataCheck", "Problem", "check_dataset"]
 

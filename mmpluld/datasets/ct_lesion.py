@@ -11,10 +11,9 @@ import numpy as np
 from mmengine.dataset import BaseDataset, force_full_init
 
 from mmpluld.errors import InputError, nearest
-from mmpluld.evaluation.functional import recist_lengths
 from mmpluld.io.slice_sources import open_source
 from mmpluld.registry import DATASETS
-from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, recist_lengths
 
 __all__ = ["CTLesionDataset"]
 

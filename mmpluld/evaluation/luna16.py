@@ -22,8 +22,8 @@ from mmpluld.evaluation.functional import (
     resample_interpolated,
     threshold_at,
 )
-from mmpluld.evaluation.functional.overlaps import FloatArray
 from mmpluld.structures.records import DetectionSet
+from mmpluld.typing import FloatArray
 
 __all__ = ["LUNA16", "evaluate_luna16"]
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import FROCProtocol
-from mmpluld.evaluation.functional.overlaps import FloatArray
 from mmpluld.structures.records import AnnotationSet, Detections, DetectionSet, LesionRecord, VolumeRecord
+from mmpluld.typing import FloatArray
 
 __all__ = ["Pairing", "Truth", "load_truth", "pair_images"]
 

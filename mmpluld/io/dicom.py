@@ -14,8 +14,8 @@ from mmpluld.errors import InputError, nearest
 from mmpluld.io.faults import captured_stderr, quiet, reading
 from mmpluld.io.hounsfield import to_hu
 from mmpluld.progress import track
-from mmpluld.structures.boxes import FloatArray
 from mmpluld.structures.volume import CTVolume
+from mmpluld.typing import FloatArray
 
 __all__ = ["read_dicom_folder"]
 

@@ -13,8 +13,8 @@ from mmpluld.errors import InputError, nearest
 from mmpluld.io.dicom import read_dicom_folder
 from mmpluld.io.faults import captured_stderr, damaged, quiet, reading
 from mmpluld.io.hounsfield import to_hu
-from mmpluld.structures.boxes import FloatArray
 from mmpluld.structures.volume import CTVolume
+from mmpluld.typing import FloatArray
 
 __all__ = ["NIFTI_SUFFIXES", "VOLUME_SUFFIXES", "read_volume", "volume_suffix"]
 

@@ -10,16 +10,16 @@ import numpy.typing as npt
 
 from mmpluld.atomic import atomic_path, atomic_write_text
 from mmpluld.phantom.case import PhantomSeries
-from mmpluld.phantom.layouts import centre_and_sides, flipped, full_mask
+from mmpluld.phantom.placement import centre_and_sides, flipped, full_mask
 
-__all__ = ["write_series"]
+__all__ = ["write_nih_ln_series"]
 
 _UID = "1.2.826.0.1.3680043.10.1339"
 _CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 _INTERCEPT = -1024
 
 
-def write_series(root: Path, patient: int, series: PhantomSeries) -> str:
+def write_nih_ln_series(root: Path, patient: int, series: PhantomSeries) -> str:
     """Write one case under ``root``; even patients are abdominal, odd ones mediastinal. Returns its id."""
     abdominal = patient % 2 == 0
     name = f"{'ABD' if abdominal else 'MED'}_LYMPH_{patient:03d}"

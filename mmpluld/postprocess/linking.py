@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from mmpluld.evaluation.functional.overlaps import pairwise_overlap
+from mmpluld.structures.overlaps import pairwise_overlap
 
 __all__ = ["Box3D", "LinkOrder", "ScoreRule", "Tracklet", "link_slices", "tracklet_to_box3d"]
 

@@ -21,7 +21,8 @@ import numpy.typing as npt
 
 from mmpluld.atomic import atomic_write_text
 from mmpluld.errors import InputError, nearest
-from mmpluld.structures.boxes import FloatArray, as_boxes
+from mmpluld.structures.boxes import as_boxes
+from mmpluld.typing import FloatArray
 
 __all__ = ["LESION_TYPES", "AnnotationSet", "DetectionSet", "Detections", "LesionRecord", "VolumeRecord"]
 

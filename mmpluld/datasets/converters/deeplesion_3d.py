@@ -24,8 +24,7 @@ import numpy as np
 from mmpluld.atomic import atomic_path
 from mmpluld.datasets.converters.report import ConversionReport, SplitCounts
 from mmpluld.errors import InputError
-from mmpluld.evaluation.functional import pairwise_overlap
-from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, pairwise_overlap
 
 __all__ = ["convert_deeplesion_3d"]
 

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmpluld.errors import InputError
-from mmpluld.evaluation.functional.overlaps import FloatArray, paired_overlap
 from mmpluld.evaluation.functional.protocols import FROCProtocol
+from mmpluld.structures.overlaps import paired_overlap
+from mmpluld.typing import FloatArray
 
 __all__ = [
     "FROCCurve",

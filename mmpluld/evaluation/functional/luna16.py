@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional.froc import Matches
-from mmpluld.evaluation.functional.overlaps import FloatArray
+from mmpluld.typing import FloatArray
 
 __all__ = [
     "LUNA16_LEVELS",

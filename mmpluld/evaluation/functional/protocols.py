@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mmpluld.errors import InputError, nearest
-from mmpluld.evaluation.functional.overlaps import OVERLAPS, Overlap
+from mmpluld.structures.overlaps import OVERLAPS, Overlap
 
 __all__ = ["DEEPLESION_2D", "LENS_3D", "PROTOCOLS", "FROCProtocol", "get_protocol"]
 

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from mmpluld.engine.checkpoint import load_checkpoint_safely
 from mmpluld.engine.config_check import load_config
-from mmpluld.engine.conversion import ConversionReport, check_fit, rename, take_rows, write_converted
 from mmpluld.engine.run import find_config
 from mmpluld.errors import InputError
 from mmpluld.registry import TASK_UTILS
+from mmpluld.weights.conversion import ConversionReport, check_fit, rename, take_rows, write_converted
 
 __all__ = ["convert_mulan", "convert_mulan_state_dict"]
 

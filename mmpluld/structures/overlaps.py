@@ -8,13 +8,12 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mmpluld.errors import InputError, nearest
+from mmpluld.typing import FloatArray
 
-__all__ = ["OVERLAPS", "FloatArray", "Overlap", "paired_overlap", "pairwise_overlap"]
+__all__ = ["OVERLAPS", "Overlap", "paired_overlap", "pairwise_overlap"]
 
-FloatArray = NDArray[np.float64]
 Overlap = Literal["iou", "iobb", "iogt", "iobbgt"]
 OVERLAPS: tuple[Overlap, ...] = ("iou", "iobb", "iogt", "iobbgt")
 

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
@@ -23,16 +22,14 @@ from mmpluld.engine.device import checked_device
 from mmpluld.engine.run import prepare_config
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import DEEPLESION_2D, match_detections
-from mmpluld.evaluation.functional.overlaps import FloatArray
-from mmpluld.evaluation.metrics.froc_metric import instance_boxes, predicted_boxes, to_array
 from mmpluld.models.roi_heads import ExpertBBoxHead
 from mmpluld.progress import track
 from mmpluld.registry import MODELS
+from mmpluld.structures import instance_boxes, predicted_boxes, to_array
+from mmpluld.typing import BoolArray, FloatArray
 from mmpluld.zoo.download import local_checkpoint
 
 __all__ = ["BIAS_SD", "MIN_SCALE", "SCALE_SD", "ExpertFit", "calibrate", "fit_platt", "log_loss", "mark_hits"]
-
-BoolArray = NDArray[np.bool_]
 
 # The prior: scale is normal around 1, bias around 0, with these standard deviations. It weighs as much as a few boxes,
 # so it decides only where there are no more.

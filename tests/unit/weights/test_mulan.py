@@ -19,10 +19,10 @@ from torch.nn import functional as F
 from mmpluld.cli.main import main
 from mmpluld.engine.checkpoint import load_weights
 from mmpluld.engine.config_check import load_config
-from mmpluld.engine.convert_mulan import ZOO_CONFIG, convert_mulan, convert_mulan_state_dict
 from mmpluld.engine.run import find_config
 from mmpluld.errors import InputError
 from mmpluld.registry import MODELS, TASK_UTILS, TRANSFORMS
+from mmpluld.weights.mulan import ZOO_CONFIG, convert_mulan, convert_mulan_state_dict
 
 SIZE, STRIDE = 64, 4
 

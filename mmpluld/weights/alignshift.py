@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from mmpluld.engine.checkpoint import load_checkpoint_safely
-from mmpluld.engine.conversion import ConversionReport, check_fit, rename, take_rows, write_converted
 from mmpluld.engine.run import find_config
 from mmpluld.errors import InputError
+from mmpluld.weights.conversion import ConversionReport, check_fit, rename, take_rows, write_converted
 
 __all__ = ["OPERATORS", "convert_alignshift", "convert_state_dict"]
 
