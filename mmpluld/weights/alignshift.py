@@ -10,13 +10,13 @@ import datetime
 import os
 import re
 from collections import OrderedDict
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from mmpluld.compat.unpickling import allow_globals
 from mmpluld.engine.checkpoint import load_checkpoint_safely
 from mmpluld.engine.run import find_config
 from mmpluld.errors import InputError
@@ -121,12 +121,8 @@ def _allow_old_metadata() -> AbstractContextManager[None]:
 
     The dict classes are read as plain ordered dicts, and need not be installed.
     """
-    safe_globals = getattr(torch.serialization, "safe_globals", None)
-    if safe_globals is None:
-        return nullcontext()
     dicts = ("addict.addict.Dict", "mmcv.utils.config.ConfigDict", "mmengine.config.config.ConfigDict")
-    context: AbstractContextManager[None] = safe_globals([datetime.datetime, *((OrderedDict, name) for name in dicts)])
-    return context
+    return allow_globals([datetime.datetime, *((OrderedDict, name) for name in dicts)])
 
 
 def _weights(source: str | os.PathLike[str], checkpoint: dict[str, Any]) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from mmpluld.atomic import atomic_path
+from mmpluld.compat.unpickling import ARRAY_MODULES
 from mmpluld.datasets.converters.report import ConversionReport, SplitCounts
 from mmpluld.errors import InputError
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, pairwise_overlap
@@ -184,6 +185,6 @@ class _ArrayUnpickler(pickle.Unpickler):
     """Reads containers, numbers, text and NumPy arrays; whatever else a pickle asks for is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") and name in _ARRAY_PARTS:
+        if module in ("numpy", *ARRAY_MODULES) and name in _ARRAY_PARTS:
             return _ARRAY_PARTS[name]
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only NumPy arrays are read")

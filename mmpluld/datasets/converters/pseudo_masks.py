@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from mmpluld.compat.system import usable_cores
 from mmpluld.errors import InputError, nearest
 from mmpluld.io.slice_sources import SliceSource, open_source
 from mmpluld.progress import track
@@ -116,7 +117,7 @@ def add_pseudo_masks(
     jobs = [(volumes[name], key, lesions) for (name, key), lesions in groups.items()]
     counts: Counter[MaskOrigin] = Counter()
     # Threads, as OpenCV lets go of the interpreter while it works and has a random generator per thread.
-    with ThreadPoolExecutor(workers or _cores()) as pool:
+    with ThreadPoolExecutor(workers or usable_cores()) as pool:
         results = pool.map(partial(_masks_of_slice, root=Path(root), mode=mode), jobs)
         for (_, _, lesions), masks in zip(jobs, track(results, "making masks", total=len(jobs)), strict=True):
             for lesion, (mask, origin) in zip(lesions, masks, strict=True):
@@ -264,7 +265,3 @@ def _touching(found: BoolArray, sure: BoolArray) -> BoolArray:
     parts, _ = ndimage.label(found)
     kept: BoolArray = np.isin(parts, np.unique(parts[sure & found]))
     return kept & found
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
