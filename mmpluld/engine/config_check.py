@@ -30,8 +30,8 @@ BUILDER_KEYS = {
     "model": {"bg_cls_weight"},  # the DETR heads take it out of their loss's config
 }
 # Under keys that end so, `type` names something that no registry holds, or a layer whose builder adds arguments.
-UNREGISTERED = ("norm_cfg", "act_cfg", "conv_cfg", "adapt_cfg", "dqs_cfg", "upsample_cfg", "nms_cfg", "_trans")
-UNREGISTERED += ("nms", "fusion", "dcn", "override", "roi_layer")
+UNREGISTERED: tuple[str, ...] = ("norm_cfg", "act_cfg", "conv_cfg", "adapt_cfg", "dqs_cfg", "upsample_cfg", "nms_cfg")
+UNREGISTERED += ("_trans", "nms", "fusion", "dcn", "override", "roi_layer")
 # What Runner.from_cfg and the commands read at the top of a config, and usual names of intermediate values.
 TOP_LEVEL_KEYS = {
     "auto_scale_lr", "compile", "custom_hooks", "custom_imports", "data_preprocessor", "default_hooks",

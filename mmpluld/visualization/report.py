@@ -199,7 +199,7 @@ def _diameter_lines(finding: Finding, spacing: tuple[float, float]) -> list[tupl
     if finding.recist is None:
         return []
     ends = np.array(finding.recist.ends).reshape(2, 2, 2) * spacing
-    return [tuple(line) for line in ends.reshape(2, 4).tolist()]
+    return [(x1, y1, x2, y2) for x1, y1, x2, y2 in ends.reshape(2, 4).tolist()]
 
 
 def _image(picture: Any, width_mm: float, height_mm: float) -> dict[str, Any]:

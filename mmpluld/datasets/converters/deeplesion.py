@@ -12,6 +12,7 @@ import csv
 import math
 import os
 import re
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,7 +195,7 @@ def _read_rows(path: Path) -> list[_Row]:
     return rows
 
 
-def _check_columns(found: list[str] | tuple[str, ...], path: Path) -> None:
+def _check_columns(found: Sequence[str], path: Path) -> None:
     for name in _COLUMNS:
         if name not in found:
             close = nearest(name, found)

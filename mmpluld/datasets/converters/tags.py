@@ -99,7 +99,8 @@ def _read_json(path: Path) -> dict[str, Any]:
             raise InputError(f"{path}: {key} holds something else than lists of term numbers; fetch it again")
     if not data["term_list"] or not all(isinstance(term, str) for term in data["term_list"]):
         raise InputError(f"{path}: term_list is {str(data['term_list'])[:60]}; needed are names of tags")
-    return data
+    labels: dict[str, Any] = data
+    return labels
 
 
 def _exclusive(path: Path, terms: list[str]) -> list[list[int]]:

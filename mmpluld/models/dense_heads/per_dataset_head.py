@@ -64,7 +64,7 @@ class PerDatasetHead(BaseModule):
             raise InputError(f"train_proposals: {train_proposals!r} is not one of all, own{hint}")
         self.train_proposals = train_proposals
         self.test_cfg = test_cfg
-        settings = {"train_cfg": train_cfg, "test_cfg": test_cfg}
+        settings: dict[str, Any] = {"train_cfg": train_cfg, "test_cfg": test_cfg}
         if num_classes is not None:
             settings["num_classes"] = num_classes
         self.heads = ModuleDict({name: MODELS.build({**head, **settings}) for name in self.datasets})
