@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from mmpluld.errors import InputError
 from mmpluld.io.slice_sources import SliceSource, open_source
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, pairwise_overlap
+from mmpluld.typing import StrPath
 
 __all__ = ["DataCheck", "Problem", "check_dataset"]
 
@@ -67,7 +67,7 @@ class DataCheck:
         }
 
 
-def check_dataset(root: str | os.PathLike[str], all_slices: bool = False) -> DataCheck:
+def check_dataset(root: StrPath, all_slices: bool = False) -> DataCheck:
     """Check ``ROOT/annotations/*.json`` and what they point to.
 
     Looked for: annotation files that break their schema or contradict themselves; volumes whose source does not open,

@@ -16,7 +16,7 @@ from mmengine.registry import Registry
 from mmengine.utils import import_modules_from_strings
 
 import mmpluld.registry
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, did_you_mean, nearest
 
 __all__ = ["check_config", "load_config"]
 
@@ -129,9 +129,8 @@ def _check_node(place: str, node: Mapping[str, Any]) -> None:
         if "." in name:  # another package's scope, or an import path; its own builder will tell
             return
         known = {key for registry in _registries() for key in registry.module_dict}
-        similar = nearest(name, known)
-        hint = f"did you mean '{similar}'?" if similar else "is the module that registers it in custom_imports?"
-        raise InputError(f"{place}.type: '{name}' is unknown; {hint}")
+        hint = did_you_mean(name, known, "is the module that registers it in custom_imports?")
+        raise InputError(f"{place}.type: '{name}' is unknown{hint}")
     accepted: set[str] = set()
     for registry_name, entry in candidates.items():
         keywords = _keywords(entry)
@@ -140,9 +139,8 @@ def _check_node(place: str, node: Mapping[str, Any]) -> None:
         accepted |= keywords | BUILDER_KEYS.get(registry_name, set())
     for key in node:
         if key not in accepted and key not in ("type", "_scope_"):
-            similar = nearest(key, accepted)
-            hint = f"did you mean '{similar}'?" if similar else f"known are {', '.join(sorted(accepted))}"
-            raise InputError(f"{place}.{key}: {name} has no such argument; {hint}")
+            hint = did_you_mean(key, accepted, f"known are {', '.join(sorted(accepted))}")
+            raise InputError(f"{place}.{key}: {name} has no such argument{hint}")
 
 
 def _keywords(entry: Callable[..., Any]) -> set[str] | None:

@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from mmpluld.compat.allocator import tune_allocator
 from mmpluld.compat.config_text import remember_formatted
 from mmpluld.engine.config_check import check_config, load_config
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, did_you_mean
 from mmpluld.zoo.index import zoo_root
 
 __all__ = ["find_config", "prepare_config", "test", "train"]
@@ -32,11 +32,8 @@ def find_config(config: str | os.PathLike[str]) -> Path:
     zoo = {found.stem: found for found in (zoo_root() / "configs").rglob("*.py") if "_base_" not in found.parts}
     if path.name.removesuffix(".py") in zoo:
         return zoo[path.name.removesuffix(".py")]
-    hint = nearest(path.name.removesuffix(".py"), zoo)
-    raise InputError(
-        f"{config}: no such config file"
-        + (f"; did you mean {hint!r}?" if hint else "; give a path or a name of the zoo")
-    )
+    hint = did_you_mean(path.name.removesuffix(".py"), zoo, "give a path or a name of the zoo")
+    raise InputError(f"{config}: no such config file{hint}")
 
 
 def prepare_config(

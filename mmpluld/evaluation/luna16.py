@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,10 @@ from mmpluld.evaluation.functional import (
     threshold_at,
 )
 from mmpluld.structures.records import DetectionSet
-from mmpluld.typing import FloatArray
+from mmpluld.typing import FloatArray, StrPath
 
 __all__ = ["LUNA16", "evaluate_luna16"]
 
-StrPath = str | os.PathLike[str]
 
 LUNA16 = "luna16"
 """Name of the protocol on the command line and in reports."""

@@ -8,7 +8,6 @@ it, ``truth/complete.json``, with the volume ids that the converters give.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -27,6 +26,7 @@ from mmpluld.phantom.placement import centre_and_sides, flipped, full_mask
 from mmpluld.phantom.spec import PhantomSpec
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.typing import StrPath
 
 __all__ = ["write_lits_layout", "write_luna16_layout", "write_nih_ln_layout"]
 
@@ -43,7 +43,7 @@ _Writer = Callable[[Path, int, PhantomSeries], str]
 
 
 def write_luna16_layout(
-    out: str | os.PathLike[str], num_patients: int = 20, seed: int = 0, *, overwrite: bool = False, **settings: Any
+    out: StrPath, num_patients: int = 20, seed: int = 0, *, overwrite: bool = False, **settings: Any
 ) -> Path:
     """Write chest phantoms as LUNA16: ``subset0..9/<series UID>.mhd`` and ``.raw``, ``annotations.csv`` and more.
 
@@ -84,7 +84,7 @@ def write_luna16_layout(
 
 
 def write_lits_layout(
-    out: str | os.PathLike[str], num_patients: int = 20, seed: int = 0, *, overwrite: bool = False, **settings: Any
+    out: StrPath, num_patients: int = 20, seed: int = 0, *, overwrite: bool = False, **settings: Any
 ) -> Path:
     """Write abdominal phantoms as LiTS: ``volume-N.nii`` and ``segmentation-N.nii`` (1 liver, 2 tumour).
 
@@ -96,7 +96,7 @@ def write_lits_layout(
 
 
 def write_nih_ln_layout(
-    out: str | os.PathLike[str], num_patients: int = 20, seed: int = 0, *, overwrite: bool = False, **settings: Any
+    out: StrPath, num_patients: int = 20, seed: int = 0, *, overwrite: bool = False, **settings: Any
 ) -> Path:
     """Write phantoms as NIH-LN: DICOM series, instance masks and text annotations.
 

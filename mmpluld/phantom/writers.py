@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import multiprocessing
-import os
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -24,6 +23,7 @@ from mmpluld.phantom.folder import SETTINGS, clear
 from mmpluld.phantom.spec import PhantomSpec
 from mmpluld.progress import track
 from mmpluld.structures import LESION_TYPES, AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.typing import StrPath
 
 __all__ = ["DL_INFO_COLUMNS", "write_deeplesion_layout", "write_nifti"]
 
@@ -50,7 +50,7 @@ class _Written:
 
 
 def write_deeplesion_layout(
-    out: str | os.PathLike[str],
+    out: StrPath,
     num_patients: tuple[int, int, int] = (40, 10, 10),
     seed: int = 0,
     *,
@@ -305,7 +305,7 @@ def _key_truth(case: PhantomCase, series: PhantomSeries, age: str) -> list[Lesio
     return records
 
 
-def write_nifti(case: PhantomCase, path: str | os.PathLike[str], series: int = 0) -> Path:
+def write_nifti(case: PhantomCase, path: StrPath, series: int = 0) -> Path:
     """Write one series as NIfTI and its complete truth beside it (``NAME.json``).
 
     Args:

@@ -6,7 +6,6 @@ so that pixels need not be square. The page loads nothing from elsewhere and run
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +16,7 @@ import numpy as np
 
 from mmpluld.atomic import atomic_write_text
 from mmpluld.structures import CTVolume, Finding
+from mmpluld.typing import StrPath
 from mmpluld.version import __version__
 from mmpluld.visualization.pictures import choose_window, jpeg_data_uri, project, window_slice
 
@@ -59,7 +59,7 @@ class _Figure:
 
 
 def write_report(
-    path: str | os.PathLike[str],
+    path: StrPath,
     volume: CTVolume,
     findings: Sequence[Finding],
     details: Mapping[str, str],

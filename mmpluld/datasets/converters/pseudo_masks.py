@@ -7,7 +7,6 @@ quadrilateral of the four RECIST ends sure foreground, everything else sure back
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,16 +20,16 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from mmpluld.compat.system import usable_cores
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, did_you_mean
 from mmpluld.io.slice_sources import SliceSource, open_source
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.typing import BoolArray, StrPath
 
 __all__ = ["MaskMode", "MaskOrigin", "add_pseudo_masks", "check_mask_mode", "decode_mask", "encode_mask", "pseudo_mask"]
 
 MaskMode = Literal["exact", "legacy"]
 MaskOrigin = Literal["grabcut", "recist", "ellipse"]
-BoolArray = npt.NDArray[np.bool_]
 GreyArray = npt.NDArray[np.uint8]
 
 _ITERATIONS = 3
@@ -90,7 +89,7 @@ def pseudo_mask(
 
 
 def add_pseudo_masks(
-    annotations: AnnotationSet, root: str | os.PathLike[str], mode: MaskMode = "exact", workers: int | None = None
+    annotations: AnnotationSet, root: StrPath, mode: MaskMode = "exact", workers: int | None = None
 ) -> Counter[MaskOrigin]:
     """Give every lesion that has a key slice and no mask a pseudo-mask, in place.
 
@@ -134,9 +133,7 @@ def check_mask_mode(mode: str) -> None:
     """
     allowed = get_args(MaskMode)
     if mode not in allowed:
-        close = nearest(mode, allowed)
-        hint = f"; did you mean {close!r}?" if close else ""
-        raise InputError(f"mask mode is {mode!r}; allowed are {', '.join(allowed)}{hint}")
+        raise InputError(f"mask mode is {mode!r}; allowed are {', '.join(allowed)}{did_you_mean(mode, allowed)}")
 
 
 def encode_mask(mask: BoolArray) -> dict[str, Any]:

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mmpluld.errors import InputError
 from mmpluld.structures import AnnotationSet
 from mmpluld.structures.tags import load_tag_file
-from mmpluld.typing import StrPath
+from mmpluld.typing import BoolArray, StrPath
 
 __all__ = ["TagTable", "add_tags", "read_tags"]
 
@@ -130,7 +129,7 @@ def _exclusive(path: Path, terms: list[str]) -> list[list[int]]:
     return [np.flatnonzero(row).tolist() for row in excludes]
 
 
-def _relation(table: dict[str, list[str]], terms: list[str], column: int) -> npt.NDArray[np.bool_]:
+def _relation(table: dict[str, list[str]], terms: list[str], column: int) -> BoolArray:
     """(T, T), True where the row's term names the column's in that cell of the table."""
     place = {term: index for index, term in enumerate(terms)}
     found = np.zeros((len(terms), len(terms)), bool)
