@@ -11,11 +11,10 @@ import numpy as np
 from mmengine.dataset import BaseDataset, force_full_init
 
 from mmpluld.datasets.steps import pipeline_steps
-from mmpluld.errors import InputError, nearest
-from mmpluld.evaluation.functional import recist_lengths
+from mmpluld.errors import InputError, did_you_mean
 from mmpluld.io.slice_sources import open_source
 from mmpluld.registry import DATASETS
-from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, recist_lengths
 
 __all__ = ["CTLesionDataset"]
 
@@ -300,6 +299,5 @@ def _choice(what: str, value: Any, allowed: tuple[str, ...]) -> str:
     """Return ``value`` if it is allowed."""
     if value in allowed:
         return str(value)
-    close = nearest(str(value), allowed)
-    hint = f"; did you mean {close!r}?" if close else ""
+    hint = did_you_mean(value, allowed)
     raise InputError(f"CTLesionDataset: unknown {what} {value!r}; allowed: {', '.join(allowed)}{hint}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from mmpluld.engine.config_names import (
     read_parts,
     set_shared,
 )
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, did_you_mean
+from mmpluld.typing import StrPath
 from mmpluld.zoo.index import zoo_root
 
 __all__ = ["FoundConfig", "find_config", "load_config", "twin_name"]
@@ -48,7 +48,7 @@ class FoundConfig:
         return stem if not self.twin or stem.endswith(_TWIN_END) else twin_name(stem)
 
 
-def find_config(config: str | os.PathLike[str], twin: bool = False) -> FoundConfig:
+def find_config(config: StrPath, twin: bool = False) -> FoundConfig:
     """Find a config by its path or its name in the zoo (file name with or without ``.py``).
 
     Args:
@@ -69,16 +69,11 @@ def find_config(config: str | os.PathLike[str], twin: bool = False) -> FoundConf
             zoo[twin_name(found.stem)] = FoundConfig(found, True)
     if name in zoo:
         return zoo[name]
-    hint = nearest(name, zoo)
-    raise InputError(
-        f"{config}: no such config file"
-        + (f"; did you mean {hint!r}?" if hint else "; give a path or a name of the zoo")
-    )
+    hint = did_you_mean(name, zoo, "give a path or a name of the zoo")
+    raise InputError(f"{config}: no such config file{hint}")
 
 
-def load_config(
-    config: str | os.PathLike[str] | FoundConfig, cfg_options: Sequence[str] | None = None, twin: bool = False
-) -> Config:
+def load_config(config: StrPath | FoundConfig, cfg_options: Sequence[str] | None = None, twin: bool = False) -> Config:
     """Read a config and apply changes given as ``key.sub=value``.
 
     What comes back is plain and complete: the keys that a run reads, with every value in its place.
@@ -155,7 +150,6 @@ def _check_reached(config: Config, key: str) -> None:
     if top in RUNNER_KEYS:
         return
     found = places(read_parts(config), (rest or top).rpartition(".")[2])
-    similar = nearest(top, RUNNER_KEYS | set(SHARED), cutoff=0.8)
-    hint = f"set {' or '.join(found)}" if found else "see the keys with `mmpluld config`"
-    hint = f"did you mean {similar!r}?" if similar else hint
-    raise InputError(f"--cfg-options {key}: has no effect, no run reads {top!r}; {hint}")
+    otherwise = f"set {' or '.join(found)}" if found else "see the keys with `mmpluld config`"
+    hint = did_you_mean(top, RUNNER_KEYS | set(SHARED), otherwise, cutoff=0.8)
+    raise InputError(f"--cfg-options {key}: has no effect, no run reads {top!r}{hint}")

@@ -141,4 +141,5 @@ def test(
                 evaluator.outfile_prefix = str(Path(out).with_suffix(""))
     runner = Runner.from_cfg(cfg)
     load_weights(runner.model, checkpoint)
-    return runner.test()
+    metrics: dict[str, float] = runner.test()
+    return metrics

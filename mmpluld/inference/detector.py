@@ -22,8 +22,6 @@ from mmpluld.datasets.transforms.body import body_box
 from mmpluld.engine.checkpoint import load_weights
 from mmpluld.engine.device import checked_device
 from mmpluld.errors import InputError
-from mmpluld.evaluation.functional import measure_recist
-from mmpluld.evaluation.metrics.froc_metric import predicted_boxes, to_array
 from mmpluld.inference.grid_source import GridSliceSource
 from mmpluld.inference.stacks import SharedFeatures, StackLoader, shares_images
 from mmpluld.io.slice_sources import SliceSource, VolumeSliceSource
@@ -33,7 +31,7 @@ from mmpluld.postprocess.grid import GridRule
 from mmpluld.postprocess.linking import LinkOrder, ScoreRule
 from mmpluld.progress import track
 from mmpluld.registry import MODELS, TRANSFORMS
-from mmpluld.structures import RECIST, CTVolume, Finding
+from mmpluld.structures import RECIST, CTVolume, Finding, measure_recist, predicted_boxes, to_array
 
 __all__ = ["Lesion3D", "Precision", "VolumeDetector"]
 

@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmpluld.compat.allocator import tune_allocator
-from mmpluld.datasets.converters.tags import read_tag_names
 from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.config_check import check_config
 from mmpluld.errors import InputError
 from mmpluld.inference.detector import Precision, VolumeDetector
 from mmpluld.inference.output import output_folder
 from mmpluld.io import VOLUME_SUFFIXES, read_volume, write_findings_csv
-from mmpluld.structures import DetectionSet, Finding, findings_to_detections
+from mmpluld.structures import DetectionSet, Finding, findings_to_detections, read_tag_names
 from mmpluld.visualization import write_report
 from mmpluld.zoo.download import local_checkpoint, sha256_of
 
@@ -63,7 +62,7 @@ def detect_scan(
         score_thr, device, precision, batch_size: See :class:`~mmpluld.inference.VolumeDetector`.
         series: DICOM series to read, where the folder holds several.
         tags: File with the names of the tags that the model predicts, see
-            :func:`~mmpluld.datasets.converters.tags.read_tag_names`; None numbers them.
+            :func:`~mmpluld.structures.read_tag_names`; None numbers them.
         twin: Take the config's miniature.
         cfg_options: Changes to the config as "key.sub=value" strings.
         overwrite: Replace an earlier output.

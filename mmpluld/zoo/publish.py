@@ -167,7 +167,7 @@ def _plain_state(state: Mapping[str, Tensor], half: bool, source: str | os.PathL
 
 
 def _read_metrics(path: str | os.PathLike[str]) -> dict[str, Any]:
-    needed = ("protocol", "mode", "per", "levels", "sensitivity", "headline_levels", "average")
+    needed: tuple[str, ...] = ("protocol", "mode", "per", "levels", "sensitivity", "headline_levels", "average")
     needed += ("num_images", "num_patients", "num_lesions")
     try:
         result = json.loads(Path(path).read_text(encoding="utf-8"))

@@ -22,12 +22,11 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
 from mmpluld.evaluation.evaluate import evaluate_files
-from mmpluld.evaluation.functional import recist_lengths
 from mmpluld.inference import VolumeDetector, detect_scan
 from mmpluld.inference.run import OUTPUTS
 from mmpluld.io import read_volume
 from mmpluld.registry import MODELS
-from mmpluld.structures import CTVolume, Detections, DetectionSet
+from mmpluld.structures import CTVolume, Detections, DetectionSet, recist_lengths
 
 ZOO_CONFIG = "a3d_densenet121-fpn_7s_phantom"
 ORIGIN = np.array([-60.5, -40.25, 30.0])  # LPS mm of the centre of the file's first voxel

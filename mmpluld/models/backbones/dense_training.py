@@ -453,9 +453,10 @@ def unmix(
     own = matrices_of(matrices, chunks, index)
     if own is None:
         return grad if grad is out else out.copy_(grad)
-    if grad_matrices is not None:
+    own_grad = matrices_of(grad_matrices, chunks, index)
+    if own_grad is not None:
         count = len(own)
-        matrices_of(grad_matrices, chunks, index).baddbmm_(grad[:count], x[:count].transpose(1, 2))
+        own_grad.baddbmm_(grad[:count], x[:count].transpose(1, 2))
     return mix(own.transpose(1, 2), grad, out)
 
 

@@ -141,7 +141,7 @@ class DenseLayer(nn.Module):
 class DenseBlock(nn.Module):
     """Layers that each read everything before them in the block; the output concatenates input and all layers."""
 
-    def __init__(self, num_layers: int, in_channels: int, growth_rate: int, **layer_kwargs) -> None:
+    def __init__(self, num_layers: int, in_channels: int, growth_rate: int, **layer_kwargs: Any) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.out_channels = in_channels + num_layers * growth_rate

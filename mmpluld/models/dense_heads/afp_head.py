@@ -14,7 +14,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, did_you_mean
 from mmpluld.models.dense_heads.cells import cells_in_boxes, ignored_cells
 from mmpluld.models.dense_heads.winograd import conv3x3
 from mmpluld.models.normalizers import count_per_process
@@ -297,6 +297,5 @@ def _check_settings(
         raise InputError(f"distance_unit: {distance_unit} is no positive number of pixels; None is the stride")
     for name, value in choices.items():
         if value not in _CHOICES[name]:
-            close = nearest(str(value), _CHOICES[name])
-            hint = f"; did you mean {close!r}?" if close else ""
+            hint = did_you_mean(value, _CHOICES[name])
             raise InputError(f"{name}: {value!r} is not one of {', '.join(_CHOICES[name])}{hint}")

@@ -8,13 +8,12 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, did_you_mean
+from mmpluld.typing import FloatArray
 
-__all__ = ["OVERLAPS", "FloatArray", "Overlap", "paired_overlap", "pairwise_overlap"]
+__all__ = ["OVERLAPS", "Overlap", "paired_overlap", "pairwise_overlap"]
 
-FloatArray = NDArray[np.float64]
 Overlap = Literal["iou", "iobb", "iogt", "iobbgt"]
 OVERLAPS: tuple[Overlap, ...] = ("iou", "iobb", "iogt", "iobbgt")
 
@@ -54,8 +53,7 @@ def paired_overlap(detections: FloatArray, truth: FloatArray, overlap: Overlap =
         InputError: If the overlap is unknown.
     """
     if overlap not in OVERLAPS:
-        close = nearest(overlap, OVERLAPS)
-        hint = f"; did you mean '{close}'?" if close else ""
+        hint = did_you_mean(overlap, OVERLAPS)
         raise InputError(f"overlap '{overlap}' is not one of {', '.join(OVERLAPS)}{hint}")
     dim = detections.shape[-1] // 2
     sides = np.minimum(detections[..., dim:], truth[..., dim:]) - np.maximum(detections[..., :dim], truth[..., :dim])

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from mmpluld.engine.checkpoint import load_weights
 from mmpluld.engine.config import find_config, load_config
-from mmpluld.engine.convert_alignshift import convert_alignshift
 from mmpluld.registry import MODELS, TASK_UTILS
+from mmpluld.weights.alignshift import convert_alignshift
 
 VARIANTS = ("a3d", "alignshift", "tsm", "25d")
 THICKNESS_MM = 5.0

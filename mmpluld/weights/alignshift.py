@@ -7,20 +7,20 @@ MMDetection 1.0. The files' tensors are used and their epoch; their embedded con
 from __future__ import annotations
 
 import datetime
-import os
 import re
 from collections import OrderedDict
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from mmpluld.compat.unpickling import allow_globals
 from mmpluld.engine.checkpoint import load_checkpoint_safely
 from mmpluld.engine.config import FoundConfig, find_config
-from mmpluld.engine.conversion import ConversionReport, check_fit, rename, take_rows, write_converted
 from mmpluld.errors import InputError
+from mmpluld.typing import StrPath
+from mmpluld.weights.conversion import ConversionReport, check_fit, rename, take_rows, write_converted
 
 __all__ = ["OPERATORS", "convert_alignshift", "convert_state_dict"]
 
@@ -44,10 +44,10 @@ _TYPE_NAME = re.compile(r"""\btype['"]?\s*[=:,]\s*['"]([\w.]+)['"]""")
 
 
 def convert_alignshift(
-    source: str | os.PathLike[str],
-    target: str | os.PathLike[str],
+    source: StrPath,
+    target: StrPath,
     operator: str | None = None,
-    config: str | os.PathLike[str] | None = None,
+    config: StrPath | None = None,
     overwrite: bool = False,
 ) -> ConversionReport:
     """Convert a checkpoint of the published code and write it for a config of the zoo.
@@ -123,15 +123,11 @@ def _allow_old_metadata() -> AbstractContextManager[None]:
 
     The dict classes are read as plain ordered dicts, and need not be installed.
     """
-    safe_globals = getattr(torch.serialization, "safe_globals", None)
-    if safe_globals is None:
-        return nullcontext()
     dicts = ("addict.addict.Dict", "mmcv.utils.config.ConfigDict", "mmengine.config.config.ConfigDict")
-    context: AbstractContextManager[None] = safe_globals([datetime.datetime, *((OrderedDict, name) for name in dicts)])
-    return context
+    return allow_globals([datetime.datetime, *((OrderedDict, name) for name in dicts)])
 
 
-def _weights(source: str | os.PathLike[str], checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+def _weights(source: StrPath, checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     """The state dict of a checkpoint, without the prefix of a model wrapper."""
     weights = checkpoint.get("state_dict")
     if not isinstance(weights, dict) or not weights or not all(isinstance(item, Tensor) for item in weights.values()):
@@ -142,9 +138,7 @@ def _weights(source: str | os.PathLike[str], checkpoint: dict[str, Any]) -> dict
     return {key.removeprefix("module."): value for key, value in weights.items()}
 
 
-def _variant(
-    source: str | os.PathLike[str], weights: dict[str, Tensor], meta: Any, operator: str | None
-) -> tuple[str, str]:
+def _variant(source: StrPath, weights: dict[str, Tensor], meta: Any, operator: str | None) -> tuple[str, str]:
     """The variant of the detector, and what tells."""
     if operator is not None and operator not in OPERATORS:
         raise InputError(f"operator is {operator!r}; allowed are {', '.join(OPERATORS)}")
@@ -191,7 +185,7 @@ def _operators_named(meta: Any) -> set[str]:
     return named
 
 
-def _num_slices(source: str | os.PathLike[str], weights: dict[str, Tensor], variant: str) -> int:
+def _num_slices(source: StrPath, weights: dict[str, Tensor], variant: str) -> int:
     """Slices D of a stack, from the shape of the layer that depends on it."""
     name, dim = (
         ("backbone.conv0.weight", 1) if variant == "25d" else ("backbone.reductionz1.reduction_z_conv.weight", 2)
@@ -203,9 +197,7 @@ def _num_slices(source: str | os.PathLike[str], weights: dict[str, Tensor], vari
     return int(value.shape[dim])
 
 
-def _find(
-    source: str | os.PathLike[str], config: str | os.PathLike[str] | None, variant: str, num_slices: int
-) -> FoundConfig:
+def _find(source: StrPath, config: StrPath | None, variant: str, num_slices: int) -> FoundConfig:
     """The config that the weights belong to: the given one, or the zoo's."""
     if config is not None:
         return find_config(config)

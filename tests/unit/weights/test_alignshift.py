@@ -17,9 +17,9 @@ from mmengine.config import Config
 from mmpluld.cli.main import main
 from mmpluld.engine.checkpoint import load_weights
 from mmpluld.engine.config import find_config, load_config
-from mmpluld.engine.convert_alignshift import convert_alignshift, convert_state_dict
 from mmpluld.errors import InputError
 from mmpluld.registry import MODELS
+from mmpluld.weights.alignshift import convert_alignshift, convert_state_dict
 
 VARIANTS = ("a3d", "alignshift", "tsm", "25d")
 

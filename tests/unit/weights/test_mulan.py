@@ -20,9 +20,9 @@ from mmpluld.cli.main import main
 from mmpluld.datasets.steps import pipeline_steps
 from mmpluld.engine.checkpoint import load_weights
 from mmpluld.engine.config import find_config, load_config
-from mmpluld.engine.convert_mulan import ZOO_CONFIG, convert_mulan, convert_mulan_state_dict
 from mmpluld.errors import InputError
 from mmpluld.registry import MODELS, TASK_UTILS, TRANSFORMS
+from mmpluld.weights.mulan import ZOO_CONFIG, convert_mulan, convert_mulan_state_dict
 
 SIZE, STRIDE = 64, 4
 

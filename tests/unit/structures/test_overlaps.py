@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmpluld.errors import InputError
-from mmpluld.evaluation.functional import OVERLAPS, paired_overlap, pairwise_overlap
+from mmpluld.structures import OVERLAPS, paired_overlap, pairwise_overlap
 
 SQUARE = np.array([[0.0, 0, 4, 4]])
 

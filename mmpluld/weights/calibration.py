@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,6 @@ import numpy as np
 import torch
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
@@ -23,16 +21,14 @@ from mmpluld.engine.device import checked_device
 from mmpluld.engine.run import prepare_config
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import DEEPLESION_2D, match_detections
-from mmpluld.evaluation.functional.overlaps import FloatArray
-from mmpluld.evaluation.metrics.froc_metric import instance_boxes, predicted_boxes, to_array
 from mmpluld.models.roi_heads import ExpertBBoxHead
 from mmpluld.progress import track
 from mmpluld.registry import MODELS
+from mmpluld.structures import instance_boxes, predicted_boxes, to_array
+from mmpluld.typing import BoolArray, FloatArray, StrPath
 from mmpluld.zoo.download import local_checkpoint
 
 __all__ = ["BIAS_SD", "MIN_SCALE", "SCALE_SD", "ExpertFit", "calibrate", "fit_platt", "log_loss", "mark_hits"]
-
-BoolArray = NDArray[np.bool_]
 
 # The prior: scale is normal around 1, bias around 0, with these standard deviations. It weighs as much as a few boxes,
 # so it decides only where there are no more.
@@ -136,9 +132,9 @@ def mark_hits(
 
 
 def calibrate(
-    config: str | os.PathLike[str],
-    checkpoint: str | os.PathLike[str],
-    out: str | os.PathLike[str],
+    config: StrPath,
+    checkpoint: StrPath,
+    out: StrPath,
     device: str = "cpu",
     cfg_options: Sequence[str] | None = None,
     overwrite: bool = False,
@@ -192,7 +188,7 @@ def calibrate(
     return fits
 
 
-def _check_out(out: str | os.PathLike[str], source: Path, overwrite: bool) -> None:
+def _check_out(out: StrPath, source: Path, overwrite: bool) -> None:
     path = Path(out)
     if path.resolve() == source.resolve() or (path.exists() and source.exists() and path.samefile(source)):
         raise InputError(f"{out}: is the checkpoint itself; choose another name for the calibrated one")
@@ -202,7 +198,7 @@ def _check_out(out: str | os.PathLike[str], source: Path, overwrite: bool) -> No
         raise InputError(f"{out}: exists already; choose another name or add --overwrite")
 
 
-def _expert_head(model: Any, config: str | os.PathLike[str]) -> ExpertBBoxHead:
+def _expert_head(model: Any, config: StrPath) -> ExpertBBoxHead:
     head = getattr(getattr(model, "roi_head", None), "bbox_head", None)
     if not isinstance(head, ExpertBBoxHead):
         raise InputError(
@@ -247,9 +243,7 @@ def _fit(dataset: str, margins: FloatArray, hits: BoolArray) -> ExpertFit:
     return ExpertFit(dataset, len(hits), int(hits.sum()), scale, bias, log_loss(margins, hits), after)
 
 
-def _write(
-    source: Path, out: str | os.PathLike[str], fits: Sequence[ExpertFit], config: str | os.PathLike[str]
-) -> None:
+def _write(source: Path, out: StrPath, fits: Sequence[ExpertFit], config: StrPath) -> None:
     """Copy a checkpoint with the fitted values, whole or not at all."""
     if all(fit.scale == 1 and fit.bias == 0 for fit in fits):  # the detector takes this for values never fitted
         raise InputError(

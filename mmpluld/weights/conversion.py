@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from mmpluld.engine.checkpoint import checkpoint_bytes
 from mmpluld.engine.config import FoundConfig, load_config
 from mmpluld.errors import InputError
 from mmpluld.registry import MODELS
+from mmpluld.typing import StrPath
 from mmpluld.version import __version__
 
 __all__ = ["ConversionReport", "check_fit", "rename", "take_rows", "write_converted"]
@@ -83,11 +83,7 @@ def rename(name: str, patterns: Iterable[tuple[re.Pattern[str], str]]) -> str:
 
 
 def check_fit(
-    source: str | os.PathLike[str],
-    converted: dict[str, Tensor],
-    renamed: dict[str, str],
-    config: FoundConfig,
-    code: str,
+    source: StrPath, converted: dict[str, Tensor], renamed: dict[str, str], config: FoundConfig, code: str
 ) -> None:
     """Compare names and shapes with those of the config's model, which is built without memory for its weights.
 
@@ -123,9 +119,7 @@ def check_fit(
         )
 
 
-def write_converted(
-    target: str | os.PathLike[str], converted: dict[str, Tensor], meta: dict[str, Any], source: str | os.PathLike[str]
-) -> str:
+def write_converted(target: StrPath, converted: dict[str, Tensor], meta: dict[str, Any], source: StrPath) -> str:
     """Write a checkpoint of tensors and plain metadata, whole or not at all; return its SHA-256 in hex."""
     meta = {
         **meta,

@@ -6,7 +6,6 @@ under its copy of maskrcnn-benchmark.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ from torch import Tensor
 
 from mmpluld.engine.checkpoint import load_checkpoint_safely
 from mmpluld.engine.config import find_config, load_config
-from mmpluld.engine.conversion import ConversionReport, check_fit, rename, take_rows, write_converted
 from mmpluld.errors import InputError
 from mmpluld.registry import TASK_UTILS
+from mmpluld.typing import StrPath
+from mmpluld.weights.conversion import ConversionReport, check_fit, rename, take_rows, write_converted
 
 __all__ = ["convert_mulan", "convert_mulan_state_dict"]
 
@@ -67,9 +67,9 @@ _FEATURES = {1: "z", 2: "demographics", 3: "z, demographics", 4: "box", 5: "box,
 
 
 def convert_mulan(
-    source: str | os.PathLike[str],
-    target: str | os.PathLike[str],
-    config: str | os.PathLike[str] | None = None,
+    source: StrPath,
+    target: StrPath,
+    config: StrPath | None = None,
     overwrite: bool = False,
 ) -> ConversionReport:
     """Convert a checkpoint of the published code and write it for a config of the zoo.
@@ -142,7 +142,7 @@ def convert_mulan_state_dict(
     return converted, renamed, tuple(reduced), tuple(dropped)
 
 
-def _weights(source: str | os.PathLike[str], checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+def _weights(source: StrPath, checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     """The state dict of a checkpoint, without the prefix of a model wrapper."""
     weights = checkpoint.get("model", checkpoint)
     if not isinstance(weights, dict) or not weights or not all(isinstance(item, Tensor) for item in weights.values()):
@@ -158,7 +158,7 @@ def _weights(source: str | os.PathLike[str], checkpoint: dict[str, Any]) -> dict
     return weights
 
 
-def _check_features(source: str | os.PathLike[str], weights: dict[str, Tensor], model: Any) -> None:
+def _check_features(source: StrPath, weights: dict[str, Tensor], model: Any) -> None:
     """Say so if the refining layer of the weights has other inputs than the config's."""
     layer = weights.get(f"{_REFINE_TAG}.weight")
     settings = model.roi_head.get("refine_head")
@@ -173,7 +173,7 @@ def _check_features(source: str | os.PathLike[str], weights: dict[str, Tensor], 
         )
 
 
-def _check_anchors(source: str | os.PathLike[str], name: str, anchors: Tensor, model: Any) -> None:
+def _check_anchors(source: StrPath, name: str, anchors: Tensor, model: Any) -> None:
     """Compare the anchors that the file holds, as inclusive pixels, with those of the config."""
     (expected,) = TASK_UTILS.build(model.rpn_head.anchor_generator).base_anchors
     edges = anchors.float() + torch.tensor([0.0, 0.0, 1.0, 1.0]) if anchors.shape == expected.shape else anchors

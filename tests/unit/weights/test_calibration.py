@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from mmpluld.engine.calibrate import BIAS_SD, MIN_SCALE, SCALE_SD, fit_platt, log_loss, mark_hits
+from mmpluld.weights.calibration import BIAS_SD, MIN_SCALE, SCALE_SD, fit_platt, log_loss, mark_hits
 
 NONE = np.zeros((0, 4))
 
