@@ -24,8 +24,8 @@ def main() -> int:
     parser.add_argument("--address", default="checkpoints", help="folder or web address that users fetch it from")
     parser.add_argument("--metafile", metavar="YML", help="enter it here; without, the entry is printed")
     options = parser.parse_args()
+    from mmpluld.publish.publish import metafile_entry, publish, update_metafile
     from mmpluld.zoo.index import dump_metafile
-    from mmpluld.zoo.publish import metafile_entry, publish, update_metafile
 
     try:
         published = publish(

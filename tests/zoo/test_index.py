@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from mmpluld.engine.checkpoint import load_weights
+from mmpluld.publish.pages import complete_metafiles, write_pages
 from mmpluld.zoo.download import sha256_of
 from mmpluld.zoo.index import load_index
-from mmpluld.zoo.pages import complete_metafiles, write_pages
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = load_index(ROOT)

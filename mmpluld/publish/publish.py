@@ -213,7 +213,7 @@ def _card(details: Mapping[str, Any]) -> str:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mmpluld.zoo", "templates"),
+        loader=jinja2.PackageLoader("mmpluld.publish", "templates"),
         autoescape=False,  # Markdown, not HTML
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

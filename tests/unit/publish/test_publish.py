@@ -19,9 +19,9 @@ from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights
 from mmpluld.engine.config_check import load_config
 from mmpluld.engine.run import find_config
 from mmpluld.errors import InputError
+from mmpluld.publish.publish import metafile_entry, publish, update_metafile
 from mmpluld.registry import MODELS
 from mmpluld.zoo.index import PAPER, dump_metafile, load_index
-from mmpluld.zoo.publish import metafile_entry, publish, update_metafile
 
 ROOT = Path(__file__).resolve().parents[3]
 NAME = "retinanet-a3d_densenet121-fpn_7s_phantom"  # the smallest twin

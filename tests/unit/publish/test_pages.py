@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from mmpluld.errors import InputError
+from mmpluld.publish.pages import complete_metafiles, format_page, model_table, write_pages
 from mmpluld.zoo.index import load_index
-from mmpluld.zoo.pages import complete_metafiles, format_page, model_table, write_pages
 
 MARKS = "<!-- models: written by tools/model_zoo.py -->\n<!-- end of models -->\n"
 
