@@ -161,7 +161,6 @@ def make_zoo(tmp_path: Path) -> Callable[..., Path]:
         folder.mkdir(parents=True, exist_ok=True)
         content = {"Collections": [{"Name": "Toy"}], "Models": list(entries)}
         (folder / "metafile.yml").write_text(yaml.safe_dump(content, sort_keys=False))
-        (root / "model-index.yml").write_text("Import: [configs/toy/metafile.yml]\n")
         for entry in entries:
             (folder / f"{entry['Name']}.py").write_text("num_slices = 3\ntrain_cfg = dict(max_epochs=2)\n")
         return root

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import yaml
 
@@ -27,9 +25,8 @@ def test_table_by_hand(make_zoo, entry) -> None:
     ]
 
 
-def test_empty_zoo(tmp_path: Path) -> None:
-    (tmp_path / "model-index.yml").write_text("Import: []\n")
-    assert "##" not in format_page(tmp_path)
+def test_zoo_without_models(make_zoo) -> None:
+    assert "##" not in format_page(make_zoo())
     assert len(model_table([], "").splitlines()) == 2
 
 
