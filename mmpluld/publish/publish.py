@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,10 @@ from mmpluld.registry import MODELS
 from mmpluld.version import __version__
 from mmpluld.zoo.index import AVERAGE, PAPER, dump_metafile, load_metafile
 
-__all__ = ["Published", "metafile_entry", "publish", "update_metafile"]
+__all__ = ["Published", "metafile_entry", "publish", "served_from", "update_metafile"]
 
 _NOT_FOR_DIAGNOSIS = "research only; not for diagnosis"
+_SHIPPED = "checkpoints"  # folder below the root of the zoo that travels with the package
 _DATASETS = {"deeplesion": "DeepLesion", "phantom": "Phantom"}  # last field of a config's name -> test data
 
 
@@ -114,17 +116,45 @@ def publish(
     return Published(name, weights, weights.with_suffix(".md"), sha256, len(content), _index_metrics(result))
 
 
+def served_from(
+    out_dir: str | os.PathLike[str], base_url: str | None = None, metafile: str | os.PathLike[str] | None = None
+) -> str:
+    """The address that the index gives to the folder of published files.
+
+    Args:
+        out_dir: Folder that is written to.
+        base_url: http(s) address that a web server has for it; None where the weights ship with the package.
+        metafile: ``configs/METHOD/metafile.yml`` that the weights are entered in, if any.
+
+    Raises:
+        InputError: If ``base_url`` is no http(s) address of a folder, or the weights would be entered as shipped but
+            written elsewhere than to ``checkpoints`` beside the configs.
+    """
+    if base_url is not None:
+        parts = urllib.parse.urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+            raise InputError(
+                f"--base-url {base_url}: give the http(s) address of the folder, such as https://example.org/mmpluld"
+            )
+        return base_url.rstrip("/")
+    if metafile is not None:
+        shipped = Path(metafile).resolve().parents[2] / _SHIPPED
+        if Path(out_dir).resolve() != shipped:
+            raise InputError(f"{out_dir}: shipped weights lie in {shipped}; write there, or give --base-url")
+    return _SHIPPED
+
+
 def metafile_entry(published: Published, address: str) -> dict[str, Any]:
     """What the index says about a published checkpoint: weights, digest, size and figures.
 
     Args:
         published: The checkpoint.
-        address: Folder that the file is served from: http(s), or a path below the root of the zoo.
+        address: What :func:`served_from` gives.
     """
     entry: dict[str, Any] = {
         "Name": published.name,
         "Metadata": {"SHA256": published.sha256, "Size": published.size},
-        "Weights": f"{address.rstrip('/')}/{published.weights.name}",
+        "Weights": f"{address}/{published.weights.name}",
     }
     if published.metrics:
         dataset = _DATASETS.get(published.name.rpartition("_")[2], published.name.rpartition("_")[2])
