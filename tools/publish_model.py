@@ -33,10 +33,12 @@ def main() -> int:
     )
     parser.add_argument("--metafile", metavar="YML", help="enter it here; without, the entry is printed")
     options = parser.parse_args()
-    from mmpluld.publish.publish import metafile_entry, publish, served_from, update_metafile
+    from mmpluld.publish.publish import metafile_entry, publish, require_entry, served_from, update_metafile
     from mmpluld.zoo.index import dump_metafile
 
     try:
+        if options.metafile:
+            require_entry(options.metafile, options.name)
         address = served_from(options.out_dir, options.base_url, options.metafile)
         published = publish(
             options.checkpoint,

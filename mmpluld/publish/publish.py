@@ -24,7 +24,7 @@ from mmpluld.registry import MODELS
 from mmpluld.version import __version__
 from mmpluld.zoo.index import AVERAGE, PAPER, dump_metafile, load_metafile
 
-__all__ = ["Published", "metafile_entry", "publish", "served_from", "update_metafile"]
+__all__ = ["Published", "metafile_entry", "publish", "require_entry", "served_from", "update_metafile"]
 
 _NOT_FOR_DIAGNOSIS = "research only; not for diagnosis"
 _SHIPPED = "checkpoints"  # folder below the root of the zoo that travels with the package
@@ -169,10 +169,7 @@ def update_metafile(path: str | os.PathLike[str], entry: Mapping[str, Any]) -> N
         InputError: If the metafile cannot be read or has no such model.
     """
     content = load_metafile(path)
-    models = [model for model in content["Models"] if model.get("Name") == entry["Name"]]
-    if len(models) != 1:
-        raise InputError(f"{path}: no model {entry['Name']!r}; run tools/model_zoo.py, which enters every config")
-    (model,) = models
+    model = _entry_of(content, entry["Name"], path)
     model["Metadata"] = {**model.get("Metadata", {}), **entry["Metadata"]}
     model["Weights"] = entry["Weights"]
     if "Results" in entry:
@@ -181,6 +178,23 @@ def update_metafile(path: str | os.PathLike[str], entry: Mapping[str, Any]) -> N
         ]
         model["Results"] = [*papers, *entry["Results"]]
     atomic_write_text(path, dump_metafile(content))
+
+
+def require_entry(path: str | os.PathLike[str], name: str) -> None:
+    """Check, before anything is written, that a metafile has the model.
+
+    Raises:
+        InputError: If the metafile cannot be read or has no such model.
+    """
+    _entry_of(load_metafile(path), name, path)
+
+
+def _entry_of(content: Mapping[str, Any], name: str, path: str | os.PathLike[str]) -> dict[str, Any]:
+    model: dict[str, Any]
+    for model in content["Models"]:
+        if model.get("Name") == name:
+            return model
+    raise InputError(f"{path}: no model {name!r}; run tools/model_zoo.py, which enters every config")
 
 
 def _plain_state(state: Mapping[str, Tensor], half: bool, source: str | os.PathLike[str]) -> dict[str, Tensor]:

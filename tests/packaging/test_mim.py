@@ -13,7 +13,7 @@ from mmpluld.zoo.index import load_index
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "a3d_densenet121-fpn_7s_20e_deeplesion"
-SHIPPED = next(model for model in load_index(ROOT).values() if model.shipped)
+SHIPPED = load_index(ROOT)[f"pluld-{NAME.replace('_20e_deeplesion', '_phantom')}"]
 MIM = ("-c", "from mim.cli import cli; cli()", "download", "mmpluld", "--dest", "out", "--config")
 
 
@@ -51,7 +51,7 @@ def test_weights_on_a_server(installed, run, server, tmp_path):
     ("name", "advice"),
     [
         (SHIPPED.name, f"mim cannot fetch these weights: use mmpluld download {SHIPPED.name}"),
-        (NAME, f"no weights are published: train them with mmpluld train {NAME}"),
+        (f"pluld-{NAME}", f"no weights are published: train them with mmpluld train pluld-{NAME}"),
     ],
 )
 def test_otherwise_it_says_what_to_do(installed, run, tmp_path, name, advice):
@@ -60,6 +60,7 @@ def test_otherwise_it_says_what_to_do(installed, run, tmp_path, name, advice):
     assert done.returncode == 1
     assert f"'{advice}'" in done.stderr
     assert list((tmp_path / "out").iterdir()) == []
+    assert advice in (ROOT / "docs/how_to/mim.md").read_text()
 
 
 def test_every_model_has_an_address_or_advice():

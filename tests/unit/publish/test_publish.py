@@ -204,13 +204,27 @@ def test_tool_writes_the_same_bytes_in_another_process(trained: Path, tmp_path: 
     assert dump_metafile({"Models": [entry]}) == "\n".join(snippet) + "\n"
 
 
-def test_tool_reports_bad_input_in_one_line(tmp_path: Path, monkeypatch, capsys) -> None:
+def run_tool(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    """Exit status of tools/publish_model.py for the model and data of these tests."""
     tool = str(ROOT / "tools/publish_model.py")
-    monkeypatch.setattr(sys, "argv", [tool, "none.pth", str(tmp_path), "--name", NAME, "--data", "Phantom"])
+    monkeypatch.setattr(sys, "argv", [tool, *map(str, arguments), "--name", NAME, "--data", "Phantom"])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(tool, run_name="__main__")
-    assert stop.value.code == 2
+    return stop.value.code
+
+
+def test_tool_reports_bad_input_in_one_line(tmp_path: Path, monkeypatch, capsys) -> None:
+    assert run_tool(monkeypatch, "none.pth", tmp_path) == 2
     assert capsys.readouterr().err == "publish_model: error: none.pth: no such checkpoint\n"
+
+
+def test_tool_writes_nothing_for_a_model_that_the_metafile_lacks(
+    trained: Path, make_zoo, entry, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    metafile = make_zoo(entry("other")) / "configs/toy/metafile.yml"
+    assert run_tool(monkeypatch, trained, tmp_path / "www", "--base-url", "http://x", "--metafile", metafile) == 2
+    assert f"no model {NAME!r}; run tools/model_zoo.py" in capsys.readouterr().err
+    assert not (tmp_path / "www").exists()
 
 
 @pytest.mark.parametrize(
@@ -254,14 +268,8 @@ def test_published_to_a_web_server_and_fetched_from_it(
     root = make_zoo(entry(NAME))
     monkeypatch.setattr("mmpluld.zoo.index.zoo_root", lambda: root)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    tool = str(ROOT / "tools/publish_model.py")
-    command = [tool, str(trained), str(folder), "--name", NAME, "--data", "Phantom"]
-    monkeypatch.setattr(
-        sys, "argv", [*command, "--base-url", url, "--metafile", str(root / "configs/toy/metafile.yml")]
-    )
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(tool, run_name="__main__")
-    assert stop.value.code == 0
+    metafile = root / "configs/toy/metafile.yml"
+    assert run_tool(monkeypatch, trained, folder, "--base-url", url, "--metafile", metafile) == 0
     (weights,) = folder.glob("*.pth")
     content = weights.read_bytes()
     model = load_index()[NAME]
