@@ -24,7 +24,7 @@ from mmpluld.errors import InputError, did_you_mean
 from mmpluld.typing import StrPath
 from mmpluld.zoo.index import zoo_root
 
-__all__ = ["FoundConfig", "find_config", "load_config", "twin_name"]
+__all__ = ["FoundConfig", "find_config", "is_twin", "load_config", "twin_name"]
 
 _TWIN_END = "_phantom"
 
@@ -32,6 +32,11 @@ _TWIN_END = "_phantom"
 def twin_name(name: str) -> str:
     """Name of the miniature of a config of the zoo: ``a3d_..._7s_20e_deeplesion`` has ``a3d_..._7s_phantom``."""
     return re.sub(r"(_\d+e)?_deeplesion$", "", name) + _TWIN_END
+
+
+def is_twin(name: str) -> bool:
+    """Whether a name of the zoo is that of a miniature."""
+    return name.endswith(_TWIN_END)
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class FoundConfig:
     def name(self) -> str:
         """Name of the file without its ending, or of its miniature."""
         stem = self.path.stem
-        return stem if not self.twin or stem.endswith(_TWIN_END) else twin_name(stem)
+        return stem if not self.twin or is_twin(stem) else twin_name(stem)
 
 
 def find_config(config: StrPath, twin: bool = False) -> FoundConfig:
@@ -61,7 +66,7 @@ def find_config(config: StrPath, twin: bool = False) -> FoundConfig:
     path = Path(config)
     name = path.name.removesuffix(".py")
     if path.is_file():
-        return FoundConfig(path, twin or name.endswith(_TWIN_END))
+        return FoundConfig(path, twin or is_twin(name))
     zoo: dict[str, FoundConfig] = {}
     for found in sorted((zoo_root() / "configs").rglob("*.py")):
         if "_base_" not in found.parts:

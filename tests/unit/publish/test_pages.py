@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import yaml
 
 from mmpluld.errors import InputError
+from mmpluld.publish.pages import complete_metafiles, format_page, model_table, write_pages
 from mmpluld.zoo.index import load_index
-from mmpluld.zoo.pages import complete_metafiles, format_page, model_table, write_pages
 
 MARKS = "<!-- models: written by tools/model_zoo.py -->\n<!-- end of models -->\n"
 
@@ -27,9 +25,8 @@ def test_table_by_hand(make_zoo, entry) -> None:
     ]
 
 
-def test_empty_zoo(tmp_path: Path) -> None:
-    (tmp_path / "model-index.yml").write_text("Import: []\n")
-    assert "##" not in format_page(tmp_path)
+def test_zoo_without_models(make_zoo) -> None:
+    assert "##" not in format_page(make_zoo())
     assert len(model_table([], "").splitlines()) == 2
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,10 @@ from mmpluld.registry import MODELS
 from mmpluld.version import __version__
 from mmpluld.zoo.index import AVERAGE, PAPER, dump_metafile, load_metafile
 
-__all__ = ["Published", "metafile_entry", "publish", "update_metafile"]
+__all__ = ["Published", "metafile_entry", "publish", "require_entry", "served_from", "update_metafile"]
 
 _NOT_FOR_DIAGNOSIS = "research only; not for diagnosis"
+_SHIPPED = "checkpoints"  # folder below the root of the zoo that travels with the package
 _DATASETS = {"deeplesion": "DeepLesion", "phantom": "Phantom"}  # last field of a config's name -> test data
 
 
@@ -113,17 +115,45 @@ def publish(
     return Published(name, weights, weights.with_suffix(".md"), sha256, len(content), _index_metrics(result))
 
 
+def served_from(
+    out_dir: str | os.PathLike[str], base_url: str | None = None, metafile: str | os.PathLike[str] | None = None
+) -> str:
+    """The address that the index gives to the folder of published files.
+
+    Args:
+        out_dir: Folder that is written to.
+        base_url: http(s) address that a web server has for it; None where the weights ship with the package.
+        metafile: ``configs/METHOD/metafile.yml`` that the weights are entered in, if any.
+
+    Raises:
+        InputError: If ``base_url`` is no http(s) address of a folder, or the weights would be entered as shipped but
+            written elsewhere than to ``checkpoints`` beside the configs.
+    """
+    if base_url is not None:
+        parts = urllib.parse.urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+            raise InputError(
+                f"--base-url {base_url}: give the http(s) address of the folder, such as https://example.org/mmpluld"
+            )
+        return base_url.rstrip("/")
+    if metafile is not None:
+        shipped = Path(metafile).resolve().parents[2] / _SHIPPED
+        if Path(out_dir).resolve() != shipped:
+            raise InputError(f"{out_dir}: shipped weights lie in {shipped}; write there, or give --base-url")
+    return _SHIPPED
+
+
 def metafile_entry(published: Published, address: str) -> dict[str, Any]:
     """What the index says about a published checkpoint: weights, digest, size and figures.
 
     Args:
         published: The checkpoint.
-        address: Folder that the file is served from: http(s), or a path below the root of the zoo.
+        address: What :func:`served_from` gives.
     """
     entry: dict[str, Any] = {
         "Name": published.name,
         "Metadata": {"SHA256": published.sha256, "Size": published.size},
-        "Weights": f"{address.rstrip('/')}/{published.weights.name}",
+        "Weights": f"{address}/{published.weights.name}",
     }
     if published.metrics:
         dataset = _DATASETS.get(published.name.rpartition("_")[2], published.name.rpartition("_")[2])
@@ -138,10 +168,7 @@ def update_metafile(path: str | os.PathLike[str], entry: Mapping[str, Any]) -> N
         InputError: If the metafile cannot be read or has no such model.
     """
     content = load_metafile(path)
-    models = [model for model in content["Models"] if model.get("Name") == entry["Name"]]
-    if len(models) != 1:
-        raise InputError(f"{path}: no model {entry['Name']!r}; run tools/model_zoo.py, which enters every config")
-    (model,) = models
+    model = _entry_of(content, entry["Name"], path)
     model["Metadata"] = {**model.get("Metadata", {}), **entry["Metadata"]}
     model["Weights"] = entry["Weights"]
     if "Results" in entry:
@@ -150,6 +177,23 @@ def update_metafile(path: str | os.PathLike[str], entry: Mapping[str, Any]) -> N
         ]
         model["Results"] = [*papers, *entry["Results"]]
     atomic_write_text(path, dump_metafile(content))
+
+
+def require_entry(path: str | os.PathLike[str], name: str) -> None:
+    """Check, before anything is written, that a metafile has the model.
+
+    Raises:
+        InputError: If the metafile cannot be read or has no such model.
+    """
+    _entry_of(load_metafile(path), name, path)
+
+
+def _entry_of(content: Mapping[str, Any], name: str, path: str | os.PathLike[str]) -> dict[str, Any]:
+    model: dict[str, Any]
+    for model in content["Models"]:
+        if model.get("Name") == name:
+            return model
+    raise InputError(f"{path}: no model {name!r}; run tools/model_zoo.py, which enters every config")
 
 
 def _plain_state(state: Mapping[str, Tensor], half: bool, source: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -212,7 +256,7 @@ def _card(details: Mapping[str, Any]) -> str:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mmpluld.zoo", "templates"),
+        loader=jinja2.PackageLoader("mmpluld.publish", "templates"),
         autoescape=False,  # Markdown, not HTML
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

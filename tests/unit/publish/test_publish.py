@@ -6,8 +6,13 @@ import hashlib
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,12 +20,14 @@ import torch
 import yaml
 from mmengine.registry import DefaultScope
 
+from mmpluld.cli.main import main
 from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights
 from mmpluld.engine.config import find_config, load_config
 from mmpluld.errors import InputError
+from mmpluld.publish.publish import metafile_entry, publish, served_from, update_metafile
 from mmpluld.registry import MODELS
+from mmpluld.zoo.download import DownloadError
 from mmpluld.zoo.index import PAPER, dump_metafile, load_index
-from mmpluld.zoo.publish import metafile_entry, publish, update_metafile
 
 ROOT = Path(__file__).resolve().parents[3]
 NAME = "retinanet-a3d_densenet121-fpn_7s_phantom"  # the smallest twin
@@ -165,7 +172,7 @@ def test_entry_goes_into_the_index(trained: Path, make_zoo, entry, metrics: Path
     paper = {"Task": "Lesion Detection", "Dataset": "DeepLesion", "Metrics": {f"Sens@1{PAPER}": 84.0}}
     root = make_zoo(entry(NAME, Results=[paper, old]), entry("other"))
     published = publish(trained, root / "checkpoints", NAME, data="Phantom", metrics=metrics)
-    update_metafile(root / "configs/toy/metafile.yml", metafile_entry(published, "checkpoints/"))
+    update_metafile(root / "configs/toy/metafile.yml", metafile_entry(published, "checkpoints"))
     models = load_index(root)
     model = models[NAME]
     assert Path(model.weights_url) == published.weights
@@ -196,10 +203,92 @@ def test_tool_writes_the_same_bytes_in_another_process(trained: Path, tmp_path: 
     assert dump_metafile({"Models": [entry]}) == "\n".join(snippet) + "\n"
 
 
-def test_tool_reports_bad_input_in_one_line(tmp_path: Path, monkeypatch, capsys) -> None:
+def run_tool(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    """Exit status of tools/publish_model.py for the model and data of these tests."""
     tool = str(ROOT / "tools/publish_model.py")
-    monkeypatch.setattr(sys, "argv", [tool, "none.pth", str(tmp_path), "--name", NAME, "--data", "Phantom"])
+    monkeypatch.setattr(sys, "argv", [tool, *map(str, arguments), "--name", NAME, "--data", "Phantom"])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(tool, run_name="__main__")
-    assert stop.value.code == 2
+    return stop.value.code
+
+
+def test_tool_reports_bad_input_in_one_line(tmp_path: Path, monkeypatch, capsys) -> None:
+    assert run_tool(monkeypatch, "none.pth", tmp_path) == 2
     assert capsys.readouterr().err == "publish_model: error: none.pth: no such checkpoint\n"
+
+
+def test_tool_writes_nothing_for_a_model_that_the_metafile_lacks(
+    trained: Path, make_zoo, entry, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    metafile = make_zoo(entry("other")) / "configs/toy/metafile.yml"
+    assert run_tool(monkeypatch, trained, tmp_path / "www", "--base-url", "http://x", "--metafile", metafile) == 2
+    assert f"no model {NAME!r}; run tools/model_zoo.py" in capsys.readouterr().err
+    assert not (tmp_path / "www").exists()
+
+
+@pytest.mark.parametrize(
+    "url", ["checkpoints", "ftp://example.org/a", "https://", "file:///srv/www", "https://example.org/a?b=1"]
+)
+def test_address_that_no_web_server_has(tmp_path: Path, url: str) -> None:
+    with pytest.raises(InputError, match="give the http\\(s\\) address of the folder") as error:
+        served_from(tmp_path, url)
+    assert url in str(error.value)
+
+
+def test_shipped_weights_are_written_where_the_package_takes_them_from(tmp_path: Path) -> None:
+    metafile = tmp_path / "configs/toy/metafile.yml"
+    assert served_from(tmp_path / "checkpoints", metafile=metafile) == "checkpoints"
+    assert served_from("anywhere") == "checkpoints"  # the entry is printed, and is copied by hand
+    assert served_from("anywhere", "https://example.org/a/", metafile) == "https://example.org/a"
+    with pytest.raises(
+        InputError, match=r"out: shipped weights lie in .*/checkpoints; write there, or give --base-url"
+    ):
+        served_from(tmp_path / "out", metafile=metafile)
+
+
+@pytest.fixture
+def web_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
+    """A folder that an ordinary web server on the loopback interface serves, and its address."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    folder = tmp_path / "www"
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield folder, f"http://127.0.0.1:{http.server_address[1]}/www/"
+        http.shutdown()
+        thread.join()
+
+
+def test_published_to_a_web_server_and_fetched_from_it(
+    trained: Path, make_zoo, entry, web_folder: tuple[Path, str], tmp_path: Path, monkeypatch, capsys
+) -> None:
+    folder, url = web_folder
+    root = make_zoo(entry(NAME))
+    monkeypatch.setattr("mmpluld.zoo.index.zoo_root", lambda: root)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    metafile = root / "configs/toy/metafile.yml"
+    assert run_tool(monkeypatch, trained, folder, "--base-url", url, "--metafile", metafile) == 0
+    (weights,) = folder.glob("*.pth")
+    content = weights.read_bytes()
+    model = load_index()[NAME]
+    assert model.weights_url == url + weights.name
+    assert (model.sha256, model.size) == (hashlib.sha256(content).hexdigest(), len(content))
+    assert weights.with_suffix(".md").is_file()
+
+    assert main(["download", NAME, "--dest", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / weights.name).read_bytes() == content
+    fetched = build()
+    load_weights(fetched, f"zoo:{NAME}")
+    source = load_checkpoint_safely(trained)["state_dict"]
+    assert all(torch.equal(value, source[f"module.{key}"]) for key, value in fetched.state_dict().items())
+
+    weights.write_bytes(content[:1000] + bytes([content[1000] ^ 1]) + content[1001:])
+    capsys.readouterr()
+    assert main(["download", NAME, "--dest", str(tmp_path / "new")]) == 1
+    error = capsys.readouterr().err
+    assert f"is not the expected {model.sha256}; removed" in error
+    assert list((tmp_path / "new").iterdir()) == []
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(DownloadError, match="is not the expected"):
+        load_weights(build(), f"zoo:{NAME}")
