@@ -11,6 +11,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
+from mmpluld.models.cpu import best_cells, plain_networks
 from mmpluld.models.dense_heads import AFPHead
 from mmpluld.registry import MODELS
 
@@ -44,16 +45,15 @@ def predict(head: AFPHead, features: torch.Tensor, all_cells: bool) -> tuple[lis
     meta = {"img_shape": (height, width), "scale_factor": (2.0, 2.0)}
     samples = [DetDataSample(metainfo=meta) for _ in features]
     counts: list[int] = []
-    distances = head._distances
+    distances_at = best_cells.distances_at
 
-    def counted(table: torch.Tensor, cells: torch.Tensor, size: Any) -> torch.Tensor:
+    def counted(head: AFPHead, table: torch.Tensor, cells: torch.Tensor, size: Any) -> torch.Tensor:
         counts.append(len(cells))
-        return distances(table, cells, size)
+        return distances_at(head, table, cells, size)
 
-    head._distances = counted
-    with torch.set_grad_enabled(all_cells):
+    with pytest.MonkeyPatch.context() as patch, torch.set_grad_enabled(all_cells):
+        patch.setattr(best_cells, "distances_at", counted)
         found = head.predict((features,), samples, rescale=True)
-    del head._distances
     return found, counts
 
 
@@ -116,8 +116,17 @@ def test_wide_layers_in_single_precision():
     features = torch.randn(2, 128, 10, 14)
     with torch.no_grad():
         wanted = head.cls_convs[0](features)
-        found = head._hidden(features)
+        found = best_cells.centre_hidden(head.cls_convs[0], features)
         assert not torch.equal(found, wanted)  # it is the other algorithm
         assert torch.allclose(found, wanted, rtol=0, atol=3e-5 * float(wanted.max()))
         with torch.autocast("cpu", torch.bfloat16):
-            assert torch.equal(head._hidden(features), head.cls_convs[0](features))
+            assert torch.equal(best_cells.centre_hidden(head.cls_convs[0], features), head.cls_convs[0](features))
+
+
+def test_all_cells_without_shortcuts():
+    head, features = build(), torch.randn(1, 6, 20, 28)
+    with plain_networks():
+        (found,), counts = predict(head, features, all_cells=False)
+    assert not counts
+    (wanted,), _ = predict(head, features, all_cells=True)
+    assert all(torch.equal(found[key], wanted[key]) for key in ("bboxes", "scores", "labels"))

@@ -18,23 +18,22 @@ q pixels, which come first, so that the first c channels of a chunk lie together
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    from mmpluld.models.backbones.truncated_densenet import DenseBlock
+from mmpluld.models.cpu.batch_norm_relu import BatchNormReLU, add_line, channel_statistics, through_statistics
+from mmpluld.models.cpu.chunks import Chunks, Scratch
+from mmpluld.models.cpu.mixing import grad_matrices_of, matrices_of, mix, unmix
+from mmpluld.models.cpu.protocols import DenseBlockLike, mixers_are_linear
 
 __all__ = ["can_train_fast", "train_dense_block"]
 
 _CHUNK_VALUES = 1 << 21
 """Values in a chunk of all features of a block, about: few enough for the cache, enough to share among threads."""
-
-_SMALLEST_SCALE = 1e-12
-"""Norm scales nearer to zero are moved away to here: the threshold mean - bias / scale would leave the number range."""
 
 
 class LayerTensors(NamedTuple):
@@ -65,16 +64,16 @@ class BlockResults(NamedTuple):
     images: Tensor  # (L, B, D, W, P), inputs of the 3x3 convolutions without the scale of the norm
 
 
-def can_train_fast(block: DenseBlock, x: Tensor) -> bool:
-    """Whether ``train_dense_block`` serves: gradients on a CPU, plain batch statistics, mixers that have matrices."""
-    if x.device.type != "cpu" or not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+def can_train_fast(block: DenseBlockLike, x: Tensor) -> bool:
+    """Whether ``train_dense_block`` serves: gradients, no autocast, plain batch statistics, mixers with matrices."""
+    if not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
         return False
-    halves = [half for layer in block.children() for half in layer.halves()]
-    plain = all(type(norm) is nn.BatchNorm2d and norm.training and norm.affine for norm, _ in halves)
-    return plain and all(conv.mixer is None or hasattr(conv.mixer, "matrices") for _, conv in halves)
+    norms = [norm for layer in block.children() for norm in (layer.norm1, layer.norm2)]
+    plain = all(type(norm) is nn.BatchNorm2d and norm.training and norm.affine for norm in norms)
+    return plain and mixers_are_linear(block)
 
 
-def train_dense_block(block: DenseBlock, x: Tensor, thickness_mm: Tensor | None = None) -> Tensor:
+def train_dense_block(block: DenseBlockLike, x: Tensor, thickness_mm: Tensor | None = None) -> Tensor:
     """Output (B, C_out, D, H, W) of ``block`` for ``x`` (B, C, D, H, W); updates the norms' running statistics.
 
     Args:
@@ -83,15 +82,15 @@ def train_dense_block(block: DenseBlock, x: Tensor, thickness_mm: Tensor | None 
         thickness_mm: Slice intervals (B,) for mixers that depend on them.
     """
     tensors: list[Tensor | None] = []
-    halves = [half for layer in block.children() for half in layer.halves()]
-    for norm, conv in halves:
-        tensors += [norm.weight, norm.bias, _mixing_matrices(conv.mixer, thickness_mm, x.dtype), conv.weight]
-    eps = halves[0][0].eps
-    out, *statistics = DenseBlockFunction.apply(x, eps, *tensors)
+    layers = list(block.children())
+    for layer in layers:
+        for norm, conv in ((layer.norm1, layer.conv1), (layer.norm2, layer.conv2)):
+            tensors += [norm.weight, norm.bias, _mixing_matrices(conv.mixer, thickness_mm, x.dtype), conv.weight]
+    out, *statistics = DenseBlockFunction.apply(x, layers[0].norm1.eps, *tensors)
     mean, var, hidden_mean, hidden_var = statistics
     count = x.numel() // x.shape[1]
     with torch.no_grad():
-        for i, layer in enumerate(block.children()):
+        for i, layer in enumerate(layers):
             channels = layer.norm1.num_features
             _update_running_statistics(layer.norm1, mean[:channels], var[:channels], count)
             _update_running_statistics(layer.norm2, hidden_mean[i], hidden_var[i], count)
@@ -113,113 +112,6 @@ def _update_running_statistics(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor, 
     momentum = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
     norm.running_mean.lerp_(mean, momentum)
     norm.running_var.lerp_(var * (count / max(count - 1, 1)), momentum)
-
-
-class BatchNormReLU:
-    """ReLU(weight * xhat + bias), xhat = (x - mean) / std, as ``scale * v`` with v = ReLU(sign * (x - threshold)).
-
-    The scale is not negative, and the mixing that follows treats channels alone, so the convolution after it takes the
-    scale into its weights. Gradients "for fixed statistics" leave out that mean and std depend on x.
-
-    Args:
-        weight, bias: Of the norm, (C,).
-        mean, var: Batch statistics, (C,); the variance is biased.
-        eps: Of the norm.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float) -> None:
-        self.mean = mean
-        self.inverse_std = torch.rsqrt(var + eps)
-        signed = weight * self.inverse_std
-        smallest = torch.full_like(signed, _SMALLEST_SCALE).copysign(signed)
-        self.signed_scale = torch.where(signed.abs() < _SMALLEST_SCALE, smallest, signed)
-        self.scale = self.signed_scale.abs()
-        self.threshold = column(mean - bias / self.signed_scale)
-        self.sign = column(self.signed_scale.sign()) if bool((self.signed_scale < 0).any()) else None
-
-    def activate(self, x: Tensor, out: Tensor) -> Tensor:
-        """v of ``x`` (C, D, q), in ``out``."""
-        torch.sub(x, self.threshold, out=out)
-        if self.sign is not None:
-            out.mul_(self.sign)
-        return out.relu_()
-
-    def backward_(self, grad: Tensor, active: Tensor) -> Tensor:
-        """Turn the gradient of v = ``active`` into that of x for fixed statistics, in place."""
-        torch.ops.aten.threshold_backward.grad_input(grad, active, 0, grad_input=grad)
-        return grad if self.sign is None else grad.mul_(self.sign)
-
-    def gradients(self, total: Tensor, moment: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of weight and bias, and the sum of gradient * xhat; all (C,).
-
-        Args:
-            total: Sum of the gradient of x for fixed statistics.
-            moment: Sum of the same times x.
-        """
-        projection = self.inverse_std * (moment - self.mean * total)
-        return projection / self.signed_scale, total / self.signed_scale, projection
-
-
-def through_statistics(
-    total: Tensor, projection: Tensor, mean: Tensor, inverse_std: Tensor, count: int
-) -> tuple[Tensor, Tensor]:
-    """What the gradient for fixed statistics lacks, as ``slope * x + offset``; columns of (C,).
-
-    Args:
-        total: Sum of the gradient for fixed statistics.
-        projection: Sum of gradient * xhat.
-        mean, inverse_std: Batch statistics.
-        count: Values in a channel.
-    """
-    slope = -inverse_std * projection / count
-    return column(slope), column(-total / count - slope * mean)
-
-
-class Chunks:
-    """The pixels of (B, P) in chunks of q: some pixels of one stack, or some whole stacks.
-
-    Args:
-        batch: Stacks B.
-        pixels: Pixels P of a slice.
-        target: Wanted q; the nearest that divides evenly is taken.
-        together: Whether a chunk may hold several stacks.
-    """
-
-    def __init__(self, batch: int, pixels: int, target: float, together: bool) -> None:
-        self.batch, self.pixels = batch, pixels
-        self.stacks, self.parts = 1, 1  # stacks in a chunk, chunks in a stack
-        if pixels < target and together:
-            self.stacks = nearest_divisor(batch, target / pixels)
-        elif pixels > target:
-            self.parts = nearest_divisor(pixels, pixels / target)
-        self.size = self.stacks * pixels // self.parts
-        self.number = batch * pixels // self.size
-
-    def split(self, x: Tensor) -> Tensor:
-        """(B, C, D, P) to (K, C, D, q)."""
-        x = x.unflatten(3, (self.parts, -1)).unflatten(0, (-1, self.stacks))
-        return x.permute(0, 4, 2, 3, 1, 5).reshape(self.number, *x.shape[2:4], self.size)
-
-    def join(self, x: Tensor) -> Tensor:
-        """(K, C, D, q) to (B, C, D, P)."""
-        x = x.unflatten(3, (self.stacks, -1)).unflatten(0, (-1, self.parts))
-        return x.permute(0, 4, 2, 3, 1, 5).reshape(self.batch, *x.shape[2:4], self.pixels)
-
-    def first_stack(self, index: int) -> int:
-        """The first stack in a chunk."""
-        return index // self.parts * self.stacks
-
-    def of_images(self, images: Tensor, index: int) -> Tensor:
-        """View of a chunk of ``images`` (B, D, C, P), as (C, D, stacks, pixels)."""
-        stack, size = self.first_stack(index), self.size // self.stacks
-        start = index % self.parts * size
-        return images[stack : stack + self.stacks, :, :, start : start + size].permute(2, 1, 0, 3)
-
-
-def nearest_divisor(number: int, target: float) -> int:
-    """The divisor of ``number`` whose ratio to ``target`` is nearest to 1."""
-    divisors = [d for d in range(1, number + 1) if number % d == 0]
-    return min(divisors, key=lambda d: max(d / target, target / d))
 
 
 class DenseBlockFunction(torch.autograd.Function):
@@ -417,74 +309,3 @@ def first_half_backward(
     grad_weight, grad_bias, projection = norm.gradients(total, moment)
     grad_kernel = (grad_kernel * norm.scale).view_as(layer.conv1)
     return (total, projection), [grad_weight, grad_bias, grad_mix, grad_kernel]
-
-
-def matrices_of(matrices: Tensor | None, chunks: Chunks, index: int) -> Tensor | None:
-    """The mixing matrices (M, D, D) of a chunk."""
-    return None if matrices is None else matrices[min(chunks.first_stack(index), len(matrices) - 1)]
-
-
-def grad_matrices_of(matrices: Tensor | None) -> Tensor | None:
-    """Zeros to gather the gradient of mixing matrices in, if they have one."""
-    return None if matrices is None or not matrices.requires_grad else torch.zeros_like(matrices)
-
-
-def mix(matrices: Tensor | None, x: Tensor, out: Tensor) -> Tensor:
-    """Mix the slices of the first M channels of ``x`` (C, D, q) in ``out``; without matrices, ``x`` itself."""
-    if matrices is None:
-        return x
-    count = len(matrices)
-    torch.bmm(matrices, x[:count], out=out[:count])
-    if count < len(x):
-        out[count:] = x[count:]
-    return out
-
-
-def unmix(
-    matrices: Tensor | None,
-    grad_matrices: Tensor | None,
-    chunks: Chunks,
-    index: int,
-    grad: Tensor,
-    x: Tensor,
-    out: Tensor,
-) -> Tensor:
-    """Backward of ``mix`` for a chunk: the gradient of ``x`` in ``out``; adds to ``grad_matrices``."""
-    own = matrices_of(matrices, chunks, index)
-    if own is None:
-        return grad if grad is out else out.copy_(grad)
-    own_grad = matrices_of(grad_matrices, chunks, index)
-    if own_grad is not None:
-        count = len(own)
-        own_grad.baddbmm_(grad[:count], x[:count].transpose(1, 2))
-    return mix(own.transpose(1, 2), grad, out)
-
-
-def add_line(grad: Tensor, x: Tensor, slope: Tensor, offset: Tensor, scratch: Scratch) -> None:
-    """Add ``slope * x + offset`` to ``grad`` (K, C, D, q)."""
-    for part, values in zip(grad, x, strict=True):
-        part += torch.mul(values, slope, out=scratch.like(0, values)).add_(offset)
-
-
-def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance (C,) of ``x`` (K, C, D, q)."""
-    count = x[:, 0].numel()
-    mean = sum(part.sum((1, 2)) for part in x) / count
-    var = sum((part - column(mean)).square_().sum((1, 2)) for part in x) / count
-    return mean, var
-
-
-class Scratch:
-    """Memory for the results of a chunk, used again and again."""
-
-    def __init__(self, like: Tensor, values: int, number: int) -> None:
-        self._buffers = like.new_empty(number, values)
-
-    def like(self, index: int, x: Tensor) -> Tensor:
-        """Buffer ``index`` as a contiguous tensor of the shape of ``x``."""
-        return self._buffers[index, : x.numel()].view(x.shape)
-
-
-def column(x: Tensor) -> Tensor:
-    """(C,) as (C, 1, 1)."""
-    return x[:, None, None]

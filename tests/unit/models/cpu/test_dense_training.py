@@ -8,15 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmpluld.models.backbones import dense_training
-from mmpluld.models.backbones.dense_training import (
-    BatchNormReLU,
-    Chunks,
-    can_train_fast,
-    channel_statistics,
-    nearest_divisor,
-)
 from mmpluld.models.backbones.truncated_densenet import DenseBlock
+from mmpluld.models.cpu import TRAIN_BLOCK, dense_training, plain_networks
+from mmpluld.models.cpu.batch_norm_relu import BatchNormReLU, channel_statistics
+from mmpluld.models.cpu.chunks import Chunks, nearest_divisor
 
 MIXERS = {
     "a3d": {"type": "A3DMixer"},
@@ -46,10 +41,8 @@ def stacks(batch: int = 3) -> Tensor:
 
 
 def plain(block: DenseBlock, x: Tensor, thickness_mm: Tensor | None) -> Tensor:
-    features = [x]
-    for layer in block.children():
-        features.append(layer(features, thickness_mm))
-    return torch.cat(features, 1)
+    with plain_networks():
+        return block(x, thickness_mm)
 
 
 def outcome(run, block: DenseBlock, x: Tensor, thickness_mm: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
@@ -71,7 +64,7 @@ def assert_close(ours: list[Tensor], reference: list[Tensor], tolerance: float) 
 def test_outputs_gradients_and_statistics_equal_the_layers(mixer, values, monkeypatch):
     monkeypatch.setattr(dense_training, "_CHUNK_VALUES", values)
     block, x = dense_block(mixer), stacks()
-    assert can_train_fast(block, x)
+    assert TRAIN_BLOCK.serves(block, x)
     ours, our_buffers = outcome(DenseBlock.forward, block, x, THICKNESS_MM)
     reference, buffers = outcome(plain, block, x, THICKNESS_MM)
     # Shares of neighbouring slices are in single precision.
@@ -116,15 +109,15 @@ def test_two_runs_have_equal_bits():
 def test_layers_serve_where_the_fast_path_does_not():
     block, x = dense_block("a3d").train(), stacks()
     with torch.no_grad():
-        assert not can_train_fast(block, x)
+        assert not TRAIN_BLOCK.serves(block, x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not can_train_fast(block, x)
-    assert not can_train_fast(block, x.to("meta"))
-    assert not can_train_fast(dense_block("a3d", norm_cfg={"type": "SyncBN"}).train(), x)
-    assert not can_train_fast(dense_block("a3d").eval(), x)
+        assert not TRAIN_BLOCK.serves(block, x)
+    assert not TRAIN_BLOCK.serves(block, x.to("meta"))
+    assert not TRAIN_BLOCK.serves(dense_block("a3d", norm_cfg={"type": "SyncBN"}).train(), x)
+    assert not TRAIN_BLOCK.serves(dense_block("a3d").eval(), x)
     frozen = dense_block("a3d").train()
     frozen.denselayer2.norm1.eval()
-    assert not can_train_fast(frozen, x)
+    assert not TRAIN_BLOCK.serves(frozen, x)
     ours, _ = outcome(plain, block, x, None)
     with torch.random.fork_rng():
         reference, _ = outcome(plain, dense_block("a3d", with_cp=True), x, None)

@@ -16,17 +16,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-if TYPE_CHECKING:
-    from mmpluld.models.backbones.truncated_densenet import DenseBlock, DenseLayer, Transition
+from mmpluld.models.cpu.protocols import DenseBlockLike, DenseLayerLike, TransitionLike
+from mmpluld.models.cpu.stem import slices_as_images
 
-__all__ = ["fold_norm_relu", "run_dense_block", "run_stem", "run_transition", "slices_as_images"]
+__all__ = ["fold_norm_relu", "fold_stem", "run_dense_block", "run_transition"]
 
 _CHUNK_PIXELS = 1024
 """Pixels of each slice that the first half of a layer handles at once in float32: its results stay in the cache."""
@@ -86,7 +85,7 @@ class FoldedLayer:
     conv2: Tensor  # (growth, width, 3, 3)
 
 
-def fold_layer(layer: DenseLayer, dtype: torch.dtype, thickness_mm: Tensor | None) -> FoldedLayer:
+def fold_layer(layer: DenseLayerLike, dtype: torch.dtype, thickness_mm: Tensor | None) -> FoldedLayer:
     """Fold both norms of ``layer`` into its first convolution, for a stack of the given slice interval (a scalar)."""
     norm_relu = fold_norm_relu(layer.norm1, dtype)
     mix1, mix2 = (
@@ -104,15 +103,7 @@ def fold_layer(layer: DenseLayer, dtype: torch.dtype, thickness_mm: Tensor | Non
     return FoldedLayer(norm_relu, mix1, conv1.to(dtype), bias1.to(dtype).unsqueeze(2), mix2, conv2)
 
 
-def slices_as_images(slices: Tensor, count: int) -> Tensor:
-    """Slices (N, H, W) to ``count`` images (count, N / count, H, W), strides of channels last: pooling is fast then.
-
-    PyTorch takes a single channel for channels last whatever its strides are, hence no change of memory format.
-    """
-    return torch.stack(slices.unflatten(0, (count, -1)).unbind(1), -1).permute(0, 3, 1, 2)
-
-
-def run_stem(conv: nn.Conv2d, norm: _BatchNorm, stack: Tensor, out: Tensor) -> None:
+def fold_stem(conv: nn.Conv2d, norm: _BatchNorm, stack: Tensor, out: Tensor) -> None:
     """Convolution, norm, ReLU, max pooling of ``stack`` (N, H, W) into ``out`` (C, D, H / 4, W / 4), N = D if D > 1."""
     scale, shift = affine_of(norm)
     kernel = (conv.weight.float() * scale[:, None, None, None]).to(out.dtype)
@@ -123,7 +114,7 @@ def run_stem(conv: nn.Conv2d, norm: _BatchNorm, stack: Tensor, out: Tensor) -> N
     out.flatten(1).copy_(pixels_by_channels.t())
 
 
-def run_dense_block(block: DenseBlock, buffer: Tensor, thickness_mm: Tensor | None = None) -> None:
+def run_dense_block(block: DenseBlockLike, buffer: Tensor, thickness_mm: Tensor | None = None) -> None:
     """Fill ``buffer`` (C_out, D, H, W), whose first C_in channels hold the input, with the output of ``block``.
 
     ``thickness_mm`` is the slice interval of the stack, a scalar, for mixers that depend on it.
@@ -139,7 +130,7 @@ def run_dense_block(block: DenseBlock, buffer: Tensor, thickness_mm: Tensor | No
         _run_dense_layer(fold_layer(layer, buffer.dtype, thickness_mm), buffer[:channels], new, workspace)
 
 
-def run_transition(transition: Transition, x: Tensor, out: Tensor) -> None:
+def run_transition(transition: TransitionLike, x: Tensor, out: Tensor) -> None:
     """Norm, ReLU, pooling and convolution of ``x`` (C, D, H, W) into ``out`` (C / 2, D, H / 2, W / 2)."""
     norm_relu = fold_norm_relu(transition.norm, x.dtype)
     weight = transition.conv.weight.float().flatten(1)

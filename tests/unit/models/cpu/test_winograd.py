@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from mmpluld.models.dense_heads.winograd import conv3x3
+from mmpluld.models.cpu.winograd import conv3x3
 
 
 @settings(max_examples=25, deadline=None)
