@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from mmpluld.atomic import atomic_write_text
-from mmpluld.engine.config_check import load_config
+from mmpluld.engine.config import find_config, is_twin, load_config
 from mmpluld.errors import InputError
 from mmpluld.zoo.download import fetch, file_name, sha256_of
 from mmpluld.zoo.index import get_model
@@ -35,7 +35,7 @@ def download_model(name: str, dest: str | os.PathLike[str] = ".", overwrite: boo
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; --dest takes a folder")
     weights, config = folder / file_name(url), folder / f"{model.name}.py"
-    text = load_config(model.root / model.config).pretty_text
+    text = load_config(find_config(model.root / model.config, twin=is_twin(model.name))).pretty_text
     for path, same in (
         (weights, lambda: sha256_of(weights) == model.sha256),
         (config, lambda: config.read_bytes() == text.encode()),

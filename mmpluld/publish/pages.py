@@ -7,7 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+
 from mmpluld.atomic import atomic_write_text
+from mmpluld.datasets.steps import pipeline_steps
+from mmpluld.engine.config import FoundConfig, load_config
 from mmpluld.errors import InputError
 from mmpluld.reproduce.tables import TABLES
 from mmpluld.zoo.index import AVERAGE, LEVELS, PAPER, ZooModel, dump_metafile, load_index, load_metafile
@@ -94,27 +98,38 @@ def _leaves(configs: Path) -> list[Path]:
     return [path for path in sorted(configs.rglob("*.py")) if "_base_" not in path.parts]
 
 
+def _both_sizes(folder: Path) -> list[FoundConfig]:
+    """The configs of a folder and their miniatures, which converted weights have none of, by name."""
+    leaves = _leaves(folder)
+    twins = [FoundConfig(path, twin=True) for path in leaves if not path.stem.startswith(_CONVERTED)]
+    return sorted([*map(FoundConfig, leaves), *twins], key=lambda found: found.name)
+
+
+def _num_slices(settings: Config) -> int | None:
+    """Slices of a sample, from the test pipeline; None where it loads none."""
+    steps = pipeline_steps(settings.get("test_dataloader", {}).get("dataset", {}).get("pipeline"))
+    return next((int(step["num_slices"]) for step in steps if step["type"] == "LoadSliceStack"), None)
+
+
 def _completed(path: Path, root: Path) -> dict[str, Any]:
     """Content of a metafile with one entry per config of its folder."""
-    from mmpluld.engine.config_check import load_config
-
     content = load_metafile(path)
     collection = content["Collections"][0]["Name"]
     known = {model.get("Name"): model for model in content["Models"]}
     models = []
-    for config in _leaves(path.parent):
-        entry = known.get(config.stem) or {"Name": config.stem}
-        settings = load_config(config)
-        epochs = None if config.stem.startswith(_CONVERTED) else settings.get("train_cfg", {}).get("max_epochs")
-        facts = {**entry.get("Metadata", {}), "Slices": settings.get("num_slices"), "Epochs": epochs}
+    for found in _both_sizes(path.parent):
+        entry = known.get(found.name) or {"Name": found.name}
+        settings = load_config(found)
+        epochs = None if found.name.startswith(_CONVERTED) else settings.get("train_cfg", {}).get("max_epochs")
+        facts = {**entry.get("Metadata", {}), "Slices": _num_slices(settings), "Epochs": epochs}
         metadata = {key: value for key, value in facts.items() if value is not None}
         models.append(
             {
-                "Name": config.stem,
+                "Name": found.name,
                 "In Collection": collection,
-                "Config": config.relative_to(root).as_posix(),
+                "Config": found.path.relative_to(root).as_posix(),
                 "Metadata": metadata,
-                **_results_entry(config.stem, entry.get("Results", [])),
+                **_results_entry(found.name, entry.get("Results", [])),
                 **({"Weights": entry["Weights"]} if "Weights" in entry else {}),
             }
         )

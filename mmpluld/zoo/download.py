@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import http.client
 import os
@@ -16,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from mmpluld.compat.system import lock_file
 from mmpluld.errors import InputError, MMPluldError
 from mmpluld.progress import track
 from mmpluld.version import __version__
@@ -142,7 +142,7 @@ def _locked(part: Path) -> Iterator[BinaryIO]:
     """The part file, opened for appending and held by this process alone."""
     while True:
         with part.open("ab") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            lock_file(stream)
             # Whoever held it may have renamed or removed it; then the lock is on a file that is no longer the part.
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(stream.fileno()), part.stat()):

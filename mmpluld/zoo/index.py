@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, did_you_mean
 
 __all__ = [
     "LEVELS",
@@ -149,10 +149,8 @@ def get_model(name: str) -> ZooModel:
     models = load_index()
     if name in models:
         return models[name]
-    hint = nearest(name, models)
-    raise InputError(
-        f"{name!r} is no model of the zoo" + (f"; did you mean {hint!r}?" if hint else "; `mmpluld models` lists them")
-    )
+    hint = did_you_mean(name, models, "`mmpluld models` lists them")
+    raise InputError(f"{name!r} is no model of the zoo{hint}")
 
 
 def load_metafile(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -22,8 +22,7 @@ from mmengine.registry import DefaultScope
 
 from mmpluld.cli.main import main
 from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights
-from mmpluld.engine.config_check import load_config
-from mmpluld.engine.run import find_config
+from mmpluld.engine.config import find_config, load_config
 from mmpluld.errors import InputError
 from mmpluld.publish.publish import metafile_entry, publish, served_from, update_metafile
 from mmpluld.registry import MODELS
