@@ -99,23 +99,25 @@ def convert_cases(
         InputError: None of them could be converted (the message holds the first reason), or the lesions of one are
             unusable.
     """
-    cases = []
+    cases, reasons = [], []
     for name in track(names, "converting volumes", total=len(names)):
         if reason := overrides.get(name, Override()).exclude:
             report.remark(f"volume excluded, {reason}", name)
+            reasons.append(name)
             continue
         try:
             case = convert(name)
         except Unusable:
             raise
         except InputError as error:
-            report.remark("volume left out", f"{name} ({error})")
+            reasons.append(f"{name} ({error})")
+            report.remark("volume left out", reasons[-1])
             continue
         for what, item in case.remarks:
             report.remark(what, item)
         cases.append(case)
     if not cases:
-        first = next((items[0] for items in report.remarks.values()), "there are none")
+        first = reasons[0] if reasons else "there are none"
         raise InputError(f"none of {len(names)} volumes could be converted; the first: {first}")
     return cases
 

@@ -176,12 +176,11 @@ def _row(
 
 
 def _bbox(value: object) -> list[float]:
-    if isinstance(value, list) and len(value) in (4, 6):
-        if all(isinstance(number, int | float) and not isinstance(number, bool) for number in value):
-            return value
-    raise ValueError(
-        f"bbox is {str(value)[:60]}; needed is [x, y, width, height] on a slice, or [x, y, z, width, height, depth]"
-    )
+    if not isinstance(value, list) or len(value) not in (4, 6) or not all(type(item) in (int, float) for item in value):
+        raise ValueError(
+            f"bbox is {str(value)[:60]}; needed is [x, y, width, height] on a slice, or [x, y, z, width, height, depth]"
+        )
+    return value
 
 
 def _edges(box: Sequence[float], convention: Convention) -> tuple[float, ...]:

@@ -228,9 +228,7 @@ def _layout(file: Path, columns: list[str], convention: Convention) -> _Layout:
     used = {name for names in (*boxes[:1], *centres[:1], *sizes[:1]) for name in names}
     stray = [name for name in columns if name in known and name not in {*volume, *_OPTIONAL, *used}]
     if len(boxes) + len(centres) != 1 or len(sizes) != len(centres) or stray:
-        raise InputError(
-            f"{file}: columns {', '.join(columns)} are no way to give a box; allowed is one of: {_LAYOUTS}"
-        )
+        raise InputError(f"{file}: columns {', '.join(columns)} give no box, or two; allowed is one of: {_LAYOUTS}")
     if boxes:
         _refuse_world(file, convention)
         if boxes[0] == _FLAT and "key_slice" in columns:
