@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from mmpluld.cli.main import main
+from mmpluld.datasets.converters.box_coco import read_box_coco
+from mmpluld.datasets.converters.box_rows import Convention, read_box_csv
 from mmpluld.phantom import make_phantom, write_nifti
 from mmpluld.structures import AnnotationSet
 
@@ -92,6 +94,14 @@ def test_the_config_of_the_page_loads_the_data(home, monkeypatch):
         if split == "train":
             sampler = DATA_SAMPLERS.build(config[loader].sampler, default_args={"dataset": dataset})
             assert len(list(sampler)) == len(lesions)
+
+
+def test_tables_of_the_page_can_be_read(tmp_path):
+    (tmp_path / "boxes.csv").write_text(blocks("text")[0])
+    rows = read_box_csv(tmp_path / "boxes.csv", Convention())
+    assert [(row.volume, row.empty) for row in rows][::2] == [("p1/scan.nii.gz", False), ("p2/scan.nii.gz", True)]
+    (tmp_path / "boxes.json").write_text(blocks("json")[0])
+    assert [row.flat for row in read_box_coco(tmp_path / "boxes.json", Convention())] == [True, False]
 
 
 def test_what_the_page_says_about_sizes_runs(home, monkeypatch, capsys):

@@ -16,7 +16,7 @@ from mmpluld.datasets.converters.pseudo_masks import decode_mask
 from mmpluld.datasets.transforms import LoadSliceStack
 from mmpluld.errors import InputError
 from mmpluld.evaluation.evaluate import evaluate_files
-from mmpluld.io import write_volume
+from mmpluld.io import read_volume, write_volume
 from mmpluld.io.slice_sources import open_source
 from mmpluld.structures import AnnotationSet, CTVolume, Detections, DetectionSet
 
@@ -358,3 +358,18 @@ def test_one_millimetre_headers_and_linked_folders(own, tmp_path):
 def test_two_files_with_one_id_are_refused(own):
     with pytest.raises(InputError, match=r"b\.nii\.gz: gets the id 'a_b', as .*a_b\.nii\.gz does"):
         own(f"{HEAD}\na_b,1,1,1,2,2,2\na/b,1,1,1,2,2,2\n", ("a_b", "a/b"), **ALL)
+
+
+def test_real_scans_from_a_linked_folder(real_data, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "scans").symlink_to(real_data / "volumes", target_is_directory=True)
+    known = json.loads((real_data / "volumes" / "boxes.json").read_text())
+    names = ["nsclc_lung1_001", "sts_002"]
+    rows = [f"{name}_image,{','.join(map(str, known[name]['lesions'][0]['box']))}\n" for name in names]
+    (tmp_path / "boxes.csv").write_text(f"{HEAD}\n{''.join(rows)}")
+    report = convert_boxes(tmp_path / "data", tmp_path / "boxes.csv", inclusive=True, **ALL)
+    assert check_dataset(tmp_path / "data").problems == []
+    for lesion, name in zip(AnnotationSet.load(report.files["train"]).lesions, names, strict=True):
+        mask = read_volume(real_data / "volumes" / f"{name}_mask.nii.gz", labels=True).array > 0
+        places = np.argwhere(mask)[:, ::-1]
+        assert lesion.box == (*places.min(0), *(places.max(0) + 1))
