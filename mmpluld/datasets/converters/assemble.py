@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -62,12 +63,18 @@ def annotation_files(root: Path, fractions: Sequence[float], overwrite: bool) ->
     """The files that are to be written: those of the splits with a share.
 
     Raises:
-        InputError: The shares are no three numbers with a positive sum, or a file exists and may not be replaced.
+        InputError: The shares are no three numbers with a positive sum, the folder is missing or may not be written to,
+            or a file exists and may not be replaced.
     """
     if len(fractions) != 3 or not all(math.isfinite(part) and part >= 0 for part in fractions) or sum(fractions) <= 0:
         raise InputError(f"split {list(fractions)}: needed are three shares (train val test) from 0, such as 80 0 20")
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the folder of the raw dataset")
+    if not os.access(root, os.W_OK):
+        raise InputError(
+            f"{root}: may not be written to, but annotations and volumes go there; make a folder with a link to it "
+            "(mkdir data, ln -s), and give that"
+        )
     files = {name: root / "annotations" / f"{name}.json" for name in _SPLITS}
     existing = [str(path) for path in files.values() if path.exists()]
     if existing and not overwrite:

@@ -121,6 +121,10 @@ def convert_boxes(
     )
     cases = convert_cases(list(scans), convert, corrections, report)
     report.masks["ellipse"] = sum(len(case.lesions) for case in cases)
+    counted = {splits[case.volume.patient] for case in cases if not all(lesion.ignore for lesion in case.lesions)}
+    for split in report.files:
+        if split not in counted:
+            report.remark("split without a lesion that counts", split)
     dataset: dict[str, object] = {"name": name or root.resolve().name, "label_scope": label_scope}
     return write_cases(dataset, cases, splits, report)
 
@@ -202,10 +206,10 @@ def _suffix(name: str) -> str:
 
 def _matches(root: Path, name: str, named: Mapping[str, list[Path]]) -> list[Path]:
     """What ``name`` may mean: a path below the root, the same without its ending, or a name anywhere below."""
-    path = Path(os.path.normpath(root / name.replace("\\", "/")))
-    if not path.is_relative_to(os.path.normpath(root)) or path == Path(os.path.normpath(root)):
+    base, path = Path(os.path.abspath(root)), Path(os.path.abspath(root / name.replace("\\", "/")))
+    if path == base or not path.is_relative_to(base):
         return []
-    path = root / path.relative_to(os.path.normpath(root))
+    path = root / path.relative_to(base)
     if path.is_dir() or (path.is_file() and _suffix(path.name)):
         return [path]
     with_ending = [path.with_name(path.name + suffix) for suffix in VOLUME_SUFFIXES]

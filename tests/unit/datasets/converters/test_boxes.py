@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 
 import nibabel as nib
 import numpy as np
@@ -209,7 +210,8 @@ def test_coco_of_slices_and_scans(own):
 def test_a_scan_without_lesions_is_kept(own):
     _, sets = own(f"{HEAD},split\na,2,1,1,7,4,5,train\nb,,,,,,,train\n")
     assert [volume.id for volume in sets["train"].volumes] == ["a", "b"]
-    _, sets = own(coco(annotations=coco()["annotations"][:1]), suffix=".json", overwrite=True)
+    report, sets = own(coco(annotations=coco()["annotations"][:1]), suffix=".json", overwrite=True)
+    assert report.remarks["split without a lesion that counts"] == ["test"]
     assert ([v.id for v in sets["test"].volumes], sets["test"].lesions) == (["b"], [])
 
 
@@ -226,7 +228,8 @@ def test_random_splits_keep_patients_together(own):
 
 def test_names_below_the_root(own):
     scans = ("deep/down/a", "b", "one/same", "two/same")
-    _, sets = own(f"{HEAD}\na,2,1,1,7,4,5\nb.nii.gz,2,1,1,7,4,5\none/same,2,1,1,7,4,5\n", scans, **ALL)
+    rows = "".join(f"{name},2,1,1,7,4,5\n" for name in ("a", own.root / "b.nii.gz", "one/same"))
+    _, sets = own(f"{HEAD}\n{rows}", scans, **ALL)
     assert [volume.id for volume in sets["train"].volumes] == ["deep_down_a", "b", "one_same"]
     with pytest.raises(InputError, match=r"line 2: scan 'same' may be one/same.nii.gz and two/same.nii.gz"):
         own(f"{HEAD}\nsame,2,1,1,7,4,5\n", scans, overwrite=True)
@@ -358,6 +361,17 @@ def test_one_millimetre_headers_and_linked_folders(own, tmp_path):
 def test_two_files_with_one_id_are_refused(own):
     with pytest.raises(InputError, match=r"b\.nii\.gz: gets the id 'a_b', as .*a_b\.nii\.gz does"):
         own(f"{HEAD}\na_b,1,1,1,2,2,2\na/b,1,1,1,2,2,2\n", ("a_b", "a/b"), **ALL)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_a_folder_that_may_not_be_written_to_is_refused_before_the_work(own):
+    own(f"{HEAD}\na,2,1,1,7,4,5\n", **ALL)
+    own.root.chmod(0o555)
+    try:
+        with pytest.raises(InputError, match=r"may not be written to.*ln -s"):
+            own(f"{HEAD}\na,2,1,1,7,4,5\n", overwrite=True, **ALL)
+    finally:
+        own.root.chmod(0o755)
 
 
 def test_real_scans_from_a_linked_folder(real_data, tmp_path):
