@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
 from mmpluld.atomic import atomic_path
@@ -20,6 +19,7 @@ from mmpluld.datasets.converters.report import ConversionReport, SplitCounts
 from mmpluld.errors import InputError
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, CTVolume, LesionRecord, VolumeRecord
+from mmpluld.typing import BoolArray
 
 __all__ = [
     "Case",
@@ -38,7 +38,6 @@ __all__ = [
 
 _SPLITS = ("train", "val", "test")
 _LISTED = 5
-BoolArray = npt.NDArray[np.bool_]
 
 
 class Unusable(InputError):

@@ -206,7 +206,8 @@ def _suffix(name: str) -> str:
 
 def _matches(root: Path, name: str, named: Mapping[str, list[Path]]) -> list[Path]:
     """What ``name`` may mean: a path below the root, the same without its ending, or a name anywhere below."""
-    base, path = Path(os.path.abspath(root)), Path(os.path.abspath(root / name.replace("\\", "/")))
+    # Not resolved: a linked folder lies where its link is.
+    base, path = (Path(os.path.normpath(Path.cwd() / place)) for place in (root, root / name.replace("\\", "/")))
     if path == base or not path.is_relative_to(base):
         return []
     path = root / path.relative_to(base)
