@@ -151,6 +151,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server.close()
 
 
+TOY_CONFIG = """test_dataloader = dict(dataset=dict(pipeline=[dict(type="LoadSliceStack", num_slices=3)]))
+train_cfg = dict(max_epochs=2)
+"""
+
+
 @pytest.fixture
 def make_zoo(tmp_path: Path) -> Callable[..., Path]:
     """Function that writes a zoo with the entries given and returns its root."""
@@ -162,7 +167,7 @@ def make_zoo(tmp_path: Path) -> Callable[..., Path]:
         content = {"Collections": [{"Name": "Toy"}], "Models": list(entries)}
         (folder / "metafile.yml").write_text(yaml.safe_dump(content, sort_keys=False))
         for entry in entries:
-            (folder / f"{entry['Name']}.py").write_text("num_slices = 3\ntrain_cfg = dict(max_epochs=2)\n")
+            (folder / f"{entry['Name']}.py").write_text(TOY_CONFIG)
         return root
 
     return make

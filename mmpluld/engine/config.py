@@ -24,7 +24,7 @@ from mmpluld.errors import InputError, did_you_mean
 from mmpluld.typing import StrPath
 from mmpluld.zoo.index import zoo_root
 
-__all__ = ["FoundConfig", "find_config", "is_twin", "load_config", "twin_name"]
+__all__ = ["FoundConfig", "find_config", "has_twin", "is_twin", "load_config", "twin_name"]
 
 _TWIN_END = "_phantom"
 
@@ -51,6 +51,11 @@ class FoundConfig:
         """Name of the file without its ending, or of its miniature."""
         stem = self.path.stem
         return stem if not self.twin or is_twin(stem) else twin_name(stem)
+
+
+def has_twin(path: Path) -> bool:
+    """Whether a config file has a miniature."""
+    return any(key in Config.fromfile(path) for key in TWIN_KEYS)
 
 
 def find_config(config: StrPath, twin: bool = False) -> FoundConfig:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmpluld.atomic import atomic_write_text
 from mmpluld.datasets.steps import num_slices
-from mmpluld.engine.config import FoundConfig, load_config
+from mmpluld.engine.config import FoundConfig, has_twin, load_config
 from mmpluld.errors import InputError
 from mmpluld.reproduce.tables import TABLES
 from mmpluld.zoo.index import AVERAGE, LEVELS, PAPER, ZooModel, dump_metafile, load_index, load_metafile
@@ -97,9 +97,9 @@ def _leaves(configs: Path) -> list[Path]:
 
 
 def _both_sizes(folder: Path) -> list[FoundConfig]:
-    """The configs of a folder and their miniatures, which converted weights have none of, by name."""
+    """The configs of a folder and the miniatures of rows, by name."""
     leaves = _leaves(folder)
-    twins = [FoundConfig(path, twin=True) for path in leaves if not path.stem.startswith(_CONVERTED)]
+    twins = [FoundConfig(path, twin=True) for path in leaves if not path.stem.startswith(_CONVERTED) and has_twin(path)]
     return sorted([*map(FoundConfig, leaves), *twins], key=lambda found: found.name)
 
 

@@ -58,7 +58,9 @@ def test_entries_follow_the_configs(make_zoo, entry) -> None:
     name = "a3d_densenet121-fpn_7s_20e_deeplesion"
     root = make_zoo(entry("gone"), entry("kept", b"x", "checkpoints", Results=[measured]), entry(name))
     (root / "configs/toy/gone.py").unlink()
-    (root / "configs/toy/new.py").write_text("num_slices = 9\n")
+    (root / "configs/toy/new.py").write_text(
+        "test_dataloader = dict(dataset=dict(pipeline=[dict(type='LoadSliceStack', num_slices=9)]))\n"
+    )
     metafile = root / "configs/toy/metafile.yml"
     assert complete_metafiles(root) == [metafile, root / "model-index.yml"]
     models = load_index(root)
@@ -82,7 +84,7 @@ def test_converted_weights_have_no_epochs(make_zoo, entry) -> None:
 def test_folder_without_metafile(make_zoo, entry) -> None:
     root = make_zoo(entry())
     (root / "configs/other").mkdir()
-    (root / "configs/other/b.py").write_text("num_slices = 3\n")
+    (root / "configs/other/b.py").write_text("")
     with pytest.raises(InputError, match="other/metafile.yml: no such file"):
         complete_metafiles(root)
 
