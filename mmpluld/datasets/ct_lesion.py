@@ -20,7 +20,7 @@ __all__ = ["CTLesionDataset"]
 
 _POLICIES = ("key_slices", "lesion_slices", "all_slices")
 _UNCERTAIN = ("ignore", "truth")
-_CONVERTERS = ("luna16", "lits", "nih-ln", "deeplesion")
+_CONVERTERS = ("luna16", "lits", "nih-ln", "deeplesion", "boxes")
 
 Box2D = tuple[float, float, float, float]
 

@@ -279,7 +279,7 @@ def test_category_ids(build):
         ("nih_ln", "val", "nih-ln"),
         ("my-lits", "train", "lits"),
         ("deeplesion", "manual_test", "deeplesion-3d"),
-        ("splits", "train", r"KIND \(one of luna16, lits, nih-ln, deeplesion\)"),
+        ("splits", "train", r"KIND \(one of luna16, lits, nih-ln, deeplesion, boxes\)"),
     ],
 )
 def test_missing_annotation_file(tmp_path_factory, folder, file, converter):
