@@ -8,4 +8,4 @@ _base_ = [
 
 train_cfg = dict(val_interval=100)  # the calibration that a validation would need follows the training
 # Calibrated scores are lower: with this, no box is missing in the test that a threshold of 0.05 leaves uncalibrated.
-test_cfg = dict(score_thr=0.005)
+test_cfg = dict(link_score_thr=0.005)

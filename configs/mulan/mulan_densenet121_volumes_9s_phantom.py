@@ -10,7 +10,7 @@ test_dataloader = dict(
     dataset=dict(**place, ann_file="deeplesion/truth/test_subvolumes.json", sampling=dict(policy="all_slices")),
 )
 test_cfg = dict(
-    _delete_=True, type="VolumeTestLoop", score_thr=0.05, iou_thr=0.5, max_gap=0, score_rule="max", min_slices=1
+    _delete_=True, type="VolumeTestLoop", link_score_thr=0.05, iou_thr=0.5, max_gap=0, score_rule="max", min_slices=1
 )
 test_evaluator = dict(_delete_=True, type="VolumeFROCMetric", protocol="lens-3d")
 # As many epochs as the twins of LENS.

@@ -14,5 +14,5 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", T_max=9, begin=0, end=9, by_epoch=True, convert_to_iter_based=True),
 ]
 test_cfg = dict(
-    _delete_=True, type="VolumeTestLoop", score_thr=0.05, iou_thr=0.5, max_gap=0, score_rule="max", min_slices=1
+    _delete_=True, type="VolumeTestLoop", link_score_thr=0.05, iou_thr=0.5, max_gap=0, score_rule="max", min_slices=1
 )
