@@ -14,7 +14,7 @@ from mmpluld.engine.run import find_config
 from mmpluld.engine.run import test as run_test
 from mmpluld.errors import InputError
 from mmpluld.evaluation.evaluate import evaluate_files
-from mmpluld.inference import DetectionSettings, VolumeDetector
+from mmpluld.inference import DetectionSettings, VolumeDetector, detect_scan
 from mmpluld.io import write_volume
 from mmpluld.io.array_store import write_array
 from mmpluld.registry import MODELS
@@ -155,45 +155,43 @@ def test_settings_reach_the_detector(config):
 def test_a_scan_is_detected_in_as_its_config_is_tested(config, data_root, capsys):
     """Settings of ``test_cfg`` hold for ``mmpluld detect`` too, and its options come before them."""
     array = np.full((14, SIZE, SIZE), -1000, dtype=np.int16)
-    array[3:9, 12:20, 10:22] = 2050  # along z the lesion has a hole, and then moves: its boxes overlap by 0.33
+    array[3:9, 12:20, 2:14] = 2050  # along z the lesion has a hole, and then moves: its boxes overlap by 0.33
     array[5] = -1000
     array[7:9] = np.roll(array[7:9], 6, axis=2)
-    for name in ("a", "b", "c"):
-        write_array(data_root / f"{name}.npy", array)
+    write_array(data_root / "a.npy", array)
     path = data_root / "annotations" / "test.json"
     annotations = AnnotationSet.load(path)
     volume = VolumeRecord("a", "a", "1", "1", {"kind": "npy", "path": "a.npy"}, 0, 14, (SIZE, SIZE), (2.0, 1.0, 1.0))
     AnnotationSet(annotations.dataset, [volume], []).save(path)
     scan = data_root / "a.nii.gz"
     write_volume(CTVolume.from_canonical(array, (2.0, 1.0, 1.0)), scan)
-    text, detect = config.read_text(), ["detect", str(scan), "--checkpoint", str(data_root / "weights.pth")]
+    text = config.read_text()
 
     def extents(record):
         (found,) = DetectionSet.load(record).volumes.values()
         # The scan's file may count slices the other way round, so lengths are compared.
         return sorted((found.boxes[:, 5] - found.boxes[:, 2]).tolist())
 
-    expected = {"": [1, 2, 2], "max_gap=1": [2, 4], "iou_thr=0.3": [2, 3], "iou_thr=0.3, max_gap=1": [6]}
-    for number, (settings, lengths) in enumerate(expected.items()):
+    for settings, lengths in (("", [1, 2, 2]), ("iou_thr=0.3, max_gap=1", [6])):
         config.write_text(text.replace("score_thr=0.5", settings))
         run(config)
         assert extents(data_root / "found.json") == lengths
-        out = data_root / f"out{number}"
-        assert main([*detect, "--config", str(config), "--out", str(out)]) == 0
-        assert extents(out / "detections.json") == lengths
-    command = [*detect, "--config", str(config), "--out", str(data_root / "changed")]
+        detect_scan(scan, config, data_root / "weights.pth", data_root / "out", overwrite=True)
+        assert extents(data_root / "out" / "detections.json") == lengths
+    command = ["detect", str(scan), "--config", str(config), "--checkpoint", str(data_root / "weights.pth")]
+    command += ["--out", str(data_root / "out"), "--overwrite"]
     assert main([*command, "--max-gap", "0"]) == 0
-    assert extents(data_root / "changed" / "detections.json") == expected["iou_thr=0.3"]
-    assert "linked at IoU above 0.3;" in (data_root / "changed" / "detections.json").read_text()
-    assert main([*command, "--overwrite", "--iou-thr", "0.5", "--cfg-options", "test_cfg.min_slices=2"]) == 0
-    assert extents(data_root / "changed" / "detections.json") == expected["max_gap=1"]
+    assert extents(data_root / "out" / "detections.json") == [2, 3]
+    assert "linked at IoU above 0.3;" in (data_root / "out" / "detections.json").read_text()
+    assert main([*command, "--iou-thr", "0.5", "--cfg-options", "test_cfg.min_slices=3"]) == 0
+    assert extents(data_root / "out" / "detections.json") == [4]
     capsys.readouterr()
     for options, message in (
         (["--score-thr", "1.5"], "score_thr is 1.5; allowed is 0 to 1"),
         (["--link-score-thr", "0.4"], "link_score_thr is 0.4, above score_thr 0.3"),
         (["--cfg-options", "test_cfg.max_gaps=2"], "did you mean 'max_gap'?"),
     ):
-        assert main([*command, "--overwrite", *options]) == 2
+        assert main([*command, *options]) == 2
         assert message in capsys.readouterr().err
 
 
