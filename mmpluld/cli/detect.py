@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--checkpoint", required=True, help="weights of the config: file, web address, or zoo:NAME")
     parser.add_argument("--out", required=True, help="folder for detections.json, findings.csv and report.html")
-    rules = parser.add_argument_group("rules of findings", "default: those the config is tested with, else as given")
+    rules = parser.add_argument_group(
+        "rules of findings", "default: as the config is tested, else the value in brackets"
+    )
     for name, (kind, text) in RULES.items():
         rules.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text)
     parser.add_argument("--series", metavar="UID", help="DICOM series to read when the folder holds several")

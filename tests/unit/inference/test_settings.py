@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from mmengine.config import Config
 
+from mmpluld.cli.detect import RULES
 from mmpluld.engine.config_check import check_config, load_config
 from mmpluld.engine.run import find_config
 from mmpluld.errors import InputError
@@ -94,3 +95,9 @@ def test_description_names_what_is_not_usual():
     )
     text = DetectionSettings(iou_thr=0.3, max_gap=1, score_rule="mean").describe()
     assert "IoU above 0.3, max_gap 1, score_rule mean;" in text
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_help_of_the_command_says_the_defaults(name):
+    default = getattr(DetectionSettings(), name)
+    assert RULES[name][1].endswith(f"({'all' if default is None else default})")
