@@ -17,19 +17,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mmpluld.compat.allocator import tune_allocator
-from mmpluld.engine.config_check import load_config
-from mmpluld.engine.run import find_config
-from mmpluld.evaluation.functional import pairwise_overlap
+from mmpluld.engine.config import load_config
 from mmpluld.inference import DetectionSettings, VolumeDetector
 from mmpluld.inference.grid_source import GridSliceSource
 from mmpluld.inference.link import Lesion3D, SliceBoxes, link_lesions
 from mmpluld.phantom import make_phantom
+from mmpluld.structures import pairwise_overlap
+from mmpluld.typing import FloatArray
 from mmpluld.zoo.download import local_checkpoint
 
-FloatArray = npt.NDArray[np.float64]
 Examined = tuple[GridSliceSource, list[SliceBoxes], FloatArray]
 
 MODEL = "pluld-a3d_densenet121-fpn_7s_phantom"
@@ -43,7 +41,7 @@ BAR = (0.9, 1.1)
 
 def _examined(seeds: Sequence[int]) -> Iterator[Examined]:
     """Of each scan the grid, the 2D boxes of all its slices, and the lesions (n, 6) in slices of the scan."""
-    detector = VolumeDetector(load_config(find_config(MODEL)), local_checkpoint(f"zoo:{MODEL}"), batch_size=4)
+    detector = VolumeDetector(load_config(MODEL), local_checkpoint(f"zoo:{MODEL}"), batch_size=4)
     for seed in seeds:
         case = make_phantom(seed, **PHANTOM)
         grid = detector.grid(case.volume)

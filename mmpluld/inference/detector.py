@@ -18,7 +18,6 @@ from mmpluld.datasets.transforms.body import body_box
 from mmpluld.engine.checkpoint import load_weights
 from mmpluld.engine.device import checked_device
 from mmpluld.errors import InputError
-from mmpluld.evaluation.metrics.froc_metric import predicted_boxes, to_array
 from mmpluld.inference.grid_source import GridSliceSource
 from mmpluld.inference.link import Lesion3D, SliceBoxes, link_lesions
 from mmpluld.inference.settings import DetectionSettings
@@ -27,7 +26,7 @@ from mmpluld.io.slice_sources import SliceSource, VolumeSliceSource
 from mmpluld.io.slice_stack import StackPlan
 from mmpluld.progress import track
 from mmpluld.registry import MODELS
-from mmpluld.structures import CTVolume, Finding
+from mmpluld.structures import CTVolume, Finding, predicted_boxes, to_array
 
 __all__ = ["Precision", "VolumeDetector"]
 

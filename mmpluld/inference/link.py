@@ -7,17 +7,14 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from mmpluld.evaluation.functional import measure_recist
 from mmpluld.inference.grid_source import GridSliceSource
 from mmpluld.inference.settings import DetectionSettings
 from mmpluld.postprocess import Box3D, link_slices, paste_mask, tracklet_to_box3d
-from mmpluld.structures import RECIST
+from mmpluld.structures import RECIST, measure_recist
+from mmpluld.typing import FloatArray
 
 __all__ = ["Lesion3D", "SliceBoxes", "link_lesions"]
-
-FloatArray = npt.NDArray[np.float64]
 
 
 class SliceBoxes(NamedTuple):

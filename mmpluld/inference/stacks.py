@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -13,6 +14,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from torch import Tensor, nn
 
+from mmpluld.datasets.steps import pipeline_steps
 from mmpluld.datasets.transforms import CropBody, LoadSliceStack, WindowHU
 from mmpluld.errors import InputError
 from mmpluld.io.slice_stack import StackPlan, plan_stack
@@ -33,7 +35,7 @@ def inference_pipeline(config: Config) -> Compose:
     Raises:
         InputError: If it does not look at neighbouring slices, or moves boxes without saying where to.
     """
-    steps = config.get("test_dataloader", {}).get("dataset", {}).get("pipeline", [])
+    steps = pipeline_steps(config.get("test_dataloader", {}).get("dataset", {}).get("pipeline"))
     steps = [step for step in steps if step["type"].rpartition(".")[-1] != "LoadAnnotations"]
     transforms = [TRANSFORMS.build(step) for step in steps]
     place = f"{config.filename}: test_dataloader.dataset.pipeline"
@@ -128,7 +130,7 @@ class StackLoader:
             return packed
 
         indices = [index for ((index, _),) in self.plan(sample)]
-        slices = {index: self._slices.get(index, lambda index=index: prepare(index)) for index in sorted(set(indices))}
+        slices = {index: self._slices.get(index, partial(prepare, index)) for index in sorted(set(indices))}
         data_sample = copy.deepcopy(slices[sample["key_slice"]]["data_samples"])
         return {"inputs": torch.cat([slices[index]["inputs"] for index in indices]), "data_samples": data_sample}
 
@@ -154,9 +156,7 @@ class SharedFeatures:
         for first in range(0, self.backbone.num_slices, self.slices_per_image):
             image = slice(first, first + self.slices_per_image)
             parts = [
-                self._images.get(
-                    plan[image], lambda stack=stack, image=image: self.backbone.image_features(stack[None, image])
-                )
+                self._images.get(plan[image], partial(self.backbone.image_features, stack[None, image]))
                 for stack, plan in zip(inputs, plans, strict=True)
             ]
             found.append(_joined(parts))

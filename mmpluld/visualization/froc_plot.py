@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from mmpluld.atomic import atomic_path
 from mmpluld.errors import InputError
+from mmpluld.typing import StrPath
 
 __all__ = ["plot_froc"]
 
@@ -20,7 +20,7 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 _MARKERS = "osD^vPX"
 
 
-def plot_froc(results: Mapping[str, Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
+def plot_froc(results: Mapping[str, Mapping[str, Any]], path: StrPath) -> None:
     """Plot the sensitivity at each false-positive level, with its interval where one was computed.
 
     Args:

@@ -6,8 +6,8 @@ import pytest
 from mmengine.config import Config
 
 from mmpluld.cli.detect import RULES
-from mmpluld.engine.config_check import check_config, load_config
-from mmpluld.engine.run import find_config
+from mmpluld.engine.config import load_config
+from mmpluld.engine.config_check import check_config
 from mmpluld.errors import InputError
 from mmpluld.inference import DetectionSettings
 
@@ -39,7 +39,7 @@ def test_a_config_tested_on_slices_takes_the_defaults(config):
     ],
 )
 def test_configs_of_the_zoo(name, link):
-    settings = DetectionSettings.from_config(load_config(find_config(name)))
+    settings = DetectionSettings.from_config(load_config(name))
     assert settings == DetectionSettings(link_score_thr=link, score_thr=0.3)
 
 
