@@ -7,10 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
 from mmpluld.atomic import atomic_write_text
-from mmpluld.datasets.steps import pipeline_steps
+from mmpluld.datasets.steps import num_slices
 from mmpluld.engine.config import FoundConfig, load_config
 from mmpluld.errors import InputError
 from mmpluld.reproduce.tables import TABLES
@@ -105,12 +103,6 @@ def _both_sizes(folder: Path) -> list[FoundConfig]:
     return sorted([*map(FoundConfig, leaves), *twins], key=lambda found: found.name)
 
 
-def _num_slices(settings: Config) -> int | None:
-    """Slices of a sample, from the test pipeline; None where it loads none."""
-    steps = pipeline_steps(settings.get("test_dataloader", {}).get("dataset", {}).get("pipeline"))
-    return next((int(step["num_slices"]) for step in steps if step["type"] == "LoadSliceStack"), None)
-
-
 def _completed(path: Path, root: Path) -> dict[str, Any]:
     """Content of a metafile with one entry per config of its folder."""
     content = load_metafile(path)
@@ -121,7 +113,7 @@ def _completed(path: Path, root: Path) -> dict[str, Any]:
         entry = known.get(found.name) or {"Name": found.name}
         settings = load_config(found)
         epochs = None if found.name.startswith(_CONVERTED) else settings.get("train_cfg", {}).get("max_epochs")
-        facts = {**entry.get("Metadata", {}), "Slices": _num_slices(settings), "Epochs": epochs}
+        facts = {**entry.get("Metadata", {}), "Slices": num_slices(settings), "Epochs": epochs}
         metadata = {key: value for key, value in facts.items() if value is not None}
         models.append(
             {
