@@ -14,6 +14,8 @@ from mmengine.runner import Runner
 from mmpluld.compat.allocator import tune_allocator
 from mmpluld.compat.config_text import remember_formatted
 from mmpluld.engine.config_check import check_config, load_config
+from mmpluld.engine.processes import check_launcher
+from mmpluld.engine.run_options import enable_auto_scale_lr
 from mmpluld.errors import InputError, nearest
 from mmpluld.zoo.index import zoo_root
 
@@ -52,8 +54,9 @@ def prepare_config(
         config, work_dir, cfg_options, launcher, local_rank: As for ``train``.
 
     Raises:
-        InputError: The config is missing or not accepted.
+        InputError: The config is missing or not accepted, or the launcher is not what started the process.
     """
+    check_launcher(launcher)
     os.environ.setdefault("LOCAL_RANK", str(local_rank))
     tune_allocator()
     remember_formatted()
@@ -104,6 +107,7 @@ def train(
     resume: str | None = None,
     seed: int | None = None,
     amp: bool = False,
+    auto_scale_lr: bool = False,
     cfg_options: Sequence[str] | None = None,
     launcher: str = "none",
     local_rank: int = 0,
@@ -116,6 +120,7 @@ def train(
         resume: "auto" resumes from the last checkpoint of the work folder, a path from that checkpoint.
         seed: Replaces the config's seed.
         amp: Train in mixed precision.
+        auto_scale_lr: Scale the learning rate by the batch size of all processes over the config's ``base_batch_size``.
         cfg_options: Changes as "key.sub=value" strings.
         launcher: none | pytorch | slurm | mpi.
         local_rank: Rank on this machine, as the launchers pass it.
@@ -129,6 +134,8 @@ def train(
     if amp:
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         cfg.optim_wrapper.loss_scale = "dynamic"
+    if auto_scale_lr:
+        enable_auto_scale_lr(cfg)
     if resume == "auto":
         cfg.resume, cfg.load_from = True, None
     elif resume is not None:

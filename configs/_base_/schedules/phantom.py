@@ -7,3 +7,4 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=30),
     dict(type="CosineAnnealingLR", T_max=17, begin=0, end=17, by_epoch=True, convert_to_iter_based=True),
 ]
+auto_scale_lr = dict(base_batch_size=8)  # that of the phantom's data
