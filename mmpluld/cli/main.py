@@ -21,6 +21,7 @@ COMMANDS = {
     "calibrate": "make the scores of a detector's experts comparable",
     "evaluate": "FROC of a detection file against a ground truth file",
     "convert": "turn a raw dataset into the annotation format",
+    "browse": "draw training samples as the network sees them",
     "check-data": "look through a converted dataset for faults",
     "convert-checkpoint": "turn published weights of another code base into a checkpoint of this package",
     "phantom": "make a synthetic CT dataset with complete truth",

@@ -4,9 +4,11 @@ from mmpluld import registry  # noqa: F401  the operator stand-ins must be in pl
 from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights
 from mmpluld.engine.config_check import check_config, load_config
 from mmpluld.engine.hooks import SafeCheckpointHook
+from mmpluld.engine.pictures import LesionVisualizationHook
 from mmpluld.engine.tag_statistics import TagStatisticsHook
 
 __all__ = [
+    "LesionVisualizationHook",
     "SafeCheckpointHook",
     "TagStatisticsHook",
     "check_config",

@@ -15,7 +15,7 @@ from mmpluld.compat.allocator import tune_allocator
 from mmpluld.compat.config_text import remember_formatted
 from mmpluld.engine.config_check import check_config, load_config
 from mmpluld.engine.processes import check_launcher
-from mmpluld.engine.run_options import enable_auto_scale_lr
+from mmpluld.engine.run_options import draw_tested_samples, enable_auto_scale_lr
 from mmpluld.errors import InputError, nearest
 from mmpluld.zoo.index import zoo_root
 
@@ -151,6 +151,8 @@ def test(
     checkpoint: str | os.PathLike[str],
     work_dir: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
+    show_dir: str | os.PathLike[str] | None = None,
+    show_score_thr: float = 0.3,
     cfg_options: Sequence[str] | None = None,
     launcher: str = "none",
     local_rank: int = 0,
@@ -160,6 +162,8 @@ def test(
     Args:
         checkpoint: Weights to test; they must belong to the config's model. A path, a web address, or ``zoo:NAME``.
         out: File for the detection record (``mmpluld evaluate`` reads it).
+        show_dir: Folder for pictures of all samples with their truth and their detections.
+        show_score_thr: Detections above it are drawn.
         config, work_dir, cfg_options, launcher, local_rank: As for :func:`train`.
 
     Raises:
@@ -176,6 +180,8 @@ def test(
         for evaluator in evaluators:
             if evaluator.type in ("FROCMetric", "VolumeFROCMetric"):
                 evaluator.outfile_prefix = str(Path(out).with_suffix(""))
+    if show_dir is not None:
+        draw_tested_samples(cfg, show_dir, show_score_thr)
     runner = Runner.from_cfg(cfg)
     load_weights(runner.model, checkpoint)
     return runner.test()

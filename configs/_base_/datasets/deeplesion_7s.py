@@ -4,6 +4,7 @@ data_root = "data/deeplesion"
 num_slices = 7
 meta_keys = (
     "img_id",
+    "img_path",
     "volume_id",
     "patient",
     "key_slice",
