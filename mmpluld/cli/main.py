@@ -28,6 +28,7 @@ COMMANDS = {
     "reproduce": "run a paper's table, or its twin on the phantom, over seeds",
     "models": "list the models of the zoo, their weights and figures",
     "download": "fetch weights and config of a model of the zoo",
+    "curves": "plot losses, learning rate and validation metrics of trainings",
     "doctor": "show versions, operators in use and resources",
 }
 
