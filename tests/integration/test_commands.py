@@ -16,9 +16,9 @@ CONFIG = "pluld-a3d_densenet121-fpn_7s_phantom"
 SMALL = ["train_cfg.max_epochs=1", "train_dataloader.batch_size=2"]
 
 
-def mmpluld(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+def mmpluld(*arguments: object, cwd: Path, start: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "mmpluld", *map(str, arguments)],
+        [sys.executable, *start, "-m", "mmpluld", *map(str, arguments)],
         cwd=cwd,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -98,6 +98,23 @@ def test_browse_draws_training_samples(home, monkeypatch, capsys):
     assert main(["browse", CONFIG, "--out", "browsed", "--number", "3"]) == 0
     assert capsys.readouterr().out == "browsed: 3 pictures\n"
     assert len(list((home / "browsed").glob("*.png"))) == 3
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_test_together(home):
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    arguments = ["--launcher", "pytorch", "--work-dir", "two"]
+    done = mmpluld("train", CONFIG, *arguments, "--cfg-options", *SMALL, cwd=home, start=torchrun)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(list((home / "two").glob("*/vis_data"))) == 1
+    weights = (home / "two/last_checkpoint").read_text()
+    found = {}
+    for name, start, launcher in (("one", (), "none"), ("both", torchrun, "pytorch")):
+        options = ["--work-dir", "two", "--out", f"{name}.json", "--launcher", launcher]
+        done = mmpluld("test", CONFIG, weights, *options, cwd=home, start=start)
+        assert done.returncode == 0, done.stderr[-2000:]
+        found[name] = json.loads((home / f"{name}.json").read_text())["volumes"]
+    assert found["one"] == found["both"]
 
 
 def test_detect_writes_a_report_and_keeps_what_exists(home, weights, refused_here):
