@@ -152,6 +152,13 @@ def weight(path: Path) -> torch.Tensor:
     return torch.load(path, weights_only=True)["state_dict"]["layer.weight"]
 
 
+def test_keeping_the_best_changes_no_weights(tmp_path: Path) -> None:
+    run(tmp_path / "with", best(), 3, Course([0.1, 0.3, 0.4]))
+    run(tmp_path / "without", best(save_best=None), 3, Course([0.1, 0.3, 0.4]))
+    assert torch.equal(weight(tmp_path / "with/epoch_3.pth"), weight(tmp_path / "without/epoch_3.pth"))
+    assert kept(tmp_path / "without") == ["epoch_3.pth"]
+
+
 def test_a_run_killed_in_validation_resumes_to_the_same_best_checkpoint(tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     run(whole, best(), 3, Course([0.1, 0.3, 0.2]))
