@@ -3,14 +3,16 @@
 import shutil
 from pathlib import Path
 
+import yaml
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-MIM_CONTENT = ("configs", "tools", "checkpoints")
+FOLDERS = ("configs", "checkpoints")
+TOOLS = ("train.py", "test.py", "download.py")  # what `mim train|test|run` starts; the others are for a checkout
 
 
 class BuildPyWithMim(build_py):
-    """Copy configs, tools, index and weights of the zoo into ``mmpluld/.mim`` of the build tree, never of the source.
+    """Place configs, tools, index and weights of the zoo in ``mmpluld/.mim`` of the build tree, never of the source.
 
     An editable install runs straight from the source tree, where the originals are found; it gets no copy.
     """
@@ -23,10 +25,35 @@ class BuildPyWithMim(build_py):
         target = Path(self.build_lib) / "mmpluld" / ".mim"
         if target.exists():
             shutil.rmtree(target)
-        for name in MIM_CONTENT:
+        for name in FOLDERS:
             ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
             shutil.copytree(source / name, target / name, ignore=ignore)
-        shutil.copy(source / "model-index.yml", target)
+        (target / "tools").mkdir()
+        for name in TOOLS:
+            shutil.copy(source / "tools" / name, target / "tools")
+        (target / "model-index.yml").write_text(mim_index(source), encoding="utf-8")
 
 
-setup(cmdclass={"build_py": BuildPyWithMim})
+def mim_index(source: Path) -> str:
+    """The index as openmim reads it from an installed package: one file, with an address for every model.
+
+    openmim fetches any weights by http(s) and fails on a model that has none. Where it cannot fetch, the address is
+    the advice that its error then shows. A config of another name than the model is a paper's, for the model's twin;
+    openmim would hand it out unchanged.
+    """
+    merged = {"Collections": [], "Models": []}
+    for metafile in yaml.safe_load((source / "model-index.yml").read_text(encoding="utf-8"))["Import"]:
+        content = yaml.safe_load((source / metafile).read_text(encoding="utf-8"))
+        for key, entries in merged.items():
+            entries.extend(content[key])
+    for model in merged["Models"]:
+        name, weights = model["Name"], model.get("Weights")
+        if weights is None:
+            model["Weights"] = f"no weights are published: train them with mmpluld train {name}"
+        elif "://" not in weights or Path(model["Config"]).stem != name:
+            model["Weights"] = f"mim cannot fetch these weights: use mmpluld download {name}"
+    return yaml.safe_dump(merged, sort_keys=False, width=120, allow_unicode=True)
+
+
+if __name__ == "__main__":
+    setup(cmdclass={"build_py": BuildPyWithMim})

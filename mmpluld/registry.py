@@ -4,7 +4,8 @@ Importing this module makes mmdet importable where mmcv has no compiled operator
 Every registry that a config can reach has a child here, so that ``default_scope = "mmpluld"`` finds them all.
 """
 
-from mmpluld.compat import check_versions, install_ops
+from mmpluld.compat.ops import install_ops
+from mmpluld.compat.versions import check_versions
 
 check_versions()
 install_ops()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from typing import Any
 
 from mmpluld.cli.numbers import natural, not_negative
 
@@ -26,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", choices=list(_OPTIONS), help="layout of the raw dataset")
     parser.add_argument("root", help="folder of the raw dataset; annotations/ is made in it")
     parser.add_argument("--overwrite", action="store_true", help="replace existing annotation files")
-    later = {"default": argparse.SUPPRESS}
+    later: dict[str, Any] = {"default": argparse.SUPPRESS}
     group = parser.add_argument_group("deeplesion")
     group.add_argument(
         "--csv", dest="csv_name", metavar="NAME", help="name of the table (default: DL_info.csv)", **later
@@ -89,6 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Convert and print what was kept and what was dropped."""
     from mmpluld.datasets.converters import (
+        ConversionReport,
         convert_deeplesion,
         convert_deeplesion_3d,
         convert_lits,
@@ -112,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
             given["masks"] = None
     if options.dataset == "deeplesion-3d" and "boxes" not in given:
         raise InputError("deeplesion-3d: no boxes given; name the published file with --boxes FILE")
-    converters = {
+    converters: dict[str, Callable[..., ConversionReport]] = {
         "deeplesion": convert_deeplesion,
         "deeplesion-3d": convert_deeplesion_3d,
         "luna16": convert_luna16,

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from mmpluld.errors import InputError, MMPluldError, nearest
+from mmpluld.errors import InputError, MMPluldError, did_you_mean
 from mmpluld.version import __version__
 
 __all__ = ["COMMANDS", "main"]
@@ -58,10 +58,7 @@ def _run(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     name = options.command
     if name not in COMMANDS:
-        hint = nearest(name, COMMANDS)
-        raise InputError(
-            f"unknown command {name!r}" + (f"; did you mean {hint!r}?" if hint else f"; one of {', '.join(COMMANDS)}")
-        )
+        raise InputError(f"unknown command {name!r}" + did_you_mean(name, COMMANDS, f"one of {', '.join(COMMANDS)}"))
     module = importlib.import_module(f"mmpluld.cli.{name.replace('-', '_')}")
     parser = _Parser(
         prog=f"mmpluld {name}",

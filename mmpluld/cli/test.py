@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mmpluld.cli.launcher import add_launcher
+from mmpluld.cli.twin import add_twin
 
 EXAMPLE = "mmpluld test CONFIG work_dirs/a3d/epoch_20.pth --out detections.json"
 
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SCORE",
         help="pictures show detections above this score (default: %(default)s)",
     )
+    add_twin(parser)
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -43,6 +45,7 @@ def run(options: argparse.Namespace) -> int:
         out=options.out,
         show_dir=options.show_dir,
         show_score_thr=options.show_score_thr,
+        twin=options.twin,
         cfg_options=options.cfg_options,
         launcher=options.launcher,
         local_rank=options.local_rank,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,11 @@ import numpy as np
 from mmengine.dataset import BaseDataset, force_full_init
 
 from mmpluld.datasets.slice_pictures import picture_address
-from mmpluld.errors import InputError, nearest
-from mmpluld.evaluation.functional import recist_lengths
+from mmpluld.datasets.steps import pipeline_steps
+from mmpluld.errors import InputError, did_you_mean
 from mmpluld.io.slice_sources import open_source
 from mmpluld.registry import DATASETS
-from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, recist_lengths
 
 __all__ = ["CTLesionDataset"]
 
@@ -57,7 +57,7 @@ class CTLesionDataset(BaseDataset):
         ann_file: Annotation file, absolute or relative to ``data_root``.
         data_root: Folder of the data; the volumes' paths start from it, or from its sub-folder
             ``data_prefix=dict(img_path="SUBFOLDER")``.
-        pipeline: Transforms.
+        pipeline: Transforms, by name or as a list, see :func:`~mmpluld.datasets.steps.pipeline_steps`.
         sampling: ``dict(policy=...)``.
         name: Name of the dataset in the samples; None takes the annotation file's.
         slice_boxes: False takes the extent of the whole lesion on each of its slices.
@@ -78,7 +78,7 @@ class CTLesionDataset(BaseDataset):
         self,
         ann_file: str,
         data_root: str = "",
-        pipeline: list[dict[str, Any] | Callable[..., Any]] | None = None,
+        pipeline: Mapping[str, Any] | Sequence[dict[str, Any] | Callable[..., Any]] | None = None,
         sampling: dict[str, Any] | None = None,
         name: str | None = None,
         slice_boxes: bool = True,
@@ -103,7 +103,11 @@ class CTLesionDataset(BaseDataset):
         self.uncertain = _choice("way with uncertain lesions", uncertain, _UNCERTAIN)
         self.fraction, self.fraction_seed = fraction, fraction_seed
         super().__init__(
-            ann_file=ann_file, data_root=data_root, pipeline=pipeline or [], filter_cfg=filter_cfg, **kwargs
+            ann_file=ann_file,
+            data_root=data_root,
+            pipeline=pipeline_steps(pipeline),
+            filter_cfg=filter_cfg,
+            **kwargs,
         )
 
     def load_data_list(self) -> list[dict[str, Any]]:
@@ -298,6 +302,5 @@ def _choice(what: str, value: Any, allowed: tuple[str, ...]) -> str:
     """Return ``value`` if it is allowed."""
     if value in allowed:
         return str(value)
-    close = nearest(str(value), allowed)
-    hint = f"; did you mean {close!r}?" if close else ""
+    hint = did_you_mean(value, allowed)
     raise InputError(f"CTLesionDataset: unknown {what} {value!r}; allowed: {', '.join(allowed)}{hint}")

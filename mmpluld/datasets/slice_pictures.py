@@ -14,6 +14,7 @@ from mmengine.fileio import LocalBackend, register_backend
 
 from mmpluld.errors import InputError
 from mmpluld.io.slice_sources import SliceArray, SliceSource, open_source_at
+from mmpluld.typing import StrPath
 from mmpluld.visualization.pictures import SOFT_TISSUE, Window, window_slice
 
 __all__ = ["SlicePictureBackend", "picture_address", "read_slice"]
@@ -70,7 +71,7 @@ class SlicePictureBackend(LocalBackend):
         self.window = Window("", *window_hu)
         self.zoom = zoom
 
-    def get(self, filepath: str | os.PathLike[str]) -> bytes:
+    def get(self, filepath: StrPath) -> bytes:
         """Return the PNG of the slice that ``filepath``, a :func:`picture_address`, names."""
         grey = window_slice(read_slice(os.fspath(filepath)), self.window)
         return bytes(cv2.imencode(".png", np.kron(grey, np.ones((self.zoom, self.zoom), np.uint8)))[1])

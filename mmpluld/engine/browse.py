@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from mmpluld.engine.run import prepare_config
 from mmpluld.errors import InputError
 from mmpluld.progress import track
 from mmpluld.registry import DATASETS, VISUALIZERS
+from mmpluld.typing import StrPath
 from mmpluld.visualization.pictures import stretch
 
 __all__ = ["PARTS", "browse"]
@@ -29,12 +29,13 @@ PARTS = ("train", "val", "test")
 
 
 def browse(
-    config: str | os.PathLike[str],
-    out: str | os.PathLike[str],
+    config: StrPath,
+    out: StrPath,
     number: int = 20,
     part: str = "train",
     seed: int = 0,
     cfg_options: Sequence[str] | None = None,
+    twin: bool = False,
 ) -> list[Path]:
     """Draw samples of a config's dataset as its pipeline gives them; return the pictures' paths.
 
@@ -48,13 +49,14 @@ def browse(
         part: train | val | test.
         seed: Of the choice and of the augmentations.
         cfg_options: Changes to the config as "key.sub=value" strings.
+        twin: Take the config's miniature.
 
     Raises:
         InputError: Bad config, missing data, or the config has no such part.
     """
     if number < 1:
         raise InputError(f"--number {number}: allowed are whole numbers from 1")
-    cfg = prepare_config(config, None, cfg_options, "none", 0)
+    cfg = prepare_config(config, None, cfg_options, "none", 0, twin)
     loader = cfg.get(f"{part}_dataloader")
     if not loader:
         raise InputError(f"{config}: has no {part}_dataloader; --part is one of {', '.join(PARTS)}")

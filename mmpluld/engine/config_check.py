@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import inspect
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import mmdet.registry
 import mmengine.registry
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import Registry
 from mmengine.utils import import_modules_from_strings
 
 import mmpluld.registry
-from mmpluld.errors import InputError, nearest
+from mmpluld.engine.config_names import RUNNER_KEYS
+from mmpluld.errors import InputError, did_you_mean, nearest
 
-__all__ = ["check_config", "load_config"]
+__all__ = ["check_config"]
 
 # Keys that mmengine's builders take out before they call the class, by registry.
 BUILDER_KEYS = {
@@ -30,43 +29,8 @@ BUILDER_KEYS = {
     "model": {"bg_cls_weight"},  # the DETR heads take it out of their loss's config
 }
 # Under keys that end so, `type` names something that no registry holds, or a layer whose builder adds arguments.
-UNREGISTERED = ("norm_cfg", "act_cfg", "conv_cfg", "adapt_cfg", "dqs_cfg", "upsample_cfg", "nms_cfg", "_trans")
-UNREGISTERED += ("nms", "fusion", "dcn", "override", "roi_layer")
-# What Runner.from_cfg and the commands read at the top of a config, and usual names of intermediate values.
-TOP_LEVEL_KEYS = {
-    "auto_scale_lr", "compile", "custom_hooks", "custom_imports", "data_preprocessor", "default_hooks",
-    "default_scope", "env_cfg", "experiment_name", "find_unused_parameters", "launcher", "load_from", "log_level",
-    "log_processor", "model", "model_wrapper_cfg", "optim_wrapper", "param_scheduler", "randomness", "resume",
-    "runner_type", "sync_bn", "test_cfg", "test_dataloader", "test_evaluator", "test_pipeline", "train_cfg",
-    "train_dataloader", "train_pipeline", "tta_model", "tta_pipeline", "val_cfg", "val_dataloader", "val_evaluator",
-    "val_pipeline", "visualizer", "work_dir",
-}  # fmt: skip
-
-
-def load_config(path: str | os.PathLike[str], cfg_options: Sequence[str] | None = None) -> Config:
-    """Read a config file and apply changes given as ``key.sub=value``.
-
-    Raises:
-        InputError: If the file or one of its bases is missing or broken, or a change is malformed.
-    """
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such config file")
-    try:
-        config = Config.fromfile(path)
-    except Exception as error:  # a config is a program: anything can happen in it
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: cannot be read as a config: {type(error).__name__}: {reason}") from error
-    options = {}
-    for option in cfg_options or ():
-        key, separator, value = option.partition("=")
-        if not separator or not key:
-            raise InputError(f"--cfg-options {option}: write key=value, for example train_cfg.max_epochs=2")
-        options[key] = DictAction._parse_iterable(value)
-    try:
-        config.merge_from_dict(options)
-    except (KeyError, TypeError, IndexError) as error:
-        raise InputError(f"--cfg-options {' '.join(cfg_options or ())}: does not fit {path}: {error}") from error
-    return config
+UNREGISTERED: tuple[str, ...] = ("norm_cfg", "act_cfg", "conv_cfg", "adapt_cfg", "dqs_cfg", "upsample_cfg", "nms_cfg")
+UNREGISTERED += ("_trans", "nms", "fusion", "dcn", "override", "roi_layer")
 
 
 def check_config(config: Config) -> None:
@@ -79,7 +43,7 @@ def check_config(config: Config) -> None:
     if custom:
         import_modules_from_strings(**custom)
     for key in config:
-        similar = nearest(key, TOP_LEVEL_KEYS, cutoff=0.87)
+        similar = nearest(key, RUNNER_KEYS, cutoff=0.87)
         # `tiny_train_pipeline` is somebody's own name, `train_piplines` is a slip.
         if similar is not None and similar != key and not key.endswith(f"_{similar}"):
             raise InputError(f"config key '{key}' is unknown; did you mean '{similar}'?")
@@ -129,9 +93,8 @@ def _check_node(place: str, node: Mapping[str, Any]) -> None:
         if "." in name:  # another package's scope, or an import path; its own builder will tell
             return
         known = {key for registry in _registries() for key in registry.module_dict}
-        similar = nearest(name, known)
-        hint = f"did you mean '{similar}'?" if similar else "is the module that registers it in custom_imports?"
-        raise InputError(f"{place}.type: '{name}' is unknown; {hint}")
+        hint = did_you_mean(name, known, "is the module that registers it in custom_imports?")
+        raise InputError(f"{place}.type: '{name}' is unknown{hint}")
     accepted: set[str] = set()
     for registry_name, entry in candidates.items():
         keywords = _keywords(entry)
@@ -140,9 +103,8 @@ def _check_node(place: str, node: Mapping[str, Any]) -> None:
         accepted |= keywords | BUILDER_KEYS.get(registry_name, set())
     for key in node:
         if key not in accepted and key not in ("type", "_scope_"):
-            similar = nearest(key, accepted)
-            hint = f"did you mean '{similar}'?" if similar else f"known are {', '.join(sorted(accepted))}"
-            raise InputError(f"{place}.{key}: {name} has no such argument; {hint}")
+            hint = did_you_mean(key, accepted, f"known are {', '.join(sorted(accepted))}")
+            raise InputError(f"{place}.{key}: {name} has no such argument{hint}")
 
 
 def _keywords(entry: Callable[..., Any]) -> set[str] | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from mmengine.config import Config
 
 from mmpluld.errors import InputError
+from mmpluld.typing import StrPath
 
 __all__ = ["draw_tested_samples", "enable_auto_scale_lr"]
 
@@ -29,7 +29,7 @@ def enable_auto_scale_lr(cfg: Config) -> None:
     cfg.auto_scale_lr.enable = True
 
 
-def draw_tested_samples(cfg: Config, folder: str | os.PathLike[str], score_thr: float) -> None:
+def draw_tested_samples(cfg: Config, folder: StrPath, score_thr: float) -> None:
     """Write a picture of every tested sample, with its truth and its detections, into ``folder``.
 
     Args:

@@ -16,13 +16,12 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import init_default_scope
 from torch import nn
 
+from mmpluld.datasets.steps import pipeline_steps
 from mmpluld.datasets.transforms import CropBody, LoadSliceStack
 from mmpluld.datasets.transforms.body import body_box
 from mmpluld.engine.checkpoint import load_weights
 from mmpluld.engine.device import checked_device
 from mmpluld.errors import InputError
-from mmpluld.evaluation.functional import measure_recist
-from mmpluld.evaluation.metrics.froc_metric import predicted_boxes, to_array
 from mmpluld.inference.grid_source import GridSliceSource
 from mmpluld.inference.stacks import SharedFeatures, StackLoader, shares_images
 from mmpluld.io.slice_sources import SliceSource, VolumeSliceSource
@@ -32,7 +31,7 @@ from mmpluld.postprocess.grid import GridRule
 from mmpluld.postprocess.linking import LinkOrder, ScoreRule
 from mmpluld.progress import track
 from mmpluld.registry import MODELS, TRANSFORMS
-from mmpluld.structures import RECIST, CTVolume, Finding
+from mmpluld.structures import RECIST, CTVolume, Finding, measure_recist, predicted_boxes, to_array
 
 __all__ = ["Lesion3D", "Precision", "VolumeDetector"]
 
@@ -363,8 +362,8 @@ def _check_numbers(
 
 def _inference_steps(config: Config) -> list[dict[str, Any]]:
     """The test pipeline without the loading of annotations."""
-    pipeline = config.get("test_dataloader", {}).get("dataset", {}).get("pipeline", [])
-    return [step for step in pipeline if step["type"].rpartition(".")[-1] != "LoadAnnotations"]
+    pipeline = config.get("test_dataloader", {}).get("dataset", {}).get("pipeline")
+    return [step for step in pipeline_steps(pipeline) if step["type"].rpartition(".")[-1] != "LoadAnnotations"]
 
 
 def _slice_loader(pipeline: Compose, config: Config) -> LoadSliceStack:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -98,7 +99,7 @@ class StackLoader:
             return packed
 
         indices = [index for ((index, _),) in self.plan(sample)]
-        slices = {index: self._slices.get(index, lambda index=index: prepare(index)) for index in sorted(set(indices))}
+        slices = {index: self._slices.get(index, partial(prepare, index)) for index in sorted(set(indices))}
         data_sample = copy.deepcopy(slices[sample["key_slice"]]["data_samples"])
         return {"inputs": torch.cat([slices[index]["inputs"] for index in indices]), "data_samples": data_sample}
 
@@ -124,9 +125,7 @@ class SharedFeatures:
         for first in range(0, self.backbone.num_slices, self.slices_per_image):
             image = slice(first, first + self.slices_per_image)
             parts = [
-                self._images.get(
-                    plan[image], lambda stack=stack, image=image: self.backbone.image_features(stack[None, image])
-                )
+                self._images.get(plan[image], partial(self.backbone.image_features, stack[None, image]))
                 for stack, plan in zip(inputs, plans, strict=True)
             ]
             found.append(_joined(parts))

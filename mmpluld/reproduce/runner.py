@@ -7,7 +7,6 @@ state behind.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -25,6 +24,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
 from mmpluld.atomic import atomic_write_text
+from mmpluld.compat.system import lock_file, usable_cores
 from mmpluld.errors import InputError, MMPluldError
 from mmpluld.reproduce.tables import Row
 
@@ -111,7 +111,7 @@ class Resources:
     @classmethod
     def of_machine(cls, jobs: int | None, gpus: int) -> Resources:
         """Share the machine's cores among jobs; by default one job per core, or one in all with GPUs."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = usable_cores()
         jobs = jobs or (1 if gpus else cores)
         return cls(jobs, max(1, cores // jobs), gpus)
 
@@ -186,13 +186,12 @@ def _describe(
     row: Row, twins: bool, data_root: Path | None, cfg_options: Sequence[str]
 ) -> tuple[str, dict[str, Any], Path, list[str]]:
     """Config, identity, truth file and options of a row."""
-    from mmpluld.engine.config_check import load_config
-    from mmpluld.engine.run import find_config
+    from mmpluld.engine.config import load_config
     from mmpluld.reproduce.twin_data import digest
 
     name = row.config_name(twins)
     # Where the data lie and how many checkpoints are kept changes no result, so neither belongs to the identity.
-    cfg = load_config(find_config(name), list(cfg_options))
+    cfg = load_config(name, list(cfg_options))
     text = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
     files = _annotation_files(cfg, data_root, row.calibrated)
     identity = {
@@ -208,10 +207,11 @@ def _describe(
 
 def _annotation_files(cfg: Config, data_root: Path | None, calibrated: bool) -> list[Path]:
     """Those of the training, of every dataset that is put together there, of a calibration, and last of the test."""
-    train = cfg.train_dataloader.dataset
-    parts = [*train.get("datasets", [train]), *([cfg.val_dataloader.dataset] if calibrated else ())]
+    from mmpluld.datasets.named_concat import dataset_settings
+
+    parts = [*dataset_settings(cfg.train_dataloader.dataset), *([cfg.val_dataloader.dataset] if calibrated else ())]
     parts.append(cfg.test_dataloader.dataset)
-    return [Path(data_root or part.data_root) / part.ann_file for part in parts]
+    return [Path(data_root or part["data_root"]) / part["ann_file"] for part in parts]
 
 
 def _refuse_other(run: Run) -> None:
@@ -242,13 +242,11 @@ def locked(work_dir: Path) -> Iterator[None]:
     work_dir.mkdir(parents=True, exist_ok=True)
     with (work_dir / ".lock").open("w") as stream:
         os.set_inheritable(stream.fileno(), True)
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not lock_file(stream, wait=False):
             raise InputError(
                 f"{work_dir}: another `mmpluld reproduce` (or a training it started) is at work here; wait for it or "
                 "choose another --work-dir"
-            ) from None
+            )
         yield
 
 

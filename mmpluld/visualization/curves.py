@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmpluld.errors import InputError
+from mmpluld.typing import StrPath
 from mmpluld.visualization.figures import COLOURS, MARKERS, figure_at, tidy
 
 __all__ = ["TrainingLog", "plot_curves", "read_log"]
@@ -61,7 +61,7 @@ class TrainingLog:
         return text
 
 
-def read_log(work_dir: str | os.PathLike[str]) -> TrainingLog:
+def read_log(work_dir: StrPath) -> TrainingLog:
     """Read what a training has logged, over all its resumptions.
 
     Every call of a training logs into a folder of its own, named by the time. A later one replaces what earlier ones
@@ -105,7 +105,7 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
             raise InputError(f"{path}: line {number} is no log record; restore the file")
 
 
-def plot_curves(logs: Sequence[TrainingLog], path: str | os.PathLike[str]) -> None:
+def plot_curves(logs: Sequence[TrainingLog], path: StrPath) -> None:
     """Plot losses, learning rate and validation metrics, a panel for each value and a colour for each training.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from mmpluld.atomic import atomic_path
 from mmpluld.errors import InputError
+from mmpluld.typing import StrPath
 
 __all__ = ["COLOURS", "MARKERS", "figure_at", "tidy"]
 
@@ -21,7 +21,7 @@ _NO_DATE = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 
 @contextmanager
-def figure_at(path: str | os.PathLike[str], size_inches: tuple[float, float], font_size: float = 10) -> Iterator[Any]:
+def figure_at(path: StrPath, size_inches: tuple[float, float], font_size: float = 10) -> Iterator[Any]:
     """Yield an empty matplotlib figure; it is written when the block has succeeded.
 
     Args:

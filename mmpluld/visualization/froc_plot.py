@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from mmpluld.errors import InputError
+from mmpluld.typing import StrPath
 from mmpluld.visualization.figures import COLOURS, MARKERS, figure_at, tidy
 
 __all__ = ["plot_froc"]
 
 
-def plot_froc(results: Mapping[str, Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
+def plot_froc(results: Mapping[str, Mapping[str, Any]], path: StrPath) -> None:
     """Plot the sensitivity at each false-positive level, with its interval where one was computed.
 
     Args:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
 from mmpluld.atomic import atomic_path
@@ -19,6 +18,7 @@ from mmpluld.datasets.converters.report import ConversionReport, SplitCounts
 from mmpluld.errors import InputError
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, CTVolume, LesionRecord, VolumeRecord
+from mmpluld.typing import BoolArray
 
 __all__ = [
     "Case",
@@ -33,7 +33,6 @@ __all__ = [
 ]
 
 _SPLITS = ("train", "val", "test")
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass

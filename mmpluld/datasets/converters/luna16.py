@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from mmpluld.datasets.converters.volume_store import store_volume
 from mmpluld.errors import InputError, nearest
 from mmpluld.io import read_volume
 from mmpluld.structures import CTVolume, LesionRecord
+from mmpluld.typing import StrPath
 
 __all__ = ["LUNA16_COLUMNS", "LunaMark", "convert_luna16", "read_luna16_marks"]
 
@@ -59,14 +59,14 @@ class LunaMark:
 
 
 def convert_luna16(
-    root: str | os.PathLike[str],
+    root: StrPath,
     *,
     fractions: Sequence[float] = (80, 0, 20),
     seed: int = 0,
     test_subset: int | None = None,
     with_excluded: bool = False,
     pad_px: float = 0.0,
-    overrides: str | os.PathLike[str] | None = None,
+    overrides: StrPath | None = None,
     overwrite: bool = False,
 ) -> ConversionReport:
     """Write ``ROOT/annotations/*.json`` and the volume store for a LUNA16 folder.
@@ -112,7 +112,7 @@ def convert_luna16(
     return write_cases({"name": "luna16", "label_scope": "lung-nodules"}, cases, splits, report)
 
 
-def read_luna16_marks(path: str | os.PathLike[str]) -> list[LunaMark]:
+def read_luna16_marks(path: StrPath) -> list[LunaMark]:
     """Read ``annotations.csv`` or ``annotations_excluded.csv``.
 
     Raises:
