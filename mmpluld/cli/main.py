@@ -21,12 +21,14 @@ COMMANDS = {
     "calibrate": "make the scores of a detector's experts comparable",
     "evaluate": "FROC of a detection file against a ground truth file",
     "convert": "turn a raw dataset into the annotation format",
+    "browse": "draw training samples as the network sees them",
     "check-data": "look through a converted dataset for faults",
     "convert-checkpoint": "turn published weights of another code base into a checkpoint of this package",
     "phantom": "make a synthetic CT dataset with complete truth",
     "reproduce": "run a paper's table, or its twin on the phantom, over seeds",
     "models": "list the models of the zoo, their weights and figures",
     "download": "fetch weights and config of a model of the zoo",
+    "curves": "plot losses, learning rate and validation metrics of trainings",
     "doctor": "show versions, operators in use and resources",
 }
 

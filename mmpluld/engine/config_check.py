@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -113,6 +114,8 @@ def _keywords(entry: Callable[..., Any]) -> set[str] | None:
     if inspect.isclass(entry):
         constructors = [vars(base)["__init__"] for base in inspect.getmro(entry)[:-1] if "__init__" in vars(base)]
     names: set[str] = set()
+    if hasattr(entry, "keywords_of"):  # a dataclass that makes an object of the keywords that are not its own
+        names |= {field.name for field in dataclasses.fields(entry.keywords_of)}
     closed = not constructors
     for position, constructor in enumerate(constructors):
         try:

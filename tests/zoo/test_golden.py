@@ -125,12 +125,13 @@ def sample_all(node: Any) -> None:
 
 def batch(config: Config, dataset: str) -> dict[str, Any]:
     """Two stacks of a smooth pattern, with a bright lesion each and an uncertain one on the second."""
-    z, y, x = np.meshgrid(np.arange(num_slices(config)), np.arange(SIZE), np.arange(SIZE), indexing="ij")
+    depth = num_slices(config)
+    z, y, x = np.meshgrid(np.arange(depth), np.arange(SIZE), np.arange(SIZE), indexing="ij")
     data: dict[str, Any] = {"inputs": [], "data_samples": []}
     for i, box in enumerate(LESIONS):
         image = 60 + 30 * np.sin(0.31 * x + 0.17 * y * (i + 1) + 0.9 * z) + 20 * uniform(f"image {i}", *z.shape)
         inside = (x >= box[0]) & (x < box[2]) & (y >= box[1]) & (y < box[3])
-        image += 90 * inside / (1 + abs(z - num_slices(config) // 2))
+        image += 90 * inside / (1 + abs(z - depth // 2))
         meta = {"img_shape": (SIZE, SIZE), "ori_shape": (SIZE, SIZE), "scale_factor": (1.0, 1.0), "dataset": dataset}
         sample = DetDataSample(metainfo={**meta, "slice_interval_mm": (5.0, 2.0)[i], "body_context": (0.4, 1.0, 0.5)})
         masks = BitmapMasks(inside[:1].astype(np.uint8), SIZE, SIZE)
