@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -52,7 +53,11 @@ def load_config(path: str | os.PathLike[str], cfg_options: Sequence[str] | None 
     if not Path(path).is_file():
         raise InputError(f"{path}: no such config file")
     try:
-        config = Config.fromfile(path)
+        config = Config.fromfile(path, import_custom_modules=False)
+        if config.get("custom_imports"):
+            # Also modules beside the config, wherever the command was called; last, so that they hide no package.
+            sys.path.append(str(Path(path).resolve().parent))
+            import_modules_from_strings(**config.custom_imports)
     except Exception as error:  # a config is a program: anything can happen in it
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: cannot be read as a config: {type(error).__name__}: {reason}") from error
