@@ -17,8 +17,8 @@ from mmdet import registry as parents  # noqa: E402  the stand-ins must be in pl
 from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
 from mmengine.registry import Registry  # noqa: E402
 
-# MMEngine looks for `.mim` beside this module. By the package's name it would find a wheel, but no checkout: it takes the
-# place of an editable install's metadata for that of the code.
+# MMEngine looks for `.mim` beside this module. By the package's name it would find a wheel, but no checkout: it takes
+# the place of an editable install's metadata for that of the code.
 MODULE2PACKAGE["mmpluld"] = __name__
 
 
