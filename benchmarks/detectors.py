@@ -27,8 +27,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmpluld.compat.allocator import tune_allocator
-from mmpluld.engine.config_check import load_config
-from mmpluld.engine.run import find_config
+from mmpluld.engine.config import load_config
 from mmpluld.registry import MODELS
 
 DETECTORS = {
@@ -53,7 +52,7 @@ def _data(num_slices: int, size: int) -> dict[str, Any]:
 def _build(config_name: str) -> tuple[Any, int]:
     """A detector with random weights, and its number of slices."""
     torch.manual_seed(0)
-    config = load_config(find_config(config_name))
+    config = load_config(config_name)
     with DefaultScope.overwrite_default_scope("mmpluld"):
         model = MODELS.build(config.model)
     logging.disable(logging.INFO)  # mmengine reports on every tensor
@@ -61,9 +60,10 @@ def _build(config_name: str) -> tuple[Any, int]:
     for norm in model.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.momentum = 1.0
+    num_slices: int = config.test_dataloader.dataset.pipeline.load.num_slices
     with torch.no_grad():
-        model.train().extract_feat(model.data_preprocessor(_data(config.num_slices, 64))["inputs"])
-    return model.eval(), config.num_slices
+        model.train().extract_feat(model.data_preprocessor(_data(num_slices, 64))["inputs"])
+    return model.eval(), num_slices
 
 
 def _measure(config_name: str, bf16: bool, size: int, repeats: int) -> dict[str, Any]:

@@ -29,8 +29,7 @@ import torch
 from benchmarks._plain_lens import make_plain
 from benchmarks.detectors import _build, _data, _peak_memory_mb
 from mmpluld.compat.allocator import tune_allocator
-from mmpluld.engine.config_check import load_config
-from mmpluld.engine.run import find_config
+from mmpluld.engine.config import load_config
 from mmpluld.inference import VolumeDetector
 from mmpluld.structures import CTVolume
 
@@ -77,7 +76,7 @@ class _Clock:
 def _serve_plain(connection: Connection, num_slices: int, size: int) -> None:
     """Send (seconds, boxes, scores) of the next slice in the plain formulation, whenever something comes."""
     model, _ = _build(CONFIG)
-    detector = VolumeDetector(load_config(find_config(CONFIG)), model, score_thr=0.0, share=False)
+    detector = VolumeDetector(load_config(CONFIG), model, score_thr=0.0, share=False)
     make_plain(detector)
     detector.detect(_volume(9, size, 0.8))
     volume = _volume(num_slices, size, 0.8)
@@ -106,7 +105,7 @@ def _compare(num_slices: int, size: int) -> dict[str, dict[str, float]]:
     other.close()  # so that the end of that process ends the wait for it
     connection.recv()
     model, _ = _build(CONFIG)
-    config = load_config(find_config(CONFIG))
+    config = load_config(CONFIG)
     backbone = _Clock()
     model.backbone.forward = backbone.timed(model.backbone.forward)
     model.backbone.image_features = backbone.timed(model.backbone.image_features)
@@ -138,7 +137,7 @@ def _memory(num_slices: int, size: int) -> float:
     """Peak memory in MB of detection in a volume, less the volume; to be run in a process of its own."""
     tune_allocator()
     model, _ = _build(SMALL_CONFIG)
-    detector = VolumeDetector(load_config(find_config(SMALL_CONFIG)), model, score_thr=1.0)
+    detector = VolumeDetector(load_config(SMALL_CONFIG), model, score_thr=1.0)
     volume = _volume(num_slices, size, 2.8)
     detector.detect(volume)
     return _peak_memory_mb() - volume.array.nbytes / 1e6

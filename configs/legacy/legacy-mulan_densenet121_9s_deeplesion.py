@@ -7,23 +7,21 @@ _base_ = [
 ]
 
 # The published loader's blend of slices.
-load_slices = dict(type="LoadSliceStack", num_slices=9, slice_gap_mm=2.0, interp="peer")
-train_pipeline = [load_slices, *_base_.train_pipeline[1:]]
-test_pipeline = [load_slices, *_base_.test_pipeline[1:]]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+__pipeline = dict(load=dict(interp="peer"))
+train_dataloader = dict(dataset=dict(pipeline=__pipeline))
+val_dataloader = dict(dataset=dict(pipeline=__pipeline))
+test_dataloader = dict(dataset=dict(pipeline=__pipeline))
 
 # The geometry of maskrcnn-benchmark; task_modules/v1_geometry.py and rounded_anchors.py say why.
-coder = dict(type="V1DeltaXYWHBBoxCoder")
-regions = dict(type="InclusiveRoIExtractor", roi_layer=dict(aligned=False))
+__coder = dict(type="V1DeltaXYWHBBoxCoder")
+__regions = dict(type="InclusiveRoIExtractor", roi_layer=dict(aligned=False))
 model = dict(
-    rpn_head=dict(anchor_generator=dict(type="RoundedRatioAnchorGenerator"), bbox_coder=coder),
+    rpn_head=dict(anchor_generator=dict(type="RoundedRatioAnchorGenerator"), bbox_coder=__coder),
     roi_head=dict(
-        bbox_roi_extractor=regions,
-        bbox_head=dict(bbox_coder=coder),
-        mask_roi_extractor=regions,
-        tag_roi_extractor=regions,
+        bbox_roi_extractor=__regions,
+        bbox_head=dict(bbox_coder=__coder),
+        mask_roi_extractor=__regions,
+        tag_roi_extractor=__regions,
     ),
     # Anchors have whole-numbered corners; half a pixel admits those that end on the last pixel and no others.
     train_cfg=dict(rpn=dict(allowed_border=0.5), rpn_proposal=dict(min_bbox_size=7.999)),

@@ -1,7 +1,4 @@
-# LENS on four datasets with a gate on the experts' scores. Not in the paper.
-_base_ = [
-    "../_base_/models/lens_densenet121_afp-4datasets-gate.py",
-    "../_base_/datasets/lens_4datasets_9s.py",
-    "../_base_/schedules/radam_8e.py",
-    "../_base_/default_runtime.py",
-]
+# LENS on four datasets with a gate that learns how far to trust each expert on a region. Not in the paper.
+_base_ = "lens-afp_densenet121_4datasets_9s_8e_deeplesion.py"
+
+model = dict(roi_head=dict(gate=dict(type="ExpertGate", lr=1.0)))

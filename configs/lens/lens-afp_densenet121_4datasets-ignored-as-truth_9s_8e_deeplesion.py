@@ -2,5 +2,4 @@
 # which are uncertain; of the datasets' own labels few are.
 _base_ = "lens-afp_densenet121_4datasets_9s_8e_deeplesion.py"
 
-train_datasets = [dict(part, uncertain="truth") for part in _base_.train_datasets]
-train_dataloader = dict(dataset=dict(datasets=train_datasets))
+train_dataloader = dict(dataset=dict(shared=dict(uncertain="truth")))

@@ -7,6 +7,4 @@ _base_ = [
 ]
 
 # As in deeplesion_9s_tags.py.
-load_slices = dict(type="LoadSliceStack", num_slices=9, slice_gap_mm=2.0, interp="exact", z_jitter=0.5)
-train_pipeline = [load_slices, *_base_.train_pipeline[1:]]
-train_dataloader = dict(batch_size=8, dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(batch_size=8, dataset=dict(pipeline=dict(load=dict(z_jitter=0.5))))

@@ -1,14 +1,22 @@
 # MULAN tested on whole volumes: its row of Table II of LENS, in the folder of the four datasets.
 _base_ = "mulan_densenet121_9s_8e_deeplesion.py"
-data_root = "data"
 
-place = dict(data_root=data_root, data_prefix=dict(img_path="deeplesion"))
-train_dataloader = dict(dataset=dict(**place, ann_file="deeplesion/annotations/train.json"))
-val_dataloader = dict(dataset=dict(**place, ann_file="deeplesion/annotations/val.json"))
-test_dataloader = dict(
-    dataset=dict(**place, ann_file="deeplesion/annotations/manual_test.json", sampling=dict(policy="all_slices")),
-)
-test_cfg = dict(
-    _delete_=True, type="VolumeTestLoop", score_thr=0.05, iou_thr=0.5, max_gap=0, score_rule="max", min_slices=1
-)
+__place = dict(data_root="data", data_prefix=dict(img_path="deeplesion"))
+__slices = dict(policy="all_slices")
+train_dataloader = dict(dataset=dict(**__place, ann_file="deeplesion/annotations/train.json"))
+val_dataloader = dict(dataset=dict(**__place, ann_file="deeplesion/annotations/val.json"))
+test_dataloader = dict(dataset=dict(**__place, ann_file="deeplesion/annotations/manual_test.json", sampling=__slices))
+__rule = dict(score_thr=0.05, iou_thr=0.5, max_gap=0, score_rule="max", min_slices=1)
+test_cfg = dict(_delete_=True, type="VolumeTestLoop", **__rule)
 test_evaluator = dict(_delete_=True, type="VolumeFROCMetric", protocol="lens-3d")
+
+twin = dict(  # on DeepLesion's part of the phantoms of LENS, in as many epochs as the miniatures of LENS
+    data_root="data/phantom-lens",
+    val_dataloader=dict(dataset=dict(ann_file="deeplesion/truth/val_key_slices.json")),
+    test_dataloader=dict(dataset=dict(ann_file="deeplesion/truth/test_subvolumes.json")),
+    train_cfg=dict(max_epochs=9),
+    param_scheduler=[
+        dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=30),
+        dict(type="CosineAnnealingLR", T_max=9, begin=0, end=9, by_epoch=True, convert_to_iter_based=True),
+    ],
+)

@@ -3,3 +3,4 @@
 _base_ = "pluld-a3d_densenet121-fpn_7s_20e_deeplesion.py"
 
 optim_wrapper = dict(optimizer=dict(lr=0.0002))
+twin = dict(optim_wrapper=dict(optimizer=dict(lr=2e-5)))  # the miniature's own rate times 0.01

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from mmpluld.cli.twin import add_twin
+
 EXAMPLE = "mmpluld calibrate CONFIG work_dirs/lens/epoch_8.pth work_dirs/lens/calibrated.pth"
 
 
@@ -13,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="trained weights: file, web address, or zoo:NAME")
     parser.add_argument("out", help="checkpoint to write: the same with the fitted scale and bias of every expert")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
+    add_twin(parser)
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="changes to the config")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing OUT")
 
@@ -26,6 +29,7 @@ def run(options: argparse.Namespace) -> int:
         options.checkpoint,
         options.out,
         device=options.device,
+        twin=options.twin,
         cfg_options=options.cfg_options,
         overwrite=options.overwrite,
     )

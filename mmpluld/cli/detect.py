@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from mmpluld.cli.twin import add_twin
+
 EXAMPLE = "mmpluld detect scan.nii.gz --config CONFIG --checkpoint WEIGHTS --out findings"
 
 
@@ -24,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="arithmetic of the network")
+    add_twin(parser)
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="changes to the config")
     parser.add_argument("--overwrite", action="store_true", help="replace the output folder")
 
@@ -42,6 +45,7 @@ def run(options: argparse.Namespace) -> int:
         device=options.device,
         precision=options.precision,
         tags=options.tags,
+        twin=options.twin,
         cfg_options=options.cfg_options,
         overwrite=options.overwrite,
     )

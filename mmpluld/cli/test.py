@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mmpluld.cli.launcher import add_launcher
+from mmpluld.cli.twin import add_twin
 
 EXAMPLE = "mmpluld test CONFIG work_dirs/a3d/epoch_20.pth --out detections.json"
 
@@ -15,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="weights to test: file, web address, or zoo:NAME")
     parser.add_argument("--work-dir", help="folder for logs (default: work_dirs/<config name>)")
     parser.add_argument("--out", metavar="FILE", help="write the detections as a detection record (.json)")
+    add_twin(parser)
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -33,6 +35,7 @@ def run(options: argparse.Namespace) -> int:
         options.checkpoint,
         work_dir=options.work_dir,
         out=options.out,
+        twin=options.twin,
         cfg_options=options.cfg_options,
         launcher=options.launcher,
         local_rank=options.local_rank,

@@ -6,6 +6,7 @@ import argparse
 
 from mmpluld.cli.launcher import add_launcher
 from mmpluld.cli.numbers import natural
+from mmpluld.cli.twin import add_twin
 
 EXAMPLE = "mmpluld train configs/pluld/pluld-a3d_densenet121-fpn_7s_20e_deeplesion.py --work-dir work_dirs/a3d"
 
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=natural, help="random seed (default: that of the config)")
     parser.add_argument("--amp", action="store_true", help="mixed precision")
+    add_twin(parser)
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -42,6 +44,7 @@ def run(options: argparse.Namespace) -> int:
         resume=options.resume,
         seed=options.seed,
         amp=options.amp,
+        twin=options.twin,
         cfg_options=options.cfg_options,
         launcher=options.launcher,
         local_rank=options.local_rank,

@@ -2,6 +2,7 @@
 
 from mmpluld.datasets import samplers, transforms
 from mmpluld.datasets.ct_lesion import CTLesionDataset
+from mmpluld.datasets.named_concat import NamedConcatDataset
 from mmpluld.datasets.workers import seed_worker
 
-__all__ = ["CTLesionDataset", "samplers", "seed_worker", "transforms"]
+__all__ = ["CTLesionDataset", "NamedConcatDataset", "samplers", "seed_worker", "transforms"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mmengine.dataset import BaseDataset, force_full_init
 
+from mmpluld.datasets.steps import pipeline_steps
 from mmpluld.errors import InputError, nearest
 from mmpluld.evaluation.functional import recist_lengths
 from mmpluld.io.slice_sources import open_source
@@ -55,7 +56,7 @@ class CTLesionDataset(BaseDataset):
         ann_file: Annotation file, absolute or relative to ``data_root``.
         data_root: Folder of the data; the volumes' paths start from it, or from its sub-folder
             ``data_prefix=dict(img_path="SUBFOLDER")``.
-        pipeline: Transforms.
+        pipeline: Transforms, by name or as a list, see :func:`~mmpluld.datasets.steps.pipeline_steps`.
         sampling: ``dict(policy=...)``.
         name: Name of the dataset in the samples; None takes the annotation file's.
         slice_boxes: False takes the extent of the whole lesion on each of its slices.
@@ -76,7 +77,7 @@ class CTLesionDataset(BaseDataset):
         self,
         ann_file: str,
         data_root: str = "",
-        pipeline: list[dict[str, Any] | Callable[..., Any]] | None = None,
+        pipeline: Mapping[str, Any] | Sequence[dict[str, Any] | Callable[..., Any]] | None = None,
         sampling: dict[str, Any] | None = None,
         name: str | None = None,
         slice_boxes: bool = True,
@@ -101,7 +102,11 @@ class CTLesionDataset(BaseDataset):
         self.uncertain = _choice("way with uncertain lesions", uncertain, _UNCERTAIN)
         self.fraction, self.fraction_seed = fraction, fraction_seed
         super().__init__(
-            ann_file=ann_file, data_root=data_root, pipeline=pipeline or [], filter_cfg=filter_cfg, **kwargs
+            ann_file=ann_file,
+            data_root=data_root,
+            pipeline=pipeline_steps(pipeline),
+            filter_cfg=filter_cfg,
+            **kwargs,
         )
 
     def load_data_list(self) -> list[dict[str, Any]]:

@@ -2,7 +2,8 @@
 
 from mmpluld import registry  # noqa: F401  the operator stand-ins must be in place before mmdet is imported
 from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights
-from mmpluld.engine.config_check import check_config, load_config
+from mmpluld.engine.config import find_config, load_config
+from mmpluld.engine.config_check import check_config
 from mmpluld.engine.hooks import SafeCheckpointHook
 from mmpluld.engine.tag_statistics import TagStatisticsHook
 
@@ -10,6 +11,7 @@ __all__ = [
     "SafeCheckpointHook",
     "TagStatisticsHook",
     "check_config",
+    "find_config",
     "load_checkpoint_safely",
     "load_config",
     "load_weights",

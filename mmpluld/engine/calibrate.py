@@ -142,6 +142,7 @@ def calibrate(
     device: str = "cpu",
     cfg_options: Sequence[str] | None = None,
     overwrite: bool = False,
+    twin: bool = False,
 ) -> list[ExpertFit]:
     """Fit scale and bias of every expert on the config's validation data and write the weights with them.
 
@@ -156,6 +157,7 @@ def calibrate(
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         cfg_options: Changes as "key.sub=value" strings.
         overwrite: Replace an existing ``out``; never the checkpoint itself.
+        twin: Take the config's miniature.
 
     Returns:
         The fits, in the order of the experts.
@@ -167,7 +169,7 @@ def calibrate(
     source = local_checkpoint(checkpoint)
     _check_out(out, source, overwrite)
     where = checked_device(device)
-    cfg = prepare_config(config, None, cfg_options, "none", 0)
+    cfg = prepare_config(config, None, cfg_options, "none", 0, twin)
     if cfg.get("val_dataloader") is None:
         raise InputError(f"{config}: has no val_dataloader; calibration needs one, of key slices with marked lesions")
     init_default_scope(cfg.get("default_scope", "mmpluld"))

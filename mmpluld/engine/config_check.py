@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import inspect
-import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import mmdet.registry
 import mmengine.registry
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import Registry
 from mmengine.utils import import_modules_from_strings
 
 import mmpluld.registry
+from mmpluld.engine.config_names import RUNNER_KEYS
 from mmpluld.errors import InputError, nearest
 
-__all__ = ["check_config", "load_config"]
+__all__ = ["check_config"]
 
 # Keys that mmengine's builders take out before they call the class, by registry.
 BUILDER_KEYS = {
@@ -33,45 +31,6 @@ BUILDER_KEYS = {
 # Under keys that end so, `type` names something that no registry holds, or a layer whose builder adds arguments.
 UNREGISTERED = ("norm_cfg", "act_cfg", "conv_cfg", "adapt_cfg", "dqs_cfg", "upsample_cfg", "nms_cfg", "_trans")
 UNREGISTERED += ("nms", "fusion", "dcn", "override", "roi_layer")
-# What Runner.from_cfg and the commands read at the top of a config, and usual names of intermediate values.
-TOP_LEVEL_KEYS = {
-    "auto_scale_lr", "compile", "custom_hooks", "custom_imports", "data_preprocessor", "default_hooks",
-    "default_scope", "env_cfg", "experiment_name", "find_unused_parameters", "launcher", "load_from", "log_level",
-    "log_processor", "model", "model_wrapper_cfg", "optim_wrapper", "param_scheduler", "randomness", "resume",
-    "runner_type", "sync_bn", "test_cfg", "test_dataloader", "test_evaluator", "test_pipeline", "train_cfg",
-    "train_dataloader", "train_pipeline", "tta_model", "tta_pipeline", "val_cfg", "val_dataloader", "val_evaluator",
-    "val_pipeline", "visualizer", "work_dir",
-}  # fmt: skip
-
-
-def load_config(path: str | os.PathLike[str], cfg_options: Sequence[str] | None = None) -> Config:
-    """Read a config file and apply changes given as ``key.sub=value``.
-
-    Raises:
-        InputError: If the file or one of its bases is missing or broken, or a change is malformed.
-    """
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such config file")
-    try:
-        config = Config.fromfile(path, import_custom_modules=False)
-        if config.get("custom_imports"):
-            # Also modules beside the config, wherever the command was called; last, so that they hide no package.
-            sys.path.append(str(Path(path).resolve().parent))
-            import_modules_from_strings(**config.custom_imports)
-    except Exception as error:  # a config is a program: anything can happen in it
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: cannot be read as a config: {type(error).__name__}: {reason}") from error
-    options = {}
-    for option in cfg_options or ():
-        key, separator, value = option.partition("=")
-        if not separator or not key:
-            raise InputError(f"--cfg-options {option}: write key=value, for example train_cfg.max_epochs=2")
-        options[key] = DictAction._parse_iterable(value)
-    try:
-        config.merge_from_dict(options)
-    except (KeyError, TypeError, IndexError) as error:
-        raise InputError(f"--cfg-options {' '.join(cfg_options or ())}: does not fit {path}: {error}") from error
-    return config
 
 
 def check_config(config: Config) -> None:
@@ -84,7 +43,7 @@ def check_config(config: Config) -> None:
     if custom:
         import_modules_from_strings(**custom)
     for key in config:
-        similar = nearest(key, TOP_LEVEL_KEYS, cutoff=0.87)
+        similar = nearest(key, RUNNER_KEYS, cutoff=0.87)
         # `tiny_train_pipeline` is somebody's own name, `train_piplines` is a slip.
         if similar is not None and similar != key and not key.endswith(f"_{similar}"):
             raise InputError(f"config key '{key}' is unknown; did you mean '{similar}'?")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mmpluld.atomic import atomic_path
 from mmpluld.engine.checkpoint import checkpoint_bytes
-from mmpluld.engine.config_check import load_config
+from mmpluld.engine.config import FoundConfig, load_config
 from mmpluld.errors import InputError
 from mmpluld.registry import MODELS
 from mmpluld.version import __version__
@@ -83,7 +83,11 @@ def rename(name: str, patterns: Iterable[tuple[re.Pattern[str], str]]) -> str:
 
 
 def check_fit(
-    source: str | os.PathLike[str], converted: dict[str, Tensor], renamed: dict[str, str], config: Path, code: str
+    source: str | os.PathLike[str],
+    converted: dict[str, Tensor],
+    renamed: dict[str, str],
+    config: FoundConfig,
+    code: str,
 ) -> None:
     """Compare names and shapes with those of the config's model, which is built without memory for its weights.
 
@@ -114,7 +118,7 @@ def check_fit(
             problems.append(f"{len(keys)} {label} ({shown}{', ...' if len(keys) > 3 else ''})")
     if problems:
         raise InputError(
-            f"{source}: does not fit {config.stem}, of {len(expected)} tensors {'; '.join(problems)}; "
+            f"{source}: does not fit {config.name}, of {len(expected)} tensors {'; '.join(problems)}; "
             f"give an unchanged checkpoint of the {code} code"
         )
 

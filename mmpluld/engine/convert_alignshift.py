@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from mmpluld.engine.checkpoint import load_checkpoint_safely
+from mmpluld.engine.config import FoundConfig, find_config
 from mmpluld.engine.conversion import ConversionReport, check_fit, rename, take_rows, write_converted
-from mmpluld.engine.run import find_config
 from mmpluld.errors import InputError
 
 __all__ = ["OPERATORS", "convert_alignshift", "convert_state_dict"]
@@ -72,14 +72,16 @@ def convert_alignshift(
     variant, evidence = _variant(source, weights, checkpoint.get("meta"), operator)
     num_slices = _num_slices(source, weights, variant)
     converted, renamed, reduced, dropped = convert_state_dict(weights, str(source))
-    path = _config_path(source, config, variant, num_slices)
-    check_fit(source, converted, renamed, path, "AlignShift")
-    meta = {"config": path.stem, "variant": variant, "num_slices": num_slices}
+    found = _find(source, config, variant, num_slices)
+    check_fit(source, converted, renamed, found, "AlignShift")
+    meta = {"config": found.name, "variant": variant, "num_slices": num_slices}
     epoch = checkpoint["meta"].get("epoch") if isinstance(checkpoint.get("meta"), dict) else None
     if isinstance(epoch, int):
         meta["epoch"] = epoch
     digest = write_converted(target, converted, meta, source)
-    return ConversionReport(path.stem, variant, evidence, num_slices, len(converted), renamed, reduced, dropped, digest)
+    return ConversionReport(
+        found.name, variant, evidence, num_slices, len(converted), renamed, reduced, dropped, digest
+    )
 
 
 def convert_state_dict(
@@ -201,9 +203,9 @@ def _num_slices(source: str | os.PathLike[str], weights: dict[str, Tensor], vari
     return int(value.shape[dim])
 
 
-def _config_path(
+def _find(
     source: str | os.PathLike[str], config: str | os.PathLike[str] | None, variant: str, num_slices: int
-) -> Path:
+) -> FoundConfig:
     """The config that the weights belong to: the given one, or the zoo's."""
     if config is not None:
         return find_config(config)
@@ -212,6 +214,6 @@ def _config_path(
         return find_config(f"{stem}_{num_slices}s_deeplesion")
     except InputError as error:
         raise InputError(
-            f"{source}: holds {variant} weights for {num_slices} slices, which no config of the zoo is for; copy "
-            f"{stem}_7s_deeplesion.py, set both its num_slices to {num_slices}, and give the copy with --config"
+            f"{source}: holds {variant} weights for {num_slices} slices, which no config of the zoo is for; make "
+            f"one that inherits {stem}_7s_deeplesion.py and sets num_slices = {num_slices}, and give it with --config"
         ) from error

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from mmpluld.engine.checkpoint import load_checkpoint_safely
-from mmpluld.engine.config_check import load_config
+from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.conversion import ConversionReport, check_fit, rename, take_rows, write_converted
-from mmpluld.engine.run import find_config
 from mmpluld.errors import InputError
 from mmpluld.registry import TASK_UTILS
 
@@ -89,17 +88,19 @@ def convert_mulan(
         raise InputError(f"{target}: exists already; choose another name or add --overwrite")
     weights = _weights(source, load_checkpoint_safely(source))
     converted, renamed, reduced, dropped = convert_mulan_state_dict(weights, str(source))
-    path = find_config(ZOO_CONFIG if config is None else config)
-    model = load_config(path).model
+    found = find_config(ZOO_CONFIG if config is None else config)
+    model = load_config(found).model
     _check_features(source, weights, model)
-    check_fit(source, converted, renamed, path, "MULAN")
+    check_fit(source, converted, renamed, found, "MULAN")
     for name in dropped:
         _check_anchors(source, name, weights[name], model)
     num_slices = int(model.backbone.num_slices)
-    meta = {"config": path.stem, "variant": "mulan", "num_slices": num_slices}
+    meta = {"config": found.name, "variant": "mulan", "num_slices": num_slices}
     digest = write_converted(target, converted, meta, source)
     evidence = "its names of layers"
-    return ConversionReport(path.stem, "mulan", evidence, num_slices, len(converted), renamed, reduced, dropped, digest)
+    return ConversionReport(
+        found.name, "mulan", evidence, num_slices, len(converted), renamed, reduced, dropped, digest
+    )
 
 
 def convert_mulan_state_dict(

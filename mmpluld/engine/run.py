@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -13,30 +12,11 @@ from mmengine.runner import Runner
 
 from mmpluld.compat.allocator import tune_allocator
 from mmpluld.compat.config_text import remember_formatted
-from mmpluld.engine.config_check import check_config, load_config
-from mmpluld.errors import InputError, nearest
-from mmpluld.zoo.index import zoo_root
+from mmpluld.engine.config import find_config, load_config
+from mmpluld.engine.config_check import check_config
+from mmpluld.errors import InputError
 
-__all__ = ["find_config", "prepare_config", "test", "train"]
-
-
-def find_config(config: str | os.PathLike[str]) -> Path:
-    """Return the path of a config given as a path or as a name of the zoo (file name with or without ``.py``).
-
-    Raises:
-        InputError: If there is no such file; the message names the nearest config of the zoo.
-    """
-    path = Path(config)
-    if path.is_file():
-        return path
-    zoo = {found.stem: found for found in (zoo_root() / "configs").rglob("*.py") if "_base_" not in found.parts}
-    if path.name.removesuffix(".py") in zoo:
-        return zoo[path.name.removesuffix(".py")]
-    hint = nearest(path.name.removesuffix(".py"), zoo)
-    raise InputError(
-        f"{config}: no such config file"
-        + (f"; did you mean {hint!r}?" if hint else "; give a path or a name of the zoo")
-    )
+__all__ = ["prepare_config", "test", "train"]
 
 
 def prepare_config(
@@ -45,11 +25,12 @@ def prepare_config(
     cfg_options: Sequence[str] | None,
     launcher: str,
     local_rank: int,
+    twin: bool = False,
 ) -> Config:
     """Read, change and check a config for a run, and set the process up for it.
 
     Args:
-        config, work_dir, cfg_options, launcher, local_rank: As for ``train``.
+        config, work_dir, cfg_options, launcher, local_rank, twin: As for ``train``.
 
     Raises:
         InputError: The config is missing or not accepted.
@@ -57,15 +38,13 @@ def prepare_config(
     os.environ.setdefault("LOCAL_RANK", str(local_rank))
     tune_allocator()
     remember_formatted()
-    path = find_config(config)
-    cfg = load_config(path, cfg_options)
+    found = find_config(config, twin)
+    cfg = load_config(found, cfg_options)
     cfg.launcher = launcher
     if work_dir is not None:
         cfg.work_dir = str(work_dir)
     elif cfg.get("work_dir") is None:
-        cfg.work_dir = str(Path("work_dirs") / path.stem)
-    if any(option.startswith("data_root=") for option in cfg_options or ()):
-        _move_data(cfg._cfg_dict, cfg.data_root)
+        cfg.work_dir = str(Path("work_dirs") / found.name)
     check_config(cfg)
     if launcher == "pytorch" and not torch.cuda.is_available():
         _join_cpu_processes(cfg)
@@ -86,18 +65,6 @@ def _join_cpu_processes(cfg: Config) -> None:
     }
 
 
-def _move_data(node: Any, data_root: str) -> None:
-    """Set every ``data_root`` of a config: bases have already copied the old one into the datasets."""
-    if isinstance(node, dict):
-        if "data_root" in node:
-            node["data_root"] = data_root
-        for value in node.values():
-            _move_data(value, data_root)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            _move_data(value, data_root)
-
-
 def train(
     config: str | os.PathLike[str],
     work_dir: str | os.PathLike[str] | None = None,
@@ -107,6 +74,7 @@ def train(
     cfg_options: Sequence[str] | None = None,
     launcher: str = "none",
     local_rank: int = 0,
+    twin: bool = False,
 ) -> Path:
     """Train the detector of a config and return its work folder.
 
@@ -119,11 +87,12 @@ def train(
         cfg_options: Changes as "key.sub=value" strings.
         launcher: none | pytorch | slurm | mpi.
         local_rank: Rank on this machine, as the launchers pass it.
+        twin: Take the config's miniature, which trains on the phantom in minutes.
 
     Raises:
         InputError: Bad config, missing data, or a checkpoint that cannot be resumed.
     """
-    cfg = prepare_config(config, work_dir, cfg_options, launcher, local_rank)
+    cfg = prepare_config(config, work_dir, cfg_options, launcher, local_rank, twin)
     if seed is not None:
         cfg.randomness = {**cfg.get("randomness", {}), "seed": seed}
     if amp:
@@ -147,20 +116,21 @@ def test(
     cfg_options: Sequence[str] | None = None,
     launcher: str = "none",
     local_rank: int = 0,
+    twin: bool = False,
 ) -> dict[str, float]:
     """Test a checkpoint with the config's test data and return the metrics.
 
     Args:
         checkpoint: Weights to test; they must belong to the config's model. A path, a web address, or ``zoo:NAME``.
         out: File for the detection record (``mmpluld evaluate`` reads it).
-        config, work_dir, cfg_options, launcher, local_rank: As for :func:`train`.
+        config, work_dir, cfg_options, launcher, local_rank, twin: As for :func:`train`.
 
     Raises:
         InputError: Bad config, missing data, or weights of another model.
     """
     from mmpluld.engine.checkpoint import load_weights
 
-    cfg = prepare_config(config, work_dir, cfg_options, launcher, local_rank)
+    cfg = prepare_config(config, work_dir, cfg_options, launcher, local_rank, twin)
     cfg.load_from = None
     if out is not None:
         if Path(out).suffix != ".json":

@@ -16,6 +16,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import init_default_scope
 from torch import nn
 
+from mmpluld.datasets.steps import pipeline_steps
 from mmpluld.datasets.transforms import CropBody, LoadSliceStack
 from mmpluld.datasets.transforms.body import body_box
 from mmpluld.engine.checkpoint import load_weights
@@ -363,8 +364,8 @@ def _check_numbers(
 
 def _inference_steps(config: Config) -> list[dict[str, Any]]:
     """The test pipeline without the loading of annotations."""
-    pipeline = config.get("test_dataloader", {}).get("dataset", {}).get("pipeline", [])
-    return [step for step in pipeline if step["type"].rpartition(".")[-1] != "LoadAnnotations"]
+    pipeline = config.get("test_dataloader", {}).get("dataset", {}).get("pipeline")
+    return [step for step in pipeline_steps(pipeline) if step["type"].rpartition(".")[-1] != "LoadAnnotations"]
 
 
 def _slice_loader(pipeline: Compose, config: Config) -> LoadSliceStack:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mmpluld.compat.allocator import tune_allocator
 from mmpluld.datasets.converters.tags import read_tag_names
-from mmpluld.engine.config_check import check_config, load_config
-from mmpluld.engine.run import find_config
+from mmpluld.engine.config import find_config, load_config
+from mmpluld.engine.config_check import check_config
 from mmpluld.errors import InputError
 from mmpluld.inference.detector import Precision, VolumeDetector
 from mmpluld.inference.output import output_folder
@@ -45,6 +45,7 @@ def detect_scan(
     batch_size: int = 1,
     series: str | None = None,
     tags: str | os.PathLike[str] | None = None,
+    twin: bool = False,
     cfg_options: Sequence[str] | None = None,
     overwrite: bool = False,
 ) -> ScanResult:
@@ -63,6 +64,7 @@ def detect_scan(
         series: DICOM series to read, where the folder holds several.
         tags: File with the names of the tags that the model predicts, see
             :func:`~mmpluld.datasets.converters.tags.read_tag_names`; None numbers them.
+        twin: Take the config's miniature.
         cfg_options: Changes to the config as "key.sub=value" strings.
         overwrite: Replace an earlier output.
 
@@ -71,9 +73,9 @@ def detect_scan(
     """
     with output_folder(out, OUTPUTS, overwrite) as folder:
         tune_allocator()
-        config_path = find_config(_config_of(checkpoint) if config is None else config)
+        found = find_config(_config_of(checkpoint) if config is None else config, twin)
         checkpoint = local_checkpoint(checkpoint)
-        settings = load_config(config_path, cfg_options)
+        settings = load_config(found, cfg_options)
         check_config(settings)
         names = None if tags is None else read_tag_names(tags)
         volume = read_volume(scan, series=series)
@@ -81,12 +83,12 @@ def detect_scan(
             settings, checkpoint, device, precision, score_thr=score_thr, batch_size=batch_size, tag_names=names
         )
         findings = detector.detect(volume)
-        model = f"{config_path.stem}, weights {checkpoint.name} (SHA-256 {sha256_of(checkpoint)[:16]})"
+        model = f"{found.name}, weights {checkpoint.name} (SHA-256 {sha256_of(checkpoint)[:16]})"
         volume = replace(volume, history=(*volume.history, *detector.history(volume), f"model {model}"))
         record = DetectionSet({_scan_name(scan): findings_to_detections(findings, volume)})
         record.save(folder / "detections.json")
         write_findings_csv(folder / "findings.csv", findings)
-        details = {"Model": config_path.stem, "Weights": checkpoint.name, "Score threshold": f"{score_thr:g}"}
+        details = {"Model": found.name, "Weights": checkpoint.name, "Score threshold": f"{score_thr:g}"}
         write_report(folder / "report.html", volume, findings, details)
     return ScanResult(findings, *(Path(out) / name for name in OUTPUTS))
 

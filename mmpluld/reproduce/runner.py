@@ -186,13 +186,12 @@ def _describe(
     row: Row, twins: bool, data_root: Path | None, cfg_options: Sequence[str]
 ) -> tuple[str, dict[str, Any], Path, list[str]]:
     """Config, identity, truth file and options of a row."""
-    from mmpluld.engine.config_check import load_config
-    from mmpluld.engine.run import find_config
+    from mmpluld.engine.config import load_config
     from mmpluld.reproduce.twin_data import digest
 
     name = row.config_name(twins)
     # Where the data lie and how many checkpoints are kept changes no result, so neither belongs to the identity.
-    cfg = load_config(find_config(name), list(cfg_options))
+    cfg = load_config(name, list(cfg_options))
     text = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
     files = _annotation_files(cfg, data_root, row.calibrated)
     identity = {
@@ -208,10 +207,11 @@ def _describe(
 
 def _annotation_files(cfg: Config, data_root: Path | None, calibrated: bool) -> list[Path]:
     """Those of the training, of every dataset that is put together there, of a calibration, and last of the test."""
-    train = cfg.train_dataloader.dataset
-    parts = [*train.get("datasets", [train]), *([cfg.val_dataloader.dataset] if calibrated else ())]
+    from mmpluld.datasets.named_concat import dataset_settings
+
+    parts = [*dataset_settings(cfg.train_dataloader.dataset), *([cfg.val_dataloader.dataset] if calibrated else ())]
     parts.append(cfg.test_dataloader.dataset)
-    return [Path(data_root or part.data_root) / part.ann_file for part in parts]
+    return [Path(data_root or part["data_root"]) / part["ann_file"] for part in parts]
 
 
 def _refuse_other(run: Run) -> None:

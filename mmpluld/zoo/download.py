@@ -98,7 +98,7 @@ def download_model(name: str, dest: str | os.PathLike[str] = ".", overwrite: boo
         InputError: Unknown name, no published weights, ``dest`` is a file, or a file there has other content.
         DownloadError: See :func:`fetch`.
     """
-    from mmpluld.engine.config_check import load_config
+    from mmpluld.engine.config import load_config
 
     model = get_model(name)
     url = model.weights_url

@@ -96,7 +96,7 @@ def _leaves(configs: Path) -> list[Path]:
 
 def _completed(path: Path, root: Path) -> dict[str, Any]:
     """Content of a metafile with one entry per config of its folder."""
-    from mmpluld.engine.config_check import load_config
+    from mmpluld.engine.config import load_config
 
     content = load_metafile(path)
     collection = content["Collections"][0]["Name"]

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from mmpluld.atomic import atomic_path, atomic_write_text
 from mmpluld.engine.checkpoint import checkpoint_bytes, load_checkpoint_safely, load_weights
-from mmpluld.engine.config_check import load_config
-from mmpluld.engine.run import find_config
+from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
 from mmpluld.registry import MODELS
 from mmpluld.version import __version__
@@ -79,7 +78,7 @@ def publish(
         InputError: If an input cannot be read, the weights are not of the config's model, or a value does not fit into
             half precision.
     """
-    settings = load_config(find_config(config or name))
+    settings = load_config(config or name)
     with DefaultScope.overwrite_default_scope("mmpluld"):
         load_weights(MODELS.build(settings.model), checkpoint)
     source = load_checkpoint_safely(checkpoint)

@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from mmpluld.cli.main import main
 from mmpluld.engine import load_weights
 from mmpluld.engine.calibrate import calibrate, fit_platt, log_loss
+from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import pairwise_overlap
 from mmpluld.io.array_store import write_array
@@ -26,6 +27,11 @@ NAMES = ["deeplesion", "luna16", "lits", "nih-ln"]
 SIZE, SLICES = 64, 6
 BUFFERS = [f"roi_head.bbox_head.{part}" for part in ("scale", "bias")]
 
+# What leaves of this name change.
+OWN = {
+    "calibrated": {"model.test_cfg.rcnn.calibrated": True},
+    "gate": {"model.roi_head.gate": {"type": "ExpertGate", "lr": 1.0}},
+}
 CONFIG = """
 _base_ = [{base!r}]
 default_scope = "mmpluld"
@@ -68,7 +74,11 @@ def write_config(folder: Path, base: str = "afp-4datasets") -> Path:
     rpn: dict = {"in_channels": 16, "feat_channels": 16}
     rpn = {"head": rpn} if "4datasets" in base else rpn
     path = folder / f"{base}.py"
-    path.write_text(CONFIG.format(base=str(BASES / f"lens_densenet121_{base}_phantom.py"), root=str(folder), rpn=rpn))
+    stem, _, own = base.partition("-4datasets-")
+    model = load_config(BASES / f"lens_densenet121_{stem}{'-4datasets' if own else ''}.py", twin=True)
+    model.merge_from_dict(OWN.get(own, {}))
+    model.dump(folder / f"base-{base}.py")
+    path.write_text(CONFIG.format(base=f"base-{base}.py", root=str(folder), rpn=rpn))
     return path
 
 

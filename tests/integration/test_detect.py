@@ -19,8 +19,7 @@ from mmengine.structures import InstanceData
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from mmpluld.engine.config_check import load_config
-from mmpluld.engine.run import find_config
+from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
 from mmpluld.evaluation.evaluate import evaluate_files
 from mmpluld.evaluation.functional import recist_lengths
@@ -126,9 +125,10 @@ def scans(array, tmp_path_factory):
 def threshold_model(tmp_path_factory):
     """Config and weights of the threshold detector, with a test pipeline like those of the zoo."""
     folder = tmp_path_factory.mktemp("threshold")
+    load_config(ZOO_CONFIG).dump(folder / "base.py")
     (folder / NATIVE).write_text(
-        f"""
-_base_ = {str(find_config(ZOO_CONFIG))!r}
+        """
+_base_ = "base.py"
 model = dict(
     _delete_=True, type="ThresholdDetector", data_preprocessor=dict(type="DetDataPreprocessor", pad_size_divisor=32)
 )
@@ -150,13 +150,13 @@ test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 def zoo_model(tmp_path_factory):
     """A detector of the zoo with random weights."""
     torch.manual_seed(2)  # finds something
-    config = load_config(find_config(ZOO_CONFIG))
+    config = load_config(ZOO_CONFIG)
     with DefaultScope.overwrite_default_scope("mmpluld"):
         model = MODELS.build(config.model)
     model.init_weights()
     path = tmp_path_factory.mktemp("zoo") / "random.pth"
     torch.save({"state_dict": model.state_dict()}, path)
-    return find_config(ZOO_CONFIG), path
+    return ZOO_CONFIG, path
 
 
 @pytest.mark.parametrize("name", ["scan.nii.gz", "scan.mhd", "scan.nrrd", "scan"])
@@ -311,7 +311,7 @@ def test_native_rule_examines_the_slices_of_thick_scans(interval, expected, thre
 @pytest.mark.parametrize("interval", [5.0, 1.25])
 def test_model_is_told_the_interval_of_the_scan(interval, tmp_path):
     torch.manual_seed(0)
-    config = load_config(find_config("alignshift_densenet121-fpn_7s_phantom"))
+    config = load_config("alignshift_densenet121-fpn_7s_phantom")
     model = MODELS.build(config.model)
     model.init_weights()
     torch.save({"state_dict": model.state_dict()}, tmp_path / "random.pth")
@@ -456,7 +456,7 @@ def test_weights_of_the_zoo_bring_their_config(scans, threshold_model, tmp_path)
 
 def test_tags_of_the_key_slice(scans, tmp_path):
     """The twin of MULAN with random weights: numbered tags, or those of the file; each is that of the box shown."""
-    config = find_config("mulan_densenet121_9s_phantom")
+    config = "mulan_densenet121_9s_phantom"
     with DefaultScope.overwrite_default_scope("mmpluld"):
         torch.manual_seed(0)
         model = MODELS.build(load_config(config).model)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from mmpluld.cli.main import main
+from mmpluld.engine.config import load_config
 from mmpluld.reproduce.twin_datasets import ensure_lens_phantoms
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -32,12 +33,7 @@ WEIGHT_TOLERANCE = 1e-2
 # The phantom twin, smaller, and without what cannot be the same in both trainings: random augmentation, random draws of
 # boxes, statistics over the batch of a process. Plain gradient steps: Adam would hide a wrong factor of a loss.
 CONFIG = """
-_base_ = [
-    "{configs}/models/lens_densenet121_{variant}-4datasets_phantom.py",
-    "{configs}/datasets/phantom_lens_9s.py",
-    "{configs}/schedules/sgd_20e.py",
-    "{configs}/default_runtime.py",
-]
+_base_ = "base-{variant}.py"
 model = dict(
     backbone=dict(growth_rate=8, block_config=(1, 1, 1), stem_channels=8),
     neck=dict(in_channels=(16, 16, 16), out_channels=16),
@@ -51,23 +47,24 @@ model = dict(
     ),
 )
 # Batch norms stay as they start, and so need inputs of about the size they would make.
-train_pipeline = [
-    dict(step, prob=0.0)
-    if step["type"] == "RandomFlip"
-    else dict(step, out_range=(-1, 1), offset=0)
-    if step["type"] == "WindowHU"
-    else step
-    for step in _base_.train_pipeline
-]
-train_datasets = [dict(part, data_root="{data}", pipeline=train_pipeline) for part in _base_.train_datasets]
 train_dataloader = dict(
     batch_size={batch},
     sampler=dict(batch_size={batch}, positive_ratio=1),
-    dataset=dict(datasets=train_datasets),
+    dataset=dict(
+        shared=dict(
+            data_root="{data}",
+            pipeline=dict(flip=dict(prob=0.0), window=dict(out_range=(-1, 1), offset=0)),
+        ),
+    ),
 )
 val_dataloader = val_evaluator = val_cfg = test_dataloader = test_evaluator = test_cfg = None
 train_cfg = dict(max_epochs=1)
-optim_wrapper = dict(optimizer=dict(lr=0.01))
+optim_wrapper = dict(
+    _delete_=True,
+    type="OptimWrapper",
+    optimizer=dict(type="SGD", lr=0.01, momentum=0.9, weight_decay=1e-4),
+    clip_grad=dict(max_norm=35, norm_type=2),
+)
 param_scheduler = []
 custom_hooks = [dict(type="Witness")]
 log_level = "ERROR"
@@ -84,12 +81,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
     ensure_lens_phantoms(folder / "phantoms", command, PATIENTS, SETTINGS)
     configs = []
+    for variant in VARIANTS:
+        load_config(f"lens-{variant}_densenet121_4datasets_9s_phantom").dump(folder / f"base-{variant}.py")
     for processes in (1, 2):
         for variant in VARIANTS:
             values = {
                 "variant": variant,
                 "rpn": 'rpn=dict(sampler=dict(type="EvenSampler")),' if variant == "rpn" else "",
-                "configs": REPOSITORY / "configs/_base_",
                 "data": folder / "phantoms",
                 "batch": BATCH // processes,
             }

@@ -8,8 +8,7 @@ import torch
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 
-from mmpluld.engine.config_check import load_config
-from mmpluld.engine.run import find_config
+from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.run import test as run_test
 from mmpluld.errors import InputError
 from mmpluld.evaluation.evaluate import evaluate_files

@@ -85,8 +85,8 @@ def test_source_tree_gets_no_copies(distributions):
 def test_installed_package_finds_its_zoo(installed, tmp_path):
     folder, site = installed
     code = (
-        "from pathlib import Path; import mmpluld; from mmpluld.engine.run import find_config\n"
-        "print(Path(mmpluld.__file__).parent); print(find_config('a3d_densenet121-fpn_7s_20e_deeplesion'))"
+        "from pathlib import Path; import mmpluld; from mmpluld.engine.config import find_config\n"
+        "print(Path(mmpluld.__file__).parent); print(find_config('a3d_densenet121-fpn_7s_20e_deeplesion').path)"
     )
     done = _run(folder / "bin" / "python", "-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,5 @@
 """Every config of the zoo parses, is accepted, builds and runs."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +13,35 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
-from mmpluld.engine.config_check import check_config, load_config
+from mmpluld.datasets.named_concat import dataset_settings
+from mmpluld.datasets.steps import pipeline_steps
+from mmpluld.engine.config import FoundConfig, load_config
+from mmpluld.engine.config_check import check_config
 from mmpluld.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2] / "configs"
 LEAVES = sorted(path for path in ROOT.rglob("*.py") if "_base_" not in path.parts)
-IDS = [path.stem for path in LEAVES]
-
-
-TWINS = [path for path in LEAVES if path.stem.endswith("_phantom")]
+# Every leaf in both sizes.
+CONFIGS = [FoundConfig(path, twin) for path in LEAVES for twin in (False, True)]
+TWINS = [config for config in CONFIGS if config.twin]
+IDS = [config.name for config in CONFIGS]
 # Values that change neither a shape nor which code runs; one leaf stands for all that differ in them alone.
 VALUES = ("neg_weight", "keep_prob", "pos_iou_thr", "score_thr", "experts", "calibrated")
 
 
-def _networks() -> list[Path]:
-    """One leaf for each network."""
+def _networks() -> list[FoundConfig]:
+    """One config for each network."""
 
     def without_values(node):
         if isinstance(node, dict):
             return {key: without_values(value) for key, value in node.items() if key not in VALUES}
         return [without_values(item) for item in node] if isinstance(node, (list, tuple)) else node
 
-    found: dict[str, Path] = {}
+    found: dict[str, FoundConfig] = {}
     # Calibrated experts cannot predict before they are fitted; the same network without stands for them.
-    for path in sorted(LEAVES, key=lambda path: "calibrated" in path.stem):
-        model = load_config(path).model.to_dict()
-        found.setdefault(str(without_values(model)), path)
+    for config in sorted(CONFIGS, key=lambda config: "calibrated" in config.name):
+        model = load_config(config).model.to_dict()
+        found.setdefault(str(without_values(model)), config)
     return list(found.values())
 
 
@@ -49,14 +51,16 @@ def _steps() -> list[ParameterSet]:
     Long are full-size networks without a box (their twins stay) and converted ones of 7 slices (those of 3 stay).
     """
 
-    def is_long(path: Path, num_boxes: int) -> bool:
-        converted = path.parent.name == "legacy"
-        other_proposals = path.parent.name == "lens" and not path.stem.startswith("lens-afp")
-        return path not in TWINS and (num_boxes == 0 or other_proposals or (converted and "_3s_" not in path.stem))
+    def is_long(config: FoundConfig, num_boxes: int) -> bool:
+        converted = config.path.parent.name == "legacy"
+        other_proposals = config.path.parent.name == "lens" and not config.name.startswith("lens-afp")
+        return not config.twin and (num_boxes == 0 or other_proposals or (converted and "_3s_" not in config.name))
 
     return [
-        pytest.param(path, boxes, id=f"{path.stem}-{boxes}", marks=[pytest.mark.slow] if is_long(path, boxes) else [])
-        for path in _networks()
+        pytest.param(
+            config, boxes, id=f"{config.name}-{boxes}", marks=[pytest.mark.slow] if is_long(config, boxes) else []
+        )
+        for config in _networks()
         for boxes in (0, 1)
     ]
 
@@ -70,20 +74,35 @@ def _scope():
 def test_names_are_unique_and_follow_the_rule():
     assert LEAVES
     assert len(set(IDS)) == len(IDS)
-    for name in IDS:
-        assert name == name.lower()
-        assert name.split("_")[-1] in {"deeplesion", "phantom"}
+    for path in LEAVES:
+        assert path.stem == path.stem.lower()
+        assert path.stem.split("_")[-1] == "deeplesion"
 
 
-@pytest.mark.parametrize("path", LEAVES, ids=IDS)
-def test_accepted_and_portable(path):
-    config = load_config(path)
+@pytest.mark.parametrize("path", LEAVES, ids=lambda path: path.stem)
+def test_a_row_is_one_short_file(path):
+    assert len(path.read_text().splitlines()) <= 25 or path.parent.name == "legacy"
+
+
+@pytest.mark.parametrize("found", CONFIGS, ids=IDS)
+def test_accepted_and_portable(found):
+    config = load_config(found)
     check_config(config)
     assert config.default_scope == "mmpluld"
-    assert not Path(config.data_root).is_absolute()
-    assert Config.fromstring(config.pretty_text, ".py").model == config.model
+    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+        for dataset in dataset_settings(loader.dataset):
+            assert not Path(dataset["data_root"]).is_absolute()
+    written = Config.fromstring(config.pretty_text, ".py")
+    assert written.to_dict() == config.to_dict()
+    assert _steps_of(written, "train") == _steps_of(config, "train")
+    assert _steps_of(written, "test") == _steps_of(config, "test")
     with torch.device("meta"):
         MODELS.build(config.model)
+
+
+def _steps_of(config: Config, which: str) -> list[dict[str, Any]]:
+    """The transforms of the first dataset of a dataloader, in order."""
+    return pipeline_steps(dataset_settings(config[f"{which}_dataloader"].dataset)[0]["pipeline"])
 
 
 def _first(node: object, key: str) -> Any:
@@ -114,15 +133,16 @@ def _samples(num_boxes: int, size: int, model: dict[str, Any]) -> list[DetDataSa
     return [sample]
 
 
-@pytest.mark.parametrize(("path", "num_boxes"), _steps())
-def test_one_training_step_and_one_prediction(path, num_boxes):
+@pytest.mark.parametrize(("found", "num_boxes"), _steps())
+def test_one_training_step_and_one_prediction(found, num_boxes):
     torch.manual_seed(0)
-    config = load_config(path)
+    config = load_config(found)
+    num_slices = _steps_of(config, "test")[0].num_slices
     model = MODELS.build(config.model)
     model.init_weights()
     size = 64
     data = {
-        "inputs": [torch.rand(config.num_slices, size, size) * 255 - 50],
+        "inputs": [torch.rand(num_slices, size, size) * 255 - 50],
         "data_samples": _samples(num_boxes, size, config.model.to_dict()),
     }
     batch = model.data_preprocessor(data, training=True)
@@ -136,25 +156,17 @@ def test_one_training_step_and_one_prediction(path, num_boxes):
     model.eval()
     with torch.no_grad():
         (result,) = model(**model.data_preprocessor(data, training=False), mode="predict")
-    found = result.pred_instances
-    assert found.bboxes.shape[1] == 4
+    boxes = result.pred_instances
+    assert boxes.bboxes.shape[1] == 4
     if "tags" in data["data_samples"][0].gt_instances:
-        assert found.tag_scores.shape == (len(found), _first(config.model.to_dict(), "num_tags"))
+        assert boxes.tag_scores.shape == (len(boxes), _first(config.model.to_dict(), "num_tags"))
 
 
-def test_every_row_has_its_twin_and_the_other_way_round():
-    epochs = re.compile(r"_\d+e_deeplesion$")
-    rows = [path for path in LEAVES if epochs.search(path.stem)]
-    assert {(path.parent, epochs.sub("", path.stem)) for path in rows} == {
-        (path.parent, path.stem.removesuffix("_phantom")) for path in TWINS
-    }
-
-
-@pytest.mark.parametrize("end", ["20e_deeplesion", "phantom"])
-def test_rows_of_the_partial_label_paper(end):
+@pytest.mark.parametrize("twin", [False, True])
+def test_rows_of_the_partial_label_paper(twin):
     def row(name):
-        (path,) = ROOT.rglob(f"{name}_{end}.py")
-        return load_config(path)
+        (path,) = ROOT.rglob(f"{name}_20e_deeplesion.py")
+        return load_config(path, twin=twin)
 
     def weights(name):
         loss = row(name).model.rpn_head.loss_cls
@@ -176,32 +188,27 @@ def test_rows_of_the_partial_label_paper(end):
 def test_paper_variant():
     config = load_config(ROOT / "pluld/pluld-a3d_densenet121-fpn_paper_7s_20e_deeplesion.py")
     base = load_config(ROOT / "pluld/pluld-a3d_densenet121-fpn_7s_20e_deeplesion.py")
-    train = config.train_dataloader.dataset.pipeline
-    before = [step for step in base.train_dataloader.dataset.pipeline if step.type != "ShiftScaleRotate"]
-    assert [step.type for step in train] == [step.type for step in before]
-    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
-        assert tuple(loader.dataset.pipeline[1].window_hu) == (-1024, 3071)
+    before = [step for step in _steps_of(base, "train") if step.type != "ShiftScaleRotate"]
+    assert [step.type for step in _steps_of(config, "train")] == [step.type for step in before]
+    for which in ("train", "val", "test"):
+        assert tuple(_steps_of(config, which)[1].window_hu) == (-1024, 3071)
     assert config.param_scheduler[1].milestones == [12, 14]
     assert config.model == base.model
 
 
-@pytest.mark.parametrize("path", TWINS, ids=lambda path: path.stem)
-def test_twin_keeps_what_its_paper_row_is_about(path):
-    """A twin is smaller; loss, mixer, sampling of anchors and the kind of every part stay those of the paper config."""
-    twin = load_config(path)
-    (row,) = path.parent.glob(path.stem.replace("_phantom", "_*_deeplesion.py"))
-    paper = load_config(row)
+@pytest.mark.parametrize("found", TWINS, ids=lambda found: found.name)
+def test_what_shrinks_a_row_leaves_what_it_is_about(found):
+    """Loss, mixer, sampling of anchors and the kind of every part are the same in both sizes."""
+    twin, paper = load_config(found), load_config(found.path)
     networks = [config.model.get("detector", config.model) for config in (twin, paper)]  # one of several equal ones
     heads = [network.get("rpn_head", network.get("bbox_head")) for network in networks]
     heads = [head.get("head", head) for head in heads]
     losses = [{key: value for key, value in head.items() if key.startswith("loss_")} for head in heads]
     assert losses[0] == losses[1] != {}
-    assert twin.num_slices == paper.num_slices
     for key in ("slice_mixer", "slices_as", "num_slices", "domain_attention"):
         assert networks[0].backbone.get(key) == networks[1].backbone.get(key)
-    for loader in ("train_dataloader", "test_dataloader"):
-        datasets = [config[loader].dataset for config in (twin, paper)]
-        loads = [dataset.get("datasets", [dataset])[0].pipeline[0] for dataset in datasets]
+    for which in ("train", "test"):
+        loads = [_steps_of(config, which)[0] for config in (twin, paper)]
         for key in ("type", "num_slices", "slice_gap_mm", "interp"):
             assert loads[0][key] == loads[1][key]
     settings = [network.train_cfg or {} for network in networks]  # FCOS has none

@@ -67,7 +67,7 @@ def test_shipped_files_are_those_of_the_index():
 def test_shipped_weights_load_and_have_a_card(model):
     from mmengine.registry import DefaultScope
 
-    from mmpluld.engine.config_check import load_config
+    from mmpluld.engine.config import load_config
     from mmpluld.registry import MODELS as REGISTRY
 
     path = Path(model.weights_url)

@@ -3,21 +3,24 @@
 from pathlib import Path
 
 import pytest
+from mmengine.config import ConfigDict
 
-from mmpluld.engine.config_check import load_config
+from mmpluld.datasets.named_concat import dataset_settings
+from mmpluld.datasets.steps import pipeline_steps
+from mmpluld.engine.config import load_config
 from mmpluld.reproduce import TABLES
 
 ROOT = Path(__file__).resolve().parents[2] / "configs"
-SIZES = ["8e_deeplesion", "phantom"]
+SIZES = ["paper", "twin"]
 DATASETS = ["deeplesion", "luna16", "lits", "nih-ln"]
 
 
 def row(name, size):
-    return load_config(ROOT / f"lens/lens-{name}_9s_{size}.py")
+    return load_config(ROOT / f"lens/lens-{name}_9s_8e_deeplesion.py", twin=size == "twin")
 
 
 def parts(config):
-    return config.train_dataloader.dataset.datasets
+    return [ConfigDict(part) for part in dataset_settings(config.train_dataloader.dataset)]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -27,8 +30,7 @@ def test_every_row_is_tested_on_the_same_volumes_in_3d(size):
         if table.phantom != "lens":
             continue
         for item in table.rows:
-            (path,) = ROOT.rglob(f"{item.config_name(size == 'phantom')}.py")
-            config = load_config(path)
+            config = load_config(item.config_name(size == "twin"))
             dataset = config.test_dataloader.dataset
             place = Path(dataset.data_root) / dataset.get("data_prefix", {}).get("img_path", "")
             test = Path(dataset.data_root) / dataset.ann_file
@@ -64,7 +66,7 @@ def test_batches_and_sampling(size):
         None,
     ) * 2
     for part in parts(positive):
-        (step,) = [step for step in part.pipeline if step.type == "IgnoreBackground"]
+        (step,) = [step for step in pipeline_steps(part.pipeline) if step.type == "IgnoreBackground"]
         assert step.datasets == DATASETS[1:]
 
 

@@ -1,12 +1,7 @@
 # DeepLesion as in deeplesion_7s.py with 3 slices and without masks, for 2D detectors that read slices as colours.
 _base_ = "deeplesion_7s.py"
-num_slices = 3
 
-load_slices = dict(type="LoadSliceStack", num_slices=num_slices, slice_gap_mm=2.0, interp="exact")
-load_boxes = dict(type="LoadAnnotations", with_bbox=True)
-train_pipeline = [load_slices, _base_.train_pipeline[1], load_boxes, *_base_.train_pipeline[3:]]
-test_pipeline = [load_slices, *_base_.test_pipeline[1:]]
-
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+__load = dict(num_slices=3)
+train_dataloader = dict(dataset=dict(pipeline=dict(load=__load, truth=dict(with_mask=False))))
+val_dataloader = dict(dataset=dict(pipeline=dict(load=__load)))
+test_dataloader = dict(dataset=dict(pipeline=dict(load=__load)))

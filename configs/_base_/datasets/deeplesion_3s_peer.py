@@ -1,11 +1,7 @@
 # As deeplesion_7s.py with 3 slices and the published loader's blend of slices, for converted weights.
 _base_ = "deeplesion_7s.py"
-num_slices = 3
 
-load_slices = dict(type="LoadSliceStack", num_slices=3, slice_gap_mm=2.0, interp="peer")
-train_pipeline = [load_slices, *_base_.train_pipeline[1:]]
-test_pipeline = [load_slices, *_base_.test_pipeline[1:]]
-
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+__pipeline = dict(load=dict(num_slices=3, interp="peer"))
+train_dataloader = dict(dataset=dict(pipeline=__pipeline))
+val_dataloader = dict(dataset=dict(pipeline=__pipeline))
+test_dataloader = dict(dataset=dict(pipeline=__pipeline))

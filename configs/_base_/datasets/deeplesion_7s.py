@@ -1,43 +1,56 @@
 # DeepLesion, official split, key slices, 7 slices 2 mm apart.
 # Make the annotation files with: mmpluld convert deeplesion data/deeplesion
-data_root = "data/deeplesion"
-num_slices = 7
-meta_keys = (
-    "img_id",
-    "volume_id",
-    "patient",
-    "key_slice",
-    "slice_interval_mm",
-    "spacing_mm",
-    "ori_shape",
-    "img_shape",
-    "scale_factor",
-    "flip",
-    "flip_direction",
-    "recist_mm",
-)
+# The steps of a pipeline have names; what `order` names without a step is a place for one of another config.
+# Names with two underscores end with this file:
+# `data_root`, `num_slices`, `interp` or `window_hu` at the top of a config that inherits this one sets them everywhere.
+__data_root = "data/deeplesion"
 
-train_pipeline = [
-    # The peers' own interpolation is wrong beyond the first step; interp="peer" reproduces it.
-    dict(type="LoadSliceStack", num_slices=num_slices, slice_gap_mm=2.0, interp="exact"),
-    # The A3D code's window; the partial-label paper states (-1024, 3071).
-    dict(type="WindowHU", window_hu=(-1024, 2050), out_range=(0, 255), offset=-50),
+# The peers' own interpolation is wrong beyond the first step; interp="peer" reproduces it.
+__load = dict(type="LoadSliceStack", num_slices=7, slice_gap_mm=2.0, interp="exact")
+# The A3D code's window; the partial-label paper states (-1024, 3071).
+__window = dict(type="WindowHU", window_hu=(-1024, 2050), out_range=(0, 255), offset=-50)
+__pack = dict(
+    type="PackDetInputs",
+    meta_keys=(  # those that a sample has; crop_offset comes from CropBody
+        "img_id",
+        "img_path",
+        "volume_id",
+        "patient",
+        "dataset",
+        "key_slice",
+        "slice_interval_mm",
+        "spacing_mm",
+        "ori_shape",
+        "img_shape",
+        "scale_factor",
+        "flip",
+        "flip_direction",
+        "crop_offset",
+        "recist_mm",
+        "body_context",
+    ),
+)
+__train_pipeline = dict(
+    order=["load", "window", "truth", "augment", "resize", "crop", "filter", "flip", "pack"],
+    load=__load,
+    window=__window,
     # Masks are made by the converter; with_mask=False suits detectors without a mask head.
-    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+    truth=dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     # Published A3D configs; the partial-label paper states the flip alone.
-    dict(type="ShiftScaleRotate", prob=0.8, shift_limit=0.04, scale_limit=0.2, rotate_limit=15),
-    dict(type="Resize", scale=(512, 512), keep_ratio=True),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="PackDetInputs", meta_keys=meta_keys),
-]
-test_pipeline = [
-    dict(type="LoadSliceStack", num_slices=num_slices, slice_gap_mm=2.0, interp="exact"),
-    dict(type="WindowHU", window_hu=(-1024, 2050), out_range=(0, 255), offset=-50),
-    dict(type="Resize", scale=(512, 512), keep_ratio=True),
+    augment=dict(type="ShiftScaleRotate", prob=0.8, shift_limit=0.04, scale_limit=0.2, rotate_limit=15),
+    resize=dict(type="Resize", scale=(512, 512), keep_ratio=True),
+    flip=dict(type="RandomFlip", prob=0.5),
+    pack=__pack,
+)
+__test_pipeline = dict(
+    order=["load", "window", "resize", "truth", "pack"],
+    load=__load,
+    window=__window,
+    resize=dict(type="Resize", scale=(512, 512), keep_ratio=True),
     # After the resize, so that the truth stays in the pixels of the file, like the predictions.
-    dict(type="LoadAnnotations", with_bbox=True),
-    dict(type="PackDetInputs", meta_keys=meta_keys),
-]
+    truth=dict(type="LoadAnnotations", with_bbox=True),
+    pack=__pack,
+)
 
 train_dataloader = dict(
     batch_size=2,  # partial-label paper, sec. 5; the A3D config has 1 per GPU
@@ -47,10 +60,10 @@ train_dataloader = dict(
     worker_init_fn=dict(type="seed_worker"),
     dataset=dict(
         type="CTLesionDataset",
-        data_root=data_root,
+        data_root=__data_root,
         ann_file="annotations/train.json",
         sampling=dict(policy="key_slices"),
-        pipeline=train_pipeline,
+        pipeline=__train_pipeline,
     ),
 )
 val_dataloader = dict(
@@ -59,10 +72,10 @@ val_dataloader = dict(
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type="CTLesionDataset",
-        data_root=data_root,
+        data_root=__data_root,
         ann_file="annotations/val.json",
         sampling=dict(policy="key_slices"),
-        pipeline=test_pipeline,
+        pipeline=__test_pipeline,
         test_mode=True,
     ),
 )
@@ -72,13 +85,46 @@ test_dataloader = dict(
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type="CTLesionDataset",
-        data_root=data_root,
+        data_root=__data_root,
         ann_file="annotations/test.json",
         sampling=dict(policy="key_slices"),
-        pipeline=test_pipeline,
+        pipeline=__test_pipeline,
         test_mode=True,
     ),
 )
 val_evaluator = dict(type="FROCMetric", protocol="deeplesion-2d")
 # The second has nothing to say about detectors without a mask head.
-test_evaluator = [val_evaluator, dict(type="RECISTMetric")]
+test_evaluator = [dict(type="FROCMetric", protocol="deeplesion-2d"), dict(type="RECISTMetric")]
+
+# The miniature: the phantom in DeepLesion's layout. Training sees the marked lesions only, the test the complete truth.
+# Make it with: mmpluld phantom deeplesion data/phantom && mmpluld convert deeplesion data/phantom
+__twin_test_pipeline = dict(
+    load=dict(num_threads=1),
+    # The phantom has 2.8 mm pixels; real scans are brought to the same size.
+    resize=dict(_delete_=True, type="ResizeToSpacing", pixel_mm=2.8),
+)
+twin_data = dict(
+    data_root="data/phantom",
+    # Soft tissue only: few iterations from random weights do not learn 40 HU within 3000.
+    window_hu=(-160, 240),
+    train_dataloader=dict(
+        batch_size=8,
+        num_workers=0,
+        dataset=dict(
+            pipeline=dict(
+                load=dict(num_threads=1),
+                augment=None,
+                resize=None,
+                # Crops around lesions: four times as many of them in the same time.
+                crop=dict(type="RandomCrop", crop_size=(64, 64), allow_negative_crop=False),
+                filter=dict(type="FilterAnnotations", min_gt_bbox_wh=(9, 9)),
+            ),
+        ),
+    ),
+    val_dataloader=dict(
+        num_workers=0, dataset=dict(ann_file="truth/val_key_slices.json", pipeline=__twin_test_pipeline)
+    ),
+    test_dataloader=dict(
+        num_workers=0, dataset=dict(ann_file="truth/test_key_slices.json", pipeline=__twin_test_pipeline)
+    ),
+)

@@ -2,3 +2,4 @@
 _base_ = "lens_4datasets_9s.py"
 
 train_dataloader = dict(sampler=dict(batch_size=None))
+twin_data = dict(train_dataloader=dict(sampler=dict(batch_size=None)))

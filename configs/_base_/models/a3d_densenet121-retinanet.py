@@ -32,3 +32,18 @@ model = dict(
         nms_pre=1000, min_bbox_size=0, score_thr=5e-5, nms=dict(type="nms", iou_threshold=0.5), max_per_img=50
     ),
 )
+
+# The miniature is as narrow and shallow as that of A3D.
+twin_model = dict(
+    _delete_=True,
+    model=dict(
+        backbone={{_base_.twin_model.model.backbone}},
+        neck={{_base_.twin_model.model.neck}},
+        bbox_head=dict(
+            in_channels=64,
+            stacked_convs=2,
+            feat_channels=64,
+            anchor_generator={{_base_.twin_model.model.rpn_head.anchor_generator}},
+        ),
+    ),
+)

@@ -82,3 +82,21 @@ model = dict(
         rcnn=dict(score_thr=5e-5, nms=dict(type="nms", iou_threshold=0.5), max_per_img=50),
     ),
 )
+
+# The miniature: the same parts, narrower and shallower, for 128 px images on one CPU core.
+twin_model = dict(
+    model=dict(
+        backbone=dict(growth_rate=12, block_config=(3, 4, 4), stem_channels=16),
+        neck=dict(in_channels=(52, 74, 85), out_channels=64),
+        rpn_head=dict(in_channels=64, feat_channels=64),
+        roi_head=dict(
+            bbox_roi_extractor=dict(out_channels=64),
+            bbox_head=dict(in_channels=64, fc_out_channels=256),
+        ),
+        # Pixels are 3.5 times as large as the paper's, and so is the smallest side.
+        train_cfg=dict(
+            rpn_proposal=dict(nms_pre=200, max_per_img=60, min_bbox_size=2), rcnn=dict(sampler=dict(num=32))
+        ),
+        test_cfg=dict(rpn=dict(nms_pre=1000, max_per_img=100, min_bbox_size=2)),
+    ),
+)

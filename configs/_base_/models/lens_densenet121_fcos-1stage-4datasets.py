@@ -2,14 +2,14 @@
 # Detections of all heads are joined by one more suppression.
 _base_ = "lens_densenet121_fcos.py"
 
-expert_names = ["deeplesion", "luna16", "lits", "nih-ln"]
+__experts = ["deeplesion", "luna16", "lits", "nih-ln"]
 model = dict(
     _delete_=True,
     type="FCOS",
     data_preprocessor={{_base_.model.data_preprocessor}},
     backbone={{_base_.model.backbone}},
     neck={{_base_.model.neck}},
-    bbox_head=dict(type="PerDatasetHead", datasets=expert_names, num_classes=1, head={{_base_.model.rpn_head}}),
+    bbox_head=dict(type="PerDatasetHead", datasets=__experts, num_classes=1, head={{_base_.model.rpn_head}}),
     train_cfg=None,
     # As the second stage of the others.
     test_cfg=dict(
@@ -17,3 +17,11 @@ model = dict(
     ),
 )
 find_unused_parameters = True  # a batch comes from one dataset and uses the head of that dataset alone
+twin_model = dict(
+    _delete_=True,
+    model=dict(
+        backbone={{_base_.twin_model.model.backbone}},
+        neck={{_base_.twin_model.model.neck}},
+        bbox_head=dict(head={{_base_.twin_model.model.rpn_head}}),
+    ),
+)

@@ -16,3 +16,4 @@ model = dict(
         loss_centerness=dict(type="CrossEntropyLoss", use_sigmoid=True, loss_weight=1.0),
     ),
 )
+twin_model = dict(model=dict(rpn_head=dict(stacked_convs=2)))

@@ -34,3 +34,4 @@ model = dict(
         ),
     ),
 )
+twin_model = dict(model=dict(rpn_head=dict(anchor_generator=dict(scales=[3, 4, 5, 7]))))

@@ -10,3 +10,6 @@ optim_wrapper = dict(
 )
 param_scheduler = [dict(type="MultiStepLR", begin=0, end=8, by_epoch=True, milestones=[4, 6], gamma=0.1)]
 auto_scale_lr = dict(enable=False, base_batch_size=8)
+
+# The miniature is trained as that of sgd_20e.py.
+twin_schedule = dict(optim_wrapper=dict(paramwise_cfg=None, clip_grad=dict(max_norm=35)))

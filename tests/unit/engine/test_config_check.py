@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmpluld.engine.config_check import check_config, load_config
+from mmpluld.engine.config import load_config
+from mmpluld.engine.config_check import check_config
 from mmpluld.errors import InputError
 
 ROOT = Path(__file__).parents[3]
@@ -94,38 +95,3 @@ def test_mistakes(place: str, value: object, message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         check_config(changed(place, value))
     assert "\n" not in str(error.value)
-
-
-class TestLoadConfig:
-    def test_options(self, tmp_path: Path) -> None:
-        path = tmp_path / "a.py"
-        path.write_text("train_cfg = dict(max_epochs=3)\nscales = [1, 2]\n")
-        config = load_config(path, ["train_cfg.max_epochs=5", "scales=[3,4]", "name=x=y"])
-        assert config.train_cfg.max_epochs == 5
-        assert config.scales == [3, 4]
-        assert config.name == "x=y"
-
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("model = dict(", r"a\.py: cannot be read as a config: SyntaxError"),
-            ("_base_ = 'gone.py'", r"a\.py: cannot be read as a config: .*gone\.py"),
-            ("x = y", r"a\.py: cannot be read as a config: NameError: name 'y' is not defined"),
-        ],
-    )
-    def test_broken_file(self, tmp_path: Path, text: str, message: str) -> None:
-        path = tmp_path / "a.py"
-        path.write_text(text)
-        with pytest.raises(InputError, match=message) as error:
-            load_config(path)
-        assert "\n" not in str(error.value)
-
-    def test_missing_file_and_malformed_options(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match=r"a\.py: no such config file"):
-            load_config(tmp_path / "a.py")
-        path = tmp_path / "a.py"
-        path.write_text("x = 1\n")
-        with pytest.raises(InputError, match="--cfg-options x: write key=value"):
-            load_config(path, ["x"])
-        with pytest.raises(InputError, match=r"--cfg-options x\.y=1: does not fit"):
-            load_config(path, ["x.y=1"])

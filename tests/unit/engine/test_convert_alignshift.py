@@ -16,9 +16,8 @@ from mmengine.config import Config
 
 from mmpluld.cli.main import main
 from mmpluld.engine.checkpoint import load_weights
-from mmpluld.engine.config_check import load_config
+from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.convert_alignshift import convert_alignshift, convert_state_dict
-from mmpluld.engine.run import find_config
 from mmpluld.errors import InputError
 from mmpluld.registry import MODELS
 
@@ -30,7 +29,7 @@ def tiny_config(published: SimpleNamespace) -> Callable[[Path, str], Path]:
     """Function that writes the zoo's 3-slice config of a variant, with narrow parts, into a folder."""
 
     def make(folder: Path, variant: str) -> Path:
-        return published.tiny_config(find_config(f"legacy-{variant}_densenet121-fpn_3s_deeplesion"), folder)
+        return published.tiny_config(find_config(f"legacy-{variant}_densenet121-fpn_3s_deeplesion").path, folder)
 
     return make
 

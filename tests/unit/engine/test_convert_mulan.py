@@ -18,9 +18,8 @@ from torch.nn import functional as F
 
 from mmpluld.cli.main import main
 from mmpluld.engine.checkpoint import load_weights
-from mmpluld.engine.config_check import load_config
+from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.convert_mulan import ZOO_CONFIG, convert_mulan, convert_mulan_state_dict
-from mmpluld.engine.run import find_config
 from mmpluld.errors import InputError
 from mmpluld.registry import MODELS, TASK_UTILS, TRANSFORMS
 
@@ -144,7 +143,7 @@ def write_tiny_config(folder: Path, features: str = "[]") -> Path:
     path = folder / f"tiny-{ZOO_CONFIG}.py"
     path.write_text(
         f"""
-_base_ = {str(find_config(ZOO_CONFIG))!r}
+_base_ = {str(find_config(ZOO_CONFIG).path)!r}
 model = dict(
     backbone=dict(growth_rate=4, bn_size=2, block_config=(2, 1, 2), stem_channels=8),
     neck=dict(in_channels=(16, 12, 14), out_channels=8),

@@ -14,9 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmpluld.engine.checkpoint import load_weights
-from mmpluld.engine.config_check import load_config
+from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.convert_alignshift import convert_alignshift
-from mmpluld.engine.run import find_config
 from mmpluld.registry import MODELS, TASK_UTILS
 
 VARIANTS = ("a3d", "alignshift", "tsm", "25d")
@@ -143,7 +142,7 @@ def models(published: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory)
             if "lateral" in name:
                 weights[name] /= spread
         torch.save(published.checkpoint(weights), folder / "published.pth")
-        config = published.tiny_config(find_config(f"legacy-{variant}_densenet121-fpn_3s_deeplesion"), folder)
+        config = published.tiny_config(find_config(f"legacy-{variant}_densenet121-fpn_3s_deeplesion").path, folder)
         operator = variant if variant in ("alignshift", "tsm") else None
         convert_alignshift(folder / "published.pth", folder / f"{variant}.pth", operator=operator, config=config)
         with DefaultScope.overwrite_default_scope("mmpluld"):

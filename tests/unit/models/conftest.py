@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from mmengine.config import Config
 
 import mmpluld.registry  # noqa: F401
+from mmpluld.engine.config import load_config
 
 BASES = Path(__file__).parents[3] / "configs/_base_/models"
 SIZE = 64
@@ -23,7 +23,9 @@ def lens() -> SimpleNamespace:
 
 
 def _config(name: str, **changes: Any) -> Any:
-    config = Config.fromfile(BASES / f"lens_densenet121_{name}_phantom.py")
+    # The gate is a leaf's own.
+    leaf = "lens-afp_densenet121_4datasets-gate_9s_8e_deeplesion"
+    config = load_config(leaf if name.endswith("-gate") else BASES / f"lens_densenet121_{name}.py", twin=True)
     model = config.model.detector if "detector" in config.model else config.model
     model.backbone.update(growth_rate=8, block_config=(1, 1, 1), stem_channels=8)
     model.neck.update(in_channels=(16, 16, 16), out_channels=16)

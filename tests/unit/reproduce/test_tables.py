@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mmpluld.engine.config_check import load_config
-from mmpluld.engine.run import find_config
+from mmpluld.engine.config import find_config, load_config
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import get_protocol
 from mmpluld.reproduce import TABLES, get_table
@@ -16,7 +15,8 @@ def test_rows_have_configs_of_both_sizes_and_full_paper_lines(name):
     table = get_table(name)
     for row in table.rows:
         for twin in (False, True):
-            assert find_config(row.config_name(twin)).is_file()
+            found = find_config(row.config_name(twin))
+            assert (found.twin, found.name) == (twin, row.config_name(twin))
         assert len(row.paper) in (0, len(get_protocol(table.protocol).levels) + 1)
 
 

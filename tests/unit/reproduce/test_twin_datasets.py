@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from mmpluld.cli.main import main
+from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
 from mmpluld.reproduce.runner import _annotation_files
 from mmpluld.reproduce.twin_datasets import (
@@ -20,7 +20,6 @@ from mmpluld.reproduce.twin_datasets import (
 )
 from mmpluld.structures import AnnotationSet
 
-BASES = Path(__file__).parents[3] / "configs" / "_base_" / "datasets"
 PATIENTS = {"deeplesion": (2, 1, 1), "luna16": (1,), "lits": (3,), "nih-ln": (2,)}
 SETTINGS = {"size": 64, "max_slices": 16, "lesions_per_series": 25, "min_long_mm": 14, "pad_px": 2}
 TYPES = {"luna16": {"lung"}, "lits": {"liver"}, "nih-ln": {"lymph node"}}
@@ -79,7 +78,7 @@ def test_command_takes_no_settings(tmp_path, capsys):
 
 
 def test_annotation_files_of_several_datasets(root):
-    config = Config.fromfile(BASES / "phantom_lens_9s.py")
+    config = load_config("lens-afp_densenet121_4datasets_9s_phantom")
     files = _annotation_files(config, root, calibrated=False)
     assert files == [root / name / "annotations" / "train.json" for name in LENS_PATIENTS] + [
         root / "deeplesion" / "truth" / "test_subvolumes.json"
@@ -94,10 +93,7 @@ def test_annotation_files_of_several_datasets(root):
 
 
 def loader(name: str, root: Path, which: str = "train", **changes: object):
-    from mmpluld.engine.run import _move_data
-
-    config = Config.fromfile(BASES / f"{name}.py", format_python_code=False)
-    _move_data(config._cfg_dict, str(root))
+    config = load_config(f"lens-afp_densenet121_{name}_9s_phantom", [f"data_root={root}"])
     config.merge_from_dict({f"{which}_dataloader.{key}": value for key, value in changes.items()})
     with DefaultScope.overwrite_default_scope("mmpluld"):
         return Runner.build_dataloader(config[f"{which}_dataloader"], seed=0)
@@ -113,7 +109,7 @@ def ignores_everything(sample) -> bool:
 
 @pytest.mark.filterwarnings("ignore")
 def test_batches_of_one_dataset(root):
-    found = batches(loader("phantom_lens_9s", root, batch_size=2, **{"sampler.batch_size": 2}))
+    found = batches(loader("4datasets", root, batch_size=2, **{"sampler.batch_size": 2}))
     assert all(len(batch) == 2 and len({sample.dataset for sample in batch}) == 1 for batch in found)
     assert {batch[0].dataset for batch in found} == set(LENS_PATIENTS)
     counts = dict.fromkeys(LENS_PATIENTS, 0)
@@ -126,7 +122,7 @@ def test_batches_of_one_dataset(root):
 
 @pytest.mark.filterwarnings("ignore")
 def test_pooled_batches_mix_them(root):
-    found = batches(loader("phantom_lens_pooled_9s", root))
+    found = batches(loader("pooled", root))
     assert any(len({sample.dataset for sample in batch}) > 1 for batch in found)
     assert {sample.dataset for batch in found for sample in batch} == set(LENS_PATIENTS)
     assert not any(ignores_everything(sample) for batch in found for sample in batch)
@@ -134,7 +130,7 @@ def test_pooled_batches_mix_them(root):
 
 @pytest.mark.filterwarnings("ignore")
 def test_positive_pooling_ignores_the_background_of_three(root):
-    samples = [sample for batch in batches(loader("phantom_lens_positive-pooled_9s", root)) for sample in batch]
+    samples = [sample for batch in batches(loader("positive-pooled", root)) for sample in batch]
     assert {sample.dataset for sample in samples} == set(LENS_PATIENTS)
     for sample in samples:
         assert len(sample.gt_instances)
@@ -143,25 +139,12 @@ def test_positive_pooling_ignores_the_background_of_three(root):
 
 @pytest.mark.filterwarnings("ignore")
 def test_test_data_are_sub_volumes_with_all_lesions(root):
-    data = loader("phantom_lens_9s", root, "test")
+    data = loader("4datasets", root, "test")
     truth = AnnotationSet.load(root / "deeplesion" / "truth" / "test_subvolumes.json")
     assert len(data.dataset) == sum(volume.num_slices for volume in truth.volumes)
     shown = {item["lesion_id"] for i in range(len(data.dataset)) for item in data.dataset.get_data_info(i)["instances"]}
     assert shown == {lesion.id for lesion in truth.lesions}
     assert data.dataset[0]["data_samples"].dataset == "phantom"
-
-
-@pytest.mark.parametrize("name", ["lens_4datasets_9s", "lens_pooled_9s", "lens_positive-pooled_9s"])
-def test_paper_size_configs_name_the_same_data(name):
-    config, twin = (
-        Config.fromfile(BASES / f"{prefix}.py") for prefix in (name, f"phantom_{name}".replace("4datasets_", ""))
-    )
-    for one, other in zip(config.train_datasets, twin.train_datasets, strict=True):
-        assert (one.ann_file, one.data_prefix, one.sampling) == (other.ann_file, other.data_prefix, other.sampling)
-    sampler, twin_sampler = config.train_dataloader.sampler, twin.train_dataloader.sampler
-    assert {**sampler, "batch_size": None} == {**twin_sampler, "batch_size": None}
-    assert sampler.batch_size in (None, config.train_dataloader.batch_size)
-    assert twin_sampler.batch_size in (None, twin.train_dataloader.batch_size)
 
 
 def test_size_of_the_twins_data():

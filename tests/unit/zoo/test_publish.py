@@ -16,8 +16,7 @@ import yaml
 from mmengine.registry import DefaultScope
 
 from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights
-from mmpluld.engine.config_check import load_config
-from mmpluld.engine.run import find_config
+from mmpluld.engine.config import find_config, load_config
 from mmpluld.errors import InputError
 from mmpluld.registry import MODELS
 from mmpluld.zoo.index import PAPER, dump_metafile, load_index

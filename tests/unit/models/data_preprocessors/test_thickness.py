@@ -8,8 +8,7 @@ from mmdet.structures import DetDataSample
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
-from mmpluld.engine.config_check import load_config
-from mmpluld.engine.run import find_config
+from mmpluld.engine.config import find_config, load_config
 from mmpluld.errors import InputError
 from mmpluld.models.data_preprocessors import SliceStacks, ThicknessPreprocessor
 from mmpluld.registry import MODELS

@@ -1,5 +1,0 @@
-# LENS on four datasets with domain attention in the backbone: row "proposed + domain adaptation" of Table V.
-# Adapters and reduction are those of the attention's own paper; where it sits is ours.
-_base_ = "lens_densenet121_afp-4datasets.py"
-
-model = dict(backbone=dict(domain_attention=dict(num_adapters=4, reduction=16)))

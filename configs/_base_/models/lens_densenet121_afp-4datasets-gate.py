@@ -1,4 +1,0 @@
-# LENS on four datasets with a gate that learns how far to trust each expert on a region. Not in the paper.
-_base_ = "lens_densenet121_afp-4datasets.py"
-
-model = dict(roi_head=dict(gate=dict(type="ExpertGate", lr=1.0)))

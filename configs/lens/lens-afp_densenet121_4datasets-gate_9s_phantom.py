@@ -1,7 +1,0 @@
-# Phantom twin of lens-afp_densenet121_4datasets-gate_9s_8e_deeplesion.py.
-_base_ = [
-    "../_base_/models/lens_densenet121_afp-4datasets-gate_phantom.py",
-    "../_base_/datasets/phantom_lens_9s.py",
-    "../_base_/schedules/phantom_lens.py",
-    "../_base_/default_runtime.py",
-]

@@ -1,7 +1,0 @@
-# Phantom twin of lens-fcos-1stage_densenet121_4datasets_9s_8e_deeplesion.py.
-_base_ = [
-    "../_base_/models/lens_densenet121_fcos-1stage-4datasets_phantom.py",
-    "../_base_/datasets/phantom_lens_9s.py",
-    "../_base_/schedules/phantom_lens.py",
-    "../_base_/default_runtime.py",
-]

@@ -1,0 +1,34 @@
+"""Pipelines as named steps, so that an inheriting config changes one step and leaves the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmpluld.errors import InputError
+
+__all__ = ["pipeline_steps"]
+
+
+def pipeline_steps(pipeline: Mapping[str, Any] | Sequence[Any] | None) -> list[Any]:
+    """Return the transforms of a pipeline in their order.
+
+    Args:
+        pipeline: Transforms by name, and under ``order`` the names in their order, since mmengine sorts the keys of a
+            config that it writes out. A name without a transform, or whose transform is None, is left out: a place for
+            that of another config. A plain list of transforms is taken as it is.
+
+    Raises:
+        InputError: If there is no ``order``, or it lacks a step or has one twice.
+    """
+    if not isinstance(pipeline, Mapping):
+        return list(pipeline or ())
+    steps = {name: step for name, step in pipeline.items() if name != "order" and step}
+    order = pipeline.get("order")
+    if order is None:
+        raise InputError(f"pipeline of steps {', '.join(steps)}: has no order; add order=[...] with their names")
+    missing = sorted(set(steps) - set(order))
+    if missing or len(set(order)) < len(order):
+        problem = f"lacks {missing[0]!r}" if missing else "has a name twice"
+        raise InputError(f"pipeline: order {problem}; every step stands there once: {', '.join(order)}")
+    return [steps[name] for name in order if name in steps]

@@ -1,0 +1,191 @@
+"""Finding and reading configs, in the papers' size or in miniature."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, DictAction
+from mmengine.utils import import_modules_from_strings
+
+from mmpluld.engine.config_names import (
+    RUNNER_KEYS,
+    SHARED,
+    TWIN_KEYS,
+    check_names,
+    keep_runner_keys,
+    places,
+    read_parts,
+    set_shared,
+)
+from mmpluld.errors import InputError, nearest
+from mmpluld.zoo.index import zoo_root
+
+__all__ = ["FoundConfig", "find_config", "load_config", "twin_name"]
+
+_TWIN_END = "_phantom"
+
+
+def twin_name(name: str) -> str:
+    """Name of the miniature of a config of the zoo: ``a3d_..._7s_20e_deeplesion`` has ``a3d_..._7s_phantom``."""
+    return re.sub(r"(_\d+e)?_deeplesion$", "", name) + _TWIN_END
+
+
+@dataclass(frozen=True)
+class FoundConfig:
+    """A config file, and whether its miniature is meant."""
+
+    path: Path
+    twin: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the file without its ending, or of its miniature."""
+        stem = self.path.stem
+        return stem if not self.twin or stem.endswith(_TWIN_END) else twin_name(stem)
+
+
+def find_config(config: str | os.PathLike[str], twin: bool = False) -> FoundConfig:
+    """Find a config by its path or its name in the zoo (file name with or without ``.py``).
+
+    Args:
+        config: Path or name. A name that ends in ``_phantom`` means a miniature.
+        twin: Whether the miniature is meant, whatever the name.
+
+    Raises:
+        InputError: If there is no such file; the message names the nearest config of the zoo.
+    """
+    path = Path(config)
+    name = path.name.removesuffix(".py")
+    if path.is_file():
+        return FoundConfig(path, twin or name.endswith(_TWIN_END))
+    zoo: dict[str, FoundConfig] = {}
+    for found in sorted((zoo_root() / "configs").rglob("*.py")):
+        if "_base_" not in found.parts:
+            zoo[found.stem] = FoundConfig(found, twin)
+            zoo[twin_name(found.stem)] = FoundConfig(found, True)
+    if name in zoo:
+        return zoo[name]
+    hint = nearest(name, zoo)
+    raise InputError(
+        f"{config}: no such config file"
+        + (f"; did you mean {hint!r}?" if hint else "; give a path or a name of the zoo")
+    )
+
+
+def load_config(
+    config: str | os.PathLike[str] | FoundConfig, cfg_options: Sequence[str] | None = None, twin: bool = False
+) -> Config:
+    """Read a config and apply changes given as ``key.sub=value``.
+
+    What comes back is plain and complete: the keys that a run reads, with every value in its place.
+
+    Args:
+        config: Path, name in the zoo, or what :func:`find_config` returned.
+        cfg_options: Changes, applied last. A name of ``config_names.SHARED`` sets every argument of that name.
+        twin: Read the miniature: what the bases carry under ``twin_model``, ``twin_data`` and ``twin_schedule``, and
+            the config itself under ``twin``, is merged in this order.
+
+    Raises:
+        InputError: If the file or one of its bases is missing or broken, a name at its top or a change has no effect,
+            or there is no miniature.
+    """
+    found = config if isinstance(config, FoundConfig) else find_config(config, twin)
+    if not found.path.is_file():
+        raise InputError(f"{found.path}: no such config file")
+    try:
+        loaded = Config.fromfile(found.path, import_custom_modules=False)
+        _import_custom(loaded, found.path)
+        _drop_scope(loaded._cfg_dict)
+        check_names(found.path, loaded)
+    except InputError:
+        raise
+    except Exception as error:  # a config is a program: anything can happen in it
+        reason = " ".join(str(error).split())
+        raise InputError(f"{found.path}: cannot be read as a config: {type(error).__name__}: {reason}") from error
+    twins = {key: loaded._cfg_dict.pop(key) for key in TWIN_KEYS if key in loaded}
+    _settle_shared(loaded, str(found.path))
+    if found.twin:
+        if not twins and twin:
+            raise InputError(
+                f"{found.path}: has no miniature: none of {', '.join(TWIN_KEYS)}; inherit from a config of the zoo"
+            )
+        for part in twins.values():
+            loaded.merge_from_dict(_copy(part))
+            _settle_shared(loaded, f"{found.path}, miniature")
+    _apply_options(loaded, cfg_options or (), found.path)
+    keep_runner_keys(loaded)
+    return loaded
+
+
+def _import_custom(config: Config, path: Path) -> None:
+    """Import what the config asks for, also modules beside it, wherever the command was called."""
+    if not config.get("custom_imports"):
+        return
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # last, so that a file there hides no package
+    try:
+        import_modules_from_strings(**config.custom_imports)
+    except ImportError as error:
+        raise InputError(
+            f"{path}: custom_imports: {error}; put the module beside the config or name its folder in PYTHONPATH"
+        ) from error
+
+
+def _drop_scope(node: Any) -> None:
+    """Take out what mmengine adds below ``_base_ = "mmpluld::..."``: our scope is the default one anyway."""
+    if isinstance(node, dict):
+        if node.get("_scope_") == "mmpluld":
+            del node["_scope_"]
+        node = node.values()
+    if not isinstance(node, str) and isinstance(node, Iterable):
+        for value in node:
+            _drop_scope(value)
+
+
+def _settle_shared(config: Config, source: str) -> None:
+    for name in SHARED:
+        if name in config:
+            set_shared(config, name, config._cfg_dict.pop(name), source)
+
+
+def _copy(node: Any) -> Any:
+    """A copy in which no dict stands twice: merging takes ``_delete_`` out of the dicts that it is given."""
+    if isinstance(node, Mapping):
+        return {key: _copy(value) for key, value in node.items()}
+    return type(node)(map(_copy, node)) if isinstance(node, (list, tuple)) else node
+
+
+def _apply_options(config: Config, cfg_options: Sequence[str], path: Path) -> None:
+    options = {}
+    for option in cfg_options:
+        key, separator, value = option.partition("=")
+        if not separator or not key:
+            raise InputError(f"--cfg-options {option}: write key=value, for example train_cfg.max_epochs=2")
+        options[key] = DictAction._parse_iterable(value)
+    for key in [key for key in options if key in SHARED]:
+        set_shared(config, key, options.pop(key), f"--cfg-options {key}")
+    for key in options:
+        _check_reached(config, key)
+    try:
+        config.merge_from_dict(options)
+    except (KeyError, TypeError, IndexError) as error:
+        raise InputError(f"--cfg-options {' '.join(cfg_options)}: does not fit {path}: {error}") from error
+
+
+def _check_reached(config: Config, key: str) -> None:
+    """Refuse a change of something that no run reads."""
+    top, _, rest = key.partition(".")
+    if top in RUNNER_KEYS:
+        return
+    found = places(read_parts(config), (rest or top).rpartition(".")[2])
+    similar = nearest(top, RUNNER_KEYS | set(SHARED), cutoff=0.8)
+    hint = f"set {' or '.join(found)}" if found else "see the keys with `mmpluld config`"
+    hint = f"did you mean {similar!r}?" if similar else hint
+    raise InputError(f"--cfg-options {key}: has no effect, no run reads {top!r}; {hint}")

@@ -1,0 +1,128 @@
+"""Configs are found by path or name, and read in the papers' size or in miniature."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mmpluld.engine.config import find_config, load_config, twin_name
+from mmpluld.errors import InputError
+
+NAME = "a3d_densenet121-fpn_7s_20e_deeplesion"
+TWIN = "a3d_densenet121-fpn_7s_phantom"
+ROOT = Path(__file__).parents[3]
+
+
+class TestFindConfig:
+    @pytest.mark.parametrize("name", [NAME, f"{NAME}.py", f"configs/a3d/{NAME}.py"])
+    def test_zoo_config_by_name_or_path(self, name, monkeypatch):
+        monkeypatch.chdir(ROOT)
+        found = find_config(name)
+        assert (found.path.name, found.twin, found.name) == (f"{NAME}.py", False, NAME)
+
+    @pytest.mark.parametrize("name", [TWIN, f"{TWIN}.py", f"configs/a3d/{TWIN}.py"])
+    def test_name_of_a_miniature_means_the_config_of_its_row(self, name):
+        found = find_config(name)
+        assert (found.path.name, found.twin, found.name) == (f"{NAME}.py", True, TWIN)
+
+    def test_own_config_by_path(self, tmp_path):
+        own = tmp_path / "mine.py"
+        own.write_text("")
+        assert find_config(own).path == own
+        assert [find_config(own, twin).name for twin in (False, True)] == ["mine", "mine_phantom"]
+
+    def test_unknown_config_names_the_nearest(self):
+        with pytest.raises(InputError, match=f"a3d_densenet121-fpn_7s_20e_deplesion: .* did you mean '{NAME}'"):
+            find_config("a3d_densenet121-fpn_7s_20e_deplesion")
+
+    def test_unknown_config_far_from_all(self):
+        with pytest.raises(InputError, match="give a path or a name of the zoo"):
+            find_config("xyz")
+
+    def test_twin_name(self):
+        assert twin_name(NAME) == TWIN
+        assert twin_name("legacy-a3d_densenet121-fpn_7s_deeplesion") == "legacy-a3d_densenet121-fpn_7s_phantom"
+
+
+class TestLoadConfig:
+    def test_options(self, tmp_path):
+        path = tmp_path / "a.py"
+        path.write_text("train_cfg = dict(max_epochs=3)\nmodel = dict(scales=[1, 2])\n")
+        config = load_config(path, ["train_cfg.max_epochs=5", "model.scales=[3,4]", "experiment_name=x=y"])
+        assert config.train_cfg.max_epochs == 5
+        assert config.model.scales == [3, 4]
+        assert config.experiment_name == "x=y"
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("model = dict(", r"a\.py: cannot be read as a config: SyntaxError"),
+            ("_base_ = 'gone.py'", r"a\.py: cannot be read as a config: .*gone\.py"),
+            ("x = y", r"a\.py: cannot be read as a config: NameError: name 'y' is not defined"),
+        ],
+    )
+    def test_broken_file(self, tmp_path, text, message):
+        path = tmp_path / "a.py"
+        path.write_text(text)
+        with pytest.raises(InputError, match=message) as error:
+            load_config(path)
+        assert "\n" not in str(error.value)
+
+    def test_missing_file_and_malformed_options(self, tmp_path):
+        with pytest.raises(InputError, match=r"a\.py: no such config file"):
+            load_config(tmp_path / "a.py")
+        path = tmp_path / "a.py"
+        path.write_text("work_dir = 'x'\n")
+        with pytest.raises(InputError, match="--cfg-options x: write key=value"):
+            load_config(path, ["x"])
+        with pytest.raises(InputError, match=r"--cfg-options work_dir\.y=1: does not fit"):
+            load_config(path, ["work_dir.y=1"])
+
+
+class TestTwin:
+    def test_bases_carry_what_shrinks_them_and_a_leaf_comes_last(self, tmp_path):
+        (tmp_path / "model.py").write_text(
+            "model = dict(width=64, depth=8)\ntwin_model = dict(model=dict(width=4), work_dir='a')\n"
+        )
+        (tmp_path / "schedule.py").write_text(
+            "optim_wrapper = dict(optimizer=dict(type='SGD', lr=1.0, momentum=0.9))\n"
+            "twin_schedule = dict(optim_wrapper=dict(optimizer=dict(_delete_=True, type='AdamW', lr=0.1)))\n"
+        )
+        leaf = tmp_path / "leaf.py"
+        leaf.write_text(
+            "_base_ = ['model.py', 'schedule.py']\nmodel = dict(depth=9)\n"
+            "twin = dict(optim_wrapper=dict(optimizer=dict(lr=0.2)))\n"
+        )
+        paper, twin = load_config(leaf), load_config(leaf, twin=True)
+        assert paper.to_dict() == {
+            "model": {"width": 64, "depth": 9},
+            "optim_wrapper": {"optimizer": {"type": "SGD", "lr": 1.0, "momentum": 0.9}},
+        }
+        assert twin.to_dict() == {
+            "model": {"width": 4, "depth": 9},
+            "work_dir": "a",
+            "optim_wrapper": {"optimizer": {"type": "AdamW", "lr": 0.2}},
+        }
+
+    def test_options_change_the_miniature(self):
+        config = load_config(NAME, ["train_cfg.max_epochs=2", "data_root=elsewhere"], twin=True)
+        assert config.train_cfg.max_epochs == 2
+        assert config.test_dataloader.dataset.data_root == "elsewhere"
+
+    def test_the_same_by_name_and_by_option(self):
+        assert load_config(TWIN).to_dict() == load_config(NAME, twin=True).to_dict() != load_config(NAME).to_dict()
+
+    def test_what_is_written_out_is_plain_and_complete(self, tmp_path):
+        config = load_config(TWIN)
+        path = tmp_path / f"{TWIN}.py"
+        path.write_text(config.pretty_text)
+        assert Config.fromfile(path).to_dict() == config.to_dict()
+        assert load_config(path).to_dict() == config.to_dict()
+
+    def test_one_without_a_miniature(self, tmp_path):
+        path = tmp_path / "a.py"
+        path.write_text("work_dir = 'x'\n")
+        with pytest.raises(InputError, match=r"a\.py: has no miniature: none of twin_model"):
+            load_config(path, twin=True)

@@ -1,0 +1,123 @@
+"""A change at the top of a config takes effect everywhere, or is refused with the place that does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mmpluld.engine.config import find_config, load_config
+from mmpluld.engine.config_names import places
+from mmpluld.errors import InputError
+
+LEAF = find_config("pluld-a3d_densenet121-fpn_7s_20e_deeplesion").path
+LENS = find_config("lens-afp_densenet121_4datasets_9s_8e_deeplesion").path
+MULAN = find_config("mulan_densenet121_9s_8e_deeplesion").path
+
+
+def inheriting(folder: Path, text: str, base: object = LEAF) -> Path:
+    path = folder / "mine.py"
+    path.write_text(f"_base_ = {str(base)!r}\n{text}\n")
+    return path
+
+
+def values(config: Config, name: str) -> set[object]:
+    """All values that stand under a name, anywhere."""
+    found = set()
+    for place in places(config._cfg_dict, name):
+        node = config._cfg_dict
+        for key in place.split("."):
+            node = node[int(key)] if isinstance(node, (list, tuple)) else node[key]
+        found.add(tuple(node) if isinstance(node, list) else node)
+    return found
+
+
+SHARED = [
+    (LEAF, "data_root", "elsewhere"),
+    (LEAF, "num_slices", 3),
+    (LEAF, "interp", "peer"),
+    (LEAF, "window_hu", (-160, 240)),
+    (LEAF, "neg_weight", 0.3),
+    (LEAF, "keep_prob", 1.0),
+    (LENS, "data_root", "elsewhere"),
+    (MULAN, "num_tags", 5),
+]
+
+
+@pytest.mark.parametrize(("base", "name", "value"), SHARED)
+def test_a_shared_value_is_set_everywhere(tmp_path, base, name, value):
+    assert value not in values(load_config(base), name)
+    by_file = load_config(inheriting(tmp_path, f"{name} = {value!r}", base))
+    assert values(by_file, name) == {value}
+    assert name not in by_file
+    by_option = load_config(base, [f"{name}={value}"])
+    assert values(by_option, name) == {value}
+
+
+@pytest.mark.parametrize(("base", "name", "value"), SHARED)
+def test_a_config_that_a_tool_has_read_and_written(tmp_path, base, name, value):
+    """As `mim gridsearch` does: read by mmengine alone, changed at the top, written out flat."""
+    flat = Config.fromfile(base)
+    flat[name] = value
+    path = tmp_path / "flat.py"
+    path.write_text(flat.pretty_text)
+    assert values(load_config(path), name) == {value}
+
+
+def test_own_and_other_places_of_a_shared_value(tmp_path):
+    used = inheriting(tmp_path, "data_root = 'a'\ntest_dataloader = dict(dataset=dict(data_root=data_root))")
+    assert values(load_config(used), "data_root") == {"a"}
+    split = inheriting(tmp_path, "test_dataloader = dict(dataset=dict(data_root='b'))")
+    assert values(load_config(split), "data_root") == {"data/deeplesion", "b"}
+    twice = inheriting(tmp_path, "data_root = 'a'\ntest_dataloader = dict(dataset=dict(data_root='b'))")
+    with pytest.raises(InputError, match=r"mine\.py, line 3: sets data_root once more; .* leave one of the two out"):
+        load_config(twice)
+    options = load_config(LEAF, ["test_dataloader.dataset.data_root=b", "data_root=a"])
+    assert options.test_dataloader.dataset.data_root == "b"
+    assert options.train_dataloader.dataset.data_root == "a"
+
+
+def test_a_shared_value_that_nothing_has(tmp_path):
+    with pytest.raises(InputError, match=r"mine\.py: num_tags has no effect: no part of the config has"):
+        load_config(inheriting(tmp_path, "num_tags = 4"))
+    with pytest.raises(InputError, match=r"--cfg-options num_tags: num_tags has no effect"):
+        load_config(LEAF, ["num_tags=4"])
+
+
+def test_a_value_that_a_base_has_copied(tmp_path):
+    place = r"model\.rpn_head\.loss_cls\.neg_weight"
+    with pytest.raises(InputError, match=rf"mine\.py: 'partial_label_loss' has no effect, .* Set {place}"):
+        load_config(inheriting(tmp_path, "partial_label_loss = dict(neg_weight=0.3)"))
+    with pytest.raises(InputError, match=rf"no run reads 'partial_label_loss'; set {place}"):
+        load_config(LEAF, ["partial_label_loss.neg_weight=0.3"])
+    flat = Config.fromfile(LEAF)
+    flat.partial_label_loss.neg_weight = 0.3
+    path = tmp_path / "flat.py"
+    path.write_text(flat.pretty_text)
+    with pytest.raises(InputError, match=rf"flat\.py: 'partial_label_loss' has no effect, .* Set .*{place}"):
+        load_config(path)
+
+
+def test_names_for_a_configs_own_use(tmp_path):
+    inheriting(tmp_path, "rate = 0.5\n__step = 2\noptim_wrapper = dict(optimizer=dict(lr=rate / __step))")
+    child = tmp_path / "child.py"
+    child.write_text("_base_ = 'mine.py'\nauto_scale_lr = dict(base_batch_size=int(_base_.rate * 8))\n")
+    config = load_config(child)
+    assert (config.optim_wrapper.optimizer.lr, config.auto_scale_lr.base_batch_size) == (0.25, 4)
+    assert "rate" not in config
+    child.write_text("_base_ = 'mine.py'\nrate = 0.25\n")
+    with pytest.raises(InputError, match=r"child\.py: 'rate' has no effect, nothing reads it"):
+        load_config(child)
+    grandchild = tmp_path / "grandchild.py"
+    grandchild.write_text("_base_ = 'child.py'\n")
+    with pytest.raises(InputError, match=r"child\.py: 'rate' has no effect"):
+        load_config(grandchild)
+
+
+def test_a_slip_in_a_key(tmp_path):
+    slip = inheriting(tmp_path, "optim_wraper = dict(optimizer=dict(lr=1.0))")
+    with pytest.raises(InputError, match=r"'optim_wraper' has no effect, .*; did you mean 'optim_wrapper'\?"):
+        load_config(slip)
+    with pytest.raises(InputError, match=r"--cfg-options modle\.x: has no effect, .* did you mean 'model'\?"):
+        load_config(LEAF, ["modle.x=1"])
