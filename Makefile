@@ -1,6 +1,6 @@
 # make demo   from nothing to lesion boxes in a real CT, minutes on two cores
 # make test   the test suite; `make test-all` adds the long tests
-# make check  lint, format and types
+# make check  lint, format, types, and which room imports which
 # make setup MMCV=full   uses compiled mmcv instead of the fallback operators
 SHELL := /bin/bash
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.10 python3 2>/dev/null))
@@ -33,6 +33,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: setup
 	$(BIN)/ruff check --fix .

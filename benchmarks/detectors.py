@@ -27,6 +27,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmpluld.compat.allocator import tune_allocator
+from mmpluld.datasets.steps import num_slices
 from mmpluld.engine.config import load_config
 from mmpluld.registry import MODELS
 
@@ -60,10 +61,10 @@ def _build(config_name: str) -> tuple[Any, int]:
     for norm in model.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.momentum = 1.0
-    num_slices: int = config.test_dataloader.dataset.pipeline.load.num_slices
+    depth = num_slices(config) or 1
     with torch.no_grad():
-        model.train().extract_feat(model.data_preprocessor(_data(num_slices, 64))["inputs"])
-    return model.eval(), num_slices
+        model.train().extract_feat(model.data_preprocessor(_data(depth, 64))["inputs"])
+    return model.eval(), depth
 
 
 def _measure(config_name: str, bf16: bool, size: int, repeats: int) -> dict[str, Any]:

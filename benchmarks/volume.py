@@ -30,7 +30,7 @@ from benchmarks._plain_lens import make_plain
 from benchmarks.detectors import _build, _data, _peak_memory_mb
 from mmpluld.compat.allocator import tune_allocator
 from mmpluld.engine.config import load_config
-from mmpluld.inference import VolumeDetector
+from mmpluld.inference import DetectionSettings, VolumeDetector
 from mmpluld.structures import CTVolume
 
 CONFIG = "lens-afp_densenet121_9s_8e_deeplesion"
@@ -76,11 +76,11 @@ class _Clock:
 def _serve_plain(connection: Connection, num_slices: int, size: int) -> None:
     """Send (seconds, boxes, scores) of the next slice in the plain formulation, whenever something comes."""
     model, _ = _build(CONFIG)
-    detector = VolumeDetector(load_config(CONFIG), model, score_thr=0.0, share=False)
+    detector = VolumeDetector(load_config(CONFIG), model, share=False)
     make_plain(detector)
     detector.detect(_volume(9, size, 0.8))
     volume = _volume(num_slices, size, 0.8)
-    slices = detector._examine(detector._grid(volume), volume.source)
+    slices = detector.examine(detector.grid(volume), volume.source)
     connection.send("ready")
     for _ in range(num_slices):
         connection.recv()
@@ -110,10 +110,10 @@ def _compare(num_slices: int, size: int) -> dict[str, dict[str, float]]:
     model.backbone.forward = backbone.timed(model.backbone.forward)
     model.backbone.image_features = backbone.timed(model.backbone.image_features)
     clocks = {"whole": _Clock(), "backbone": backbone}
-    ways = {name: VolumeDetector(config, model, score_thr=0.0, share=name == "shared") for name in ("alone", "shared")}
+    ways = {name: VolumeDetector(config, model, share=name == "shared") for name in ("alone", "shared")}
     ways["shared"].detect(_volume(9, size, 0.8))
     volume = _volume(num_slices, size, 0.8)
-    slices = {name: way._examine(way._grid(volume), volume.source) for name, way in ways.items()}
+    slices = {name: way.examine(way.grid(volume), volume.source) for name, way in ways.items()}
     spent = {name: dict.fromkeys(clocks, 0.0) for name in ("plain", *ways)}
     boxes = differing = strange = 0
     for number in range(num_slices):
@@ -137,7 +137,7 @@ def _memory(num_slices: int, size: int) -> float:
     """Peak memory in MB of detection in a volume, less the volume; to be run in a process of its own."""
     tune_allocator()
     model, _ = _build(SMALL_CONFIG)
-    detector = VolumeDetector(load_config(SMALL_CONFIG), model, score_thr=1.0)
+    detector = VolumeDetector(load_config(SMALL_CONFIG), model, DetectionSettings(link_score_thr=1.0, score_thr=1.0))
     volume = _volume(num_slices, size, 2.8)
     detector.detect(volume)
     return _peak_memory_mb() - volume.array.nbytes / 1e6

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["InputError", "MMPluldError", "nearest"]
+__all__ = ["InputError", "MMPluldError", "did_you_mean", "nearest"]
 
 
 class MMPluldError(Exception):
@@ -23,3 +23,10 @@ def nearest(name: str, candidates: Iterable[str], cutoff: float = 0.6) -> str | 
     """Return the candidate closest in spelling to ``name``, or None if none comes close."""
     matches = difflib.get_close_matches(name, list(candidates), n=1, cutoff=cutoff)
     return matches[0] if matches else None
+
+
+def did_you_mean(name: object, candidates: Iterable[str], otherwise: str = "", cutoff: float = 0.6) -> str:
+    """Return the end of a message on an unknown name: ``; did you mean 'x'?``, or ``; otherwise`` if none is close."""
+    close = nearest(str(name), candidates, cutoff)
+    end = otherwise if close is None else f"did you mean {close!r}?"
+    return f"; {end}" if end else ""

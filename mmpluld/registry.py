@@ -8,7 +8,8 @@ MMEngine is also told where our configs lie: after this import ``_base_ = "mmplu
 ``mmengine.hub.get_config("mmpluld::pluld/NAME.py")`` find them.
 """
 
-from mmpluld.compat import check_versions, install_ops
+from mmpluld.compat.ops import install_ops
+from mmpluld.compat.versions import check_versions
 
 check_versions()
 install_ops()

@@ -1,3 +1,3 @@
 """The one place that holds the package version."""
 
-__version__ = "0.1.0"
+__version__ = "0.4.0"

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mmpluld.compat.system import usable_cores
 from mmpluld.errors import InputError
 
 CONFIGS = {
@@ -70,7 +71,7 @@ def finish(processes: dict[Path, subprocess.Popen]) -> None:
 
 def run(*arguments: str, log: Path) -> None:
     """Run one ``mmpluld`` command with all cores."""
-    finish({log: start(*arguments, log=log, threads=os.cpu_count() or 1)})
+    finish({log: start(*arguments, log=log, threads=usable_cores())})
 
 
 def fetch_real_ct(out: Path) -> Path | None:

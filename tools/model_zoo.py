@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from mmpluld.errors import InputError
-from mmpluld.zoo.pages import complete_metafiles, write_pages
+from mmpluld.publish.pages import complete_metafiles, write_pages
 
 if __name__ == "__main__":
     root = Path(__file__).resolve().parents[1]

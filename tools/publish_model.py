@@ -1,7 +1,12 @@
 """Turn a training checkpoint into a file of the zoo, with its model card and its entry in the index.
 
-Example: python tools/publish_model.py work_dirs/a3d/epoch_20.pth checkpoints --name a3d_densenet121-fpn_7s_phantom
---data "2,000 synthetic scans, seed 0" --metrics result.json --metafile configs/a3d/metafile.yml
+Example, shipped with the package:
+  python tools/publish_model.py work_dirs/a3d/epoch_17.pth checkpoints --name a3d_densenet121-fpn_7s_phantom \\
+      --data "2,000 synthetic scans, seed 0" --metrics result.json --metafile configs/a3d/metafile.yml
+Example, to a folder that a web server serves:
+  python tools/publish_model.py work_dirs/a3d/epoch_20.pth /srv/www/mmpluld --base-url https://example.org/mmpluld \\
+      --name a3d_densenet121-fpn_7s_20e_deeplesion --data "DeepLesion's training split" \\
+      --metafile configs/a3d/metafile.yml
 """
 
 import argparse
@@ -14,20 +19,27 @@ def main() -> int:
     """Publish one checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="file that training wrote")
-    parser.add_argument("out_dir", help="folder to write to; the zoo's own is checkpoints/")
+    parser.add_argument("out_dir", help="folder to write to: checkpoints, or one that a web server serves")
     parser.add_argument("--name", required=True, help="model of the zoo: the name of its config")
     parser.add_argument("--config", help="config that it was trained with, if not the zoo's of that name")
     parser.add_argument("--data", required=True, help="what it was trained on, for the card")
     parser.add_argument("--metrics", metavar="JSON", help="result of `mmpluld evaluate --json`")
     parser.add_argument("--licence", default="Apache-2.0", help="of the weights (default: %(default)s)")
     parser.add_argument("--half", action="store_true", help="store weights in half precision: half the size")
-    parser.add_argument("--address", default="checkpoints", help="folder or web address that users fetch it from")
+    parser.add_argument(
+        "--base-url",
+        metavar="URL",
+        help="http(s) address of out_dir on the server; without, the weights ship in checkpoints/",
+    )
     parser.add_argument("--metafile", metavar="YML", help="enter it here; without, the entry is printed")
     options = parser.parse_args()
+    from mmpluld.publish.publish import metafile_entry, publish, require_entry, served_from, update_metafile
     from mmpluld.zoo.index import dump_metafile
-    from mmpluld.zoo.publish import metafile_entry, publish, update_metafile
 
     try:
+        if options.metafile:
+            require_entry(options.metafile, options.name)
+        address = served_from(options.out_dir, options.base_url, options.metafile)
         published = publish(
             options.checkpoint,
             options.out_dir,
@@ -38,7 +50,7 @@ def main() -> int:
             licence=options.licence,
             half=options.half,
         )
-        entry = metafile_entry(published, options.address)
+        entry = metafile_entry(published, address)
         if options.metafile:
             update_metafile(options.metafile, entry)
     except InputError as error:

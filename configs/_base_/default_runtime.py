@@ -4,8 +4,8 @@ default_hooks = dict(
     timer=dict(type="IterTimerHook"),
     logger=dict(type="LoggerHook", interval=20),
     param_scheduler=dict(type="ParamSchedulerHook"),
-    # Peers keep every epoch and do not say which one they report; we keep the last three.
-    checkpoint=dict(type="SafeCheckpointHook", interval=1, max_keep_ckpts=3),
+    # Peers keep every epoch and do not say which one they report; we keep the last three and the best in validation.
+    checkpoint=dict(type="SafeCheckpointHook", interval=1, max_keep_ckpts=3, save_best="froc/avg"),
     sampler_seed=dict(type="DistSamplerSeedHook"),
 )
 

@@ -6,7 +6,7 @@ __slices = dict(policy="all_slices")
 train_dataloader = dict(dataset=dict(**__place, ann_file="deeplesion/annotations/train.json"))
 val_dataloader = dict(dataset=dict(**__place, ann_file="deeplesion/annotations/val.json"))
 test_dataloader = dict(dataset=dict(**__place, ann_file="deeplesion/annotations/manual_test.json", sampling=__slices))
-__rule = dict(score_thr=0.05, iou_thr=0.5, max_gap=0, score_rule="max", min_slices=1)
+__rule = dict(link_score_thr=0.05, iou_thr=0.5, max_gap=0, score_rule="max", min_slices=1)
 test_cfg = dict(_delete_=True, type="VolumeTestLoop", **__rule)
 test_evaluator = dict(_delete_=True, type="VolumeFROCMetric", protocol="lens-3d")
 

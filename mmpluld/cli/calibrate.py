@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Calibrate and print what was fitted."""
-    from mmpluld.engine.calibrate import calibrate
+    from mmpluld.weights.calibration import calibrate
 
     fits = calibrate(
         options.config,

@@ -3,10 +3,34 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from typing import Any
 
 from mmpluld.cli.numbers import natural, not_negative
 
-EXAMPLE = "mmpluld convert deeplesion data/deeplesion"
+EXAMPLE = """mmpluld convert deeplesion data/deeplesion
+  mmpluld convert boxes data/my_ct --boxes boxes.csv --label-scope universal-complete
+
+boxes: ROOT holds scans, in any subfolders; a scan is named by its path below ROOT, or its name where that is clear.
+One box a line, x, y, z along the axes of the file, voxel edges from 0, the far one outside the lesion:
+
+  volume,x1,y1,z1,x2,y2,z2,patient,split,type,key_slice,ignore
+  p1/scan.nii.gz,120,88,14,141,107,19,p1,train,liver,16,0
+  p2/scan.nii.gz,,,,,,,p2,test,,,
+
+p2 was looked through and has no lesion. Only the scan and the box are needed, the other columns may be left out. Boxes
+on single slices (lesion joins them), and centres in mm (or x_ras, y_ras, z_ras; or coordX, coordY, coordZ and --world):
+
+  volume,x1,y1,x2,y2,slice,lesion                volume,x_lps,y_lps,z_lps,diameter_mm
+  scan1,120,88,141,107,16,a                      scan1,-56.2,31.0,-412.5,8.4
+
+COCO JSON, with 4 numbers on a slice (x, y, width, height) or 6 in a scan (x, y, z, width, height, depth):
+
+  {"images": [{"id": 1, "file_name": "scan1.nii.gz", "slice": 16, "patient": "p1", "split": "train"},
+              {"id": 2, "file_name": "scan2.nii.gz", "patient": "p2", "split": "test"}],
+   "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [120, 88, 21, 19], "lesion": "a"},
+                   {"id": 2, "image_id": 2, "category_id": 1, "bbox": [64, 70, 9, 20, 22, 5], "iscrowd": 0}],
+   "categories": [{"id": 1, "name": "liver"}]}"""
 
 # Options that only some datasets know, by the argument of their converter.
 _DEEPLESION = ("csv_name", "keep_noisy", "no_images", "masks", "tags", "tag_ontology")
@@ -17,6 +41,7 @@ _OPTIONS = {
     "luna16": (*_VOLUMES, "test_subset", "with_excluded"),
     "lits": (*_VOLUMES, "min_voxels"),
     "nih-ln": (*_VOLUMES, "min_voxels"),
+    "boxes": (*_VOLUMES, "boxes", "inclusive", "one_based", "world", "label_scope", "name"),
 }
 _FLAGS = {"csv_name": "--csv", "fractions": "--split"}
 
@@ -26,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", choices=list(_OPTIONS), help="layout of the raw dataset")
     parser.add_argument("root", help="folder of the raw dataset; annotations/ is made in it")
     parser.add_argument("--overwrite", action="store_true", help="replace existing annotation files")
-    later = {"default": argparse.SUPPRESS}
+    later: dict[str, Any] = {"default": argparse.SUPPRESS}
     group = parser.add_argument_group("deeplesion")
     group.add_argument(
         "--csv", dest="csv_name", metavar="NAME", help="name of the table (default: DL_info.csv)", **later
@@ -49,12 +74,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--tag-ontology", metavar="FILE", help="LesaNet's ontology saved as CSV: tags that exclude each other", **later
     )
-    group = parser.add_argument_group("deeplesion-3d", "The fully annotated sub-volumes; convert deeplesion first.")
-    group.add_argument(
-        "--boxes", metavar="FILE", help="the published boxes: DeepLesion_manual_1K_test_release.pkl, or JSON", **later
-    )
     group = parser.add_argument_group(
-        "luna16, lits, nih-ln", "Volumes are copied to ROOT/volumes, 2 bytes a voxel, for reading single slices."
+        "deeplesion-3d, boxes", "deeplesion-3d: the fully annotated sub-volumes; convert deeplesion first."
+    )
+    group.add_argument(
+        "--boxes",
+        metavar="FILE",
+        help="deeplesion-3d: the published DeepLesion_manual_1K_test_release.pkl, or JSON; boxes: CSV or COCO JSON",
+        **later,
+    )
+    group = parser.add_argument_group("boxes", "Your own scans with a table of boxes; examples below.")
+    group.add_argument(
+        "--inclusive", action="store_true", help="x2, y2, z2 are the last voxel inside, not the edge behind", **later
+    )
+    group.add_argument("--one-based", action="store_true", help="the first voxel has number 1, not 0", **later)
+    group.add_argument(
+        "--world", choices=["lps", "ras"], help="frame of coordX, coordY, coordZ: lps is DICOM's, ras NIfTI's", **later
+    )
+    group.add_argument(
+        "--label-scope",
+        metavar="WHAT",
+        help="universal-partial: some lesions of any kind are labelled; universal-complete: all are; or the one kind "
+        "that is labelled completely, such as lung-nodules (default: universal-partial)",
+        **later,
+    )
+    group.add_argument("--name", help="name of the dataset (default: that of the folder)", **later)
+    group = parser.add_argument_group(
+        "luna16, lits, nih-ln, boxes", "Volumes are copied to ROOT/volumes, 2 bytes a voxel, for reading single slices."
     )
     group.add_argument(
         "--split",
@@ -62,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs=3,
         type=float,
         metavar=("TRAIN", "VAL", "TEST"),
-        help="shares of a random split by patient (default: 80 0 20)",
+        help="shares of a random split by patient (default: 80 0 20; boxes: 70 10 20, unless the table tells splits)",
         **later,
     )
     group.add_argument("--seed", type=natural, help="seed of the split (default: 0)", **later)
@@ -89,6 +135,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Convert and print what was kept and what was dropped."""
     from mmpluld.datasets.converters import (
+        ConversionReport,
+        convert_boxes,
         convert_deeplesion,
         convert_deeplesion_3d,
         convert_lits,
@@ -110,14 +158,16 @@ def run(options: argparse.Namespace) -> int:
         given["require_images"] = not given.pop("no_images", False)
         if given.get("masks") == "none":
             given["masks"] = None
-    if options.dataset == "deeplesion-3d" and "boxes" not in given:
-        raise InputError("deeplesion-3d: no boxes given; name the published file with --boxes FILE")
-    converters = {
+    if "boxes" in _OPTIONS[options.dataset] and "boxes" not in given:
+        what = "the published file" if options.dataset == "deeplesion-3d" else "the CSV or COCO file"
+        raise InputError(f"{options.dataset}: no boxes given; name {what} with --boxes FILE")
+    converters: dict[str, Callable[..., ConversionReport]] = {
         "deeplesion": convert_deeplesion,
         "deeplesion-3d": convert_deeplesion_3d,
         "luna16": convert_luna16,
         "lits": convert_lits,
         "nih-ln": convert_nih_ln,
+        "boxes": convert_boxes,
     }
     report = converters[options.dataset](options.root, overwrite=options.overwrite, **given)
     print(report.summary())

@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Convert, and print what was done and what to test with."""
-    from mmpluld.engine.convert_alignshift import convert_alignshift
-    from mmpluld.engine.convert_mulan import convert_mulan
     from mmpluld.errors import InputError
+    from mmpluld.weights.alignshift import convert_alignshift
+    from mmpluld.weights.mulan import convert_mulan
 
     given = {"config": options.config, "overwrite": options.overwrite}
     if options.code == "alignshift":

@@ -8,6 +8,17 @@ from mmpluld.cli.twin import add_twin
 
 EXAMPLE = "mmpluld detect scan.nii.gz --config CONFIG --checkpoint WEIGHTS --out findings"
 
+# Those of DetectionSettings that a user may want to change for a scan; the others belong to a config.
+RULES = {
+    "score_thr": (float, "lowest score of a finding, 0..1 (0.3)"),
+    "link_score_thr": (float, "lowest score of 2D boxes that are linked along z, 0..1, not above --score-thr (0.05)"),
+    "iou_thr": (float, "2D boxes of neighbouring slices are linked above this overlap, 0..1 (0.5)"),
+    "max_gap": (int, "slices of the grid without a box that a finding may bridge (0)"),
+    "min_slices": (int, "fewest slices of the grid with a box of a finding (1)"),
+    "max_boxes": (int, "most findings, those with the best scores (all)"),
+    "tag_thr": (float, "lowest score of a finding's tags, 0..1 (0.5)"),
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -17,9 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--checkpoint", required=True, help="weights of the config: file, web address, or zoo:NAME")
     parser.add_argument("--out", required=True, help="folder for detections.json, findings.csv and report.html")
-    parser.add_argument(
-        "--score-thr", type=float, default=0.3, help="lowest score of a finding, 0..1 (default: %(default)s)"
+    rules = parser.add_argument_group(
+        "rules of findings", "default: as the config is tested, else the value in brackets"
     )
+    for name, (kind, text) in RULES.items():
+        rules.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text)
     parser.add_argument("--series", metavar="UID", help="DICOM series to read when the folder holds several")
     parser.add_argument(
         "--tags", metavar="FILE", help="names of the model's tags: LesaNet's JSON of labels, or an annotation file"
@@ -35,12 +48,12 @@ def run(options: argparse.Namespace) -> int:
     """Detect and name the files written."""
     from mmpluld.inference.run import detect_scan
 
+    given = {name: getattr(options, name) for name in RULES}
     result = detect_scan(
         options.scan,
         config=options.config,
         checkpoint=options.checkpoint,
         out=options.out,
-        score_thr=options.score_thr,
         series=options.series,
         device=options.device,
         precision=options.precision,
@@ -48,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
         twin=options.twin,
         cfg_options=options.cfg_options,
         overwrite=options.overwrite,
+        **{name: value for name, value in given.items() if value is not None},
     )
     print(f"{len(result.findings)} findings; report: {result.report}")
     return 0

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Fetch weights and config, and name the files."""
-    from mmpluld.zoo.download import download_model
+    from mmpluld.engine.model_files import download_model
 
     for path in download_model(options.name, options.dest, options.overwrite):
         print(path)

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from mmpluld.errors import InputError, MMPluldError, nearest
+from mmpluld.errors import InputError, MMPluldError, did_you_mean
 from mmpluld.version import __version__
 
 __all__ = ["COMMANDS", "main"]
@@ -21,6 +21,7 @@ COMMANDS = {
     "calibrate": "make the scores of a detector's experts comparable",
     "evaluate": "FROC of a detection file against a ground truth file",
     "convert": "turn a raw dataset into the annotation format",
+    "browse": "draw training samples as the network sees them",
     "check-data": "look through a converted dataset for faults",
     "convert-checkpoint": "turn published weights of another code base into a checkpoint of this package",
     "phantom": "make a synthetic CT dataset with complete truth",
@@ -28,6 +29,7 @@ COMMANDS = {
     "config": "print or copy a config of the zoo, complete in one file",
     "models": "list the models of the zoo, their weights and figures",
     "download": "fetch weights and config of a model of the zoo",
+    "curves": "plot losses, learning rate and validation metrics of trainings",
     "doctor": "show versions, operators in use and resources",
 }
 
@@ -57,10 +59,7 @@ def _run(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     name = options.command
     if name not in COMMANDS:
-        hint = nearest(name, COMMANDS)
-        raise InputError(
-            f"unknown command {name!r}" + (f"; did you mean {hint!r}?" if hint else f"; one of {', '.join(COMMANDS)}")
-        )
+        raise InputError(f"unknown command {name!r}" + did_you_mean(name, COMMANDS, f"one of {', '.join(COMMANDS)}"))
     module = importlib.import_module(f"mmpluld.cli.{name.replace('-', '_')}")
     parser = _Parser(
         prog=f"mmpluld {name}",

@@ -109,18 +109,15 @@ def _report(table: Table, runs: list[Run], options: argparse.Namespace, data: st
 
 
 def _chosen(table: Table, wanted: str | None) -> list[Row]:
-    from mmpluld.errors import InputError, nearest
+    from mmpluld.errors import InputError, did_you_mean
 
     if wanted is None:
         return list(table.rows)
     keys = [row.key for row in table.rows]
     for name in wanted.split(","):
         if name not in keys:
-            hint = nearest(name, keys)
-            raise InputError(
-                f"--rows {name}: {table.name} has no such row; "
-                + (f"did you mean {hint!r}?" if hint else f"it has {', '.join(keys)}")
-            )
+            hint = did_you_mean(name, keys, f"it has {', '.join(keys)}")
+            raise InputError(f"--rows {name}: {table.name} has no such row{hint}")
     chosen = [row for row in table.rows if row.key in wanted.split(",")]
     trained = {row.key for row in chosen} | {row.weights_of for row in chosen}
     return [row for row in table.rows if row.key in trained]

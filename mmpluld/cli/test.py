@@ -16,6 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="weights to test: file, web address, or zoo:NAME")
     parser.add_argument("--work-dir", help="folder for logs (default: work_dirs/<config name>)")
     parser.add_argument("--out", metavar="FILE", help="write the detections as a detection record (.json)")
+    parser.add_argument("--show-dir", metavar="DIR", help="write pictures of the tested slices, truth and detections")
+    parser.add_argument(
+        "--show-score-thr",
+        type=float,
+        default=0.3,
+        metavar="SCORE",
+        help="pictures show detections above this score (default: %(default)s)",
+    )
     add_twin(parser)
     parser.add_argument(
         "--cfg-options",
@@ -35,6 +43,8 @@ def run(options: argparse.Namespace) -> int:
         options.checkpoint,
         work_dir=options.work_dir,
         out=options.out,
+        show_dir=options.show_dir,
+        show_score_thr=options.show_score_thr,
         twin=options.twin,
         cfg_options=options.cfg_options,
         launcher=options.launcher,

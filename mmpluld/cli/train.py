@@ -26,6 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--amp", action="store_true", help="mixed precision")
     add_twin(parser)
     parser.add_argument(
+        "--auto-scale-lr",
+        action="store_true",
+        help="scale the learning rate by the batch size of all processes over the config's base_batch_size",
+    )
+    parser.add_argument(
         "--cfg-options",
         nargs="+",
         metavar="KEY=VALUE",
@@ -44,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
         resume=options.resume,
         seed=options.seed,
         amp=options.amp,
+        auto_scale_lr=options.auto_scale_lr,
         twin=options.twin,
         cfg_options=options.cfg_options,
         launcher=options.launcher,

@@ -1,6 +1,4 @@
-"""Every difference between versions of the host packages; nothing else in this package tests a version."""
+"""Every difference between host versions, operating systems and optional libraries; nothing else probes for them.
 
-from mmpluld.compat.ops import install_ops, ops_in_use
-from mmpluld.compat.versions import check_versions, describe_environment
-
-__all__ = ["check_versions", "describe_environment", "install_ops", "ops_in_use"]
+The modules are imported by name, so that what needs no torch does not load it.
+"""

@@ -108,7 +108,7 @@ def softnms(
     rows = _with_area(boxes, offset)
     alive = torch.arange(len(boxes), device=boxes.device)
     decayed = _at_least_float32(scores).clone()
-    kept = []
+    kept: list[Tensor] = []
     while alive.numel():
         best = int(decayed[alive].argmax())
         index = alive[best]

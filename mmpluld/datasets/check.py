@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from mmpluld.errors import InputError
-from mmpluld.evaluation.functional import pairwise_overlap
 from mmpluld.io.slice_sources import SliceSource, open_source
 from mmpluld.progress import track
-from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, pairwise_overlap
+from mmpluld.typing import StrPath
 
 __all__ = ["DataCheck", "Problem", "check_dataset"]
 
@@ -68,7 +67,7 @@ class DataCheck:
         }
 
 
-def check_dataset(root: str | os.PathLike[str], all_slices: bool = False) -> DataCheck:
+def check_dataset(root: StrPath, all_slices: bool = False) -> DataCheck:
     """Check ``ROOT/annotations/*.json`` and what they point to.
 
     Looked for: annotation files that break their schema or contradict themselves; volumes whose source does not open,

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 from mmengine.dataset import BaseDataset, force_full_init
 
+from mmpluld.datasets.slice_pictures import picture_address
 from mmpluld.datasets.steps import pipeline_steps
-from mmpluld.errors import InputError, nearest
-from mmpluld.evaluation.functional import recist_lengths
+from mmpluld.errors import InputError, did_you_mean
 from mmpluld.io.slice_sources import open_source
 from mmpluld.registry import DATASETS
-from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, recist_lengths
 
 __all__ = ["CTLesionDataset"]
 
 _POLICIES = ("key_slices", "lesion_slices", "all_slices")
 _UNCERTAIN = ("ignore", "truth")
-_CONVERTERS = ("luna16", "lits", "nih-ln", "deeplesion")
+_CONVERTERS = ("luna16", "lits", "nih-ln", "deeplesion", "boxes")
 
 Box2D = tuple[float, float, float, float]
 
@@ -44,7 +44,8 @@ class CTLesionDataset(BaseDataset):
     :class:`~mmpluld.datasets.samplers.LesionSampler`, ``lesion_slices`` gives one random slice per lesion and
     epoch, and ``all_slices`` any proportion of slices with and without lesions.
 
-    Keys of a sample: ``dataset`` (its name), ``img_id`` ("VOLUME/SLICE"), ``volume_id``, ``key_slice``,
+    Keys of a sample: ``dataset`` (its name), ``img_id`` ("VOLUME/SLICE"), ``img_path`` (a
+    :func:`~mmpluld.datasets.slice_pictures.picture_address`), ``volume_id``, ``key_slice``,
     ``patient``, ``source`` (kind and absolute path), ``first_slice``, ``spacing_mm`` (z, y, x),
     ``slice_interval_mm``, ``height``, ``width``, ``instances`` (``bbox`` as pixel edges x1, y1, x2, y2;
     ``bbox_label`` 0; ``ignore_flag``; ``lesion_id``; ``tags``, numbers of the header's terms, or None; ``mask`` as
@@ -173,6 +174,7 @@ class CTLesionDataset(BaseDataset):
             counted = [lesion for lesion, _ in crossing if not lesion.ignore]
             yield {
                 "img_id": f"{volume.id}/{index:03d}",
+                "img_path": picture_address(source, volume.first_slice, index, volume.id),
                 "key_slice": index,
                 **shared,
                 "instances": [item | {"mask": _mask(lesion, index, volume)} for lesion, item in crossing],
@@ -300,6 +302,5 @@ def _choice(what: str, value: Any, allowed: tuple[str, ...]) -> str:
     """Return ``value`` if it is allowed."""
     if value in allowed:
         return str(value)
-    close = nearest(str(value), allowed)
-    hint = f"; did you mean {close!r}?" if close else ""
+    hint = did_you_mean(value, allowed)
     raise InputError(f"CTLesionDataset: unknown {what} {value!r}; allowed: {', '.join(allowed)}{hint}")

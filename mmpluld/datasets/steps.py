@@ -7,7 +7,7 @@ from typing import Any
 
 from mmpluld.errors import InputError
 
-__all__ = ["pipeline_steps"]
+__all__ = ["num_slices", "pipeline_steps"]
 
 
 def pipeline_steps(pipeline: Mapping[str, Any] | Sequence[Any] | None) -> list[Any]:
@@ -32,3 +32,9 @@ def pipeline_steps(pipeline: Mapping[str, Any] | Sequence[Any] | None) -> list[A
         problem = f"lacks {missing[0]!r}" if missing else "has a name twice"
         raise InputError(f"pipeline: order {problem}; every step stands there once: {', '.join(order)}")
     return [steps[name] for name in order if name in steps]
+
+
+def num_slices(config: Mapping[str, Any]) -> int | None:
+    """Slices of a sample, by the first ``LoadSliceStack`` of a config's test pipeline; None where there is none."""
+    steps = pipeline_steps(config.get("test_dataloader", {}).get("dataset", {}).get("pipeline"))
+    return next((int(step["num_slices"]) for step in steps if step["type"] == "LoadSliceStack"), None)

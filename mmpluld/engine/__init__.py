@@ -5,9 +5,11 @@ from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights
 from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.config_check import check_config
 from mmpluld.engine.hooks import SafeCheckpointHook
+from mmpluld.engine.pictures import LesionVisualizationHook
 from mmpluld.engine.tag_statistics import TagStatisticsHook
 
 __all__ = [
+    "LesionVisualizationHook",
     "SafeCheckpointHook",
     "TagStatisticsHook",
     "check_config",

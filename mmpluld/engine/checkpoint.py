@@ -7,7 +7,7 @@ import os
 import pickle
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from mmpluld.atomic import atomic_path, atomic_write_text
+from mmpluld.compat.unpickling import ARRAY_MODULES, allow_globals
 from mmpluld.errors import InputError
 from mmpluld.zoo.download import local_checkpoint
 
@@ -35,16 +36,13 @@ def _history_statistic(owner: object, name: str) -> Any:
 
 def _allow_list() -> AbstractContextManager[None]:
     """Permit what mmengine's own checkpoints hold besides tensors: log histories and NumPy arrays and scalars."""
-    safe_globals = getattr(torch.serialization, "safe_globals", None)
-    if safe_globals is None:  # older torch: checkpoints of this package need no allow-list
-        return nullcontext()
     rebuild, scalar = np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[0]
     allowed: list[Any] = [HistoryBuffer, np.ndarray, np.dtype]
     allowed += [type(np.dtype(code)) for code in "?bBhHiIlLqQefdSU"]
-    for module in ("numpy._core.multiarray", "numpy.core.multiarray"):  # NumPy 2 and 1
+    for module in ARRAY_MODULES:
         allowed += [(rebuild, f"{module}._reconstruct"), (scalar, f"{module}.scalar")]
     allowed += [(_history_statistic, f"{module}.getattr") for module in ("builtins", "__builtin__")]
-    return safe_globals(allowed)
+    return allow_globals(allowed)
 
 
 def load_checkpoint_safely(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[str, Any]:

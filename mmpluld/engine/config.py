@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,10 +22,11 @@ from mmpluld.engine.config_names import (
     read_parts,
     set_shared,
 )
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, did_you_mean
+from mmpluld.typing import StrPath
 from mmpluld.zoo.index import zoo_root
 
-__all__ = ["FoundConfig", "find_config", "load_config", "twin_name"]
+__all__ = ["FoundConfig", "find_config", "has_twin", "is_twin", "load_config", "twin_name"]
 
 _TWIN_END = "_phantom"
 
@@ -34,6 +34,11 @@ _TWIN_END = "_phantom"
 def twin_name(name: str) -> str:
     """Name of the miniature of a config of the zoo: ``a3d_..._7s_20e_deeplesion`` has ``a3d_..._7s_phantom``."""
     return re.sub(r"(_\d+e)?_deeplesion$", "", name) + _TWIN_END
+
+
+def is_twin(name: str) -> bool:
+    """Whether a name of the zoo is that of a miniature."""
+    return name.endswith(_TWIN_END)
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,15 @@ class FoundConfig:
     def name(self) -> str:
         """Name of the file without its ending, or of its miniature."""
         stem = self.path.stem
-        return stem if not self.twin or stem.endswith(_TWIN_END) else twin_name(stem)
+        return stem if not self.twin or is_twin(stem) else twin_name(stem)
 
 
-def find_config(config: str | os.PathLike[str], twin: bool = False) -> FoundConfig:
+def has_twin(path: Path) -> bool:
+    """Whether a config file has a miniature."""
+    return any(key in Config.fromfile(path) for key in TWIN_KEYS)
+
+
+def find_config(config: StrPath, twin: bool = False) -> FoundConfig:
     """Find a config by its path or its name in the zoo (file name with or without ``.py``).
 
     Args:
@@ -63,7 +73,7 @@ def find_config(config: str | os.PathLike[str], twin: bool = False) -> FoundConf
     path = Path(config)
     name = path.name.removesuffix(".py")
     if path.is_file():
-        return FoundConfig(path, twin or name.endswith(_TWIN_END))
+        return FoundConfig(path, twin or is_twin(name))
     zoo: dict[str, FoundConfig] = {}
     for found in sorted((zoo_root() / "configs").rglob("*.py")):
         if "_base_" not in found.parts:
@@ -71,16 +81,11 @@ def find_config(config: str | os.PathLike[str], twin: bool = False) -> FoundConf
             zoo[twin_name(found.stem)] = FoundConfig(found, True)
     if name in zoo:
         return zoo[name]
-    hint = nearest(name, zoo)
-    raise InputError(
-        f"{config}: no such config file"
-        + (f"; did you mean {hint!r}?" if hint else "; give a path or a name of the zoo")
-    )
+    hint = did_you_mean(name, zoo, "give a path or a name of the zoo")
+    raise InputError(f"{config}: no such config file{hint}")
 
 
-def load_config(
-    config: str | os.PathLike[str] | FoundConfig, cfg_options: Sequence[str] | None = None, twin: bool = False
-) -> Config:
+def load_config(config: StrPath | FoundConfig, cfg_options: Sequence[str] | None = None, twin: bool = False) -> Config:
     """Read a config and apply changes given as ``key.sub=value``.
 
     What comes back is plain and complete: the keys that a run reads, with every value in its place.
@@ -185,7 +190,6 @@ def _check_reached(config: Config, key: str) -> None:
     if top in RUNNER_KEYS:
         return
     found = places(read_parts(config), (rest or top).rpartition(".")[2])
-    similar = nearest(top, RUNNER_KEYS | set(SHARED), cutoff=0.8)
-    hint = f"set {' or '.join(found)}" if found else "see the keys with `mmpluld config`"
-    hint = f"did you mean {similar!r}?" if similar else hint
-    raise InputError(f"--cfg-options {key}: has no effect, no run reads {top!r}; {hint}")
+    otherwise = f"set {' or '.join(found)}" if found else "see the keys with `mmpluld config`"
+    hint = did_you_mean(top, RUNNER_KEYS | set(SHARED), otherwise, cutoff=0.8)
+    raise InputError(f"--cfg-options {key}: has no effect, no run reads {top!r}{hint}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -15,7 +16,7 @@ from mmengine.utils import import_modules_from_strings
 
 import mmpluld.registry
 from mmpluld.engine.config_names import RUNNER_KEYS
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, did_you_mean, nearest
 
 __all__ = ["check_config"]
 
@@ -29,8 +30,8 @@ BUILDER_KEYS = {
     "model": {"bg_cls_weight"},  # the DETR heads take it out of their loss's config
 }
 # Under keys that end so, `type` names something that no registry holds, or a layer whose builder adds arguments.
-UNREGISTERED = ("norm_cfg", "act_cfg", "conv_cfg", "adapt_cfg", "dqs_cfg", "upsample_cfg", "nms_cfg", "_trans")
-UNREGISTERED += ("nms", "fusion", "dcn", "override", "roi_layer")
+UNREGISTERED: tuple[str, ...] = ("norm_cfg", "act_cfg", "conv_cfg", "adapt_cfg", "dqs_cfg", "upsample_cfg", "nms_cfg")
+UNREGISTERED += ("_trans", "nms", "fusion", "dcn", "override", "roi_layer")
 
 
 def check_config(config: Config) -> None:
@@ -93,9 +94,8 @@ def _check_node(place: str, node: Mapping[str, Any]) -> None:
         if "." in name:  # another package's scope, or an import path; its own builder will tell
             return
         known = {key for registry in _registries() for key in registry.module_dict}
-        similar = nearest(name, known)
-        hint = f"did you mean '{similar}'?" if similar else "is the module that registers it in custom_imports?"
-        raise InputError(f"{place}.type: '{name}' is unknown; {hint}")
+        hint = did_you_mean(name, known, "is the module that registers it in custom_imports?")
+        raise InputError(f"{place}.type: '{name}' is unknown{hint}")
     accepted: set[str] = set()
     for registry_name, entry in candidates.items():
         keywords = _keywords(entry)
@@ -104,9 +104,8 @@ def _check_node(place: str, node: Mapping[str, Any]) -> None:
         accepted |= keywords | BUILDER_KEYS.get(registry_name, set())
     for key in node:
         if key not in accepted and key not in ("type", "_scope_"):
-            similar = nearest(key, accepted)
-            hint = f"did you mean '{similar}'?" if similar else f"known are {', '.join(sorted(accepted))}"
-            raise InputError(f"{place}.{key}: {name} has no such argument; {hint}")
+            hint = did_you_mean(key, accepted, f"known are {', '.join(sorted(accepted))}")
+            raise InputError(f"{place}.{key}: {name} has no such argument{hint}")
 
 
 def _keywords(entry: Callable[..., Any]) -> set[str] | None:
@@ -115,6 +114,8 @@ def _keywords(entry: Callable[..., Any]) -> set[str] | None:
     if inspect.isclass(entry):
         constructors = [vars(base)["__init__"] for base in inspect.getmro(entry)[:-1] if "__init__" in vars(base)]
     names: set[str] = set()
+    if hasattr(entry, "keywords_of"):  # a dataclass that makes an object of the keywords that are not its own
+        names |= {field.name for field in dataclasses.fields(entry.keywords_of)}
     closed = not constructors
     for position, constructor in enumerate(constructors):
         try:

@@ -14,7 +14,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, did_you_mean
 
 __all__ = [
     "RUNNER_KEYS",
@@ -194,9 +194,9 @@ def _covers(node: Any, value: Any) -> bool:
 
 def _advice(name: str, config: Config) -> str:
     """What to do about a name that nothing reads."""
-    similar = nearest(name, RUNNER_KEYS | {*SHARED, *TWIN_KEYS}, cutoff=0.8)
-    if similar is not None:
-        return f"; did you mean {similar!r}?"
+    hint = did_you_mean(name, RUNNER_KEYS | {*SHARED, *TWIN_KEYS}, cutoff=0.8)
+    if hint:
+        return hint
     value = config.get(name)
     parts = read_parts(config)
     found = places(parts, name)

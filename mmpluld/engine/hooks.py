@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from mmengine.dist import get_rank, is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.utils import apply_to
 
 from mmpluld.atomic import atomic_write_text
 from mmpluld.engine.checkpoint import AtomicLocalBackend
+from mmpluld.errors import InputError
 from mmpluld.registry import HOOKS
 
 __all__ = ["SafeCheckpointHook", "seed_everything"]
@@ -28,6 +29,23 @@ def seed_everything(*entropy: int) -> None:
     torch.manual_seed(int(words[2]))
 
 
+def _validation_is_due(runner: Runner) -> bool:
+    """Whether training by epochs resumes after an epoch that ends with a validation."""
+    loop = runner.train_loop
+    if not isinstance(loop, EpochBasedTrainLoop) or not loop.epoch:
+        return False
+    regular = loop.epoch % loop.val_interval == 0 or loop.epoch == loop.max_epochs
+    return bool(loop.epoch >= loop.val_begin and regular)
+
+
+def _refuse_best(unknown: list[str], known: list[str]) -> None:
+    if unknown:
+        raise InputError(
+            f"default_hooks.checkpoint.save_best is {', '.join(unknown)}, but validation gives {', '.join(known)}; "
+            "name one of these, or None for no best checkpoint"
+        )
+
+
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
     """mmengine's ``CheckpointHook`` for training that may be killed at any moment.
@@ -37,14 +55,24 @@ class SafeCheckpointHook(CheckpointHook):
       run that was killed and resumes from its last epoch continues exactly as it would have (on CPU bit for bit),
       whatever validation or logging drew in between, and ranks draw different masks.
     - Checkpoints hold tensors and plain values only: the log histories, which smooth printed numbers, are left out.
+    - The best checkpoint (``save_best``) is that of a run without interruption, too: a resumed run first repeats the
+      validation that was due after the epoch it resumes from, because nobody knows whether that one came to its end.
 
     Data workers that persist between epochs keep their own random state, so use ``persistent_workers=False`` (the
     default) where exact resuming matters; the hook warns otherwise. Checkpoints by iteration are as safe, but
     resuming from the middle of an epoch is not exact.
 
     Args:
-        **kwargs: As for ``CheckpointHook``.
+        **kwargs: As for ``CheckpointHook``. Of ``save_best``, names with "froc" are better when greater and those with
+            "mae" when less.
+
+    Raises:
+        InputError: Before training, or after validation, if no validation metric gives the value that ``save_best``
+            names.
     """
+
+    _default_greater_keys = [*CheckpointHook._default_greater_keys, "froc"]
+    _default_less_keys = [*CheckpointHook._default_less_keys, "mae"]
 
     def __init__(self, **kwargs: Any) -> None:
         if kwargs.get("file_client_args") is None:
@@ -52,7 +80,7 @@ class SafeCheckpointHook(CheckpointHook):
         super().__init__(**kwargs)
 
     def before_train(self, runner: Runner) -> None:
-        """Prepare the folder, and warn where exact resuming is out of reach."""
+        """Prepare the folder, warn where exact resuming is out of reach, and repeat the last validation on resuming."""
         super().before_train(runner)
         if is_main_process() and isinstance(self.file_backend, AtomicLocalBackend):
             for remains in Path(self.out_dir).glob(".tmp-*"):  # of a run that was killed while it wrote
@@ -62,6 +90,12 @@ class SafeCheckpointHook(CheckpointHook):
             runner.logger.warning(
                 "persistent_workers=True: a resumed run will see other augmentations than one without interruption"
             )
+        if self.save_best and runner.val_loop is not None:
+            prefixes = [str(getattr(metric, "prefix", None)) for metric in runner.val_loop.evaluator.metrics]
+            others = [name for name in self.save_best if name.rpartition("/")[0] not in ("", *prefixes)]
+            _refuse_best(others, [f"{prefix}/..." for prefix in prefixes])
+            if _validation_is_due(runner):
+                runner.val_loop.run()
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Seed all random generators for this epoch; data workers take their seeds from torch's."""
@@ -104,6 +138,7 @@ class SafeCheckpointHook(CheckpointHook):
             self.file_backend.remove(outdated)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
+        _refuse_best([name for name in self.save_best or () if name not in {"auto", *metrics}], list(metrics))
         if isinstance(self.file_backend, AtomicLocalBackend):
             with self.file_backend.removals_last():
                 super()._save_best_checkpoint(runner, metrics)

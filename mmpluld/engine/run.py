@@ -14,6 +14,8 @@ from mmpluld.compat.allocator import tune_allocator
 from mmpluld.compat.config_text import remember_formatted
 from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.config_check import check_config
+from mmpluld.engine.processes import check_launcher
+from mmpluld.engine.run_options import draw_tested_samples, enable_auto_scale_lr
 from mmpluld.errors import InputError
 
 __all__ = ["prepare_config", "test", "train"]
@@ -33,8 +35,9 @@ def prepare_config(
         config, work_dir, cfg_options, launcher, local_rank, twin: As for ``train``.
 
     Raises:
-        InputError: The config is missing or not accepted.
+        InputError: The config is missing or not accepted, or the launcher is not what started the process.
     """
+    check_launcher(launcher)
     os.environ.setdefault("LOCAL_RANK", str(local_rank))
     tune_allocator()
     remember_formatted()
@@ -71,6 +74,7 @@ def train(
     resume: str | None = None,
     seed: int | None = None,
     amp: bool = False,
+    auto_scale_lr: bool = False,
     cfg_options: Sequence[str] | None = None,
     launcher: str = "none",
     local_rank: int = 0,
@@ -84,6 +88,7 @@ def train(
         resume: "auto" resumes from the last checkpoint of the work folder, a path from that checkpoint.
         seed: Replaces the config's seed.
         amp: Train in mixed precision.
+        auto_scale_lr: Scale the learning rate by the batch size of all processes over the config's ``base_batch_size``.
         cfg_options: Changes as "key.sub=value" strings.
         launcher: none | pytorch | slurm | mpi.
         local_rank: Rank on this machine, as the launchers pass it.
@@ -98,6 +103,8 @@ def train(
     if amp:
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         cfg.optim_wrapper.loss_scale = "dynamic"
+    if auto_scale_lr:
+        enable_auto_scale_lr(cfg)
     if resume == "auto":
         cfg.resume, cfg.load_from = True, None
     elif resume is not None:
@@ -113,6 +120,8 @@ def test(
     checkpoint: str | os.PathLike[str],
     work_dir: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
+    show_dir: str | os.PathLike[str] | None = None,
+    show_score_thr: float = 0.3,
     cfg_options: Sequence[str] | None = None,
     launcher: str = "none",
     local_rank: int = 0,
@@ -123,6 +132,8 @@ def test(
     Args:
         checkpoint: Weights to test; they must belong to the config's model. A path, a web address, or ``zoo:NAME``.
         out: File for the detection record (``mmpluld evaluate`` reads it).
+        show_dir: Folder for pictures of all samples with their truth and their detections.
+        show_score_thr: Detections above it are drawn.
         config, work_dir, cfg_options, launcher, local_rank, twin: As for :func:`train`.
 
     Raises:
@@ -139,6 +150,9 @@ def test(
         for evaluator in evaluators:
             if evaluator.type in ("FROCMetric", "VolumeFROCMetric"):
                 evaluator.outfile_prefix = str(Path(out).with_suffix(""))
+    if show_dir is not None:
+        draw_tested_samples(cfg, show_dir, show_score_thr)
     runner = Runner.from_cfg(cfg)
     load_weights(runner.model, checkpoint)
-    return runner.test()
+    metrics: dict[str, float] = runner.test()
+    return metrics

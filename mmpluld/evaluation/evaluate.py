@@ -22,9 +22,10 @@ from mmpluld.evaluation.functional import (
     sensitivity_at,
     threshold_at,
 )
-from mmpluld.evaluation.pairing import Pairing, StrPath, Truth, load_truth, pair_images
+from mmpluld.evaluation.pairing import Pairing, Truth, load_truth, pair_images
 from mmpluld.evaluation.strata import Others, stratify
 from mmpluld.structures.records import DetectionSet
+from mmpluld.typing import StrPath
 
 __all__ = ["compare_files", "evaluate_files", "format_table", "plain"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,11 @@ from mmpluld.evaluation.functional import (
     resample_interpolated,
     threshold_at,
 )
-from mmpluld.evaluation.functional.overlaps import FloatArray
 from mmpluld.structures.records import DetectionSet
+from mmpluld.typing import FloatArray, StrPath
 
 __all__ = ["LUNA16", "evaluate_luna16"]
 
-StrPath = str | os.PathLike[str]
 
 LUNA16 = "luna16"
 """Name of the protocol on the command line and in reports."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,12 +12,10 @@ import numpy as np
 
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import FROCProtocol
-from mmpluld.evaluation.functional.overlaps import FloatArray
 from mmpluld.structures.records import AnnotationSet, Detections, DetectionSet, LesionRecord, VolumeRecord
+from mmpluld.typing import FloatArray, StrPath
 
 __all__ = ["Pairing", "Truth", "load_truth", "pair_images"]
-
-StrPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)

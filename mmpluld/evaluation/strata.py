@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, did_you_mean
 from mmpluld.evaluation.functional import (
     FROCProtocol,
     Matches,
@@ -18,6 +17,7 @@ from mmpluld.evaluation.functional import (
 )
 from mmpluld.evaluation.pairing import Pairing, Truth
 from mmpluld.structures.records import LesionRecord, VolumeRecord
+from mmpluld.typing import BoolArray
 
 __all__ = ["STRATA", "Others", "long_diameter_mm", "stratify"]
 
@@ -63,9 +63,7 @@ def stratify(
     rows: list[dict[str, object]] = []
     for kind in kinds:
         if kind not in STRATA:
-            close = nearest(kind, STRATA)
-            hint = f"; did you mean '{close}'?" if close else ""
-            raise InputError(f"stratum '{kind}' is not one of {', '.join(STRATA)}{hint}")
+            raise InputError(f"stratum '{kind}' is not one of {', '.join(STRATA)}{did_you_mean(kind, STRATA)}")
         for group, images, lesions in STRATA[kind](pairing, truth):
             counted = lesions & images[matches.lesion_image]
             if not counted.any():
@@ -89,7 +87,7 @@ def stratify(
 
 
 def _match_alone(
-    pairing: Pairing, matches: Matches, lesions: NDArray[np.bool_], protocol: FROCProtocol, strict: bool
+    pairing: Pairing, matches: Matches, lesions: BoolArray, protocol: FROCProtocol, strict: bool
 ) -> Matches:
     """Match against the chosen lesions as if there were no others."""
     ends = np.bincount(matches.lesion_image, minlength=matches.num_images).cumsum()
@@ -119,8 +117,7 @@ def long_diameter_mm(lesion: LesionRecord, volume: VolumeRecord | None) -> float
     return float(max((x2 - x1) * step_x, (y2 - y1) * step_y))
 
 
-Mask = NDArray[np.bool_]
-Groups = Iterator[tuple[str, Mask, Mask]]
+Groups = Iterator[tuple[str, BoolArray, BoolArray]]
 
 
 def _by_type(pairing: Pairing, truth: Truth) -> Groups:

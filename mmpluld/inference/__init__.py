@@ -3,5 +3,6 @@
 from mmpluld.inference.detector import VolumeDetector
 from mmpluld.inference.loop import VolumeTestLoop
 from mmpluld.inference.run import ScanResult, detect_scan
+from mmpluld.inference.settings import DetectionSettings
 
-__all__ = ["ScanResult", "VolumeDetector", "VolumeTestLoop", "detect_scan"]
+__all__ = ["DetectionSettings", "ScanResult", "VolumeDetector", "VolumeTestLoop", "detect_scan"]

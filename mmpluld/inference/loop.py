@@ -13,9 +13,8 @@ from mmengine.runner import BaseLoop, Runner
 from mmpluld.datasets import CTLesionDataset
 from mmpluld.errors import InputError
 from mmpluld.inference.detector import Precision, VolumeDetector
+from mmpluld.inference.settings import DetectionSettings
 from mmpluld.io.slice_sources import open_source
-from mmpluld.postprocess.grid import GridRule
-from mmpluld.postprocess.linking import LinkOrder, ScoreRule
 from mmpluld.progress import track
 from mmpluld.registry import DATASETS, LOOPS
 from mmpluld.structures import AnnotationSet, Detections, VolumeRecord
@@ -36,38 +35,27 @@ class VolumeTestLoop(BaseLoop):
         runner: The runner.
         dataloader: ``test_dataloader`` of the config.
         evaluator: ``test_evaluator`` of the config.
-        score_thr: See :class:`VolumeDetector`, as for all that follow. This default is MULAN's for tests.
-        iou_thr: Least overlap of linked 2D boxes.
-        max_gap: Grid slices that a chain may bridge.
-        link_order: ``iou`` or ``score``, which pair of boxes is linked first.
-        score_rule: ``max`` or ``mean`` of the 2D scores.
-        grid_rule: ``covered`` or ``nearest``, which slices of the scan a run of grid slices stands for.
-        min_slices: Fewest grid slices of a chain.
-        max_boxes: Most 3D boxes of a volume.
         precision: ``fp32`` or ``bf16``.
         batch_size: Grid slices at once.
         share: Share features between stacks.
+        **settings: See :class:`DetectionSettings`; without ``score_thr``, every 3D box counts. ``mmpluld detect`` takes
+            them from here too.
 
     Raises:
         InputError: If the dataset is not one ``CTLesionDataset``, a setting is not allowed, or a volume cannot be read.
     """
+
+    keywords_of = DetectionSettings  # for the check of configs: whose keywords are accepted beside its own
 
     def __init__(
         self,
         runner: Runner,
         dataloader: dict[str, Any],
         evaluator: Evaluator | dict[str, Any] | list[dict[str, Any]],
-        score_thr: float = 0.05,
-        iou_thr: float = 0.5,
-        max_gap: int = 0,
-        link_order: LinkOrder = "iou",
-        score_rule: ScoreRule = "max",
-        grid_rule: GridRule = "covered",
-        min_slices: int = 1,
-        max_boxes: int | None = None,
         precision: Precision = "fp32",
         batch_size: int = 1,
         share: bool = True,
+        **settings: Any,
     ) -> None:
         dataset = DATASETS.build({**dataloader["dataset"], "lazy_init": True})
         if not isinstance(dataset, CTLesionDataset):
@@ -100,15 +88,8 @@ class VolumeTestLoop(BaseLoop):
         self.detector = VolumeDetector(
             runner.cfg,
             model,
+            DetectionSettings.of_test(settings),
             precision=precision,
-            score_thr=score_thr,
-            iou_thr=iou_thr,
-            max_gap=max_gap,
-            link_order=link_order,
-            score_rule=score_rule,
-            grid_rule=grid_rule,
-            min_slices=min_slices,
-            max_boxes=max_boxes,
             batch_size=batch_size,
             share=share,
         )

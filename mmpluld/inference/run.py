@@ -6,16 +6,17 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mmpluld.compat.allocator import tune_allocator
-from mmpluld.datasets.converters.tags import read_tag_names
 from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.config_check import check_config
 from mmpluld.errors import InputError
 from mmpluld.inference.detector import Precision, VolumeDetector
 from mmpluld.inference.output import output_folder
+from mmpluld.inference.settings import DetectionSettings
 from mmpluld.io import VOLUME_SUFFIXES, read_volume, write_findings_csv
-from mmpluld.structures import DetectionSet, Finding, findings_to_detections
+from mmpluld.structures import DetectionSet, Finding, findings_to_detections, read_tag_names
 from mmpluld.visualization import write_report
 from mmpluld.zoo.download import local_checkpoint, sha256_of
 
@@ -39,7 +40,6 @@ def detect_scan(
     config: str | os.PathLike[str] | None,
     checkpoint: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    score_thr: float = 0.3,
     device: str = "cpu",
     precision: Precision = "fp32",
     batch_size: int = 1,
@@ -48,6 +48,7 @@ def detect_scan(
     twin: bool = False,
     cfg_options: Sequence[str] | None = None,
     overwrite: bool = False,
+    **settings: Any,
 ) -> ScanResult:
     """Detect lesions in a scan and write what was found.
 
@@ -60,13 +61,15 @@ def detect_scan(
         config: Path, or name of a config of the zoo; None takes that of a checkpoint ``zoo:NAME``.
         checkpoint: Weights that belong to the config's model: a path, a web address, or ``zoo:NAME``.
         out: Folder to make.
-        score_thr, device, precision, batch_size: See :class:`~mmpluld.inference.VolumeDetector`.
+        device, precision, batch_size: See :class:`~mmpluld.inference.VolumeDetector`.
         series: DICOM series to read, where the folder holds several.
         tags: File with the names of the tags that the model predicts, see
-            :func:`~mmpluld.datasets.converters.tags.read_tag_names`; None numbers them.
+            :func:`~mmpluld.structures.read_tag_names`; None numbers them.
         twin: Take the config's miniature.
         cfg_options: Changes to the config as "key.sub=value" strings.
         overwrite: Replace an earlier output.
+        **settings: Changes to the rules that the config carries, such as ``score_thr=0.5``; see
+            :class:`~mmpluld.inference.DetectionSettings` and its ``from_config``.
 
     Raises:
         InputError: If an input is missing, unreadable or does not fit, or ``out`` may not be replaced.
@@ -75,20 +78,19 @@ def detect_scan(
         tune_allocator()
         found = find_config(_config_of(checkpoint) if config is None else config, twin)
         checkpoint = local_checkpoint(checkpoint)
-        settings = load_config(found, cfg_options)
-        check_config(settings)
+        cfg = load_config(found, cfg_options)
+        check_config(cfg)
+        rules = DetectionSettings.from_config(cfg, **settings)
         names = None if tags is None else read_tag_names(tags)
         volume = read_volume(scan, series=series)
-        detector = VolumeDetector(
-            settings, checkpoint, device, precision, score_thr=score_thr, batch_size=batch_size, tag_names=names
-        )
+        detector = VolumeDetector(cfg, checkpoint, rules, device, precision, batch_size, names)
         findings = detector.detect(volume)
         model = f"{found.name}, weights {checkpoint.name} (SHA-256 {sha256_of(checkpoint)[:16]})"
         volume = replace(volume, history=(*volume.history, *detector.history(volume), f"model {model}"))
         record = DetectionSet({_scan_name(scan): findings_to_detections(findings, volume)})
         record.save(folder / "detections.json")
         write_findings_csv(folder / "findings.csv", findings)
-        details = {"Model": found.name, "Weights": checkpoint.name, "Score threshold": f"{score_thr:g}"}
+        details = {"Model": found.name, "Weights": checkpoint.name, "Score threshold": f"{rules.score_thr:g}"}
         write_report(folder / "report.html", volume, findings, details)
     return ScanResult(findings, *(Path(out) / name for name in OUTPUTS))
 

@@ -4,24 +4,53 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import torch
 from mmcv.transforms import Resize
 from mmdet.datasets.transforms import PackDetInputs
+from mmengine.config import Config
 from mmengine.dataset import Compose
 from torch import Tensor, nn
 
+from mmpluld.datasets.steps import pipeline_steps
 from mmpluld.datasets.transforms import CropBody, LoadSliceStack, WindowHU
+from mmpluld.errors import InputError
 from mmpluld.io.slice_stack import StackPlan, plan_stack
 from mmpluld.models.backbones.lens_densenet import ImageFeatures
+from mmpluld.registry import TRANSFORMS
 
-__all__ = ["ImageBackbone", "SharedFeatures", "StackLoader"]
+__all__ = ["ImageBackbone", "SharedFeatures", "StackLoader", "inference_pipeline"]
 
 T = TypeVar("T")
 
 # Transforms that do the same to every slice of a stack, and to each slice alone; of a volume, for CropBody.
 _SLICEWISE = (LoadSliceStack, CropBody, WindowHU, Resize, PackDetInputs)
+
+
+def inference_pipeline(config: Config) -> Compose:
+    """The test pipeline of a config without the loading of annotations.
+
+    Raises:
+        InputError: If it does not look at neighbouring slices, or moves boxes without saying where to.
+    """
+    steps = pipeline_steps(config.get("test_dataloader", {}).get("dataset", {}).get("pipeline"))
+    steps = [step for step in steps if step["type"].rpartition(".")[-1] != "LoadAnnotations"]
+    transforms = [TRANSFORMS.build(step) for step in steps]
+    place = f"{config.filename}: test_dataloader.dataset.pipeline"
+    loader = next((step for step in transforms if isinstance(step, LoadSliceStack)), None)
+    if loader is None:
+        raise InputError(f"{place} has no LoadSliceStack; detection needs a config of this zoo")
+    if not loader.slice_gap_mm > 0:
+        raise InputError(f"{place}: slice_gap_mm is {loader.slice_gap_mm}; detection needs a number of mm above 0")
+    crops = any(isinstance(step, CropBody) for step in transforms)
+    if crops and not any("crop_offset" in getattr(step, "meta_keys", ()) for step in transforms):
+        raise InputError(
+            f"{config.filename}: the test pipeline has CropBody, but meta_keys of PackDetInputs lack "
+            "'crop_offset', without which boxes cannot be moved back; add it"
+        )
+    return Compose(transforms)
 
 
 class ImageBackbone(Protocol):
@@ -61,12 +90,15 @@ class StackLoader:
         pipeline: Transforms, among them one ``LoadSliceStack``. ``CropBody`` needs samples with ``body_box``.
 
     Attributes:
+        loader: The pipeline's ``LoadSliceStack``, which says which slices the model looks at.
+        crops: Whether the pipeline cuts away the air around the body.
         slicewise: Whether all transforms do so; otherwise stacks have nothing in common.
     """
 
     def __init__(self, pipeline: Compose) -> None:
         self.pipeline = pipeline
         self.loader = next(step for step in pipeline.transforms if isinstance(step, LoadSliceStack))
+        self.crops = any(isinstance(step, CropBody) for step in pipeline.transforms)
         self._single: Compose | None = None
         self.slicewise = all(isinstance(step, _SLICEWISE) for step in pipeline.transforms)
         if self.slicewise:
@@ -98,7 +130,7 @@ class StackLoader:
             return packed
 
         indices = [index for ((index, _),) in self.plan(sample)]
-        slices = {index: self._slices.get(index, lambda index=index: prepare(index)) for index in sorted(set(indices))}
+        slices = {index: self._slices.get(index, partial(prepare, index)) for index in sorted(set(indices))}
         data_sample = copy.deepcopy(slices[sample["key_slice"]]["data_samples"])
         return {"inputs": torch.cat([slices[index]["inputs"] for index in indices]), "data_samples": data_sample}
 
@@ -124,9 +156,7 @@ class SharedFeatures:
         for first in range(0, self.backbone.num_slices, self.slices_per_image):
             image = slice(first, first + self.slices_per_image)
             parts = [
-                self._images.get(
-                    plan[image], lambda stack=stack, image=image: self.backbone.image_features(stack[None, image])
-                )
+                self._images.get(plan[image], partial(self.backbone.image_features, stack[None, image]))
                 for stack, plan in zip(inputs, plans, strict=True)
             ]
             found.append(_joined(parts))

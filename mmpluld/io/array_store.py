@@ -6,7 +6,6 @@ and the memory map leaves caching, and sharing between loader processes, to the 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from mmpluld.atomic import atomic_path
 from mmpluld.errors import InputError
+from mmpluld.typing import IntArray, StrPath
 
 __all__ = ["NPYSliceSource", "open_array", "write_array"]
 
@@ -31,7 +31,7 @@ class NPYSliceSource:
         InputError: The file is missing, cut off, or does not hold a volume of int16.
     """
 
-    def __init__(self, path: str | os.PathLike[str], spacing_mm: Sequence[float], first_slice: int = 0) -> None:
+    def __init__(self, path: StrPath, spacing_mm: Sequence[float], first_slice: int = 0) -> None:
         self.path = Path(path)
         self.array = open_array(self.path)
         self.first_slice = first_slice
@@ -39,7 +39,7 @@ class NPYSliceSource:
         self.spacing_mm = (z, y, x)
         depth, height, width = self.array.shape
         self.shape_yx = (int(height), int(width))
-        self.indices: npt.NDArray[np.int64] = np.arange(first_slice, first_slice + depth, dtype=np.int64)
+        self.indices: IntArray = np.arange(first_slice, first_slice + depth, dtype=np.int64)
 
     def read(self, index: int) -> npt.NDArray[np.int16]:
         """Return slice ``index`` as (H, W) int16 HU, in memory of its own.
@@ -75,7 +75,7 @@ def open_array(path: Path) -> npt.NDArray[np.int16]:
     return volume
 
 
-def write_array(path: str | os.PathLike[str], array: npt.NDArray[np.int16]) -> None:
+def write_array(path: StrPath, array: npt.NDArray[np.int16]) -> None:
     """Write an int16 (z, y, x) volume, whole or not at all."""
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         np.save(stream, np.ascontiguousarray(array), allow_pickle=False)

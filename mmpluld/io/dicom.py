@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, did_you_mean
 from mmpluld.io.faults import captured_stderr, quiet, reading
 from mmpluld.io.hounsfield import to_hu
 from mmpluld.progress import track
-from mmpluld.structures.boxes import FloatArray
 from mmpluld.structures.volume import CTVolume
+from mmpluld.typing import FloatArray
 
 __all__ = ["read_dicom_folder"]
 
@@ -121,8 +121,7 @@ def _choose(
         raise InputError(f"{folder}: no CT image among its files (found {found}); give a folder with a CT series")
     if series is not None:
         if series not in by_series:
-            close = nearest(series, by_series)
-            hint = f", did you mean {close}?" if close else ", choose one of them"
+            hint = did_you_mean(series, by_series, "choose one of them")
             raise InputError(f"{folder}: no CT series '{series}'; there are {listed}{hint}")
         return by_series[series]
     if len(by_series) > 1:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmpluld.errors import InputError
-from mmpluld.structures.boxes import FloatArray
+from mmpluld.typing import FloatArray
 
 __all__ = ["to_hu"]
 

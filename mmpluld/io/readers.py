@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, did_you_mean
 from mmpluld.io.dicom import read_dicom_folder
 from mmpluld.io.faults import captured_stderr, damaged, quiet, reading
 from mmpluld.io.hounsfield import to_hu
-from mmpluld.structures.boxes import FloatArray
 from mmpluld.structures.volume import CTVolume
+from mmpluld.typing import FloatArray, StrPath
 
 __all__ = ["NIFTI_SUFFIXES", "VOLUME_SUFFIXES", "read_volume", "volume_suffix"]
 
@@ -24,7 +23,7 @@ VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, ".mha", ".mhd", ".nrrd")
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
 
 
-def read_volume(path: str | os.PathLike[str], series: str | None = None, *, labels: bool = False) -> CTVolume:
+def read_volume(path: StrPath, series: str | None = None, *, labels: bool = False) -> CTVolume:
     """Read a CT scan into canonical orientation.
 
     Args:
@@ -68,9 +67,8 @@ def volume_suffix(path: Path) -> str:
         if name.endswith(suffix):
             return suffix
     allowed = ", ".join(VOLUME_SUFFIXES)
-    close = nearest(path.suffix.lower(), VOLUME_SUFFIXES)
-    hint = f"did you mean '{close}'?" if close else "for DICOM give the folder"
-    raise InputError(f"{path}: unknown file type '{path.suffix}'; allowed are {allowed}, {hint}")
+    hint = did_you_mean(path.suffix.lower(), VOLUME_SUFFIXES, "for DICOM give the folder")
+    raise InputError(f"{path}: unknown file type '{path.suffix}'; allowed are {allowed}{hint}")
 
 
 def _read_nifti(file: Path, labels: bool) -> CTVolume:

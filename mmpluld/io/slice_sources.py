@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from mmpluld.errors import InputError
 from mmpluld.io.array_store import NPYSliceSource
+from mmpluld.typing import IntArray, StrPath
 
 if TYPE_CHECKING:
     from mmpluld.structures import CTVolume, VolumeRecord
@@ -36,7 +37,7 @@ class SliceSource(Protocol):
     """What a loader needs to know of a CT series."""
 
     @property
-    def indices(self) -> npt.NDArray[np.int64]:
+    def indices(self) -> IntArray:
         """Numbers of the slices that exist, ascending."""
 
     @property
@@ -62,11 +63,11 @@ class PNGSliceSource:
         InputError: The folder does not exist or holds no PNG named by a number.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], spacing_mm: Sequence[float]) -> None:
+    def __init__(self, folder: StrPath, spacing_mm: Sequence[float]) -> None:
         self.folder = Path(folder)
         self.spacing_mm = _as_spacing(spacing_mm)
         self._names = _png_names(self.folder)
-        self.indices: npt.NDArray[np.int64] = np.array(sorted(self._names), dtype=np.int64)
+        self.indices: IntArray = np.array(sorted(self._names), dtype=np.int64)
         self._shape_yx: tuple[int, int] | None = None
 
     @property
@@ -103,7 +104,7 @@ class VolumeSliceSource:
         self.spacing_mm = _as_spacing(volume.spacing_mm)
         depth, height, width = volume.array.shape
         self.shape_yx = (int(height), int(width))
-        self.indices: npt.NDArray[np.int64] = np.arange(first_slice, first_slice + depth, dtype=np.int64)
+        self.indices: IntArray = np.arange(first_slice, first_slice + depth, dtype=np.int64)
 
     def read(self, index: int) -> SliceArray:
         """Return slice ``index`` as (H, W) in HU, a view of the volume.
@@ -118,7 +119,7 @@ class VolumeSliceSource:
         return hu
 
 
-def open_source(record: VolumeRecord, root: str | os.PathLike[str]) -> SliceSource:
+def open_source(record: VolumeRecord, root: StrPath) -> SliceSource:
     """Open the slices that ``record.source`` points to.
 
     Args:
@@ -148,7 +149,7 @@ def open_source_at(source: dict[str, Any], root: Path, spacing_mm: Sequence[floa
     raise InputError(f"{path}: unknown kind of slice source {kind!r}; allowed are {allowed}")
 
 
-def read_png16(path: str | os.PathLike[str]) -> npt.NDArray[np.int16]:
+def read_png16(path: StrPath) -> npt.NDArray[np.int16]:
     """Read one 16-bit greyscale PNG as (H, W) int16 HU (value - 32768).
 
     The check sums of the file are verified, because image libraries fill what is missing of a damaged PNG
@@ -219,7 +220,7 @@ def _as_spacing(spacing_mm: Sequence[float]) -> tuple[float, float, float]:
     return z, y, x
 
 
-def _ranges(indices: npt.NDArray[np.int64]) -> str:
+def _ranges(indices: IntArray) -> str:
     """Describe ascending numbers by their runs: ``3-7, 9``."""
 
     def runs() -> Iterator[str]:

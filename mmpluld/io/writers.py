@@ -16,6 +16,7 @@ from mmpluld.atomic import atomic_path, atomic_write_text
 from mmpluld.io.readers import NIFTI_SUFFIXES, volume_suffix
 from mmpluld.structures.findings import Finding
 from mmpluld.structures.volume import CTVolume
+from mmpluld.typing import StrPath
 
 __all__ = ["write_findings_csv", "write_volume"]
 
@@ -41,7 +42,7 @@ _COLUMNS = (
 )
 
 
-def write_volume(volume: CTVolume, path: str | os.PathLike[str]) -> None:
+def write_volume(volume: CTVolume, path: StrPath) -> None:
     """Write a volume in canonical array order, with the geometry that puts every voxel where it was.
 
     Args:
@@ -60,7 +61,7 @@ def write_volume(volume: CTVolume, path: str | os.PathLike[str]) -> None:
         _write_itk(volume, file, suffix)
 
 
-def write_findings_csv(path: str | os.PathLike[str], findings: Sequence[Finding]) -> None:
+def write_findings_csv(path: StrPath, findings: Sequence[Finding]) -> None:
     """Write one row a finding: rank, score, centre and size in LPS mm, voxel box and key slice of the file, diameters.
 
     Sizes are those of the axis-aligned hull, so in an oblique scan they exceed the lesion's own. ``i1`` to ``k2`` are

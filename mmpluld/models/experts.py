@@ -10,7 +10,7 @@ from mmcv.ops import batched_nms
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, did_you_mean
 
 __all__ = ["check_datasets", "dataset_of_batch", "join_experts"]
 
@@ -58,10 +58,9 @@ def dataset_of_batch(samples: Sequence[DetDataSample], datasets: Sequence[str], 
         )
     (name,) = names
     if name not in datasets:
-        close = nearest(str(name), datasets)
         raise InputError(
             f"{owner}: no expert for dataset {name!r}, there are {', '.join(datasets)}"
-            + (f"; did you mean {close!r}?" if close else "")
+            + did_you_mean(name, datasets)
             + "; add it to datasets, or set CTLesionDataset(name=...)"
         )
     return str(name)

@@ -15,6 +15,7 @@ from mmpluld.phantom.patient import Patient, make_patient, with_study
 from mmpluld.phantom.radiologist import Measurement, measure
 from mmpluld.phantom.spec import REGIONS_MM, PhantomSpec
 from mmpluld.structures import LESION_TYPES, CTVolume
+from mmpluld.typing import BoolArray
 
 __all__ = ["PhantomCase", "PhantomLesion", "PhantomSeries", "make_case", "make_phantom"]
 
@@ -40,7 +41,7 @@ class PhantomLesion:
     type: int
     box: tuple[float, float, float, float, float, float]
     mask_box: tuple[int, int, int, int, int, int]
-    mask: npt.NDArray[np.bool_] = field(repr=False)
+    mask: BoolArray = field(repr=False)
     key_slice: int
     slices: dict[int, Measurement] = field(repr=False)
     marked: bool

@@ -10,16 +10,17 @@ import numpy.typing as npt
 
 from mmpluld.atomic import atomic_path, atomic_write_text
 from mmpluld.phantom.case import PhantomSeries
-from mmpluld.phantom.layouts import centre_and_sides, flipped, full_mask
+from mmpluld.phantom.placement import centre_and_sides, flipped, full_mask
+from mmpluld.typing import FloatArray
 
-__all__ = ["write_series"]
+__all__ = ["write_nih_ln_series"]
 
 _UID = "1.2.826.0.1.3680043.10.1339"
 _CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 _INTERCEPT = -1024
 
 
-def write_series(root: Path, patient: int, series: PhantomSeries) -> str:
+def write_nih_ln_series(root: Path, patient: int, series: PhantomSeries) -> str:
     """Write one case under ``root``; even patients are abdominal, odd ones mediastinal. Returns its id."""
     abdominal = patient % 2 == 0
     name = f"{'ABD' if abdominal else 'MED'}_LYMPH_{patient:03d}"
@@ -44,7 +45,7 @@ def write_series(root: Path, patient: int, series: PhantomSeries) -> str:
     return name
 
 
-def _write_mask(path: Path, labels: npt.NDArray[np.uint8], affine: npt.NDArray[np.float64]) -> None:
+def _write_mask(path: Path, labels: npt.NDArray[np.uint8], affine: FloatArray) -> None:
     import nibabel as nib
 
     image: Any = nib.Nifti1Image(labels.transpose(), np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
@@ -53,9 +54,7 @@ def _write_mask(path: Path, labels: npt.NDArray[np.uint8], affine: npt.NDArray[n
         nib.save(image, temporary)
 
 
-def _write_dicom(
-    folder: Path, name: str, patient: int, array: npt.NDArray[np.int16], affine: npt.NDArray[np.float64]
-) -> None:
+def _write_dicom(folder: Path, name: str, patient: int, array: npt.NDArray[np.int16], affine: FloatArray) -> None:
     """Write (z, y, x) HU as one file a slice; numbers count from the top slice, as scanners do."""
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian

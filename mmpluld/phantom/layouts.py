@@ -8,7 +8,6 @@ it, ``truth/complete.json``, with the volume ids that the converters give.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -20,11 +19,14 @@ import numpy.typing as npt
 
 from mmpluld.atomic import atomic_path, atomic_write_text
 from mmpluld.errors import InputError
-from mmpluld.phantom.case import PhantomLesion, PhantomSeries, make_case
+from mmpluld.phantom.case import PhantomSeries, make_case
 from mmpluld.phantom.folder import SETTINGS, clear
+from mmpluld.phantom.layout_nih_ln import write_nih_ln_series
+from mmpluld.phantom.placement import centre_and_sides, flipped, full_mask
 from mmpluld.phantom.spec import PhantomSpec
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.typing import StrPath
 
 __all__ = ["write_lits_layout", "write_luna16_layout", "write_nih_ln_layout"]
 
@@ -41,7 +43,7 @@ _Writer = Callable[[Path, int, PhantomSeries], str]
 
 
 def write_luna16_layout(
-    out: str | os.PathLike[str], num_patients: int = 20, seed: int = 0, *, overwrite: bool = False, **settings: Any
+    out: StrPath, num_patients: int = 20, seed: int = 0, *, overwrite: bool = False, **settings: Any
 ) -> Path:
     """Write chest phantoms as LUNA16: ``subset0..9/<series UID>.mhd`` and ``.raw``, ``annotations.csv`` and more.
 
@@ -82,7 +84,7 @@ def write_luna16_layout(
 
 
 def write_lits_layout(
-    out: str | os.PathLike[str], num_patients: int = 20, seed: int = 0, *, overwrite: bool = False, **settings: Any
+    out: StrPath, num_patients: int = 20, seed: int = 0, *, overwrite: bool = False, **settings: Any
 ) -> Path:
     """Write abdominal phantoms as LiTS: ``volume-N.nii`` and ``segmentation-N.nii`` (1 liver, 2 tumour).
 
@@ -94,7 +96,7 @@ def write_lits_layout(
 
 
 def write_nih_ln_layout(
-    out: str | os.PathLike[str], num_patients: int = 20, seed: int = 0, *, overwrite: bool = False, **settings: Any
+    out: StrPath, num_patients: int = 20, seed: int = 0, *, overwrite: bool = False, **settings: Any
 ) -> Path:
     """Write phantoms as NIH-LN: DICOM series, instance masks and text annotations.
 
@@ -104,9 +106,7 @@ def write_nih_ln_layout(
     regions ``("chest", "abdomen")`` by `settings` to change what is drawn. Arguments, result and errors are those of
     `write_luna16_layout`.
     """
-    from mmpluld.phantom.layout_nih_ln import write_series
-
-    return _write(Path(out), "nih-ln", num_patients, seed, overwrite, settings, write_series)
+    return _write(Path(out), "nih-ln", num_patients, seed, overwrite, settings, write_nih_ln_series)
 
 
 def _write(
@@ -137,22 +137,6 @@ def _write(
             )
     truth.save(root / "truth" / "complete.json")
     return root
-
-
-def full_mask(series: PhantomSeries, lesion: PhantomLesion) -> npt.NDArray[np.bool_]:
-    """The lesion's mask on the whole volume (z, y, x)."""
-    mask = np.zeros(series.volume.shape, np.bool_)
-    x1, y1, z1, x2, y2, z2 = lesion.mask_box
-    mask[z1:z2, y1:y2, x1:x2] = lesion.mask
-    return mask
-
-
-def centre_and_sides(series: PhantomSeries, lesion: PhantomLesion) -> tuple[list[float], list[float]]:
-    """Centre of the mask's box in LPS mm, and its sides (x, y, z) in mm."""
-    x1, y1, z1, x2, y2, z2 = lesion.mask_box
-    centre = np.array([x1 + x2, y1 + y2, z1 + z2]) / 2 - 0.5
-    sides = np.array([x2 - x1, y2 - y1, z2 - z1]) * np.array(series.volume.spacing_mm[::-1])
-    return series.volume.points_to_world_lps(centre).tolist(), sides.tolist()
 
 
 def _luna16(tables: dict[str, list[str]], root: Path, patient: int, series: PhantomSeries) -> str:
@@ -207,15 +191,3 @@ def _lits(root: Path, patient: int, series: PhantomSeries) -> str:
         with atomic_path(root / f"{stem}-{number}.nii") as temporary:
             nib.save(image, temporary)
     return f"volume-{number}"
-
-
-def flipped(
-    array: npt.NDArray[Any], affine_lps: npt.NDArray[np.float64], axes: tuple[int, ...]
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
-    """Reverse array axes (of z, y, x) and keep every voxel at its place in the world."""
-    affine = affine_lps.copy()
-    for axis in axes:
-        column = 2 - axis
-        affine[:3, 3] += affine[:3, column] * (array.shape[axis] - 1)
-        affine[:3, column] *= -1
-    return np.ascontiguousarray(np.flip(array, axes)), affine

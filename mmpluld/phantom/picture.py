@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from mmpluld.atomic import atomic_path
 from mmpluld.phantom.case import PhantomSeries, make_phantom
+from mmpluld.typing import StrPath
 
 __all__ = ["save_picture"]
 
@@ -24,7 +24,7 @@ _PANELS = (  # share of the scan's height, window
 )
 
 
-def save_picture(path: str | os.PathLike[str], seed: int = 3, size: int = 256) -> Path:
+def save_picture(path: StrPath, seed: int = 3, size: int = 256) -> Path:
     """Draw a whole-torso phantom; boxes of marked lesions are solid, of unmarked ones dashed.
 
     Args:

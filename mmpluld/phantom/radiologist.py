@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmpluld.evaluation.functional.recist import recist_ends
 from mmpluld.phantom.canvas import Array
+from mmpluld.structures import recist_ends
 
 __all__ = ["MIN_LONG_MM", "Measurement", "measure"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, did_you_mean
 
 __all__ = ["REGIONS_MM", "PhantomSpec"]
 
@@ -62,9 +62,8 @@ class PhantomSpec:
     def __post_init__(self) -> None:
         for region in self.regions:
             if region not in REGIONS_MM:
-                hint = nearest(region, REGIONS_MM)
-                guess = f"; did you mean {hint!r}?" if hint else ""
-                raise InputError(f"phantom regions: {region!r} is none of {', '.join(REGIONS_MM)}{guess}")
+                hint = did_you_mean(region, REGIONS_MM)
+                raise InputError(f"phantom regions: {region!r} is none of {', '.join(REGIONS_MM)}{hint}")
         low, high = self.noise_hu
         checks = {
             "size": (32 <= self.size <= 1024, "from 32 to 1024"),
@@ -98,9 +97,8 @@ class PhantomSpec:
         known = [field.name for field in fields(cls)]
         for name in settings:
             if name not in known:
-                hint = nearest(name, known)
-                guess = f"did you mean {hint!r}?" if hint else f"known are {', '.join(known)}"
-                raise InputError(f"phantom setting {name!r} does not exist; {guess}")
+                hint = did_you_mean(name, known, f"known are {', '.join(known)}")
+                raise InputError(f"phantom setting {name!r} does not exist{hint}")
         try:
             return cls(**settings)
         except InputError:

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import multiprocessing
-import os
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -17,12 +16,14 @@ from typing import Any
 import numpy as np
 
 from mmpluld.atomic import atomic_write_text
+from mmpluld.compat.system import start_method, usable_cores
 from mmpluld.errors import InputError
 from mmpluld.phantom.case import PhantomCase, PhantomLesion, PhantomSeries, make_case
 from mmpluld.phantom.folder import SETTINGS, clear
 from mmpluld.phantom.spec import PhantomSpec
 from mmpluld.progress import track
 from mmpluld.structures import LESION_TYPES, AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.typing import StrPath
 
 __all__ = ["DL_INFO_COLUMNS", "write_deeplesion_layout", "write_nifti"]
 
@@ -49,7 +50,7 @@ class _Written:
 
 
 def write_deeplesion_layout(
-    out: str | os.PathLike[str],
+    out: StrPath,
     num_patients: tuple[int, int, int] = (40, 10, 10),
     seed: int = 0,
     *,
@@ -151,18 +152,13 @@ def _write_tags(root: Path, marked: list[tuple[int, str]]) -> None:
 
 def _run(job: Any, patients: Iterable[int], splits: list[str], workers: int | None) -> Iterable[_Written]:
     """Run the jobs in order, in processes if that pays."""
-    count = min(workers or _cores(), len(splits))
+    count = min(workers or usable_cores(), len(splits))
     if count <= 1:
         yield from map(job, patients, splits)
         return
-    # Forked workers need no importable main module (notebooks, piped scripts) and use NumPy only.
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context(method)) as pool:
+    # A fork is safe here: the workers use NumPy only.
+    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context(start_method())) as pool:
         yield from pool.map(job, patients, splits)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _write_patient(patient: int, split: str, *, seed: int, spec: PhantomSpec, root: Path, all_slices: bool) -> _Written:
@@ -309,7 +305,7 @@ def _key_truth(case: PhantomCase, series: PhantomSeries, age: str) -> list[Lesio
     return records
 
 
-def write_nifti(case: PhantomCase, path: str | os.PathLike[str], series: int = 0) -> Path:
+def write_nifti(case: PhantomCase, path: StrPath, series: int = 0) -> Path:
     """Write one series as NIfTI and its complete truth beside it (``NAME.json``).
 
     Args:

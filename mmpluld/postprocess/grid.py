@@ -15,6 +15,8 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from mmpluld.typing import FloatArray, IntArray
+
 __all__ = ["GridMap", "GridRule"]
 
 GridRule = Literal["covered", "nearest"]
@@ -75,13 +77,13 @@ class GridMap:
             return lower, lower, 0.0
         return lower, lower + 1, weight
 
-    def slices_to_scan(self, grid_slices: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    def slices_to_scan(self, grid_slices: npt.ArrayLike) -> IntArray:
         """The scan slice nearest to each grid slice; of two equally near ones the lower."""
         position = np.asarray(grid_slices, dtype=np.float64) * self.gap_mm / self.interval_mm
         nearest = np.ceil(position - 0.5 - _TOLERANCE).astype(np.int64)
         return np.clip(nearest, 0, self.num_slices - 1)
 
-    def boxes_to_scan(self, boxes: npt.ArrayLike, rule: GridRule = "covered") -> npt.NDArray[np.float64]:
+    def boxes_to_scan(self, boxes: npt.ArrayLike, rule: GridRule = "covered") -> FloatArray:
         """Boxes (N, 6) with z as grid edges -> the same boxes with z as edges of whole scan slices.
 
         Raises:

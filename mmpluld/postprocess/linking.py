@@ -9,12 +9,11 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from mmpluld.evaluation.functional.overlaps import pairwise_overlap
+from mmpluld.structures.overlaps import pairwise_overlap
+from mmpluld.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["Box3D", "LinkOrder", "ScoreRule", "Tracklet", "link_slices", "tracklet_to_box3d"]
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 ScoreRule = Literal["max", "mean"]
 LinkOrder = Literal["iou", "score"]
 
@@ -141,7 +140,7 @@ def _flatten(
 
 
 def _match(
-    open_ends: IntArray, current: IntArray, slices: IntArray, allowed: npt.NDArray[np.bool_], worth: FloatArray
+    open_ends: IntArray, current: IntArray, slices: IntArray, allowed: BoolArray, worth: FloatArray
 ) -> tuple[IntArray, IntArray]:
     """Greedy one-to-one pairs (earlier box, later box), by increasing gap, then by descending worth.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["paste_mask"]
+from mmpluld.typing import FloatArray
 
-FloatArray = npt.NDArray[np.float64]
+__all__ = ["paste_mask"]
 
 
 def paste_mask(probs: npt.ArrayLike, box: npt.ArrayLike) -> tuple[FloatArray, tuple[int, int]]:

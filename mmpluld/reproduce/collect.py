@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from mmpluld.evaluation.functional import get_protocol, match_detections
-from mmpluld.evaluation.functional.overlaps import FloatArray
 from mmpluld.evaluation.pairing import Truth, load_truth, pair_images
 from mmpluld.progress import track
 from mmpluld.reproduce.runner import Run
 from mmpluld.reproduce.stats import Difference, Sample, paired_difference, sample_detector, t_interval
 from mmpluld.reproduce.tables import Row, Table
 from mmpluld.structures import DetectionSet
+from mmpluld.typing import FloatArray
 
 __all__ = ["PairResult", "RowResult", "Summary", "collect"]
 

@@ -45,7 +45,7 @@ def _rows(axes: Any, summary: Summary) -> None:
             axes.text(0.02, place, "failed" if item.failed else "not run", va="center", color=_GREY,
                       transform=axes.get_yaxis_transform())  # fmt: skip
             continue
-        _bar(axes, place, *(100 * end[-1] for end in (item.mean, item.low, item.high)), _BLUE)
+        _bar(axes, place, 100 * item.mean[-1], 100 * item.low[-1], 100 * item.high[-1], _BLUE)
         seeds = 100 * item.values[:, -1]
         axes.plot(seeds, np.full(len(seeds), place + 0.22), ".", color=_BLUE, alpha=0.5, markersize=6)
     _finish(axes, [item.row.label for item in summary.rows])
@@ -60,7 +60,7 @@ def _differences(axes: Any, summary: Summary) -> None:
         if d is None:
             axes.text(0.02, place, "not run", va="center", color=_GREY, transform=axes.get_yaxis_transform())
             continue
-        _bar(axes, place, *(100 * end[-1] for end in (d.value, d.low, d.high)), _RED)
+        _bar(axes, place, 100 * d.value[-1], 100 * d.low[-1], 100 * d.high[-1], _RED)
     _finish(axes, [f"{pair.first.label}\n− {pair.second.label}" for pair in summary.pairs])
     axes.tick_params(axis="y", labelsize=8)
     axes.set_xlabel("difference (points), 95 % interval")

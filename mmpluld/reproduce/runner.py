@@ -7,7 +7,6 @@ state behind.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -25,6 +24,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
 from mmpluld.atomic import atomic_write_text
+from mmpluld.compat.system import lock_file, usable_cores
 from mmpluld.errors import InputError, MMPluldError
 from mmpluld.reproduce.tables import Row
 
@@ -111,7 +111,7 @@ class Resources:
     @classmethod
     def of_machine(cls, jobs: int | None, gpus: int) -> Resources:
         """Share the machine's cores among jobs; by default one job per core, or one in all with GPUs."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = usable_cores()
         jobs = jobs or (1 if gpus else cores)
         return cls(jobs, max(1, cores // jobs), gpus)
 
@@ -242,13 +242,11 @@ def locked(work_dir: Path) -> Iterator[None]:
     work_dir.mkdir(parents=True, exist_ok=True)
     with (work_dir / ".lock").open("w") as stream:
         os.set_inheritable(stream.fileno(), True)
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not lock_file(stream, wait=False):
             raise InputError(
                 f"{work_dir}: another `mmpluld reproduce` (or a training it started) is at work here; wait for it or "
                 "choose another --work-dir"
-            ) from None
+            )
         yield
 
 

@@ -20,7 +20,7 @@ from mmpluld.evaluation.functional import (
     resample_sensitivity,
     sensitivity_at,
 )
-from mmpluld.evaluation.functional.overlaps import FloatArray
+from mmpluld.typing import FloatArray
 
 __all__ = ["Difference", "Sample", "paired_difference", "sample_detector", "t_interval"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, did_you_mean
 
 __all__ = ["TABLES", "Row", "Table", "get_table"]
 
@@ -341,8 +341,5 @@ def get_table(name: str) -> Table:
         InputError: If there is none.
     """
     if name not in TABLES:
-        hint = nearest(name, TABLES)
-        raise InputError(
-            f"table {name!r} is not known" + (f"; did you mean {hint!r}?" if hint else f"; one of {', '.join(TABLES)}")
-        )
+        raise InputError(f"table {name!r} is not known" + did_you_mean(name, TABLES, f"one of {', '.join(TABLES)}"))
     return TABLES[name]

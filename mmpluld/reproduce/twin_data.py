@@ -83,7 +83,8 @@ def _record(layout: str, patients: Sequence[int], settings: Mapping[str, Any]) -
     """What the phantom writer notes of these settings, as JSON gives it back."""
     spec = asdict(PhantomSpec.from_settings(dict(settings)))
     how = {"num_patients": patients, "all_slices": True} if layout == "deeplesion" else {"num_patients": patients[0]}
-    return json.loads(json.dumps({"layout": layout, "seed": SEED, **how, **spec}))
+    record: dict[str, Any] = json.loads(json.dumps({"layout": layout, "seed": SEED, **how, **spec}))
+    return record
 
 
 def describe_phantom(root: Path) -> str | None:

@@ -9,12 +9,17 @@ from mmpluld.structures.boxes import (
     edges_to_inclusive,
     inclusive_to_edges,
 )
-from mmpluld.structures.findings import RECIST, Finding, findings_to_detections
+from mmpluld.structures.findings import Finding, findings_to_detections
+from mmpluld.structures.overlaps import OVERLAPS, paired_overlap, pairwise_overlap
+from mmpluld.structures.recist import RECIST, measure_recist, recist_ends, recist_lengths
 from mmpluld.structures.records import LESION_TYPES, AnnotationSet, Detections, DetectionSet, LesionRecord, VolumeRecord
+from mmpluld.structures.samples import instance_boxes, predicted_boxes, to_array
+from mmpluld.structures.tags import read_tag_names
 from mmpluld.structures.volume import CTVolume
 
 __all__ = [
     "LESION_TYPES",
+    "OVERLAPS",
     "RECIST",
     "AnnotationSet",
     "CTVolume",
@@ -29,4 +34,13 @@ __all__ = [
     "edges_to_inclusive",
     "findings_to_detections",
     "inclusive_to_edges",
+    "instance_boxes",
+    "measure_recist",
+    "paired_overlap",
+    "pairwise_overlap",
+    "predicted_boxes",
+    "read_tag_names",
+    "recist_ends",
+    "recist_lengths",
+    "to_array",
 ]

@@ -13,17 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from mmpluld.errors import InputError
+from mmpluld.typing import FloatArray
 
 __all__ = [
-    "FloatArray",
     "as_boxes",
     "boxes_hull_transform",
     "clip_boxes",
     "edges_to_inclusive",
     "inclusive_to_edges",
 ]
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def as_boxes(boxes: Any, dim: int) -> FloatArray:

@@ -7,26 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmpluld.structures.boxes import FloatArray, as_boxes
+from mmpluld.structures.boxes import as_boxes
+from mmpluld.structures.recist import RECIST
 from mmpluld.structures.records import Box, Detections
 from mmpluld.structures.volume import CTVolume
+from mmpluld.typing import FloatArray
 
-__all__ = ["RECIST", "Finding", "findings_to_detections"]
-
-
-@dataclass(frozen=True)
-class RECIST:
-    """The two diameters of a lesion on one slice.
-
-    Attributes:
-        long_mm: Largest distance between two points of the outline.
-        short_mm: Longest chord of the outline's convex hull perpendicular to it.
-        ends: x, y of the ends of the long, then of the short diameter, in pixel edges (8 numbers).
-    """
-
-    long_mm: float
-    short_mm: float
-    ends: tuple[float, ...]
+__all__ = ["Finding", "findings_to_detections"]
 
 
 @dataclass(frozen=True)

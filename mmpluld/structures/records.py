@@ -7,7 +7,6 @@ volume, unique ids) is checked here. Both are checked when a file is read and be
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mmpluld.atomic import atomic_write_text
-from mmpluld.errors import InputError, nearest
-from mmpluld.structures.boxes import FloatArray, as_boxes
+from mmpluld.errors import InputError, did_you_mean
+from mmpluld.structures.boxes import as_boxes
+from mmpluld.typing import FloatArray, IntArray, StrPath
 
 __all__ = ["LESION_TYPES", "AnnotationSet", "DetectionSet", "Detections", "LesionRecord", "VolumeRecord"]
 
@@ -37,7 +37,6 @@ LESION_TYPES: dict[int, str] = {
 }
 """Coarse lesion types by the number DeepLesion gives them."""
 
-StrPath = str | os.PathLike[str]
 Box = tuple[float, float, float, float, float, float]
 
 
@@ -166,9 +165,8 @@ class AnnotationSet:
         for row, lesion in enumerate(self.lesions):
             item = f"{path}: lesion {lesion.id}"
             if lesion.volume not in volumes:
-                close = nearest(lesion.volume, volumes)
-                hint = f"did you mean '{close}'?" if close else "add the volume or remove the lesion"
-                raise InputError(f"{item}: unknown volume '{lesion.volume}' ({len(volumes)} listed); {hint}")
+                hint = did_you_mean(lesion.volume, volumes, "add the volume or remove the lesion")
+                raise InputError(f"{item}: unknown volume '{lesion.volume}' ({len(volumes)} listed){hint}")
             if row in infinite:
                 raise InputError(f"{item}: box {list(lesion.box)}; allowed are finite numbers, mend the box")
             if row in backward:
@@ -198,7 +196,7 @@ class Detections:
     boxes: FloatArray
     scores: FloatArray | None = None
     world_lps: FloatArray | None = None
-    key_slices: npt.NDArray[np.int64] | None = None
+    key_slices: IntArray | None = None
     slice_axis: int | None = None
     diameters_mm: FloatArray | None = None
     tags: tuple[dict[str, float], ...] | None = None

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mmpluld.errors import InputError
-from mmpluld.structures.boxes import FloatArray, boxes_hull_transform
+from mmpluld.structures.boxes import boxes_hull_transform
+from mmpluld.typing import FloatArray
 
 __all__ = ["CTVolume"]
 

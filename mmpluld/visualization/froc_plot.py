@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmpluld.atomic import atomic_path
 from mmpluld.errors import InputError
+from mmpluld.typing import StrPath
+from mmpluld.visualization.figures import COLOURS, MARKERS, figure_at, tidy
 
 __all__ = ["plot_froc"]
 
-_SUFFIXES = (".png", ".svg", ".pdf")
-# Okabe and Ito's colours, told apart by colour-blind readers too; in the order of best contrast on white.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-_MARKERS = "osD^vPX"
 
-
-def plot_froc(results: Mapping[str, Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
+def plot_froc(results: Mapping[str, Mapping[str, Any]], path: StrPath) -> None:
     """Plot the sensitivity at each false-positive level, with its interval where one was computed.
 
     Args:
@@ -30,27 +24,17 @@ def plot_froc(results: Mapping[str, Mapping[str, Any]], path: str | os.PathLike[
     Raises:
         InputError: If there is nothing to plot, the results are of different protocols, or the suffix is unknown.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    target = Path(path)
-    if target.suffix.lower() not in _SUFFIXES:
-        raise InputError(f"{target}: cannot plot to '{target.suffix}'; allowed are {', '.join(_SUFFIXES)}")
     protocols = sorted({result["protocol"] for result in results.values()})
     if len(protocols) != 1:
         raise InputError(
-            f"{target}: results of protocols {', '.join(protocols) or '(none)'} cannot share a plot; give one or "
+            f"{path}: results of protocols {', '.join(protocols) or '(none)'} cannot share a plot; give one or "
             "more of the same protocol"
         )
-    # A fixed salt instead of a random one makes equal plots equal files.
-    with rc_context({"svg.hashsalt": "mmpluld", "font.size": 10}):
-        figure = Figure(figsize=(6.4, 4.4), dpi=150, layout="constrained")
+    with figure_at(path, (6.4, 4.4)) as figure:
         axes = figure.add_subplot()
         for number, (label, result) in enumerate(results.items()):
-            _draw(axes, label, result, _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)])
+            _draw(axes, label, result, COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)])
         _decorate(axes, next(iter(results.values())))
-        with atomic_path(target) as temporary:
-            figure.savefig(temporary, format=target.suffix[1:].lower(), metadata=_no_date(target.suffix.lower()))
 
 
 def _draw(axes: Any, label: str, result: Mapping[str, Any], colour: str, marker: str) -> None:
@@ -73,17 +57,10 @@ def _decorate(axes: Any, result: Mapping[str, Any]) -> None:
     axes.set_xlabel(f"False positives per {result['per']}")
     axes.set_ylabel("Sensitivity (%)")
     axes.set_title(f"{result['protocol']}, {result['num_lesions']} lesions", fontsize=10, loc="left")
-    axes.grid(color="#dde3e9", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes)
     axes.legend(loc="best", frameon=False)
 
 
 def _fraction(level: float) -> str:
     """0.125 -> 1/8, 4.0 -> 4."""
     return f"{level:g}" if level >= 1 else f"1/{1 / level:g}"
-
-
-def _no_date(suffix: str) -> dict[str, None]:
-    """Metadata that keeps the date out of the file."""
-    return {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix, {})

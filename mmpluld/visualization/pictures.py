@@ -11,7 +11,17 @@ import numpy.typing as npt
 
 from mmpluld.structures import CTVolume, Finding
 
-__all__ = ["LUNG", "SOFT_TISSUE", "Window", "choose_window", "jpeg_data_uri", "project", "window_slice"]
+__all__ = [
+    "LUNG",
+    "SOFT_TISSUE",
+    "Window",
+    "choose_window",
+    "jpeg_data_uri",
+    "project",
+    "stretch",
+    "window_of",
+    "window_slice",
+]
 
 GreyPicture = npt.NDArray[np.uint8]
 
@@ -38,8 +48,12 @@ def choose_window(volume: CTVolume, finding: Finding) -> Window:
     x1, y1, x2, y2 = finding.key_box
     left, top = int(np.clip(x1, 0, width - 1)), int(np.clip(y1, 0, height - 1))
     right, bottom = max(int(np.ceil(x2)), left + 1), max(int(np.ceil(y2)), top + 1)
-    inside = volume.array[finding.key_slice, top:bottom, left:right]
-    return LUNG if np.median(inside) < _LUNG_BELOW_HU else SOFT_TISSUE
+    return window_of(volume.array[finding.key_slice, top:bottom, left:right])
+
+
+def window_of(values_hu: npt.NDArray[Any]) -> Window:
+    """The window that shows what has these HU: lung if their median is below -300; soft tissue if there are none."""
+    return LUNG if values_hu.size and np.median(values_hu) < _LUNG_BELOW_HU else SOFT_TISSUE
 
 
 def window_slice(slice_hu: npt.NDArray[Any], window: Window) -> GreyPicture:
@@ -61,7 +75,7 @@ def project(volume: CTVolume) -> tuple[GreyPicture, GreyPicture]:
     for z, slice_hu in enumerate(volume.array):
         density = slice_hu.clip(-1000, 1000).astype(np.float32)
         coronal[z], sagittal[z] = density.mean(axis=0), density.mean(axis=1)
-    return _stretch(coronal), _stretch(sagittal)
+    return stretch(coronal), stretch(sagittal)
 
 
 def jpeg_data_uri(picture: GreyPicture, quality: int = 88) -> str:
@@ -74,8 +88,8 @@ def jpeg_data_uri(picture: GreyPicture, quality: int = 88) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
 
 
-def _stretch(picture: npt.NDArray[np.float32]) -> GreyPicture:
-    """Spread the values between the 1st and the 99.5th percentile over 0 to 255."""
+def stretch(picture: npt.NDArray[np.float32]) -> GreyPicture:
+    """Spread the values of a picture (H, W) between its 1st and 99.5th percentile over 0 to 255."""
     low, high = np.percentile(picture, [1, 99.5])
     scaled = (picture - low) * (255.0 / max(high - low, 1e-3))
     grey: GreyPicture = scaled.clip(0, 255).round().astype(np.uint8)

@@ -6,7 +6,6 @@ so that pixels need not be square. The page loads nothing from elsewhere and run
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +16,7 @@ import numpy as np
 
 from mmpluld.atomic import atomic_write_text
 from mmpluld.structures import CTVolume, Finding
+from mmpluld.typing import StrPath
 from mmpluld.version import __version__
 from mmpluld.visualization.pictures import choose_window, jpeg_data_uri, project, window_slice
 
@@ -59,7 +59,7 @@ class _Figure:
 
 
 def write_report(
-    path: str | os.PathLike[str],
+    path: StrPath,
     volume: CTVolume,
     findings: Sequence[Finding],
     details: Mapping[str, str],
@@ -199,7 +199,7 @@ def _diameter_lines(finding: Finding, spacing: tuple[float, float]) -> list[tupl
     if finding.recist is None:
         return []
     ends = np.array(finding.recist.ends).reshape(2, 2, 2) * spacing
-    return [tuple(line) for line in ends.reshape(2, 4).tolist()]
+    return [(x1, y1, x2, y2) for x1, y1, x2, y2 in ends.reshape(2, 4).tolist()]
 
 
 def _image(picture: Any, width_mm: float, height_mm: float) -> dict[str, Any]:

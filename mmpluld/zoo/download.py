@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import http.client
 import os
@@ -16,13 +15,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from mmpluld.atomic import atomic_write_text
+from mmpluld.compat.system import lock_file
 from mmpluld.errors import InputError, MMPluldError
 from mmpluld.progress import track
 from mmpluld.version import __version__
 from mmpluld.zoo.index import get_model
 
-__all__ = ["DownloadError", "download_model", "fetch", "local_checkpoint", "sha256_of"]
+__all__ = ["DownloadError", "fetch", "file_name", "local_checkpoint", "sha256_of"]
 
 _BLOCK = 1 << 16
 _TIMEOUT_S = 30.0
@@ -83,41 +82,6 @@ def fetch(url: str, target: str | os.PathLike[str], sha256: str = "") -> Path:
     return path
 
 
-def download_model(name: str, dest: str | os.PathLike[str] = ".", overwrite: bool = False) -> tuple[Path, Path]:
-    """Put weights and complete config of a model into a folder.
-
-    Args:
-        name: Name in the zoo.
-        dest: Folder; made if missing.
-        overwrite: Replace files of the same names that have other content.
-
-    Returns:
-        The checkpoint, and the config with all its bases resolved into one file, ``<name>.py``.
-
-    Raises:
-        InputError: Unknown name, no published weights, ``dest`` is a file, or a file there has other content.
-        DownloadError: See :func:`fetch`.
-    """
-    from mmpluld.engine.config import load_config
-
-    model = get_model(name)
-    url = model.weights_url
-    folder = Path(dest)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file; --dest takes a folder")
-    weights, config = folder / _file_name(url), folder / f"{model.name}.py"
-    text = load_config(model.root / model.config).pretty_text
-    for path, same in (
-        (weights, lambda: sha256_of(weights) == model.sha256),
-        (config, lambda: config.read_bytes() == text.encode()),
-    ):
-        if path.exists() and not overwrite and not (path.is_file() and same()):
-            raise InputError(f"{path}: is there with other content; --overwrite replaces it")
-    fetch(url, weights, model.sha256)
-    atomic_write_text(config, text)
-    return weights, config
-
-
 def local_checkpoint(source: str | os.PathLike[str]) -> Path:
     """The local file of a checkpoint that is given as a path, a web address, or ``zoo:NAME``.
 
@@ -136,15 +100,15 @@ def local_checkpoint(source: str | os.PathLike[str]) -> Path:
             _verify_shipped(Path(url), sha256)
             return Path(url)
     elif text.startswith(("http://", "https://")):
-        named = re.search(r"-([0-9a-f]{8,64})\.\w+$", _file_name(text))
+        named = re.search(r"-([0-9a-f]{8,64})\.\w+$", file_name(text))
         url, sha256 = text, named[1] if named else ""
     else:
         return Path(source)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mmpluld"
-    return fetch(url, cache / hashlib.sha256(url.encode()).hexdigest()[:12] / _file_name(url), sha256)
+    return fetch(url, cache / hashlib.sha256(url.encode()).hexdigest()[:12] / file_name(url), sha256)
 
 
-def _file_name(url: str) -> str:
+def file_name(url: str) -> str:
     """Last part of an address, as a name that cannot leave its folder."""
     name = urllib.parse.unquote(urllib.parse.urlsplit(url).path).replace("\\", "/").rpartition("/")[2]
     if not re.fullmatch(r"[A-Za-z0-9_][\w.+-]*", name):
@@ -178,7 +142,7 @@ def _locked(part: Path) -> Iterator[BinaryIO]:
     """The part file, opened for appending and held by this process alone."""
     while True:
         with part.open("ab") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            lock_file(stream)
             # Whoever held it may have renamed or removed it; then the lock is on a file that is no longer the part.
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(stream.fileno()), part.stat()):
@@ -210,7 +174,7 @@ def _transfer_http(url: str, stream: BinaryIO) -> None:
             _require_space(stream, total)
             blocks = iter(lambda: response.read(_BLOCK), b"")
             remaining = None if total is None else -(-(total - stream.tell()) // _BLOCK)
-            for block in track(blocks, f"downloading {_file_name(url)}", remaining):
+            for block in track(blocks, f"downloading {file_name(url)}", remaining):
                 _write(stream, block)
     except urllib.error.HTTPError as error:
         raise DownloadError(

@@ -1,4 +1,4 @@
-"""The index of the zoo: ``model-index.yml`` and the ``metafile.yml`` of each method, in OpenMMLab's format."""
+"""The index of the zoo: the ``metafile.yml`` of each method's folder of configs, in OpenMMLab's format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, did_you_mean
 
 __all__ = [
     "LEVELS",
@@ -108,7 +108,7 @@ class ZooModel:
 
 
 def zoo_root() -> Path:
-    """Folder of ``configs`` and ``model-index.yml``: ``.mim`` in an installed wheel, else the checkout."""
+    """Folder of ``configs`` and ``checkpoints``: ``.mim`` in an installed wheel, else the checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / ".mim" / "model-index.yml"  # a link to the original in an editable install
     return installed.resolve().parent if installed.is_file() else package.parent
@@ -118,19 +118,20 @@ def load_index(root: str | os.PathLike[str] | None = None) -> dict[str, ZooModel
     """Read the index of the zoo.
 
     Args:
-        root: Folder with ``model-index.yml``; by default that of this package.
+        root: Folder of ``configs``; by default that of this package.
 
     Returns:
-        Models by name, in the order of the files.
+        Models by name, in the order of the folders and of their files.
 
     Raises:
         InputError: If a file is missing or malformed; the message names file and entry.
     """
     folder = zoo_root() if root is None else Path(root)
-    index = _read(folder / "model-index.yml")
     models: dict[str, ZooModel] = {}
-    for relative in index.get("Import", []):
-        path = folder / relative
+    metafiles = sorted(folder.glob("configs/*/metafile.yml"))
+    if not metafiles:
+        raise InputError(f"{folder}: holds no configs/*/metafile.yml; install the package anew")
+    for path in metafiles:
         for entry in load_metafile(path)["Models"]:
             model = _model(entry, path, folder)
             if model.name in models:
@@ -148,10 +149,8 @@ def get_model(name: str) -> ZooModel:
     models = load_index()
     if name in models:
         return models[name]
-    hint = nearest(name, models)
-    raise InputError(
-        f"{name!r} is no model of the zoo" + (f"; did you mean {hint!r}?" if hint else "; `mmpluld models` lists them")
-    )
+    hint = did_you_mean(name, models, "`mmpluld models` lists them")
+    raise InputError(f"{name!r} is no model of the zoo{hint}")
 
 
 def load_metafile(path: str | os.PathLike[str]) -> dict[str, Any]:

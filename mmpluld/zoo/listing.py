@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, did_you_mean
 from mmpluld.zoo.index import ZooModel, load_index
 
 __all__ = ["as_records", "format_models", "select_models"]
@@ -23,8 +23,7 @@ def select_models(pattern: str = "*") -> list[ZooModel]:
     wanted = pattern if re.search(r"[*?\[]", pattern) else f"*{pattern}*"
     found = [model for name, model in models.items() if fnmatch.fnmatchcase(name, wanted)]
     if not found:
-        hint = nearest(pattern, models, cutoff=0.4)
-        raise InputError(f"{pattern!r}: no model has such a name" + (f"; did you mean {hint!r}?" if hint else ""))
+        raise InputError(f"{pattern!r}: no model has such a name{did_you_mean(pattern, models, cutoff=0.4)}")
     return found
 
 

@@ -45,7 +45,7 @@ def test_missing_file(tmp_path, capfd):
 )
 def test_unknown_suffix(tmp_path, capfd, name, hint):
     (tmp_path / name).write_bytes(b"")
-    _refused(capfd, tmp_path / name, rf"unknown file type .*allowed are .nii.gz, .nii, .mha, .mhd, .nrrd, {hint}")
+    _refused(capfd, tmp_path / name, rf"unknown file type .*allowed are .nii.gz, .nii, .mha, .mhd, .nrrd; {hint}")
 
 
 def test_series_of_a_file(tmp_path, capfd):

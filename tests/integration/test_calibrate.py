@@ -14,13 +14,12 @@ from mmengine.runner import Runner
 
 from mmpluld.cli.main import main
 from mmpluld.engine import load_weights
-from mmpluld.engine.calibrate import calibrate, fit_platt, log_loss
 from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
-from mmpluld.evaluation.functional import pairwise_overlap
 from mmpluld.io.array_store import write_array
 from mmpluld.registry import MODELS
-from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, pairwise_overlap
+from mmpluld.weights.calibration import calibrate, fit_platt, log_loss
 
 BASES = Path(__file__).parents[2] / "configs/_base_/models"
 NAMES = ["deeplesion", "luna16", "lits", "nih-ln"]

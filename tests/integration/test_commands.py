@@ -16,9 +16,9 @@ CONFIG = "pluld-a3d_densenet121-fpn_7s_phantom"
 SMALL = ["train_cfg.max_epochs=1", "train_dataloader.batch_size=2"]
 
 
-def mmpluld(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+def mmpluld(*arguments: object, cwd: Path, start: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "mmpluld", *map(str, arguments)],
+        [sys.executable, *start, "-m", "mmpluld", *map(str, arguments)],
         cwd=cwd,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -75,8 +75,12 @@ def refused_here(home, monkeypatch, capsys):
 
 
 def test_test_writes_what_evaluate_reads(home, weights):
-    done = mmpluld("test", CONFIG, weights, "--out", "found.json", "--work-dir", "run", cwd=home)
+    options = ["--out", "found.json", "--work-dir", "run", "--show-dir", "shown", "--show-score-thr", "0.01"]
+    done = mmpluld("test", CONFIG, weights, *options, cwd=home)
     assert done.returncode == 0, done.stderr[-2000:]
+    keys = json.loads((home / "found.json").read_text())["volumes"]
+    names = {path.name.rpartition("_")[0] for path in (home / "shown").glob("*.png")}
+    assert names == keys.keys()
     printed = {line.split()[0]: float(line.split()[1]) for line in done.stdout.splitlines() if "froc/" in line[:5]}
     truth = "data/phantom/truth/test_key_slices.json"
     arguments = ["--protocol", "deeplesion-2d", "--bootstrap", "20", "--json", "froc.json", "--plot", "froc.png"]
@@ -86,6 +90,31 @@ def test_test_writes_what_evaluate_reads(home, weights):
     assert {"protocol", "levels", "sensitivity", "average"} <= result.keys()
     assert result["average"] == pytest.approx(printed["froc/avg"], abs=1e-4)
     assert (home / "froc.png").stat().st_size > 1000
+
+
+def test_browse_draws_training_samples(home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert main(["browse", CONFIG, "--out", "browsed", "--number", "3"]) == 0
+    assert capsys.readouterr().out == "browsed: 3 pictures\n"
+    assert len(list((home / "browsed").glob("*.png"))) == 3
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_test_together(home):
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    arguments = ["--launcher", "pytorch", "--work-dir", "two"]
+    done = mmpluld("train", CONFIG, *arguments, "--cfg-options", *SMALL, cwd=home, start=torchrun)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(list((home / "two").glob("*/vis_data"))) == 1
+    weights = (home / "two/last_checkpoint").read_text()
+    found = {}
+    for name, start, launcher in (("one", (), "none"), ("both", torchrun, "pytorch")):
+        options = ["--work-dir", "two", "--out", f"{name}.json", "--launcher", launcher]
+        done = mmpluld("test", CONFIG, weights, *options, cwd=home, start=start)
+        assert done.returncode == 0, done.stderr[-2000:]
+        found[name] = json.loads((home / f"{name}.json").read_text())["volumes"]
+    assert found["one"] == found["both"]
 
 
 def test_detect_writes_a_report_and_keeps_what_exists(home, weights, refused_here):

@@ -22,12 +22,11 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
 from mmpluld.evaluation.evaluate import evaluate_files
-from mmpluld.evaluation.functional import recist_lengths
-from mmpluld.inference import VolumeDetector, detect_scan
+from mmpluld.inference import DetectionSettings, VolumeDetector, detect_scan
 from mmpluld.inference.run import OUTPUTS
 from mmpluld.io import read_volume
 from mmpluld.registry import MODELS
-from mmpluld.structures import CTVolume, Detections, DetectionSet
+from mmpluld.structures import CTVolume, Detections, DetectionSet, recist_lengths
 
 ZOO_CONFIG = "a3d_densenet121-fpn_7s_phantom"
 ORIGIN = np.array([-60.5, -40.25, 30.0])  # LPS mm of the centre of the file's first voxel
@@ -35,6 +34,7 @@ SPACING_XYZ = np.array([1.5, 1.25, 4.0])
 SHAPE_ZYX = (9, 40, 48)
 LESION = (12, 20, 3, 22, 30, 6)  # x1 y1 z1 x2 y2 z2, edges, in an array whose z runs upwards
 NATIVE = "threshold.py"
+EVERYTHING = DetectionSettings(link_score_thr=0.0, score_thr=0.0)
 
 
 @MODELS.register_module(force=True)
@@ -192,7 +192,7 @@ def test_output_can_be_evaluated_as_it_is(scans, threshold_model, tmp_path):
 
 
 def test_random_model_finds_the_same_in_every_format(scans, zoo_model):
-    detector = VolumeDetector(load_config(zoo_model[0]), zoo_model[1], score_thr=0.5)
+    detector = VolumeDetector(load_config(zoo_model[0]), zoo_model[1], DetectionSettings(score_thr=0.5))
     found = {}
     for name, path in scans.items():
         findings = detector.detect(read_volume(path))
@@ -276,7 +276,7 @@ test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 
 
 def test_bf16_runs(scans, zoo_model):
-    detector = VolumeDetector(load_config(zoo_model[0]), zoo_model[1], precision="bf16", score_thr=0.0)
+    detector = VolumeDetector(load_config(zoo_model[0]), zoo_model[1], EVERYTHING, precision="bf16")
     findings = detector.detect(read_volume(scans["scan.mhd"]))
     assert findings
     assert np.isfinite([[*f.box_world_lps, f.score] for f in findings]).all()
@@ -315,7 +315,7 @@ def test_model_is_told_the_interval_of_the_scan(interval, tmp_path):
     model = MODELS.build(config.model)
     model.init_weights()
     torch.save({"state_dict": model.state_dict()}, tmp_path / "random.pth")
-    detector = VolumeDetector(config, tmp_path / "random.pth", score_thr=0.0)
+    detector = VolumeDetector(config, tmp_path / "random.pth", EVERYTHING)
     seen = []
     detector.model.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].thickness_mm))
     array = np.random.default_rng(0).integers(-100, 200, (13, 48, 48)).astype(np.int16)
@@ -375,7 +375,6 @@ def test_scan_that_is_too_short(threshold_model):
     ("settings", "message"),
     [
         ({"precision": "fp16"}, "precision is 'fp16'; allowed are fp32, bf16"),
-        ({"score_thr": 1.5}, "score_thr is 1.5; allowed is 0 to 1"),
         ({"batch_size": 0}, "batch_size is 0; allowed is 1 or more"),
         ({"device": "gpu"}, "device is 'gpu'; allowed are cpu, cuda and cuda:N"),
         ({"device": "cuda:99"}, "device is 'cuda:99', but this machine has"),

@@ -8,11 +8,13 @@ import torch
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 
+from mmpluld.cli.main import main
 from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.run import test as run_test
 from mmpluld.errors import InputError
 from mmpluld.evaluation.evaluate import evaluate_files
-from mmpluld.inference import VolumeDetector
+from mmpluld.inference import DetectionSettings, VolumeDetector, detect_scan
+from mmpluld.io import write_volume
 from mmpluld.io.array_store import write_array
 from mmpluld.registry import MODELS
 from mmpluld.structures import AnnotationSet, CTVolume, DetectionSet, LesionRecord, VolumeRecord
@@ -149,6 +151,49 @@ def test_settings_reach_the_detector(config):
         run(config, "test_cfg.link_order=best")
 
 
+def test_a_scan_is_detected_in_as_its_config_is_tested(config, data_root, capsys):
+    """Settings of ``test_cfg`` hold for ``mmpluld detect`` too, and its options come before them."""
+    array = np.full((14, SIZE, SIZE), -1000, dtype=np.int16)
+    array[3:9, 12:20, 2:14] = 2050  # along z the lesion has a hole, and then moves: its boxes overlap by 0.33
+    array[5] = -1000
+    array[7:9] = np.roll(array[7:9], 6, axis=2)
+    write_array(data_root / "a.npy", array)
+    path = data_root / "annotations" / "test.json"
+    annotations = AnnotationSet.load(path)
+    volume = VolumeRecord("a", "a", "1", "1", {"kind": "npy", "path": "a.npy"}, 0, 14, (SIZE, SIZE), (2.0, 1.0, 1.0))
+    AnnotationSet(annotations.dataset, [volume], []).save(path)
+    scan = data_root / "a.nii.gz"
+    write_volume(CTVolume.from_canonical(array, (2.0, 1.0, 1.0)), scan)
+    text = config.read_text()
+
+    def extents(record):
+        (found,) = DetectionSet.load(record).volumes.values()
+        # The scan's file may count slices the other way round, so lengths are compared.
+        return sorted((found.boxes[:, 5] - found.boxes[:, 2]).tolist())
+
+    for settings, lengths in (("", [1, 2, 2]), ("iou_thr=0.3, max_gap=1", [6])):
+        config.write_text(text.replace("score_thr=0.5", settings))
+        run(config)
+        assert extents(data_root / "found.json") == lengths
+        detect_scan(scan, config, data_root / "weights.pth", data_root / "out", overwrite=True)
+        assert extents(data_root / "out" / "detections.json") == lengths
+    command = ["detect", str(scan), "--config", str(config), "--checkpoint", str(data_root / "weights.pth")]
+    command += ["--out", str(data_root / "out"), "--overwrite"]
+    assert main([*command, "--max-gap", "0"]) == 0
+    assert extents(data_root / "out" / "detections.json") == [2, 3]
+    assert "linked at IoU above 0.3;" in (data_root / "out" / "detections.json").read_text()
+    assert main([*command, "--iou-thr", "0.5", "--cfg-options", "test_cfg.min_slices=3"]) == 0
+    assert extents(data_root / "out" / "detections.json") == [4]
+    capsys.readouterr()
+    for options, message in (
+        (["--score-thr", "1.5"], "score_thr is 1.5; allowed is 0 to 1"),
+        (["--link-score-thr", "0.4"], "link_score_thr is 0.4, above score_thr 0.3"),
+        (["--cfg-options", "test_cfg.max_gaps=2"], "did you mean 'max_gap'?"),
+    ):
+        assert main([*command, *options]) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_volume_without_known_slice_interval(config, data_root):
     path = data_root / "annotations" / "test.json"
     path.write_text(path.read_text().replace("[5.0, 1.0, 1.0]", "[null, 1.0, 1.0]"))
@@ -214,7 +259,8 @@ def test_sharing_does_not_change_a_bit(interval, depth, batch_size, precision, l
     config, model = lens
     array = np.random.default_rng(0).integers(-200, 300, (depth, 50, 44)).astype(np.int16)
     volume = CTVolume.from_canonical(array, (interval, 2.8, 2.8))
-    settings = {"score_thr": 0.0, "batch_size": batch_size, "precision": precision}
+    everything = DetectionSettings(link_score_thr=0.0, score_thr=0.0)
+    settings = {"settings": everything, "batch_size": batch_size, "precision": precision}
     calls = []
     compute = type(model.backbone).image_features
     model.backbone.image_features = lambda *args: (calls.append(1), compute(model.backbone, *args))[1]
@@ -227,7 +273,7 @@ def test_sharing_does_not_change_a_bit(interval, depth, batch_size, precision, l
     assert len({finding.score for finding in shared}) > 20
     assert shared == alone
     # One image for each grid slice, and what the repeated slices at the ends add.
-    count = len(VolumeDetector(config, model)._grid(volume).indices)
+    count = len(VolumeDetector(config, model).grid(volume).indices)
     assert count <= shared_calls <= count + 8
     if batch_size == 1:
         assert len(calls) - shared_calls == 3 * count
@@ -238,10 +284,10 @@ def test_slices_prepared_alone_are_those_of_the_stack(lens):
     config, model = lens
     detector = VolumeDetector(config, model)
     array = np.random.default_rng(1).integers(-200, 300, (12, 40, 52)).astype(np.int16)
-    grid = detector._grid(CTVolume.from_canonical(array, (2.0, 1.9, 2.3)))
+    grid = detector.grid(CTVolume.from_canonical(array, (2.0, 1.9, 2.3)))
     for index in (0, 2, 6, 11):
         sample = {"slice_source": grid, "key_slice": index, "img_id": index, "volume_id": "v", "slice_interval_mm": 2.0}
-        whole, alone = detector.pipeline(dict(sample)), detector.stacks.load(dict(sample))
+        whole, alone = detector.stacks.pipeline(dict(sample)), detector.stacks.load(dict(sample))
         assert whole["inputs"].shape == alone["inputs"].shape
         assert torch.allclose(whole["inputs"], alone["inputs"], atol=1e-3)
         assert whole["data_samples"].metainfo.keys() == alone["data_samples"].metainfo.keys()
@@ -263,7 +309,7 @@ def test_few_features_are_kept(lens):
 
     original, module.SharedFeatures = module.SharedFeatures, Watched
     try:
-        VolumeDetector(config, model, score_thr=1.0).detect(volume)
+        VolumeDetector(config, model, DetectionSettings(score_thr=1.0)).detect(volume)
     finally:
         module.SharedFeatures = original
     assert len(kept) == 40

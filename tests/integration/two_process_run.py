@@ -18,7 +18,7 @@ import torch
 
 torch.set_num_threads(1)
 
-from mmpluld.compat import install_ops  # noqa: E402
+from mmpluld.compat.ops import install_ops  # noqa: E402
 
 install_ops()
 

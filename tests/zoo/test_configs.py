@@ -14,7 +14,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
 from mmpluld.datasets.named_concat import dataset_settings
-from mmpluld.datasets.steps import pipeline_steps
+from mmpluld.datasets.steps import num_slices, pipeline_steps
 from mmpluld.engine.config import FoundConfig, load_config
 from mmpluld.engine.config_check import check_config
 from mmpluld.registry import MODELS
@@ -137,12 +137,11 @@ def _samples(num_boxes: int, size: int, model: dict[str, Any]) -> list[DetDataSa
 def test_one_training_step_and_one_prediction(found, num_boxes):
     torch.manual_seed(0)
     config = load_config(found)
-    num_slices = _steps_of(config, "test")[0].num_slices
     model = MODELS.build(config.model)
     model.init_weights()
     size = 64
     data = {
-        "inputs": [torch.rand(num_slices, size, size) * 255 - 50],
+        "inputs": [torch.rand(num_slices(config), size, size) * 255 - 50],
         "data_samples": _samples(num_boxes, size, config.model.to_dict()),
     }
     batch = model.data_preprocessor(data, training=True)

@@ -7,9 +7,10 @@ import pytest
 import yaml
 
 from mmpluld.engine.checkpoint import load_weights
+from mmpluld.engine.config import FoundConfig, load_config
+from mmpluld.publish.pages import complete_metafiles, write_pages
 from mmpluld.zoo.download import sha256_of
 from mmpluld.zoo.index import load_index
-from mmpluld.zoo.pages import complete_metafiles, write_pages
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = load_index(ROOT)
@@ -26,8 +27,10 @@ def test_index_and_pages_are_up_to_date(tmp_path):
 
 
 def test_every_config_has_an_entry_and_every_entry_a_config():
-    leaves = {path.stem: path for path in (ROOT / "configs").rglob("*.py") if "_base_" not in path.parts}
-    assert {name: ROOT / model.config for name, model in MODELS.items()} == leaves
+    leaves = [path for path in (ROOT / "configs").rglob("*.py") if "_base_" not in path.parts]
+    twins = [FoundConfig(path, twin=True) for path in leaves if path.parent.name != "legacy"]
+    configs = {found.name: found.path for found in [*map(FoundConfig, leaves), *twins]}
+    assert {name: ROOT / model.config for name, model in MODELS.items()} == configs
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*/metafile.yml")), ids=lambda path: path.parent.name)
@@ -67,7 +70,6 @@ def test_shipped_files_are_those_of_the_index():
 def test_shipped_weights_load_and_have_a_card(model):
     from mmengine.registry import DefaultScope
 
-    from mmpluld.engine.config import load_config
     from mmpluld.registry import MODELS as REGISTRY
 
     path = Path(model.weights_url)
@@ -77,4 +79,4 @@ def test_shipped_weights_load_and_have_a_card(model):
     assert model.sha256 in card
     assert "not for diagnosis" in card
     with DefaultScope.overwrite_default_scope("mmpluld"):
-        load_weights(REGISTRY.build(load_config(ROOT / model.config).model), f"zoo:{model.name}")
+        load_weights(REGISTRY.build(load_config(model.name).model), f"zoo:{model.name}")

@@ -35,7 +35,7 @@ def test_every_row_is_tested_on_the_same_volumes_in_3d(size):
             place = Path(dataset.data_root) / dataset.get("data_prefix", {}).get("img_path", "")
             test = Path(dataset.data_root) / dataset.ann_file
             if item.calibrated:  # whose scores are lower
-                config.test_cfg.score_thr = 0.05
+                config.test_cfg.link_score_thr = 0.05
             tests.append((test, place, config.test_cfg.to_dict(), config.test_evaluator.to_dict()))
     first = tests[0]
     assert first[2]["type"] == "VolumeTestLoop"

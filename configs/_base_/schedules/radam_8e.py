@@ -9,7 +9,7 @@ optim_wrapper = dict(
 param_scheduler = [dict(type="MultiStepLR", begin=0, end=8, by_epoch=True, milestones=[4, 6], gamma=0.1)]
 # Whole volumes. The paper fixes the overlap of linked boxes and leaves the rest open.
 test_cfg = dict(
-    _delete_=True, type="VolumeTestLoop", score_thr=0.05, iou_thr=0.5, max_gap=0, score_rule="max", min_slices=1
+    _delete_=True, type="VolumeTestLoop", link_score_thr=0.05, iou_thr=0.5, max_gap=0, score_rule="max", min_slices=1
 )
 
 # The miniature: about 750 steps on four datasets.

@@ -7,6 +7,7 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=500),
     dict(type="MultiStepLR", begin=0, end=20, by_epoch=True, milestones=[12, 14], gamma=0.1),
 ]
+auto_scale_lr = dict(base_batch_size=2)  # the paper's, sec. 5
 
 # The miniature: a tenth of its usual rate too, drops after 10 and 12 of 17 epochs.
 twin_schedule = dict(

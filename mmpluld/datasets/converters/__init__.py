@@ -1,5 +1,6 @@
 """Converters: one per raw dataset, each to the one annotation format."""
 
+from mmpluld.datasets.converters.boxes import convert_boxes
 from mmpluld.datasets.converters.deeplesion import convert_deeplesion
 from mmpluld.datasets.converters.deeplesion_3d import convert_deeplesion_3d
 from mmpluld.datasets.converters.lits import convert_lits
@@ -11,6 +12,7 @@ from mmpluld.datasets.converters.report import ConversionReport
 __all__ = [
     "ConversionReport",
     "add_pseudo_masks",
+    "convert_boxes",
     "convert_deeplesion",
     "convert_deeplesion_3d",
     "convert_lits",

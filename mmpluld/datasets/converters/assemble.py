@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
 from mmpluld.atomic import atomic_path
@@ -19,9 +19,11 @@ from mmpluld.datasets.converters.report import ConversionReport, SplitCounts
 from mmpluld.errors import InputError
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, CTVolume, LesionRecord, VolumeRecord
+from mmpluld.typing import BoolArray
 
 __all__ = [
     "Case",
+    "Unusable",
     "annotation_files",
     "assign_splits",
     "component_lesion",
@@ -29,11 +31,17 @@ __all__ = [
     "convert_cases",
     "padded",
     "place_in_scan",
+    "refuse_faults",
+    "sphere_lesion",
     "write_cases",
 ]
 
 _SPLITS = ("train", "val", "test")
-BoolArray = npt.NDArray[np.bool_]
+_LISTED = 5
+
+
+class Unusable(InputError):
+    """What a scan shows about the table of its lesions: it ends the conversion instead of leaving the scan out."""
 
 
 @dataclass
@@ -54,12 +62,18 @@ def annotation_files(root: Path, fractions: Sequence[float], overwrite: bool) ->
     """The files that are to be written: those of the splits with a share.
 
     Raises:
-        InputError: The shares are no three numbers with a positive sum, or a file exists and may not be replaced.
+        InputError: The shares are no three numbers with a positive sum, the folder is missing or may not be written to,
+            or a file exists and may not be replaced.
     """
     if len(fractions) != 3 or not all(math.isfinite(part) and part >= 0 for part in fractions) or sum(fractions) <= 0:
         raise InputError(f"split {list(fractions)}: needed are three shares (train val test) from 0, such as 80 0 20")
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the folder of the raw dataset")
+    if not os.access(root, os.W_OK):
+        raise InputError(
+            f"{root}: may not be written to, but annotations and volumes go there; make a folder with a link to it "
+            "(mkdir data, ln -s), and give that"
+        )
     files = {name: root / "annotations" / f"{name}.json" for name in _SPLITS}
     existing = [str(path) for path in files.values() if path.exists()]
     if existing and not overwrite:
@@ -88,23 +102,28 @@ def convert_cases(
     """Convert every volume; those that fail or are excluded are noted in the report.
 
     Raises:
-        InputError: None of them could be converted; the message holds the first reason.
+        InputError: None of them could be converted (the message holds the first reason), or the lesions of one are
+            unusable.
     """
-    cases = []
+    cases, reasons = [], []
     for name in track(names, "converting volumes", total=len(names)):
         if reason := overrides.get(name, Override()).exclude:
             report.remark(f"volume excluded, {reason}", name)
+            reasons.append(name)
             continue
         try:
             case = convert(name)
+        except Unusable:
+            raise
         except InputError as error:
-            report.remark("volume left out", f"{name} ({error})")
+            reasons.append(f"{name} ({error})")
+            report.remark("volume left out", reasons[-1])
             continue
         for what, item in case.remarks:
             report.remark(what, item)
         cases.append(case)
     if not cases:
-        first = next((items[0] for items in report.remarks.values()), "there are none")
+        first = reasons[0] if reasons else "there are none"
         raise InputError(f"none of {len(names)} volumes could be converted; the first: {first}")
     return cases
 
@@ -192,6 +211,60 @@ def place_in_scan(point_lps: Sequence[float], volume: CTVolume) -> tuple[float, 
     x, y, z = (volume.points_from_world_lps(point_lps) + 0.5).tolist()
     depth, height, width = volume.shape
     return (x, y, z) if 0 <= x < width and 0 <= y < height and 0 <= z < depth else None
+
+
+def sphere_lesion(
+    centre_lps: Sequence[float], diameter_mm: float, volume: CTVolume, name: str, pad_px: float
+) -> LesionRecord | None:
+    """A lesion from the sphere around a world point, or None if the point lies outside the scan.
+
+    x and y are exact, z takes the slices whose centre lies in the sphere, the one that holds the point if there is
+    none. ``attributes.slice_boxes`` holds the sphere's cut with each slice.
+
+    Args:
+        centre_lps: LPS mm.
+        diameter_mm: Above 0.
+        volume: The scan.
+        name: Id of the volume.
+        pad_px: Pixels added on each side in the plane, within the slice.
+    """
+    place = place_in_scan(centre_lps, volume)
+    if place is None:
+        return None
+    x, y, z = place
+    depth, height, width = volume.shape
+    radius = diameter_mm / 2
+    dz, dy, dx = volume.spacing_mm
+    first, end = math.ceil(z - radius / dz - 0.5), math.floor(z + radius / dz - 0.5) + 1
+    between = first >= end  # a small sphere between two slice centres
+    if between:
+        first, end = math.floor(z), math.floor(z) + 1
+    first, end = max(first, 0), min(end, depth)
+    slice_boxes = []
+    for index in range(first, end):
+        cut = radius if between else math.sqrt(max(radius**2 - ((index + 0.5 - z) * dz) ** 2, 0.0))
+        rx, ry = cut / dx, cut / dy
+        slice_boxes.append([index, *padded((x - rx, y - ry, x + rx, y + ry), pad_px, (height, width))])
+    rx, ry = radius / dx, radius / dy
+    x1, y1, x2, y2 = padded((x - rx, y - ry, x + rx, y + ry), pad_px, (height, width))
+    return LesionRecord(
+        id=0,
+        volume=name,
+        box=(x1, y1, float(first), x2, y2, float(end)),
+        key_slice=math.floor(z),
+        attributes={"centre_lps": list(centre_lps), "diameter_mm": diameter_mm, "slice_boxes": slice_boxes},
+    )
+
+
+def refuse_faults(file: Path, faults: Sequence[str]) -> None:
+    """Refuse a table with faulty rows.
+
+    Raises:
+        InputError: There are faults; the first five are named.
+    """
+    if faults:
+        more = f"; and {len(faults) - _LISTED} more" if len(faults) > _LISTED else ""
+        raise InputError(f"{file}: {len(faults)} faulty rows: {'; '.join(faults[:_LISTED])}{more}; mend the file")
 
 
 def padded(box: Sequence[float], pad_px: float, shape_yx: tuple[int, int]) -> tuple[float, float, float, float]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import re
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from mmpluld.errors import InputError, nearest
 from mmpluld.io.slice_sources import PNGSliceSource
 from mmpluld.progress import track
 from mmpluld.structures import LESION_TYPES, AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.typing import StrPath
 
 __all__ = ["SPLITS", "convert_deeplesion"]
 
@@ -85,14 +86,14 @@ class _Row:
 
 
 def convert_deeplesion(
-    root: str | os.PathLike[str],
+    root: StrPath,
     csv_name: str = "DL_info.csv",
     drop_noisy: bool = True,
     overwrite: bool = False,
     require_images: bool = True,
     masks: MaskMode | None = "exact",
-    tags: str | os.PathLike[str] | None = None,
-    tag_ontology: str | os.PathLike[str] | None = None,
+    tags: StrPath | None = None,
+    tag_ontology: StrPath | None = None,
 ) -> ConversionReport:
     """Write ``ROOT/annotations/{train,val,test}.json`` for a DeepLesion folder.
 
@@ -154,7 +155,7 @@ def convert_deeplesion(
     return report
 
 
-def _check_tagged_rows(tags: str | os.PathLike[str] | None, table: TagTable, csv_path: Path, num_rows: int) -> None:
+def _check_tagged_rows(tags: StrPath | None, table: TagTable, csv_path: Path, num_rows: int) -> None:
     """Refuse tags that count the rows of another table."""
     last = max(table.rows, default=-1)
     if last >= num_rows:
@@ -194,7 +195,7 @@ def _read_rows(path: Path) -> list[_Row]:
     return rows
 
 
-def _check_columns(found: list[str] | tuple[str, ...], path: Path) -> None:
+def _check_columns(found: Sequence[str], path: Path) -> None:
     for name in _COLUMNS:
         if name not in found:
             close = nearest(name, found)

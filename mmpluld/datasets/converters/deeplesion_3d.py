@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import pickle
 import re
 from collections.abc import Mapping
@@ -22,10 +21,11 @@ from typing import Any
 import numpy as np
 
 from mmpluld.atomic import atomic_path
+from mmpluld.compat.unpickling import ARRAY_MODULES
 from mmpluld.datasets.converters.report import ConversionReport, SplitCounts
 from mmpluld.errors import InputError
-from mmpluld.evaluation.functional import pairwise_overlap
-from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, pairwise_overlap
+from mmpluld.typing import StrPath
 
 __all__ = ["convert_deeplesion_3d"]
 
@@ -38,9 +38,7 @@ _UNREADABLE = (ValueError, EOFError, pickle.UnpicklingError, AttributeError, Ind
 _ARRAY_PARTS = {"_reconstruct": np.empty(0).__reduce__()[0], "ndarray": np.ndarray, "dtype": np.dtype}
 
 
-def convert_deeplesion_3d(
-    root: str | os.PathLike[str], boxes: str | os.PathLike[str], overwrite: bool = False
-) -> ConversionReport:
+def convert_deeplesion_3d(root: StrPath, boxes: StrPath, overwrite: bool = False) -> ConversionReport:
     """Write ``ROOT/annotations/manual_{val,test}.json`` for the fully annotated sub-volumes.
 
     If ``ROOT/annotations/test.json`` exists (``convert_deeplesion`` writes it; all sub-volumes are of that split),
@@ -185,6 +183,6 @@ class _ArrayUnpickler(pickle.Unpickler):
     """Reads containers, numbers, text and NumPy arrays; whatever else a pickle asks for is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") and name in _ARRAY_PARTS:
+        if module in ("numpy", *ARRAY_MODULES) and name in _ARRAY_PARTS:
             return _ARRAY_PARTS[name]
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only NumPy arrays are read")

@@ -6,7 +6,6 @@ matched voxel for voxel, as they were drawn, even where their headers differ; ev
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -31,6 +30,7 @@ from mmpluld.datasets.converters.volume_store import store_volume
 from mmpluld.errors import InputError
 from mmpluld.io import read_volume
 from mmpluld.structures import CTVolume
+from mmpluld.typing import StrPath
 
 __all__ = ["convert_lits"]
 
@@ -39,13 +39,13 @@ _NAME = re.compile(r"volume-(\d+)\.nii(\.gz)?", re.ASCII)
 
 
 def convert_lits(
-    root: str | os.PathLike[str],
+    root: StrPath,
     *,
     fractions: Sequence[float] = (80, 0, 20),
     seed: int = 0,
     min_voxels: int = 5,
     pad_px: float = 0.0,
-    overrides: str | os.PathLike[str] | None = None,
+    overrides: StrPath | None = None,
     overwrite: bool = False,
 ) -> ConversionReport:
     """Write ``ROOT/annotations/*.json`` and the volume store for a LiTS folder.

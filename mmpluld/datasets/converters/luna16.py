@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from mmpluld.datasets.converters.assemble import (
     Case,
     annotation_files,
     assign_splits,
     convert_cases,
-    padded,
-    place_in_scan,
+    refuse_faults,
+    sphere_lesion,
     write_cases,
 )
 from mmpluld.datasets.converters.overrides import Override, read_overrides
@@ -33,12 +30,12 @@ from mmpluld.datasets.converters.volume_store import store_volume
 from mmpluld.errors import InputError, nearest
 from mmpluld.io import read_volume
 from mmpluld.structures import CTVolume, LesionRecord
+from mmpluld.typing import StrPath
 
 __all__ = ["LUNA16_COLUMNS", "LunaMark", "convert_luna16", "read_luna16_marks"]
 
 LUNA16_COLUMNS = ("seriesuid", "coordX", "coordY", "coordZ", "diameter_mm")
 _UNKNOWN_DIAMETER_MM = 10.0
-_LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -59,14 +56,14 @@ class LunaMark:
 
 
 def convert_luna16(
-    root: str | os.PathLike[str],
+    root: StrPath,
     *,
     fractions: Sequence[float] = (80, 0, 20),
     seed: int = 0,
     test_subset: int | None = None,
     with_excluded: bool = False,
     pad_px: float = 0.0,
-    overrides: str | os.PathLike[str] | None = None,
+    overrides: StrPath | None = None,
     overwrite: bool = False,
 ) -> ConversionReport:
     """Write ``ROOT/annotations/*.json`` and the volume store for a LUNA16 folder.
@@ -112,7 +109,7 @@ def convert_luna16(
     return write_cases({"name": "luna16", "label_scope": "lung-nodules"}, cases, splits, report)
 
 
-def read_luna16_marks(path: str | os.PathLike[str]) -> list[LunaMark]:
+def read_luna16_marks(path: StrPath) -> list[LunaMark]:
     """Read ``annotations.csv`` or ``annotations_excluded.csv``.
 
     Raises:
@@ -137,9 +134,7 @@ def read_luna16_marks(path: str | os.PathLike[str]) -> list[LunaMark]:
         raise InputError(f"{file}: cannot be read ({error.strerror}); put LUNA16's table there") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{file}: not a CSV text file ({error}); fetch it again") from error
-    if faults:
-        more = f"; and {len(faults) - _LISTED} more" if len(faults) > _LISTED else ""
-        raise InputError(f"{file}: {len(faults)} faulty rows: {'; '.join(faults[:_LISTED])}{more}; mend the file")
+    refuse_faults(file, faults)
     return marks
 
 
@@ -205,35 +200,8 @@ def _convert(
 
 def _lesion(mark: LunaMark, volume: CTVolume, uid: str, pad_px: float) -> LesionRecord | None:
     """The box of a mark's sphere, or None if its centre lies outside the scan."""
-    place = place_in_scan(mark.centre_lps, volume)
-    if place is None:
-        return None
-    x, y, z = place
-    depth, height, width = volume.shape
-    radius = mark.diameter_mm / 2
-    dz, dy, dx = volume.spacing_mm
-    first, end = math.ceil(z - radius / dz - 0.5), math.floor(z + radius / dz - 0.5) + 1
-    between = first >= end  # a small sphere between two slice centres
-    if between:
-        first, end = math.floor(z), math.floor(z) + 1
-    first, end = max(first, 0), min(end, depth)
-    slice_boxes = []
-    for index in range(first, end):
-        cut = radius if between else math.sqrt(max(radius**2 - ((index + 0.5 - z) * dz) ** 2, 0.0))
-        rx, ry = cut / dx, cut / dy
-        slice_boxes.append([index, *padded((x - rx, y - ry, x + rx, y + ry), pad_px, (height, width))])
-    rx, ry = radius / dx, radius / dy
-    x1, y1, x2, y2 = padded((x - rx, y - ry, x + rx, y + ry), pad_px, (height, width))
-    return LesionRecord(
-        id=0,
-        volume=uid,
-        box=(x1, y1, float(first), x2, y2, float(end)),
-        key_slice=int(np.floor(z)),
-        type="lung",
-        attributes={
-            "row": mark.row,
-            "centre_lps": list(mark.centre_lps),
-            "diameter_mm": mark.diameter_mm,
-            "slice_boxes": slice_boxes,
-        },
-    )
+    lesion = sphere_lesion(mark.centre_lps, mark.diameter_mm, volume, uid, pad_px)
+    if lesion is not None:
+        lesion.type = "lung"
+        lesion.attributes = {"row": mark.row, **lesion.attributes}
+    return lesion

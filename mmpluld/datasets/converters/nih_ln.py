@@ -8,7 +8,6 @@ A case is a folder ``ABD_LYMPH_NNN`` or ``MED_LYMPH_NNN`` of DICOM files. Its no
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from mmpluld.datasets.converters.volume_store import store_volume
 from mmpluld.errors import InputError
 from mmpluld.io import read_volume
 from mmpluld.structures import CTVolume, LesionRecord, VolumeRecord
+from mmpluld.typing import FloatArray, StrPath
 
 __all__ = ["LymphNode", "convert_nih_ln", "read_nih_ln_nodes"]
 
@@ -62,13 +62,13 @@ class LymphNode:
 
 
 def convert_nih_ln(
-    root: str | os.PathLike[str],
+    root: StrPath,
     *,
     fractions: Sequence[float] = (80, 0, 20),
     seed: int = 0,
     min_voxels: int = 5,
     pad_px: float = 0.0,
-    overrides: str | os.PathLike[str] | None = None,
+    overrides: StrPath | None = None,
     overwrite: bool = False,
 ) -> ConversionReport:
     """Write ``ROOT/annotations/*.json`` and the volume store for an NIH-LN folder.
@@ -103,7 +103,7 @@ def convert_nih_ln(
     return write_cases({"name": "nih-ln", "label_scope": "lymph-nodes"}, cases, splits, report)
 
 
-def read_nih_ln_nodes(folder: str | os.PathLike[str]) -> list[LymphNode]:
+def read_nih_ln_nodes(folder: StrPath) -> list[LymphNode]:
     """Read the three text files of one case folder of ``MED_ABD_LYMPH_ANNOTATIONS``.
 
     Raises:
@@ -250,7 +250,7 @@ def _match_nodes(
     return f"text positions fit the mask mirrored along {best} better (override flip_mask), mask taken as it is"
 
 
-def _labels_at(labels: npt.NDArray[Any], points_xyz: npt.NDArray[np.float64], mirror: str) -> list[int]:
+def _labels_at(labels: npt.NDArray[Any], points_xyz: FloatArray, mirror: str) -> list[int]:
     """Label of each canonical point, 0 outside, if the mask were mirrored along some axes."""
     values = []
     for point in np.rint(points_xyz).astype(int).tolist():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, did_you_mean
 from mmpluld.structures import CTVolume
+from mmpluld.typing import StrPath
 
 __all__ = ["Override", "apply_override", "mirrored", "read_overrides"]
 
@@ -44,7 +44,7 @@ class Override:
     exclude: str = ""
 
 
-def read_overrides(path: str | os.PathLike[str] | None, volumes: Iterable[str]) -> dict[str, Override]:
+def read_overrides(path: StrPath | None, volumes: Iterable[str]) -> dict[str, Override]:
     """Read the table; every name in it must be one of ``volumes``.
 
     Raises:
@@ -56,9 +56,8 @@ def read_overrides(path: str | os.PathLike[str] | None, volumes: Iterable[str]) 
     found = {}
     for name, raw in _rows(file):
         if name not in known:
-            close = nearest(name, known)
-            hint = f"did you mean {close!r}?" if close else f"the dataset has {len(known)} volumes"
-            raise InputError(f"{file}: unknown volume {name!r}; {hint}")
+            hint = did_you_mean(name, known, f"the dataset has {len(known)} volumes")
+            raise InputError(f"{file}: unknown volume {name!r}{hint}")
         if name in found:
             raise InputError(f"{file}: volume {name!r} occurs twice; keep one row")
         found[name] = _override(f"{file}: volume {name!r}", raw)
@@ -116,8 +115,8 @@ def _rows(file: Path) -> list[tuple[str, dict[str, Any]]]:
 def _override(where: str, raw: dict[str, Any]) -> Override:
     for key in raw:
         if key not in _KEYS:
-            close = nearest(key, _KEYS)
-            raise InputError(f"{where}: unknown column {key!r}; allowed are {', '.join(_KEYS)}, nearest is {close!r}")
+            hint = did_you_mean(key, _KEYS)
+            raise InputError(f"{where}: unknown column {key!r}; allowed are {', '.join(_KEYS)}{hint}")
     for key in ("flip", "flip_mask"):
         axes = raw.get(key, "")
         if not isinstance(axes, str) or len(set(axes)) != len(axes) or not set(axes) <= set("xyz"):

@@ -7,7 +7,6 @@ quadrilateral of the four RECIST ends sure foreground, everything else sure back
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,16 +19,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from mmpluld.errors import InputError, nearest
+from mmpluld.compat.system import usable_cores
+from mmpluld.errors import InputError, did_you_mean
 from mmpluld.io.slice_sources import SliceSource, open_source
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.typing import BoolArray, StrPath
 
 __all__ = ["MaskMode", "MaskOrigin", "add_pseudo_masks", "check_mask_mode", "decode_mask", "encode_mask", "pseudo_mask"]
 
 MaskMode = Literal["exact", "legacy"]
 MaskOrigin = Literal["grabcut", "recist", "ellipse"]
-BoolArray = npt.NDArray[np.bool_]
 GreyArray = npt.NDArray[np.uint8]
 
 _ITERATIONS = 3
@@ -89,7 +89,7 @@ def pseudo_mask(
 
 
 def add_pseudo_masks(
-    annotations: AnnotationSet, root: str | os.PathLike[str], mode: MaskMode = "exact", workers: int | None = None
+    annotations: AnnotationSet, root: StrPath, mode: MaskMode = "exact", workers: int | None = None
 ) -> Counter[MaskOrigin]:
     """Give every lesion that has a key slice and no mask a pseudo-mask, in place.
 
@@ -116,7 +116,7 @@ def add_pseudo_masks(
     jobs = [(volumes[name], key, lesions) for (name, key), lesions in groups.items()]
     counts: Counter[MaskOrigin] = Counter()
     # Threads, as OpenCV lets go of the interpreter while it works and has a random generator per thread.
-    with ThreadPoolExecutor(workers or _cores()) as pool:
+    with ThreadPoolExecutor(workers or usable_cores()) as pool:
         results = pool.map(partial(_masks_of_slice, root=Path(root), mode=mode), jobs)
         for (_, _, lesions), masks in zip(jobs, track(results, "making masks", total=len(jobs)), strict=True):
             for lesion, (mask, origin) in zip(lesions, masks, strict=True):
@@ -133,9 +133,7 @@ def check_mask_mode(mode: str) -> None:
     """
     allowed = get_args(MaskMode)
     if mode not in allowed:
-        close = nearest(mode, allowed)
-        hint = f"; did you mean {close!r}?" if close else ""
-        raise InputError(f"mask mode is {mode!r}; allowed are {', '.join(allowed)}{hint}")
+        raise InputError(f"mask mode is {mode!r}; allowed are {', '.join(allowed)}{did_you_mean(mode, allowed)}")
 
 
 def encode_mask(mask: BoolArray) -> dict[str, Any]:
@@ -264,7 +262,3 @@ def _touching(found: BoolArray, sure: BoolArray) -> BoolArray:
     parts, _ = ndimage.label(found)
     kept: BoolArray = np.isin(parts, np.unique(parts[sure & found]))
     return kept & found
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -9,23 +9,21 @@ terms, parents, children, the terms of a cell separated by ``|``.
 from __future__ import annotations
 
 import csv
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mmpluld.errors import InputError
 from mmpluld.structures import AnnotationSet
+from mmpluld.structures.tags import load_tag_file
+from mmpluld.typing import BoolArray, StrPath
 
-__all__ = ["TagTable", "add_tags", "read_tag_names", "read_tags"]
+__all__ = ["TagTable", "add_tags", "read_tags"]
 
 _SPLITS = ("train", "val", "test")
 _NAME, _EXCLUSIVE, _PARENTS = 2, 5, 6  # columns of the ontology
-StrPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -90,39 +88,8 @@ def add_tags(annotations: AnnotationSet, table: TagTable) -> int:
     return len(tagged)
 
 
-def read_tag_names(path: StrPath) -> list[str]:
-    """Names of the tags, in their order.
-
-    Args:
-        path: LesaNet's JSON file of labels, or an annotation file of lesions with tags.
-
-    Raises:
-        InputError: The file is neither.
-    """
-    data = _load_json(Path(path), "a file with names of tags")
-    header = data if isinstance(data, dict) else {}
-    dataset = header.get("dataset")
-    own = dataset.get("tags") if isinstance(dataset, dict) else None
-    names = header.get("term_list") or (own.get("terms") if isinstance(own, dict) else None)
-    if not names or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(
-            f"{path}: has no names of tags; give text_mined_labels_171_and_split.json of LesaNet, or an annotation "
-            "file that `mmpluld convert deeplesion --tags` has written"
-        )
-    return names
-
-
-def _load_json(path: Path, wanted: str) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give {wanted}") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error}); fetch it again") from error
-
-
 def _read_json(path: Path) -> dict[str, Any]:
-    data = _load_json(path, "LesaNet's JSON of labels")
+    data = load_tag_file(path, "LesaNet's JSON of labels")
     lists = ["lesion_idxs", "relevant_labels", "uncertain_labels"]
     for key in ("term_list", *(f"{split}_{name}" for split in _SPLITS for name in lists)):
         if not isinstance(data, dict) or not isinstance(data.get(key), list):
@@ -131,7 +98,8 @@ def _read_json(path: Path) -> dict[str, Any]:
             raise InputError(f"{path}: {key} holds something else than lists of term numbers; fetch it again")
     if not data["term_list"] or not all(isinstance(term, str) for term in data["term_list"]):
         raise InputError(f"{path}: term_list is {str(data['term_list'])[:60]}; needed are names of tags")
-    return data
+    labels: dict[str, Any] = data
+    return labels
 
 
 def _exclusive(path: Path, terms: list[str]) -> list[list[int]]:
@@ -161,7 +129,7 @@ def _exclusive(path: Path, terms: list[str]) -> list[list[int]]:
     return [np.flatnonzero(row).tolist() for row in excludes]
 
 
-def _relation(table: dict[str, list[str]], terms: list[str], column: int) -> npt.NDArray[np.bool_]:
+def _relation(table: dict[str, list[str]], terms: list[str], column: int) -> BoolArray:
     """(T, T), True where the row's term names the column's in that cell of the table."""
     place = {term: index for index, term in enumerate(terms)}
     found = np.zeros((len(terms), len(terms)), bool)

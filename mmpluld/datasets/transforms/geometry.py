@@ -116,12 +116,14 @@ class CropAtLesion(RandomCrop):
         """Crop the image, and with it boxes and masks."""
         boxes = results["gt_bboxes"].tensor.numpy()[~results["gt_ignore_flags"].astype(bool)]
         self._target = boxes[np.random.randint(len(boxes))] if len(boxes) else None  # noqa: NPY002 as mmdet draws
-        return super().transform(results)
+        transformed: dict[str, Any] = super().transform(results)
+        return transformed
 
     def _rand_offset(self, margin: tuple[int, int]) -> tuple[int, int]:
         """Offsets (y, x) from 0 to ``margin`` that keep the target inside."""
         if self._target is None:
-            return super()._rand_offset(margin)
+            offset: tuple[int, int] = super()._rand_offset(margin)
+            return offset
         x1, y1, x2, y2 = self._target
         width, height = self.crop_size
         return _offset(y1, y2, height, margin[0]), _offset(x1, x2, width, margin[1])
@@ -192,7 +194,8 @@ class ResizeToSpacing(Resize):
         height, width = (max(1, round(side * shrink)) for side in new)
         # mmcv reads the target from the object; it is set per sample as mmcv's own RandomResize does.
         self.scale = (width, height)
-        return super().transform(results)
+        transformed: dict[str, Any] = super().transform(results)
+        return transformed
 
     def __repr__(self) -> str:
         return (
@@ -219,7 +222,8 @@ def _warp(image: np.ndarray, matrix: np.ndarray, interpolation: int, border: int
         cv2.warpAffine(plane, centred, (width, height), flags=interpolation, borderMode=border)
         for plane in cv2.split(image)
     ]
-    return cv2.merge(planes).reshape(height, width, channels)
+    warped: np.ndarray = cv2.merge(planes).reshape(height, width, channels)
+    return warped
 
 
 def _move_boxes(boxes: np.ndarray, matrix: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:

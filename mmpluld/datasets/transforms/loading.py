@@ -72,6 +72,7 @@ class LoadSliceStack(BaseTransform):
         self.interp: Interpolation = interp
         self.num_threads = num_threads
         self.z_jitter = z_jitter
+        self._slices: dict[int, np.ndarray] = {}
         self._remember(None, None)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -120,7 +121,7 @@ class LoadSliceStack(BaseTransform):
 
     def _open(self, results: dict[str, Any]) -> SliceSource:
         """The source of this sample; the previous one where it is the same series."""
-        source = results.get("slice_source")
+        source: SliceSource | None = results.get("slice_source")
         if source is not None:
             if source is not self._source:
                 self._remember(source, None)
@@ -130,15 +131,15 @@ class LoadSliceStack(BaseTransform):
         # As text, because an unknown spacing is NaN, which equals nothing.
         place = f"{kind} {path} {tuple(spacing)} {first_slice}"
         if self._source is None or place != self._place:
-            self._remember(open_source_at(results["source"], Path(), spacing, first_slice), place)
+            opened = open_source_at(results["source"], Path(), spacing, first_slice)
+            self._remember(opened, place)
+            return opened
         return self._source
 
     def _read(self, source: SliceSource, indices: list[int]) -> dict[int, np.ndarray]:
         missing = [index for index in indices if index not in self._slices]
-        if self.num_threads == 0 or len(missing) < 2:
-            fresh = map(source.read, missing)
-        else:
-            fresh = _pool(self.num_threads).map(source.read, missing)
+        several = self.num_threads > 0 and len(missing) > 1
+        fresh = _pool(self.num_threads).map(source.read, missing) if several else map(source.read, missing)
         loaded = self._slices | dict(zip(missing, fresh, strict=True))
         return {index: loaded[index] for index in indices}
 
@@ -147,7 +148,7 @@ class LoadSliceStack(BaseTransform):
         self._source = source
         self._place = place
         self._available = frozenset(source.indices.tolist()) if source is not None else frozenset()
-        self._slices: dict[int, np.ndarray] = {}
+        self._slices = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Settings only: what was read stays in the process that read it."""

@@ -1,4 +1,4 @@
-"""FROC evaluation and RECIST diameters as plain functions on NumPy arrays."""
+"""FROC evaluation and errors of RECIST diameters as plain functions on NumPy arrays."""
 
 from mmpluld.evaluation.functional.bootstrap import (
     Interval,
@@ -24,7 +24,6 @@ from mmpluld.evaluation.functional.luna16 import (
     order_statistics,
     resample_interpolated,
 )
-from mmpluld.evaluation.functional.overlaps import OVERLAPS, paired_overlap, pairwise_overlap
 from mmpluld.evaluation.functional.protocols import (
     DEEPLESION_2D,
     LENS_3D,
@@ -32,21 +31,13 @@ from mmpluld.evaluation.functional.protocols import (
     FROCProtocol,
     get_protocol,
 )
-from mmpluld.evaluation.functional.recist import (
-    RECISTErrors,
-    measure_recist,
-    recist_ends,
-    recist_errors,
-    recist_lengths,
-    select_found,
-)
+from mmpluld.evaluation.functional.recist_errors import RECISTErrors, recist_errors, select_found
 
 __all__ = [
     "DEEPLESION_2D",
     "LENS_3D",
     "LUNA16_LEVELS",
     "LUNA16_MAX_MARKS",
-    "OVERLAPS",
     "PROTOCOLS",
     "FROCCurve",
     "FROCProtocol",
@@ -61,14 +52,9 @@ __all__ = [
     "match_detections",
     "match_marks",
     "mean_sensitivity",
-    "measure_recist",
     "operating_ranks",
     "order_statistics",
-    "paired_overlap",
-    "pairwise_overlap",
-    "recist_ends",
     "recist_errors",
-    "recist_lengths",
     "select_found",
     "resample_interpolated",
     "resample_sensitivity",

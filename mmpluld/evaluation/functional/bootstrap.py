@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional.froc import Matches, mean_sensitivity, sensitivity_at
-from mmpluld.evaluation.functional.overlaps import FloatArray
 from mmpluld.evaluation.functional.protocols import FROCProtocol
+from mmpluld.typing import FloatArray
 
 __all__ = ["Interval", "bootstrap_difference", "bootstrap_sensitivity", "resample_sensitivity"]
 

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmpluld.errors import InputError
-from mmpluld.evaluation.functional.overlaps import FloatArray, paired_overlap
 from mmpluld.evaluation.functional.protocols import FROCProtocol
+from mmpluld.structures.overlaps import paired_overlap
+from mmpluld.typing import BoolArray, FloatArray
 
 __all__ = [
     "FROCCurve",
@@ -27,8 +28,7 @@ __all__ = [
     "threshold_at",
 ]
 
-IntArray = NDArray[np.intp]
-BoolArray = NDArray[np.bool_]
+IndexArray = NDArray[np.intp]
 
 _PAIRS_AT_ONCE = 1 << 18  # detection-lesion pairs per chunk; keeps the temporaries in the cache
 
@@ -48,12 +48,12 @@ class Matches:
         num_images: Images evaluated, including those without lesions or detections.
     """
 
-    image: IntArray
+    image: IndexArray
     score: FloatArray
     false_positive: BoolArray
-    point: IntArray
-    lesion_image: IntArray
-    found_by: IntArray
+    point: IndexArray
+    lesion_image: IndexArray
+    found_by: IndexArray
     num_images: int
 
 
@@ -152,7 +152,7 @@ def froc_curve(matches: Matches) -> FROCCurve:
     return FROCCurve(rate[last], sensitivity[last], matches.score[last])
 
 
-def operating_ranks(matches: Matches, levels: ArrayLike, *, weights: ArrayLike | None = None) -> IntArray:
+def operating_ranks(matches: Matches, levels: ArrayLike, *, weights: ArrayLike | None = None) -> IndexArray:
     """How many top-ranked detections may be accepted so that mean false positives stay within each level.
 
     Args:
@@ -222,7 +222,7 @@ def mean_sensitivity(sensitivity: FloatArray, protocol: FROCProtocol) -> FloatAr
     return np.asarray(sensitivity[..., protocol.headline_index].mean(axis=-1), dtype=np.float64)
 
 
-def _stack(groups: Sequence[ArrayLike], width: int, name: str) -> tuple[FloatArray, IntArray]:
+def _stack(groups: Sequence[ArrayLike], width: int, name: str) -> tuple[FloatArray, IndexArray]:
     """Join per-image boxes; return them with the image index of each."""
     parts = []
     for index, group in enumerate(groups):
@@ -237,7 +237,7 @@ def _stack(groups: Sequence[ArrayLike], width: int, name: str) -> tuple[FloatArr
     return joined, np.repeat(np.arange(len(parts)), counts)
 
 
-def _stack_scores(scores: Sequence[ArrayLike], image: IntArray, num_images: int) -> FloatArray:
+def _stack_scores(scores: Sequence[ArrayLike], image: IndexArray, num_images: int) -> FloatArray:
     """Join per-image scores and check that they fit the detections."""
     parts = [np.asarray(part, dtype=np.float64).reshape(-1) for part in scores]
     counts = np.bincount(image, minlength=num_images)
@@ -251,7 +251,7 @@ def _stack_scores(scores: Sequence[ArrayLike], image: IntArray, num_images: int)
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def _refuse_invalid(boxes: FloatArray, image: IntArray, name: str) -> None:
+def _refuse_invalid(boxes: FloatArray, image: IndexArray, name: str) -> None:
     """Raise on the first inverted or non-finite box."""
     dim = boxes.shape[1] // 2
     # Written so that NaN fails the comparison.
@@ -266,9 +266,9 @@ def _refuse_invalid(boxes: FloatArray, image: IntArray, name: str) -> None:
 
 def _usable(
     boxes: FloatArray,
-    image: IntArray,
+    image: IndexArray,
     lesions: FloatArray,
-    lesion_image: IntArray,
+    lesion_image: IndexArray,
     protocol: FROCProtocol,
     num_images: int,
 ) -> BoolArray:
@@ -284,13 +284,13 @@ def _usable(
 
 def _touching(
     boxes: FloatArray,
-    image: IntArray,
+    image: IndexArray,
     lesions: FloatArray,
-    lesion_image: IntArray,
+    lesion_image: IndexArray,
     protocol: FROCProtocol,
     num_images: int,
     usable: BoolArray,
-) -> tuple[IntArray, IntArray, FloatArray]:
+) -> tuple[IndexArray, IndexArray, FloatArray]:
     """All (detection, lesion) pairs of one image that overlap enough, and their overlap."""
     per_image = np.bincount(lesion_image, minlength=num_images)
     first_lesion = np.cumsum(per_image) - per_image
@@ -314,8 +314,8 @@ def _touching(
 
 
 def _overlapping(
-    boxes: FloatArray, lesions: FloatArray, detection: IntArray, lesion: IntArray, protocol: FROCProtocol
-) -> tuple[IntArray, IntArray, FloatArray]:
+    boxes: FloatArray, lesions: FloatArray, detection: IndexArray, lesion: IndexArray, protocol: FROCProtocol
+) -> tuple[IndexArray, IndexArray, FloatArray]:
     """Of given pairs, those that overlap enough; axes drop disjoint pairs one by one, since most are."""
     dim = protocol.dim
     for axis in range(dim):
@@ -331,13 +331,13 @@ def _overlapping(
 
 
 def _first_finder(
-    rank: IntArray,
-    lesion: IntArray,
+    rank: IndexArray,
+    lesion: IndexArray,
     overlap: FloatArray,
     num_detections: int,
     num_lesions: int,
     one_to_one: bool,
-) -> IntArray:
+) -> IndexArray:
     """Rank of the detection that finds each lesion, ``num_detections`` if none does."""
     found_by = np.full(num_lesions, num_detections, dtype=np.intp)
     if not one_to_one:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional.froc import Matches
-from mmpluld.evaluation.functional.overlaps import FloatArray
+from mmpluld.typing import BoolArray, FloatArray
 
 __all__ = [
     "LUNA16_LEVELS",
@@ -71,7 +71,7 @@ def match_marks(
         )
     image: list[NDArray[np.intp]] = []
     kept_scores: list[FloatArray] = []
-    wrong: list[NDArray[np.bool_]] = []
+    wrong: list[BoolArray] = []
     best: list[NDArray[np.intp]] = []
     first = 0
     for scan in range(len(marks)):
@@ -86,9 +86,7 @@ def match_marks(
     return _ranked(image, kept_scores, wrong, best)
 
 
-def interpolated_sensitivity(
-    matches: Matches, levels: ArrayLike, *, weights: ArrayLike | None = None
-) -> NDArray[np.float64]:
+def interpolated_sensitivity(matches: Matches, levels: ArrayLike, *, weights: ArrayLike | None = None) -> FloatArray:
     """Sensitivity at mean false positives per scan, linear between curve points; the curve begins at (0, 0).
 
     Args:
@@ -163,14 +161,14 @@ def _limited(points: FloatArray, scores: ArrayLike, scan: int, max_marks: int) -
     return points[keep], score[keep]
 
 
-def _inside(points: FloatArray, findings: FloatArray) -> NDArray[np.bool_]:
+def _inside(points: FloatArray, findings: FloatArray) -> BoolArray:
     """(N, M) whether each point lies within each finding."""
     diameter = np.where(findings[:, 3] < 0, _UNKNOWN_DIAMETER_MM, findings[:, 3])
     squared = ((points[:, None] - findings[None, :, :3]) ** 2).sum(axis=2)
     return np.asarray(squared < (diameter / 2) ** 2, dtype=np.bool_)
 
 
-def _most_probable(hits: NDArray[np.bool_], score: FloatArray, first: int) -> NDArray[np.intp]:
+def _most_probable(hits: BoolArray, score: FloatArray, first: int) -> NDArray[np.intp]:
     """(M,) ``first`` + index of the most probable mark on each nodule; -1 where there is none."""
     if not hits.size:
         return np.full(hits.shape[1], -1, dtype=np.intp)
@@ -181,7 +179,7 @@ def _most_probable(hits: NDArray[np.bool_], score: FloatArray, first: int) -> ND
 def _ranked(
     image: list[NDArray[np.intp]],
     scores: list[FloatArray],
-    wrong: list[NDArray[np.bool_]],
+    wrong: list[BoolArray],
     best: list[NDArray[np.intp]],
 ) -> Matches:
     """Join the scans and sort by falling score."""

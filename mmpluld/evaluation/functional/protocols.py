@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from mmpluld.errors import InputError, nearest
-from mmpluld.evaluation.functional.overlaps import OVERLAPS, Overlap
+from mmpluld.errors import InputError, did_you_mean
+from mmpluld.structures.overlaps import OVERLAPS, Overlap
 
 __all__ = ["DEEPLESION_2D", "LENS_3D", "PROTOCOLS", "FROCProtocol", "get_protocol"]
 
@@ -107,7 +107,6 @@ def get_protocol(protocol: str | FROCProtocol) -> FROCProtocol:
     if isinstance(protocol, FROCProtocol):
         return protocol
     if protocol not in PROTOCOLS:
-        close = nearest(protocol, PROTOCOLS)
-        hint = f"; did you mean '{close}'?" if close else ""
+        hint = did_you_mean(protocol, PROTOCOLS)
         raise InputError(f"FROC protocol '{protocol}' is not one of {', '.join(PROTOCOLS)}{hint}")
     return PROTOCOLS[protocol]

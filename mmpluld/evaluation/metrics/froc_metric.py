@@ -19,9 +19,9 @@ from mmpluld.evaluation.functional import (
     mean_sensitivity,
     sensitivity_at,
 )
-from mmpluld.evaluation.functional.overlaps import FloatArray
 from mmpluld.registry import METRICS
 from mmpluld.structures.records import Detections, DetectionSet
+from mmpluld.structures.samples import instance_boxes, predicted_boxes, to_array
 
 __all__ = ["FROCMetric"]
 
@@ -133,24 +133,6 @@ def headline_values(matches: Matches, protocol: FROCProtocol) -> dict[str, float
     by_level = zip(protocol.levels, sensitivity, strict=True)
     average = float(mean_sensitivity(sensitivity, protocol))
     return {"avg": average, **{f"sens@{level:g}": float(value) for level, value in by_level}}
-
-
-def to_array(values: Any) -> FloatArray:
-    """A tensor, box structure or array as float64 on the CPU."""
-    values = getattr(values, "tensor", values)
-    if hasattr(values, "detach"):
-        values = values.detach().double().cpu().numpy()  # NumPy has no bfloat16
-    return np.asarray(values, dtype=np.float64)
-
-
-def instance_boxes(instances: Mapping[str, Any]) -> FloatArray:
-    """(N, 4) boxes of an instance container that may be empty."""
-    return to_array(instances["bboxes"]).reshape(-1, 4) if "bboxes" in instances else np.zeros((0, 4))
-
-
-def predicted_boxes(sample: Any) -> FloatArray:
-    """(N, 4) predicted boxes of a data sample in pixels of the slice, also where ``CropBody`` cut the image."""
-    return instance_boxes(sample.get("pred_instances")) + np.tile(sample.get("crop_offset", (0.0, 0.0)), 2)
 
 
 def _detection_set(results: list[dict[str, Any]]) -> DetectionSet:

@@ -9,10 +9,10 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 
 from mmpluld.errors import InputError
-from mmpluld.evaluation.functional import measure_recist, recist_errors, select_found
-from mmpluld.evaluation.metrics.froc_metric import instance_boxes, predicted_boxes, to_array
+from mmpluld.evaluation.functional import recist_errors, select_found
 from mmpluld.postprocess import paste_mask
 from mmpluld.registry import METRICS
+from mmpluld.structures import instance_boxes, measure_recist, predicted_boxes, to_array
 
 __all__ = ["RECISTMetric"]
 

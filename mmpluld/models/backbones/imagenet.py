@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, did_you_mean
 from mmpluld.zoo.download import DownloadError, local_checkpoint
 
 __all__ = ["DenseNetImageNet", "map_imagenet_keys"]
@@ -37,8 +37,7 @@ def map_imagenet_keys(
         InputError: If ``stem_rule`` is unknown.
     """
     if stem_rule not in _STEM_RULES:
-        guess = nearest(str(stem_rule), _STEM_RULES)
-        hint = f"; did you mean {guess!r}?" if guess else ""
+        hint = did_you_mean(stem_rule, _STEM_RULES)
         raise InputError(f"stem_rule: {stem_rule!r} is not one of {', '.join(_STEM_RULES)}{hint}")
     mapped = {}
     for key, value in state_dict.items():

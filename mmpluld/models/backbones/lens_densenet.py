@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from mmpluld.errors import InputError
-from mmpluld.models.backbones.dense_inference import run_dense_block
 from mmpluld.models.backbones.domain_attention import DomainAttention
 from mmpluld.models.backbones.truncated_densenet import Transition, TruncatedDenseNet, pointwise
+from mmpluld.models.cpu import INFER_BY_IMAGE, INFER_IMAGES, INFER_LAST, on_cpu
 from mmpluld.registry import MODELS
 
 __all__ = ["ImageFeatures", "LensDenseNet"]
@@ -64,12 +64,6 @@ class AttendedTransition(Transition):
         """(B, C, D, H, W) -> (B, C / 2, D, H / 2, W / 2)."""
         x = super().forward(x)
         return x if self.attention is None else self.attention(x)
-
-    def run_fused(self, x: Tensor, out: Tensor) -> None:
-        """As for ``Transition``."""
-        super().run_fused(x, out)
-        if self.attention is not None:
-            out.copy_(self.attention(out.unsqueeze(0))[0])
 
 
 class MixingTransition(AttendedTransition):
@@ -157,7 +151,11 @@ class LensDenseNet(TruncatedDenseNet):
 
     def forward(self, inputs: Tensor | Sequence[ImageFeatures]) -> tuple[Tensor | list[Tensor], ...]:
         """Maps of all blocks, finest first; from features of images, each map is the list of its images' maps."""
-        return super().forward(inputs) if isinstance(inputs, Tensor) else self._fuse(inputs)
+        return super().forward(inputs) if isinstance(inputs, Tensor) else self.fuse(inputs)
+
+    @on_cpu(INFER_BY_IMAGE)  # the base class would take a shortcut that does not let images meet
+    def _maps(self, x: Tensor, thickness_mm: Tensor | None) -> tuple[Tensor, ...]:
+        return super()._maps(x, thickness_mm)
 
     @torch.no_grad()
     def image_features(self, images: Tensor, with_last: bool = True) -> ImageFeatures:
@@ -168,73 +166,35 @@ class LensDenseNet(TruncatedDenseNet):
                 takes for image d.
             with_last: Also run the last block, as needed of all images but the central one.
         """
-        if self._can_fuse(images):
-            dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.conv0.weight.dtype
-            with torch.autocast("cpu", enabled=False):
-                single = [self._fused_image(image, dtype) for image in images]
-            *maps, entrance = (_joined(parts) for parts in zip(*single, strict=True))
-        else:
-            x, maps = self._stem(images), []
-            for number in range(1, self.num_blocks):
-                x = getattr(self, f"denseblock{number}")(x)
-                maps.append(x.squeeze(2))
-                transition = getattr(self, f"transition{number}")
-                x = transition.each_image(x) if isinstance(transition, MixingTransition) else transition(x)
-            entrance = x.squeeze(2)
+        *maps, entrance = self._up_to_last_block(images)
         return ImageFeatures(tuple(maps), entrance, self._last_block(entrance) if with_last else None)
 
-    def _fused_image(self, image: Tensor, dtype: torch.dtype) -> list[Tensor]:
-        """Maps and the last block's entrance (1, C, H, W) of one image (slices, H, W), on the fast path."""
-        features, maps = image, []
+    @on_cpu(INFER_IMAGES)
+    def _up_to_last_block(self, images: Tensor) -> list[Tensor]:
+        """Maps (N, C, H, W) of the blocks before the last, and what enters that one, without exchange of images."""
+        x, maps = self._stem(images), []
         for number in range(1, self.num_blocks):
-            features = self._fused_block(number, features, None, dtype)
-            maps.append(features.transpose(0, 1))
-        entrance = features.new_empty(features.shape[0] // 2, 1, features.shape[2] // 2, features.shape[3] // 2)
-        self._mixing_transition.run_fused(features, entrance)
-        return [*maps, entrance.transpose(0, 1)]
+            x = getattr(self, f"denseblock{number}")(x)
+            maps.append(x.squeeze(2))
+            transition = getattr(self, f"transition{number}")
+            x = transition.each_image(x) if isinstance(transition, MixingTransition) else transition(x)
+        return [*maps, x.squeeze(2)]
 
+    @on_cpu(INFER_LAST)
     def _last_block(self, entrance: Tensor) -> Tensor:
         """Map (N, C, H, W) of the last block."""
         block = getattr(self, f"denseblock{self.num_blocks}")
-        if not self._can_fuse(entrance):
-            return self._attended(block(entrance.unsqueeze(2))).squeeze(2)
-        maps = []
-        with torch.autocast("cpu", enabled=False):
-            for features in entrance:
-                buffer = features.new_empty(block.out_channels, 1, *features.shape[1:])
-                buffer[: block.in_channels, 0] = features
-                run_dense_block(block, buffer)
-                maps.append(self._attended(buffer.unsqueeze(0)).squeeze(2))
-        return _joined(maps)
+        return self.attended(block(entrance.unsqueeze(2))).squeeze(2)
 
-    def _attended(self, x: Tensor) -> Tensor:
+    def attended(self, x: Tensor) -> Tensor:
         """The output (B, C, D, H, W) of the last block after the attention, if there is one."""
         reduction = getattr(self, f"reductionz{self.num_blocks}")
         return reduction[0](x) if isinstance(reduction, nn.Sequential) else x
 
     @torch.no_grad()
-    def _fuse(self, images: Sequence[ImageFeatures]) -> tuple[list[Tensor], ...]:
-        """For each block the maps (B, C, H, W) of all images of B stacks."""
-        centre = self.depth // 2
-        entrances = torch.stack([image.entrance for image in images], 2)
-        with torch.autocast("cpu", enabled=False):
-            mixed = self._mixing_transition.mixer(entrances)
+    def fuse(self, images: Sequence[ImageFeatures]) -> tuple[list[Tensor], ...]:
+        """For each block the maps (B, C, H, W) of all images of B stacks, from the features of each image."""
+        mixer = getattr(self, f"transition{self.num_blocks - 1}").mixer
         last = [image.last for image in images]
-        last[centre] = self._last_block(mixed)
+        last[self.depth // 2] = self._last_block(mixer(torch.stack([image.entrance for image in images], 2)))
         return (*map(list, zip(*(image.maps for image in images), strict=True)), last)
-
-    def _forward_fused(self, x: Tensor, thickness_mm: Tensor | None) -> tuple[Tensor, ...]:
-        # Image by image, so that stacks which share features give the same to the last bit.
-        images = x.unflatten(1, (self.depth, -1)).unbind(1)
-        features = [self.image_features(image, d != self.depth // 2) for d, image in enumerate(images)]
-        return tuple(torch.stack(level, 2).flatten(1, 2) for level in self._fuse(features))
-
-    @property
-    def _mixing_transition(self) -> MixingTransition:
-        transition: MixingTransition = getattr(self, f"transition{self.num_blocks - 1}")
-        return transition
-
-
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """Tensors (1, ...) as one (N, ...); a single one is not copied."""
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))

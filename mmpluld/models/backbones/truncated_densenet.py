@@ -15,8 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mmpluld.errors import InputError
-from mmpluld.models.backbones.dense_inference import run_dense_block, run_stem, run_transition, slices_as_images
-from mmpluld.models.backbones.dense_training import can_train_fast, train_dense_block
+from mmpluld.models.cpu import INFER_STACKS, STEM, TRAIN_BLOCK, on_cpu
 from mmpluld.models.data_preprocessors import SliceStacks
 from mmpluld.registry import MODELS
 
@@ -63,23 +62,6 @@ def norm_relu(norm: nn.Module, x: Tensor) -> Tensor:
     return F.relu(norm(x.flatten(2, 3)), inplace=True).view(x.shape)
 
 
-class ChannelsOutermost(torch.autograd.Function):
-    """(N, C, H, W) with strides of channels last to contiguous (C, N, H, W), and gradients back.
-
-    Both ways as transposes of a matrix; PyTorch's general copy between these layouts takes ten times as long on a CPU.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        pixels_by_channels = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
-        return pixels_by_channels.t().contiguous().view(x.shape[1], x.shape[0], *x.shape[2:])
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        pixels_by_channels = grad.reshape(len(grad), -1).t().contiguous()
-        return pixels_by_channels.view(*grad.shape[1:], -1).permute(0, 3, 1, 2)
-
-
 @contextmanager
 def frozen_statistics(norm: _BatchNorm) -> Iterator[None]:
     """Let ``norm`` normalise by the batch without updating its running statistics."""
@@ -112,10 +94,6 @@ class DenseLayer(nn.Module):
         self.conv2 = SliceConv2d(width, growth_rate, 3, num_slices, slice_mixer)
         self.with_cp = with_cp
 
-    def halves(self) -> tuple[tuple[nn.Module, SliceConv2d], tuple[nn.Module, SliceConv2d]]:
-        """Norm and convolution of the first half and of the second."""
-        return (self.norm1, self.conv1), (self.norm2, self.conv2)
-
     def _checkpoint_contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
         """Contexts of the first run and the rerun, so that only the first updates the running statistics."""
         return nullcontext(), frozen_statistics(self.norm1)
@@ -141,7 +119,7 @@ class DenseLayer(nn.Module):
 class DenseBlock(nn.Module):
     """Layers that each read everything before them in the block; the output concatenates input and all layers."""
 
-    def __init__(self, num_layers: int, in_channels: int, growth_rate: int, **layer_kwargs) -> None:
+    def __init__(self, num_layers: int, in_channels: int, growth_rate: int, **layer_kwargs: Any) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.out_channels = in_channels + num_layers * growth_rate
@@ -149,10 +127,9 @@ class DenseBlock(nn.Module):
             layer = DenseLayer(in_channels + i * growth_rate, growth_rate, **layer_kwargs)
             self.add_module(f"denselayer{i + 1}", layer)
 
+    @on_cpu(TRAIN_BLOCK)
     def forward(self, x: Tensor, thickness_mm: Tensor | None = None) -> Tensor:
         """(B, C, D, H, W) -> (B, out_channels, D, H, W)."""
-        if can_train_fast(self, x):
-            return train_dense_block(self, x, thickness_mm)
         features = [x]
         for layer in self.children():
             features.append(layer(features, thickness_mm))
@@ -174,10 +151,6 @@ class Transition(nn.Module):
         """(B, C, D, H, W) -> (B, C / 2, D, H / 2, W / 2)."""
         pooled = F.avg_pool2d(norm_relu(self.norm, x).flatten(1, 2), 2)
         return pointwise(pooled.unflatten(1, x.shape[1:3]), self.conv.weight)
-
-    def run_fused(self, x: Tensor, out: Tensor) -> None:
-        """``forward`` of one stack (C, D, H, W) into ``out``, without gradients (see ``dense_inference``)."""
-        run_transition(self, x, out)
 
 
 class ReductionZ(nn.Module):
@@ -202,8 +175,8 @@ class TruncatedDenseNet(BaseModule):
         num_slices: Slices D of a stack.
         slice_mixer: Config of the operator in front of the dense convolutions; None keeps the slices apart. It is
             called with features (B, C, D, H, W) and the slice intervals (B,) in mm, or None where the model gets none.
-            A mixer that also has ``matrices()``, as those of this package do, takes part in the fast path for
-            inference on a CPU.
+            With a mixer that also has ``matrices()``, as those of this package do, the network runs faster on a CPU
+            (see ``mmpluld.models.cpu``).
         slices_as: ``depth`` as above, or ``channels``: the 2.5D network, in which the slices are the input channels of
             an ordinary 2D DenseNet; it has neither mixers nor a depth to reduce.
         growth_rate: Channels that each dense layer adds.
@@ -211,8 +184,7 @@ class TruncatedDenseNet(BaseModule):
         block_config: Layers in each dense block; one output map per block.
         stem_channels: Channels of the stem.
         norm_cfg: Batch norm (``BN`` or ``SyncBN``).
-        with_cp: Recompute the first half of each dense layer in the backward pass, to save memory. Training on a CPU
-            does so in any case (see ``dense_training``).
+        with_cp: Recompute the first half of each dense layer in the backward pass, to save memory.
         init_cfg: MMEngine initialisation; without one, convolutions keep their Kaiming-normal start.
 
     Shape:
@@ -271,8 +243,6 @@ class TruncatedDenseNet(BaseModule):
             if i < self.num_blocks:
                 self.add_module(f"transition{i}", Transition(channels, norm_cfg))
                 channels //= 2
-        convs = [module for module in self.modules() if isinstance(module, SliceConv2d)]
-        self._mixers_are_linear = all(conv.mixer is None or hasattr(conv.mixer, "matrices") for conv in convs)
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Conv3d)):
                 nn.init.kaiming_normal_(module.weight)
@@ -285,8 +255,11 @@ class TruncatedDenseNet(BaseModule):
                 f"input of shape {tuple(x.shape)}: the backbone needs (B, {self.num_slices}, H, W); "
                 "set num_slices of the backbone and of LoadSliceStack to the same number"
             )
-        if self._can_fuse(x):
-            return self._forward_fused(x, thickness_mm)
+        return self._maps(x, thickness_mm)
+
+    @on_cpu(INFER_STACKS)
+    def _maps(self, x: Tensor, thickness_mm: Tensor | None) -> tuple[Tensor, ...]:
+        """Maps of all blocks for stacks (B, D, H, W) and their slice intervals (B,)."""
         x = self._stem(x)
         outputs = []
         for i in range(1, self.num_blocks + 1):
@@ -296,48 +269,11 @@ class TruncatedDenseNet(BaseModule):
                 x = getattr(self, f"transition{i}")(x)
         return tuple(outputs)
 
+    @on_cpu(STEM)
     def _stem(self, x: Tensor) -> Tensor:
         """(B, D, H, W) -> (B, C, D, H / 4, W / 4)."""
-        batch, depth = x.shape[0], x.shape[1] // self.conv0.in_channels
-        images = slices_as_images(x.flatten(0, 1), batch * depth)
-        x = F.relu(self.norm0(self.conv0(images)), inplace=True)
-        x = F.max_pool2d(x, 3, stride=2, padding=1)
-        return ChannelsOutermost.apply(x).unflatten(1, (batch, depth)).transpose(0, 1)
-
-    def _can_fuse(self, x: Tensor) -> bool:
-        """Whether the fast path serves: evaluation without gradients on a CPU, in single precision or less."""
-        plain_use = self.training or torch.is_grad_enabled() or x.device.type != "cpu"
-        return not plain_use and self._mixers_are_linear and self.conv0.weight.dtype != torch.float64
-
-    def _forward_fused(self, x: Tensor, thickness_mm: Tensor | None) -> tuple[Tensor, ...]:
-        """``forward`` without gradients, one stack after the other (see ``dense_inference``)."""
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.conv0.weight.dtype
-        with torch.autocast("cpu", enabled=False):
-            intervals = [None] * len(x) if thickness_mm is None else thickness_mm
-            stacks = [self._fused_stack(stack, interval, dtype) for stack, interval in zip(x, intervals, strict=True)]
-        return tuple(torch.stack(maps) for maps in zip(*stacks, strict=True))
-
-    def _fused_stack(self, stack: Tensor, thickness_mm: Tensor | None, dtype: torch.dtype) -> list[Tensor]:
-        """The maps (C_i, H_i, W_i) of one stack (D, H, W)."""
-        maps: list[Tensor] = []
-        features = stack
-        for number in range(1, self.num_blocks + 1):
-            features = self._fused_block(number, features, thickness_mm, dtype)
-            maps.append(getattr(self, f"reductionz{number}")(features.unsqueeze(0))[0])
-        return maps
-
-    def _fused_block(self, number: int, x: Tensor, thickness_mm: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """A dense block (C, D, H, W) and what leads to it, from the stack (slices, H, W) or the block before."""
-        block = getattr(self, f"denseblock{number}")
-        if number == 1:
-            depth = len(x) // self.conv0.in_channels
-            height, width = (((size + 1) // 2 + 1) // 2 for size in x.shape[1:])
-        else:
-            depth, height, width = x.shape[1], x.shape[2] // 2, x.shape[3] // 2
-        buffer = x.new_empty((block.out_channels, depth, height, width), dtype=dtype)
-        if number == 1:
-            run_stem(self.conv0, self.norm0, x, buffer[: block.in_channels])
-        else:
-            getattr(self, f"transition{number - 1}").run_fused(x, buffer[: block.in_channels])
-        run_dense_block(block, buffer, thickness_mm)
-        return buffer
+        channels = self.conv0.in_channels
+        images = x.reshape(-1, channels, *x.shape[2:])
+        images = F.relu(self.norm0(self.conv0(images)), inplace=True)
+        images = F.max_pool2d(images, 3, stride=2, padding=1)
+        return images.unflatten(0, (len(x), x.shape[1] // channels)).transpose(1, 2)

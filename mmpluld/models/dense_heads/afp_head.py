@@ -7,26 +7,20 @@ from typing import Any
 
 import torch
 from mmdet.models.dense_heads import AnchorFreeHead
-from mmdet.models.utils import filter_scores_and_topk
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2distance
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, did_you_mean
+from mmpluld.models.cpu import BEST_CELLS, on_cpu
 from mmpluld.models.dense_heads.cells import cells_in_boxes, ignored_cells
-from mmpluld.models.dense_heads.winograd import conv3x3
 from mmpluld.models.normalizers import count_per_process
 from mmpluld.registry import MODELS
 
 __all__ = ["AFPHead"]
 
 _CHOICES = {"normalizer": ("positives", "lesions", "images"), "shared_cell": ("smallest", "nearest")}
-_FIRST_CELLS = 4
-"""Cells per proposal wanted that get distances at first; neighbouring cells tend to suppress each other."""
-_WIDE = 128
-"""Channels from which on the faster convolution is faster."""
 
 
 @MODELS.register_module()
@@ -40,9 +34,6 @@ class AFPHead(AnchorFreeHead):
 
     Two branches, each of a 3x3 convolution, ReLU and a 1x1 convolution, on one map. ``loss_cls`` is Eq. 1,
     ``loss_bbox`` Eq. 2 with its weight lambda_1; counts that they are divided by are means over the processes.
-
-    In evaluation on a CPU only those cells get distances that can become proposals, which spares nearly half of the
-    arithmetic, and wide layers in single precision are computed by ``conv3x3``.
 
     Args:
         in_channels: Channels of the feature map.
@@ -125,83 +116,13 @@ class AFPHead(AnchorFreeHead):
         cls_score, bbox_pred, cls_feat, reg_feat = super().forward_single(x)
         return cls_score, bbox_pred.float() * self.pixels_per_unit, cls_feat, reg_feat
 
+    @on_cpu(BEST_CELLS)
     def predict(
         self, x: tuple[Tensor, ...], batch_data_samples: SampleList, rescale: bool = False
     ) -> list[InstanceData]:
-        """Proposals of each image, best score first; in pixels of the original image if ``rescale``.
-
-        Suppression goes from the best score down, and only its first ``max_per_img`` boxes are wanted: cells after the
-        last of them have no effect. So distances are computed for the best cells, and for more while boxes lack.
-        """
-        (features,) = x
-        if not self._can_stop_early(features):
-            proposals: list[InstanceData] = super().predict(x, batch_data_samples, rescale=rescale)
-            return proposals
-        logits = self.conv_cls(self._hidden(features))
-        return [
-            self._best_boxes(image, image_logits, sample.metainfo, rescale)
-            for image, image_logits, sample in zip(features, logits, batch_data_samples, strict=True)
-        ]
-
-    def _can_stop_early(self, features: Tensor) -> bool:
-        """Whether ``predict`` may leave out distances: one class, plain layers, suppression that changes no score."""
-        if self.training or torch.is_grad_enabled() or features.device.type != "cpu":
-            return False
-        plain = all(
-            type(layer.conv) is nn.Conv2d and not layer.with_norm for layer in (self.cls_convs[0], self.reg_convs[0])
-        )
-        nms = self.test_cfg.get("nms") or {}
-        sorts_only = nms.get("type", "nms") == "nms" and self.test_cfg.get("max_per_img", 0) > 0
-        return plain and self.use_sigmoid_cls and self.cls_out_channels == 1 and sorts_only
-
-    def _hidden(self, features: Tensor) -> Tensor:
-        """The hidden layer (B, C, H, W) of the centre branch, in evaluation on a CPU."""
-        layer = self.cls_convs[0]
-        wide = min(layer.conv.weight.shape[:2]) >= _WIDE
-        if not wide or layer.conv.bias is None or features.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
-            return layer(features)
-        return layer.activate(torch.stack([conv3x3(x, layer.conv.weight, layer.conv.bias) for x in features]))
-
-    def _best_boxes(self, features: Tensor, logits: Tensor, meta: dict, rescale: bool) -> InstanceData:
-        """``predict`` of one image from ``features`` (C, H, W) and ``logits`` (1, H, W)."""
-        cfg = self.test_cfg
-        scores, labels, cells, _ = filter_scores_and_topk(
-            logits.sigmoid().view(-1, 1), cfg.get("score_thr", 0), cfg.get("nms_pre", -1)
-        )
-        points = self.prior_generator.grid_priors([logits.shape[1:]], device=logits.device)[0]
-        # A row for each cell and one of zeros, the padding.
-        table = features.new_zeros(points.shape[0] + 1, len(features))
-        table[:-1] = features.flatten(1).t()
-        boxes, count = points.new_empty(0, 4), _FIRST_CELLS * cfg.max_per_img
-        while True:
-            more = cells[len(boxes) : count]
-            distances = self._distances(table, more, logits.shape[1:])
-            boxes = torch.cat([boxes, self.bbox_coder.decode(points[more], distances, max_shape=meta["img_shape"])])
-            candidates = InstanceData(bboxes=boxes, scores=scores[:count], labels=labels[:count])
-            found = self._bbox_post_process(candidates, cfg, rescale, img_meta=meta)
-            if count >= len(cells) or len(found) >= cfg.max_per_img:
-                return found
-            count *= 2
-
-    def _distances(self, table: Tensor, cells: Tensor, size: Sequence[int]) -> Tensor:
-        """What ``forward`` gives as distances at some cells, (N, 4) in pixels.
-
-        Args:
-            table: (H * W + 1, C), features of the cells and zeros.
-            cells: (N,), numbers of the wanted ones.
-            size: H and W.
-        """
-        height, width = size
-        steps = torch.arange(-1, 2, device=cells.device)
-        rows = (cells // width)[:, None, None] + steps[:, None]
-        columns = (cells % width)[:, None, None] + steps
-        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-        neighbours = (rows * width + columns).masked_fill(~inside, len(table) - 1)
-        layer = self.reg_convs[0]
-        patches = table[neighbours.flatten()].view(len(cells), 9 * table.shape[1])  # kernel place before channel
-        hidden = F.linear(patches, layer.conv.weight.permute(0, 2, 3, 1).flatten(1), layer.conv.bias)
-        distances = F.linear(layer.activate(hidden), self.conv_reg.weight.flatten(1), self.conv_reg.bias)
-        return distances.float() * self.pixels_per_unit
+        """Proposals of each image, best score first; in pixels of the original image if ``rescale``."""
+        proposals: list[InstanceData] = super().predict(x, batch_data_samples, rescale=rescale)
+        return proposals
 
     def loss_by_feat(
         self,
@@ -297,6 +218,5 @@ def _check_settings(
         raise InputError(f"distance_unit: {distance_unit} is no positive number of pixels; None is the stride")
     for name, value in choices.items():
         if value not in _CHOICES[name]:
-            close = nearest(str(value), _CHOICES[name])
-            hint = f"; did you mean {close!r}?" if close else ""
+            hint = did_you_mean(value, _CHOICES[name])
             raise InputError(f"{name}: {value!r} is not one of {', '.join(_CHOICES[name])}{hint}")

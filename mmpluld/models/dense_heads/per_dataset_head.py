@@ -12,7 +12,7 @@ from mmengine.model import BaseModule, ModuleDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, did_you_mean
 from mmpluld.models.experts import check_datasets, dataset_of_batch, join_experts
 from mmpluld.registry import MODELS
 
@@ -59,12 +59,11 @@ class PerDatasetHead(BaseModule):
         super().__init__(init_cfg=init_cfg)
         self.datasets = check_datasets(datasets, "PerDatasetHead")
         if train_proposals not in _TRAIN_PROPOSALS:
-            close = nearest(str(train_proposals), _TRAIN_PROPOSALS)
-            hint = f"; did you mean {close!r}?" if close else ""
+            hint = did_you_mean(train_proposals, _TRAIN_PROPOSALS)
             raise InputError(f"train_proposals: {train_proposals!r} is not one of all, own{hint}")
         self.train_proposals = train_proposals
         self.test_cfg = test_cfg
-        settings = {"train_cfg": train_cfg, "test_cfg": test_cfg}
+        settings: dict[str, Any] = {"train_cfg": train_cfg, "test_cfg": test_cfg}
         if num_classes is not None:
             settings["num_classes"] = num_classes
         self.heads = ModuleDict({name: MODELS.build({**head, **settings}) for name in self.datasets})

@@ -32,6 +32,8 @@ class BalancedTagLoss(nn.Module):
         self.loss_weight = loss_weight
         self.max_weight = max_weight
         # Known anew at the start of each training, so not part of checkpoints.
+        self.pos_weight: Tensor
+        self.neg_weight: Tensor
         self.register_buffer("pos_weight", torch.ones(1), persistent=False)
         self.register_buffer("neg_weight", torch.ones(1), persistent=False)
 
@@ -74,6 +76,7 @@ class RelationalHardTagLoss(nn.Module):
         self.num_pairs = num_pairs
         self.power = power
         self.loss_weight = loss_weight
+        self.exclusive: Tensor
         self.register_buffer("exclusive", torch.zeros(0, 0), persistent=False)
 
     def set_exclusive(self, exclusive: Tensor) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmpluld.models.cpu import PROJECT, on_cpu
 from mmpluld.models.necks.top_down_fusion import TopDownFusion
 from mmpluld.registry import MODELS
 
@@ -61,18 +62,8 @@ class ImageTopDownFusion(TopDownFusion):
                 fused = level + F.interpolate(fused, size=level.shape[-2:], mode="nearest")
         return (fused,)
 
+    @on_cpu(PROJECT)
     def _project(self, x: Tensor | Sequence[Tensor], weight: Tensor) -> Tensor:
         """1x1 convolution (B, O, H, W) of the maps of all images with ``weight`` (O, D, C)."""
-        maps = x.unflatten(1, (-1, self.num_images)).unbind(2) if isinstance(x, Tensor) else x
-        if torch.is_grad_enabled() or maps[0].device.type != "cpu" or not len(maps[0]):
-            stacked = x if isinstance(x, Tensor) else torch.stack(list(x), 2).flatten(1, 2)
-            return F.conv2d(stacked, weight.transpose(1, 2).flatten(1)[:, :, None, None])  # channel before image
-        # One product for each image, which neither copies maps that stacks share nor differs from what they give.
-        weights = weight.to(maps[0].dtype).unbind(1)
-        projected = []
-        for images in zip(*maps, strict=True):
-            out = weights[0] @ images[0].flatten(1)
-            for image_weight, image in zip(weights[1:], images[1:], strict=True):
-                out.addmm_(image_weight, image.flatten(1))
-            projected.append(out.unflatten(1, images[0].shape[1:]))
-        return torch.stack(projected) if len(projected) > 1 else projected[0].unsqueeze(0)
+        stacked = x if isinstance(x, Tensor) else torch.stack(list(x), 2).flatten(1, 2)
+        return F.conv2d(stacked, weight.transpose(1, 2).flatten(1)[:, :, None, None])  # channel before image

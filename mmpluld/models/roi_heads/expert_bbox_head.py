@@ -129,7 +129,8 @@ class ExpertBBoxHead(Shared2FCBBoxHead):
                 logits = self._calibrated(scores[:, e], e) if calibrated else scores[:, e]
                 # Without test settings mmdet's method decodes and applies the softmax only.
                 raw = self._predict_by_feat_single(rois[i], logits, deltas[:, e], meta, rescale, rcnn_test_cfg=None)
-                factor = None if trusts is None or trusts[i] is None else trusts[i][:, e, None]
+                trust = None if trusts is None else trusts[i]
+                factor = None if trust is None else trust[:, e, None]
                 groups.append(self._group(raw, factor, rcnn_test_cfg))
             fusion = rcnn_test_cfg.get("fusion", rcnn_test_cfg.nms)
             results.append(join_experts(groups, fusion, rcnn_test_cfg.max_per_img, chosen))

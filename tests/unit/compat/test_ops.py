@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from mmpluld.compat import install_ops, ops_in_use
+from mmpluld.compat.ops import install_ops, ops_in_use
 
 stand_in = pytest.mark.skipif(ops_in_use() == "compiled", reason="compiled mmcv is installed and in use")
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mmpluld.compat import ops_in_use, torch_ops
+from mmpluld.compat import torch_ops
+from mmpluld.compat.ops import ops_in_use
 
 COMPILED = ops_in_use() == "compiled"
 if COMPILED:

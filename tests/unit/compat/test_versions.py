@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mmpluld.compat import check_versions, describe_environment, versions
+from mmpluld.compat import versions
+from mmpluld.compat.versions import check_versions, describe_environment
 from mmpluld.errors import InputError
 
 

@@ -11,7 +11,9 @@ from mmengine.registry import DefaultScope
 
 from mmpluld.datasets import CTLesionDataset
 from mmpluld.datasets.converters.pseudo_masks import encode_mask
+from mmpluld.datasets.slice_pictures import read_slice
 from mmpluld.errors import InputError
+from mmpluld.io.slice_sources import PNGSliceSource
 from mmpluld.registry import DATASETS
 
 LESIONS = [
@@ -72,6 +74,7 @@ def test_one_sample_by_hand(build):
     assert info == {
         "dataset": "test",
         "img_id": "a/004",
+        "img_path": f"ct-slice://png16,0,4,{dataset.data_root}/Images_png/a/a_004.png",
         "volume_id": "a",
         "key_slice": 4,
         "patient": "patient-a",
@@ -89,6 +92,15 @@ def test_one_sample_by_hand(build):
         "body_context": pytest.approx((math.nan,) * 3, nan_ok=True),
         "sample_idx": 1,
     }
+
+
+def test_picture_address_is_that_of_the_slice(build):
+    dataset = build("all_slices")
+    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+    assert len({info["img_path"].rpartition("/")[2] for info in infos}) == len(infos)
+    for info in infos:
+        folder = PNGSliceSource(info["source"]["path"], info["spacing_mm"])
+        assert np.array_equal(read_slice(info["img_path"]), folder.read(info["key_slice"]))
 
 
 def test_class_and_dataset_facts(build):
@@ -279,7 +291,7 @@ def test_category_ids(build):
         ("nih_ln", "val", "nih-ln"),
         ("my-lits", "train", "lits"),
         ("deeplesion", "manual_test", "deeplesion-3d"),
-        ("splits", "train", r"KIND \(one of luna16, lits, nih-ln, deeplesion\)"),
+        ("splits", "train", r"KIND \(one of luna16, lits, nih-ln, deeplesion, boxes\)"),
     ],
 )
 def test_missing_annotation_file(tmp_path_factory, folder, file, converter):

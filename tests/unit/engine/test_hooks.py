@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
 from mmpluld.engine.hooks import SafeCheckpointHook, seed_everything
+from mmpluld.errors import InputError
 
 
 def draws() -> tuple[float, float, float]:
@@ -36,25 +38,58 @@ class Toy(BaseModel):
         self.layer = nn.Linear(1, 1)
 
     def forward(self, inputs: list[torch.Tensor], mode: str = "loss") -> dict[str, torch.Tensor]:
+        if mode == "predict":
+            return [{}] * len(inputs)
         return {"loss": self.layer(torch.stack(inputs)).square().mean()}
 
 
-def run(folder: Path, hook: SafeCheckpointHook, epochs: int) -> Runner:
+class Killed(Exception):
+    """Stands for the death of the process."""
+
+
+class Course(BaseMetric):
+    """A validation metric with given values, one for each validation; None: the process dies during it."""
+
+    default_prefix = "froc"
+
+    def __init__(self, values: list[float | None]) -> None:
+        super().__init__()
+        self.left = list(values)
+
+    def process(self, data_batch: object, data_samples: object) -> None:
+        self.results.append(None)
+
+    def compute_metrics(self, results: list[None]) -> dict[str, float]:
+        value = self.left.pop(0)
+        if value is None:
+            raise Killed
+        return {"avg": value}
+
+
+LOADER = {
+    "batch_size": 2,
+    "dataset": [{"inputs": torch.ones(1)}, {"inputs": torch.zeros(1)}],
+    "sampler": {"type": "DefaultSampler", "shuffle": True},
+}
+
+
+def run(
+    folder: Path, hook: SafeCheckpointHook, epochs: int, metric: BaseMetric | None = None, resume: bool = False
+) -> Runner:
+    validation = {"val_dataloader": LOADER, "val_evaluator": [metric], "val_cfg": {}} if metric else {}
     runner = Runner(
         model=Toy(),
         work_dir=str(folder),
-        train_dataloader={
-            "batch_size": 2,
-            "dataset": [{"inputs": torch.ones(1)}, {"inputs": torch.zeros(1)}],
-            "sampler": {"type": "DefaultSampler", "shuffle": True},
-        },
+        train_dataloader=LOADER,
         train_cfg={"by_epoch": True, "max_epochs": epochs},
         optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.1}},
         default_hooks={"checkpoint": hook},
         default_scope="mmpluld",
-        experiment_name=folder.name,
+        experiment_name=folder.name + str(resume),
         randomness={"seed": 1},
         log_level="ERROR",
+        resume=resume,
+        **validation,
     )
     runner.train()
     return runner
@@ -91,3 +126,73 @@ def test_checkpoints_hold_plain_content(tmp_path: Path) -> None:
     checkpoint = torch.load(tmp_path / "plain" / "epoch_1.pth", weights_only=True)
     assert checkpoint["message_hub"]["log_scalars"] == {}
     assert checkpoint["message_hub"]["runtime_info"]["last_ckpt"].endswith("epoch_1.pth")
+
+
+def best(**changes: object) -> SafeCheckpointHook:
+    return SafeCheckpointHook(**{"interval": 1, "max_keep_ckpts": 1, "save_best": "froc/avg", **changes})
+
+
+def kept(folder: Path) -> list[str]:
+    assert not list(folder.glob(".tmp-*"))
+    return sorted(path.name for path in folder.glob("*.pth"))
+
+
+@pytest.mark.parametrize(
+    ("values", "epoch"),
+    [([0.1, 0.3, 0.2], 2), ([0.1, 0.1, 0.1], 1), ([float("nan"), 0.0, float("nan")], 2), ([float("nan")] * 3, None)],
+)
+def test_the_best_checkpoint_is_kept_beside_the_last(tmp_path: Path, values: list[float], epoch: int | None) -> None:
+    folder = tmp_path / f"best{epoch}{values[0]}"
+    run(folder, best(), 3, Course(values))
+    assert kept(folder) == ([f"best_froc_avg_epoch_{epoch}.pth"] if epoch else []) + ["epoch_3.pth"]
+    assert (folder / "last_checkpoint").read_text() == str(folder / "epoch_3.pth")
+
+
+def weight(path: Path) -> torch.Tensor:
+    return torch.load(path, weights_only=True)["state_dict"]["layer.weight"]
+
+
+def test_keeping_the_best_changes_no_weights(tmp_path: Path) -> None:
+    run(tmp_path / "with", best(), 3, Course([0.1, 0.3, 0.4]))
+    run(tmp_path / "without", best(save_best=None), 3, Course([0.1, 0.3, 0.4]))
+    assert torch.equal(weight(tmp_path / "with/epoch_3.pth"), weight(tmp_path / "without/epoch_3.pth"))
+    assert kept(tmp_path / "without") == ["epoch_3.pth"]
+
+
+def test_a_run_killed_in_validation_resumes_to_the_same_best_checkpoint(tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(whole, best(), 3, Course([0.1, 0.3, 0.2]))
+    with pytest.raises(Killed):
+        run(broken, best(), 3, Course([0.1, None]))
+    assert kept(broken) == ["best_froc_avg_epoch_1.pth", "epoch_2.pth"]
+    run(broken, best(), 3, Course([0.3, 0.2]), resume=True)
+    assert kept(broken) == kept(whole) == ["best_froc_avg_epoch_2.pth", "epoch_3.pth"]
+    for name in kept(whole):
+        assert torch.equal(weight(whole / name), weight(broken / name))
+
+
+def test_the_best_checkpoint_survives_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_bytes = Path.write_bytes
+
+    def full_disk(path: Path, data: bytes) -> int:
+        if path.name.endswith("best_froc_avg_epoch_2.pth"):
+            raise OSError("No space left on device")
+        return write_bytes(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        run(tmp_path / "fullbest", best(), 2, Course([0.1, 0.3]))
+    assert kept(tmp_path / "fullbest") == ["best_froc_avg_epoch_1.pth", "epoch_2.pth"]
+
+
+@pytest.mark.parametrize(
+    ("name", "known"), [("froc3d/avg", "validation gives froc/..."), ("froc/sens@1", "validation gives froc/avg")]
+)
+def test_a_best_that_no_metric_gives_is_refused(tmp_path: Path, name: str, known: str) -> None:
+    with pytest.raises(InputError, match=f"save_best is {name}, but {known}"):
+        run(tmp_path / name.replace("/", "_"), best(save_best=name), 1, Course([0.1]))
+
+
+def test_errors_are_better_when_smaller(tmp_path: Path) -> None:
+    hook = best(save_best=["froc/avg", "recist/long_mae_mm"])
+    assert hook.rules == ["greater", "less"]

@@ -14,10 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import mmpluld.zoo.index as index
-from mmpluld.cli.main import main
 from mmpluld.errors import InputError
-from mmpluld.zoo.download import DownloadError, download_model, fetch, local_checkpoint, sha256_of
+from mmpluld.zoo.download import DownloadError, fetch, local_checkpoint, sha256_of
 
 CONTENT = bytes(range(256)) * 1000  # 256,000 bytes: several blocks
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -186,80 +184,6 @@ class TestFetch:
         (tmp_path / "a").unlink()
 
 
-@pytest.fixture
-def zoo(make_zoo, entry, server, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A zoo of three models: weights on the server, in the package, nowhere."""
-    shipped = b"shipped weights"
-    root = make_zoo(
-        entry("toy_web", CONTENT, server.url),
-        entry("toy_shipped", shipped, "checkpoints"),
-        entry("toy_none"),
-    )
-    server.files[f"/toy_web-{DIGEST[:8]}.pth"] = CONTENT
-    (root / "checkpoints").mkdir()
-    (root / "checkpoints" / f"toy_shipped-{hashlib.sha256(shipped).hexdigest()[:8]}.pth").write_bytes(shipped)
-    monkeypatch.setattr(index, "zoo_root", lambda: root)
-    return root
-
-
-class TestDownloadModel:
-    def test_weights_and_config(self, zoo: Path, tmp_path: Path) -> None:
-        weights, config = download_model("toy_web", tmp_path / "out")
-        assert weights == tmp_path / f"out/toy_web-{DIGEST[:8]}.pth"
-        assert weights.read_bytes() == CONTENT
-        assert config.name == "toy_web.py"
-        assert "max_epochs=2" in config.read_text()
-
-    def test_shipped_weights_need_no_network(self, zoo: Path, tmp_path: Path, server) -> None:
-        weights, _ = download_model("toy_shipped", tmp_path / "out")
-        assert weights.read_bytes() == b"shipped weights"
-        assert server.requests == []
-
-    def test_again_does_nothing(self, zoo: Path, tmp_path: Path, server) -> None:
-        first = download_model("toy_web", tmp_path)
-        assert download_model("toy_web", tmp_path) == first
-        assert len(server.requests) == 1
-
-    @pytest.mark.parametrize("which", [0, 1])
-    def test_other_content_is_kept_unless_told(self, zoo: Path, tmp_path: Path, which: int) -> None:
-        path = download_model("toy_web", tmp_path)[which]
-        good = path.read_bytes()
-        path.write_bytes(b"mine")
-        with pytest.raises(InputError, match=rf"{path.name}: is there with other content; --overwrite replaces it"):
-            download_model("toy_web", tmp_path)
-        assert path.read_bytes() == b"mine"
-        download_model("toy_web", tmp_path, overwrite=True)
-        assert path.read_bytes() == good
-
-    def test_command(self, zoo: Path, tmp_path: Path, server, capsys: pytest.CaptureFixture) -> None:
-        arguments = ["download", "toy_web", "--dest", str(tmp_path / "out")]
-        assert main(arguments) == 0
-        assert capsys.readouterr().out.splitlines() == [str(p) for p in download_model("toy_web", tmp_path / "out")]
-        server.files.clear()
-        assert main([*arguments[:-1], str(tmp_path / "new")]) == 1
-        assert "404" in capsys.readouterr().err
-
-    @pytest.mark.parametrize(
-        ("name", "message"),
-        [
-            ("toy_wbe", "did you mean 'toy_web'?"),
-            ("toy_none", "no weights are published"),
-            ("../toy_web", "is no model of the zoo"),
-        ],
-    )
-    def test_bad_name(self, zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture, name: str, message: str) -> None:
-        assert main(["download", name, "--dest", str(tmp_path / "out")]) == 2
-        error = capsys.readouterr().err
-        assert message in error
-        assert error.count("\n") == 1
-        assert not (tmp_path / "out").exists()
-
-    def test_dest_is_a_file(self, zoo: Path, tmp_path: Path) -> None:
-        (tmp_path / "file").write_bytes(b"")
-        with pytest.raises(InputError, match="is a file; --dest takes a folder"):
-            download_model("toy_web", tmp_path / "file")
-
-
 class TestLocalCheckpoint:
     @pytest.fixture(autouse=True)
     def _cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,13 +218,13 @@ class TestLocalCheckpoint:
         with pytest.raises(InputError, match="ends in no usable file name"):
             local_checkpoint(server.url + path)
 
-    def test_zoo_names(self, zoo: Path, server) -> None:
-        assert local_checkpoint("zoo:toy_shipped").parent == zoo / "checkpoints"
+    def test_zoo_names(self, toy_zoo: Path, server) -> None:
+        assert local_checkpoint("zoo:toy_shipped").parent == toy_zoo / "checkpoints"
         assert local_checkpoint("zoo:toy_web").read_bytes() == CONTENT
         with pytest.raises(InputError, match="did you mean 'toy_web'"):
             local_checkpoint("zoo:toy_wb")
 
-    def test_damaged_shipped_weights(self, zoo: Path) -> None:
+    def test_damaged_shipped_weights(self, toy_zoo: Path) -> None:
         local_checkpoint("zoo:toy_shipped").write_bytes(b"broken")
         with pytest.raises(DownloadError, match="missing or damaged .*install the package anew"):
             local_checkpoint("zoo:toy_shipped")

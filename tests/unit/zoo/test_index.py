@@ -46,9 +46,13 @@ def test_model_without_weights(make_zoo, entry) -> None:
         _ = model.weights_url
 
 
-def test_empty_index(tmp_path: Path) -> None:
-    (tmp_path / "model-index.yml").write_text("Import: []\n")
-    assert load_index(tmp_path) == {}
+def test_zoo_without_models(make_zoo) -> None:
+    assert load_index(make_zoo()) == {}
+
+
+def test_no_metafiles(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no configs/\\*/metafile.yml; install the package anew"):
+        load_index(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_both_forms_say_the_same(tmp_path):
     ("name", "text", "message"),
     [
         ("t.csv", "volum,flip\na,x\n", r"no column 'volume'"),
-        ("t.csv", "volume,flips\na,x\n", r"volume 'a': unknown column 'flips'.*nearest is 'flip'"),
+        ("t.csv", "volume,flips\na,x\n", r"volume 'a': unknown column 'flips'.*did you mean 'flip'"),
         ("t.csv", "volume,flip\na,xx\n", r"flip is 'xx'; allowed are some of the letters xyz"),
         ("t.csv", "volume,spacing_mm\na,1 2\n", r"spacing_mm is '1 2'; needed are three numbers"),
         ("t.csv", "volume,flip\na,x\na,y\n", r"volume 'a' occurs twice"),

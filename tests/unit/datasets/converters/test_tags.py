@@ -11,7 +11,7 @@ import pytest
 
 from mmpluld.cli.main import main
 from mmpluld.datasets.converters.deeplesion import convert_deeplesion
-from mmpluld.datasets.converters.tags import read_tag_names, read_tags
+from mmpluld.datasets.converters.tags import read_tags
 from mmpluld.errors import InputError
 from mmpluld.structures import AnnotationSet
 
@@ -147,23 +147,3 @@ class TestConvert:
     def test_ontology_alone_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="an ontology without tags"):
             convert_deeplesion(tmp_path, tag_ontology=tmp_path / "ontology.csv")
-
-
-def test_names_of_either_file(tmp_path):
-    assert read_tag_names(write(tmp_path, labels())) == TERMS
-    AnnotationSet({"name": "x", "label_scope": "all", "tags": {"terms": TERMS[:2]}}).save(tmp_path / "train.json")
-    assert read_tag_names(tmp_path / "train.json") == TERMS[:2]
-
-
-@pytest.mark.parametrize("content", [{"dataset": {"name": "x"}}, {"term_list": [1, 2]}, [], {"term_list": []}])
-def test_files_without_names(tmp_path, content):
-    with pytest.raises(InputError, match="has no names of tags"):
-        read_tag_names(write(tmp_path, content))
-
-
-def test_names_from_no_file(tmp_path):
-    with pytest.raises(InputError, match="cannot be read"):
-        read_tag_names(tmp_path / "none.json")
-    (tmp_path / "cut.json").write_text("{")
-    with pytest.raises(InputError, match="not valid JSON"):
-        read_tag_names(tmp_path / "cut.json")

@@ -19,10 +19,10 @@ from mmpluld.evaluation.functional import (
     match_detections,
     mean_sensitivity,
     operating_ranks,
-    pairwise_overlap,
     sensitivity_at,
     threshold_at,
 )
+from mmpluld.structures import pairwise_overlap
 
 LESION = [0.0, 0, 10, 10]
 FAR = [100.0, 100, 110, 110]

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks._plain_lens import plain_backbone
 from mmpluld.errors import InputError
 from mmpluld.models.backbones import LensDenseNet, TruncatedDenseNet
 from mmpluld.models.backbones.lens_densenet import ImageMixer
@@ -55,56 +54,6 @@ def test_equals_three_images_of_a_2d_network():
     outer, centre = [0, 2], 1
     assert torch.allclose(maps[2][:, outer], expected[2][:, outer], rtol=1e-4, atol=1e-4)
     assert not torch.allclose(maps[2][:, centre], expected[2][:, centre], rtol=1e-2)
-
-
-@pytest.mark.parametrize("attention", [None, ATTENTION])
-@pytest.mark.parametrize("size", [(32, 32), (50, 38)])
-def test_fast_inference_gives_the_same(size, attention):
-    model = small(domain_attention=attention)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.running_mean)
-            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
-            torch.nn.init.uniform_(module.bias, -1, 1)
-    model.eval()
-    stacks = torch.rand(2, 9, *size) * 255 - 50
-    with torch.enable_grad():
-        expected = model(stacks)
-    with torch.no_grad():
-        found = model(stacks)
-        if attention is None:  # the benchmark's reference
-            plain = [x.unflatten(0, (2, 3)).transpose(1, 2).flatten(1, 2) for x in plain_backbone(model, stacks)]
-            assert all(
-                torch.allclose(x, y, rtol=1e-3, atol=1e-3 * float(y.abs().max()))
-                for x, y in zip(plain, found, strict=True)
-            )
-    for x, y in zip(found, expected, strict=True):
-        assert x.shape == y.shape
-        assert torch.allclose(x, y, rtol=1e-3, atol=1e-3 * float(y.detach().abs().max()))
-
-
-def test_lower_precision():
-    model = small().eval()
-    stacks = torch.rand(1, 9, 32, 32) * 255 - 50
-    with torch.no_grad():
-        expected = model(stacks)
-        with torch.autocast("cpu", torch.bfloat16):
-            found = model(stacks)
-    for x, y in zip(found, expected, strict=True):
-        assert (x.float() - y).abs().max() < 0.1 * y.abs().max()
-
-
-@pytest.mark.parametrize("size", [(32, 32), (50, 38)])
-@pytest.mark.parametrize("bf16", [False, True])
-@pytest.mark.parametrize("attention", [None, ATTENTION])
-def test_shared_images_give_the_same_to_the_last_bit(size, bf16, attention):
-    model = small(domain_attention=attention).eval()
-    stacks = torch.rand(2, 9, *size) * 255 - 50
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        expected = model(stacks)
-        found = model([model.image_features(images) for images in stacks.unflatten(1, (3, 3)).unbind(1)])
-    for x, y in zip(found, expected, strict=True):
-        assert torch.equal(torch.stack(x, 2).flatten(1, 2), y)
 
 
 @pytest.mark.parametrize("attention", [None, ATTENTION])

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -100,40 +98,6 @@ def test_tensor_names_are_those_of_densenet():
     assert {"norm0.running_var", "denseblock1.denselayer1.norm2.bias", "transition2.norm.weight"} <= set(state)
 
 
-@pytest.mark.parametrize("size", [(64, 64), (70, 101), (32, 47)])
-def test_fast_path_equals_the_plain_formulation(size):
-    model, x = small(), torch.randn(2, 3, *size)
-    with torch.no_grad():
-        for ours, reference in zip(model(x), plain_forward(model, x), strict=True):
-            assert relative_error(ours, reference) < 1e-5
-
-
-def test_fast_path_in_chunks(monkeypatch):
-    monkeypatch.setattr("mmpluld.models.backbones.dense_inference._CHUNK_PIXELS", 7)
-    model, x = small(), torch.randn(1, 3, 40, 44)
-    with torch.no_grad():
-        for ours, reference in zip(model(x), plain_forward(model, x), strict=True):
-            assert relative_error(ours, reference) < 1e-5
-
-
-@pytest.mark.parametrize("mixer", MIXERS)
-def test_fast_path_equals_the_path_with_gradients(mixer):
-    model = small(5, slice_mixer=MIXERS[mixer])
-    stacks = SliceStacks(torch.randn(4, 5, 48, 40), torch.tensor([1.0, 5.0, math.nan, 4.0]))
-    with torch.no_grad():
-        fast = model(stacks)
-    for a, b in zip(fast, model(stacks), strict=True):
-        assert relative_error(a, b.detach()) < 1e-5
-
-
-def test_fast_path_of_slices_as_channels():
-    model, x = small(5, slice_mixer=None, slices_as="channels"), torch.randn(2, 5, 48, 41)
-    with torch.no_grad():
-        fast = model(x)
-    for a, b in zip(fast, model(x), strict=True):
-        assert relative_error(a, b.detach()) < 1e-5
-
-
 @pytest.mark.parametrize("fast", [True, False])
 def test_each_stack_is_mixed_by_its_own_interval(fast):
     model, x = small(5, slice_mixer={"type": "AlignShiftMixer"}), torch.randn(2, 5, 48, 48)
@@ -183,7 +147,7 @@ def test_every_parameter_gets_a_gradient():
 
 @pytest.mark.parametrize("mixer", ["a3d", "alignshift"])
 def test_checkpointing_changes_neither_gradients_nor_statistics(mixer):
-    # Layer by layer, as on a GPU; on a CPU a block takes the path of dense_training.
+    # Layer by layer; a whole block would take a shortcut on a CPU.
     thickness_mm, results = torch.tensor([5.0, 1.0]), []
     for with_cp in (False, True):
         block = small(with_cp=with_cp, slice_mixer=MIXERS[mixer]).denseblock2.train()

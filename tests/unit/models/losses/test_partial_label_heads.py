@@ -18,6 +18,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmpluld.datasets.steps import num_slices
 from mmpluld.engine.config import load_config
 from mmpluld.registry import MODELS
 
@@ -193,7 +194,7 @@ def trained(config: Config, iterations: int = 3) -> dict[str, Tensor]:
     model.train()
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9))
     for _ in range(iterations):
-        model.train_step(batch(64, config.test_dataloader.dataset.pipeline.load.num_slices), wrapper)
+        model.train_step(batch(64, num_slices(config)), wrapper)
     return model.state_dict()
 
 

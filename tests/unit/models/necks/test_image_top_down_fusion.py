@@ -49,6 +49,18 @@ def test_equals_pyramids_first_and_fusion_after(num_images, batch, sizes):
     assert torch.equal(from_lists, without_gradients)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_mixed_precision_takes_maps_of_either_type(dtype):
+    neck = ImageTopDownFusion(3, (2, 3, 4), 5)
+    maps = [torch.rand(2, 3 * c, s, s) for c, s in ((2, 8), (3, 4), (4, 2))]
+    with torch.no_grad():
+        (expected,) = neck(maps)
+        with torch.autocast("cpu", torch.bfloat16):
+            (found,) = neck([x.to(dtype) for x in maps])
+    assert found.dtype == torch.bfloat16
+    assert torch.allclose(found.float(), expected, atol=0.05)
+
+
 def test_start_values():
     neck = ImageTopDownFusion(3, (300, 30, 3), 100)
     neck.init_weights()

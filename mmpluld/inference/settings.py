@@ -1,0 +1,121 @@
+"""The rules by which 2D boxes become findings, in one place for tests, commands and Python."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, TypeGuard, get_args
+
+from mmengine.config import Config
+
+from mmpluld.errors import InputError
+from mmpluld.postprocess.grid import GridRule
+from mmpluld.postprocess.linking import LinkOrder, ScoreRule
+
+__all__ = ["DetectionSettings"]
+
+_CHOICES = {"link_order": LinkOrder, "score_rule": ScoreRule, "grid_rule": GridRule}
+_LEAST = {"max_gap": 0, "min_slices": 1, "max_boxes": 1}
+
+
+@dataclass(frozen=True)
+class DetectionSettings:
+    """How 2D boxes of a volume's slices are made into 3D boxes, and which of these are findings.
+
+    What changes the time and not the rules (device, precision, batch size) is no part of it.
+
+    Attributes:
+        link_score_thr: 2D boxes are linked from this score on, in [0, 1]; not above ``score_thr``. Where a lesion ends,
+            its boxes score less than in its middle, so this is what decides how long findings are along z.
+        score_thr: 3D boxes are findings from this score on, in [0, 1].
+        iou_thr: See :func:`mmpluld.postprocess.link_slices`, as for the next two.
+        max_gap: Grid slices without a partner that a chain of 2D boxes may bridge.
+        link_order: ``iou`` or ``score``, which pair of boxes comes first.
+        score_rule: ``max`` or ``mean``, see :func:`mmpluld.postprocess.tracklet_to_box3d`.
+        grid_rule: ``covered`` or ``nearest``, see :class:`mmpluld.postprocess.GridMap`.
+        min_slices: Chains with 2D boxes on fewer grid slices are dropped.
+        max_boxes: Findings to keep of a volume, those with the best scores; None keeps all.
+        tag_thr: Tags of a finding below this score are left out, in [0, 1].
+
+    Raises:
+        InputError: If a value is not allowed.
+    """
+
+    link_score_thr: float = 0.05
+    score_thr: float = 0.3
+    iou_thr: float = 0.5
+    max_gap: int = 0
+    link_order: LinkOrder = "iou"
+    score_rule: ScoreRule = "max"
+    grid_rule: GridRule = "covered"
+    min_slices: int = 1
+    max_boxes: int | None = None
+    tag_thr: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in get_args(choices):
+                raise InputError(f"{name} is {getattr(self, name)!r}; allowed are {', '.join(get_args(choices))}")
+        for name in ("link_score_thr", "score_thr", "iou_thr", "tag_thr"):
+            value = getattr(self, name)
+            if not (_is_number(value) and 0 <= value <= 1):
+                raise InputError(f"{name} is {value}; allowed is 0 to 1")
+        if self.iou_thr == 1:
+            raise InputError(f"iou_thr is {self.iou_thr}; allowed is 0 to below 1")
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not (whole and value >= least) and (name, value) != ("max_boxes", None):
+                raise InputError(f"{name} is {value}; allowed is {least} or more, in whole numbers")
+        if self.link_score_thr > self.score_thr:
+            raise InputError(
+                f"link_score_thr is {self.link_score_thr:g}, above score_thr {self.score_thr:g}: findings between the "
+                "two would be missing; lower link_score_thr or raise score_thr"
+            )
+
+    @classmethod
+    def of_test(cls, given: Mapping[str, Any]) -> DetectionSettings:
+        """Settings of a test, from those given; where no ``score_thr`` is, every 3D box is a finding."""
+        link = given.get("link_score_thr", _not_above(given, cls.link_score_thr))
+        return cls(**{"score_thr": link, **given, "link_score_thr": link})
+
+    @classmethod
+    def from_config(cls, config: Config, **changes: Any) -> DetectionSettings:
+        """Settings that a config is tested with, and changes to them.
+
+        A config carries them in ``test_cfg`` if that is a ``VolumeTestLoop``; one that is tested on single slices has
+        no rules of 3D boxes and takes the defaults. A ``score_thr`` below ``link_score_thr`` lowers that too, unless
+        it is given at the same place.
+
+        Raises:
+            InputError: If a value is not allowed.
+        """
+        test: Mapping[str, Any] = config.get("test_cfg") or {}
+        kind = test.get("type", "")
+        carried = {}
+        if getattr(kind, "__name__", str(kind)).rpartition(".")[-1] == "VolumeTestLoop":
+            carried = {field.name: test[field.name] for field in fields(cls) if field.name in test}
+        link = carried.get("link_score_thr", _not_above(carried, cls.link_score_thr))
+        link = changes.get("link_score_thr", _not_above(changes, link))
+        return cls(**{**carried, **changes, "link_score_thr": link})
+
+    def describe(self) -> str:
+        """The rules in words, for records: both thresholds and the overlap, and what is not as by default."""
+        usual = ("link_score_thr", "score_thr", "iou_thr")
+        others = [(field, getattr(self, field.name)) for field in fields(self) if field.name not in usual]
+        changed = "".join(f", {field.name} {value}" for field, value in others if value != field.default)
+        return (
+            f"2D boxes scored {self.link_score_thr:g} or more, linked at IoU above {self.iou_thr:g}{changed}; "
+            f"findings scored {self.score_thr:g} or more"
+        )
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _not_above(given: Mapping[str, Any], link_score_thr: float) -> float:
+    """``link_score_thr``, or the ``score_thr`` given where that is lower."""
+    score_thr = given.get("score_thr")
+    return score_thr if _is_number(score_thr) and score_thr < link_score_thr else link_score_thr

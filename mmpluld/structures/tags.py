@@ -1,0 +1,52 @@
+"""Names of the tags that lesions carry."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mmpluld.errors import InputError
+from mmpluld.typing import StrPath
+
+__all__ = ["load_tag_file", "read_tag_names"]
+
+
+def read_tag_names(path: StrPath) -> list[str]:
+    """Names of the tags, in their order.
+
+    Args:
+        path: LesaNet's JSON file of labels, or an annotation file of lesions with tags.
+
+    Raises:
+        InputError: The file is neither.
+    """
+    data = load_tag_file(Path(path), "a file with names of tags")
+    header = data if isinstance(data, dict) else {}
+    dataset = header.get("dataset")
+    own = dataset.get("tags") if isinstance(dataset, dict) else None
+    names = header.get("term_list") or (own.get("terms") if isinstance(own, dict) else None)
+    if not names or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"{path}: has no names of tags; give text_mined_labels_171_and_split.json of LesaNet, or an annotation "
+            "file that `mmpluld convert deeplesion --tags` has written"
+        )
+    return names
+
+
+def load_tag_file(path: Path, wanted: str) -> Any:
+    """Parse a JSON file.
+
+    Args:
+        path: The file.
+        wanted: What to give instead where it cannot be read.
+
+    Raises:
+        InputError: It cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give {wanted}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error}); fetch it again") from error

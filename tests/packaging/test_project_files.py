@@ -1,0 +1,81 @@
+"""What stands beside the code agrees with it: versions, workflows, hooks, forms."""
+
+import configparser
+import re
+import tarfile
+from pathlib import Path
+
+import yaml
+
+from mmpluld.version import __version__
+
+ROOT = Path(__file__).resolve().parents[2]
+GITHUB = ROOT / ".github"
+
+
+def read(path: str):
+    return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+
+
+def test_one_version_everywhere(distributions):
+    assert str(read("CITATION.cff")["version"]) == __version__
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    versions = [tuple(map(int, re.fullmatch(r"(\d+)\.(\d+)\.(\d+) - .+", heading).groups())) for heading in headings]
+    assert headings[0].startswith(f"{__version__} - ")
+    assert versions == sorted(versions, reverse=True)
+    assert all(re.search(r" - \d{4}-\d\d-\d\d$", heading) for heading in headings[1:])
+    (sdist,) = distributions.glob(f"mmpluld-{__version__}.tar.gz")
+    with tarfile.open(sdist) as archive:
+        content = archive.extractfile(f"mmpluld-{__version__}/CITATION.cff").read()
+    assert content == (ROOT / "CITATION.cff").read_bytes()
+
+
+def test_workflow_runs_what_ci_runs():
+    """The steps of .ci/run; the tests on every Python that the package says it takes."""
+    workflow = read(".github/workflows/test.yml")
+    suite = workflow["jobs"]["suite"]
+    steps = [*workflow["jobs"]["check"]["steps"], *suite["steps"]]
+    commands = [step["run"].removesuffix(" PYTHON=python") for step in steps if "run" in step]
+    assert commands == re.findall(r"^make .*$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    declared = re.findall(r"Python :: (3\.\d+)", config["metadata"]["classifiers"])
+    assert suite["strategy"]["matrix"]["python"] == declared
+    (floor,) = [step for step in workflow["jobs"]["floors"]["steps"] if "setup-python" in step.get("uses", "")]
+    assert floor["with"]["python-version"] == declared[0]
+
+
+def test_scripts_of_workflow_and_hooks_exist():
+    for job in read(".github/workflows/test.yml")["jobs"].values():
+        for step in job["steps"]:
+            for script in re.findall(r"\btools/\S+\.py", step.get("run", "")):
+                assert (ROOT / script).is_file()
+    requirements = (ROOT / "requirements.txt").read_text()
+    for hook in [hook for repo in read(".pre-commit-config.yaml")["repos"] for hook in repo["hooks"]]:
+        if hook["language"] == "system":  # of the environment of `make setup`
+            tool = re.match(r"\.venv/bin/([\w-]+)", hook["entry"])[1]
+            assert re.search(rf"^{tool}==", requirements, re.MULTILINE)
+        else:
+            assert all("==" in item for item in hook["additional_dependencies"])
+
+
+def test_issue_forms_are_complete():
+    names = set()
+    for path in sorted((GITHUB / "ISSUE_TEMPLATE").glob("*.yml")):
+        content = yaml.safe_load(path.read_text())
+        if path.name == "config.yml":
+            assert content == {"blank_issues_enabled": False}
+            continue
+        names.add(path.stem)
+        assert {"name", "description", "body"} <= content.keys()
+        fields = [item for item in content["body"] if item["type"] != "markdown"]
+        assert len({item["id"] for item in fields}) == len(fields)
+        assert all(item["attributes"]["label"] for item in fields)
+        assert any(item.get("validations", {}).get("required") for item in fields)
+    assert names == {"crash", "new_model_or_row", "question", "wrong_result"}
+
+
+def test_links_of_forms_lead_somewhere():
+    for path in [*GITHUB.rglob("*.yml"), *GITHUB.rglob("*.md")]:
+        for target in re.findall(r"\.\./blob/HEAD/([^)\s]+)", path.read_text()):
+            assert (ROOT / target).is_file(), f"{path.name} links to {target}"

@@ -1,0 +1,76 @@
+"""Weights and config of a model, put into a folder: complete and right, or not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmpluld.cli.main import main
+from mmpluld.engine.model_files import download_model
+from mmpluld.errors import InputError
+from mmpluld.zoo.download import sha256_of
+from mmpluld.zoo.index import load_index
+
+
+def test_weights_and_config(toy_zoo: Path, tmp_path: Path) -> None:
+    weights, config = download_model("toy_web", tmp_path / "out")
+    assert weights == tmp_path / "out" / load_index()["toy_web"].weights.rpartition("/")[2]
+    assert sha256_of(weights) == load_index()["toy_web"].sha256
+    assert config.name == "toy_web.py"
+    assert "max_epochs=2" in config.read_text()
+
+
+def test_shipped_weights_need_no_network(toy_zoo: Path, tmp_path: Path, server) -> None:
+    weights, _ = download_model("toy_shipped", tmp_path / "out")
+    assert weights.read_bytes() == b"shipped weights"
+    assert server.requests == []
+
+
+def test_again_does_nothing(toy_zoo: Path, tmp_path: Path, server) -> None:
+    first = download_model("toy_web", tmp_path)
+    assert download_model("toy_web", tmp_path) == first
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_other_content_is_kept_unless_told(toy_zoo: Path, tmp_path: Path, which: int) -> None:
+    path = download_model("toy_web", tmp_path)[which]
+    good = path.read_bytes()
+    path.write_bytes(b"mine")
+    with pytest.raises(InputError, match=rf"{path.name}: is there with other content; --overwrite replaces it"):
+        download_model("toy_web", tmp_path)
+    assert path.read_bytes() == b"mine"
+    download_model("toy_web", tmp_path, overwrite=True)
+    assert path.read_bytes() == good
+
+
+def test_command(toy_zoo: Path, tmp_path: Path, server, capsys: pytest.CaptureFixture) -> None:
+    arguments = ["download", "toy_web", "--dest", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.splitlines() == [str(p) for p in download_model("toy_web", tmp_path / "out")]
+    server.files.clear()
+    assert main([*arguments[:-1], str(tmp_path / "new")]) == 1
+    assert "404" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("toy_wbe", "did you mean 'toy_web'?"),
+        ("toy_none", "no weights are published"),
+        ("../toy_web", "is no model of the zoo"),
+    ],
+)
+def test_bad_name(toy_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture, name: str, message: str) -> None:
+    assert main(["download", name, "--dest", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_dest_is_a_file(toy_zoo: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(InputError, match="is a file; --dest takes a folder"):
+        download_model("toy_web", tmp_path / "file")

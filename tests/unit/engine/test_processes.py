@@ -1,0 +1,82 @@
+"""Several processes find one another, or are refused before they write the same files."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mmpluld.cli.main import main
+from mmpluld.engine.processes import check_launcher, started_by
+from mmpluld.errors import InputError
+
+TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+# What slurm sets everywhere in an allocation of four tasks, and what a batch script and srun add.
+ALLOCATION = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NPROCS": "4", "SLURM_NODELIST": "node[1-2]"}
+BATCH = {**ALLOCATION, "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+SRUN = {**BATCH, "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3"}
+MPIRUN = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_LOCAL_RANK": "0"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "found"),
+    [
+        ({}, None),
+        (ALLOCATION, None),
+        (BATCH, None),
+        ({**SRUN, "SLURM_STEP_NUM_TASKS": "1"}, None),
+        ({**TORCHRUN, "WORLD_SIZE": "1"}, None),
+        ({"WORLD_SIZE": "two", "RANK": "0"}, None),
+        (TORCHRUN, ("pytorch", 2)),
+        (SRUN, ("slurm", 4)),
+        (MPIRUN, ("mpi", 2)),
+        # One torchrun on each node, started by srun.
+        ({**SRUN, **TORCHRUN}, ("pytorch", 2)),
+    ],
+)
+def test_who_started_the_process(environment: dict[str, str], found: tuple[str, int] | None) -> None:
+    assert started_by(environment) == found
+    if found is None:
+        check_launcher("none", environment)
+    else:
+        with pytest.raises(InputError, match=f"started {found[1]} processes.* add --launcher {found[0]}$"):
+            check_launcher("none", environment)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "environment", "message"),
+    [
+        (
+            "pytorch",
+            {},
+            r"torchrun did not .*\(RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT not set\); start it with `torc",
+        ),
+        ("pytorch", SRUN, "srun did, so use --launcher slurm$"),
+        ("slurm", {}, r"\(SLURM_PROCID, SLURM_NTASKS, SLURM_NODELIST not set\); start it with `srun "),
+        ("slurm", TORCHRUN, "torchrun did, so use --launcher pytorch$"),
+        ("mpi", MPIRUN, r"\(MASTER_ADDR not set\)"),
+    ],
+)
+def test_a_launcher_that_did_not_start_the_process(launcher: str, environment: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_launcher(launcher, environment)
+
+
+def test_launchers_that_need_gpus() -> None:
+    check_launcher("pytorch", TORCHRUN)
+    if torch.cuda.is_available():
+        check_launcher("slurm", SRUN)
+    else:
+        with pytest.raises(InputError, match="slurm needs a GPU .* use torchrun"):
+            check_launcher("slurm", SRUN)
+
+
+@pytest.mark.parametrize("command", [["train", "x"], ["test", "x", "y"], ["calibrate", "x", "y", "z"]])
+def test_commands_refuse_before_they_look_at_anything_else(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    assert main(command) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("mmpluld: error: torchrun started 2 processes")
+    assert line.count("\n") == 1
