@@ -1,5 +1,6 @@
-"""Packaging: metadata lives in setup.cfg; here only the `.mim` folder that openmim looks for is placed."""
+"""Packaging: metadata lives in setup.cfg; here only the `.mim` folder that openmim and MMEngine look for is placed."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -9,29 +10,42 @@ from setuptools.command.build_py import build_py
 
 FOLDERS = ("configs", "checkpoints")
 TOOLS = ("train.py", "test.py", "download.py")  # what `mim train|test|run` starts; the others are for a checkout
+INDEX = "model-index.yml"
 
 
 class BuildPyWithMim(build_py):
     """Place configs, tools, index and weights of the zoo in ``mmpluld/.mim`` of the build tree, never of the source.
 
-    An editable install runs straight from the source tree, where the originals are found; it gets no copy.
+    An editable install runs from the source tree. There ``.mim`` (ignored by git) holds a link to each config and index
+    file, so that ``mmpluld::pluld/NAME.py`` works; a link to a folder would hide the folder itself from setuptools.
     """
 
     def run(self):
         super().run()
-        if self.editable_mode:
-            return
         source = Path(__file__).resolve().parent
-        target = Path(self.build_lib) / "mmpluld" / ".mim"
+        target = (source if self.editable_mode else Path(self.build_lib)) / "mmpluld" / ".mim"
         if target.exists():
             shutil.rmtree(target)
+        if self.editable_mode:
+            _link(source, target)
+            return
         for name in FOLDERS:
             ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
             shutil.copytree(source / name, target / name, ignore=ignore)
         (target / "tools").mkdir()
         for name in TOOLS:
             shutil.copy(source / "tools" / name, target / "tools")
-        (target / "model-index.yml").write_text(mim_index(source), encoding="utf-8")
+        (target / INDEX).write_text(mim_index(source), encoding="utf-8")
+
+
+def _link(source: Path, target: Path) -> None:
+    for path in (source / INDEX, *(source / "configs").rglob("*.py"), *(source / "configs").rglob("*.yml")):
+        link = target / path.relative_to(source)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            link.symlink_to(os.path.relpath(path, link.parent))
+        except OSError:  # a file system without links: only `mmpluld::` will not work from this checkout
+            return
 
 
 def mim_index(source: Path) -> str:
@@ -41,11 +55,11 @@ def mim_index(source: Path) -> str:
     the advice that its error then shows. A config of another name than the model is a paper's, for the model's twin;
     openmim would hand it out unchanged.
     """
-    merged = {"Collections": [], "Models": []}
-    for metafile in yaml.safe_load((source / "model-index.yml").read_text(encoding="utf-8"))["Import"]:
+    merged = {"Import": [], "Collections": [], "Models": []}  # MMEngine reads the first, and asks for nothing more
+    for metafile in yaml.safe_load((source / INDEX).read_text(encoding="utf-8"))["Import"]:
         content = yaml.safe_load((source / metafile).read_text(encoding="utf-8"))
-        for key, entries in merged.items():
-            entries.extend(content[key])
+        for key in ("Collections", "Models"):
+            merged[key].extend(content[key])
     for model in merged["Models"]:
         name, weights = model["Name"], model.get("Weights")
         if weights is None:

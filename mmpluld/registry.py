@@ -2,6 +2,10 @@
 
 Importing this module makes mmdet importable where mmcv has no compiled operators (see ``mmpluld.compat``).
 Every registry that a config can reach has a child here, so that ``default_scope = "mmpluld"`` finds them all.
+MMEngine imports this module by itself when a config of another project says ``type="mmpluld.NAME"``.
+
+MMEngine is also told where our configs lie: after this import ``_base_ = "mmpluld::pluld/NAME.py"`` and
+``mmengine.hub.get_config("mmpluld::pluld/NAME.py")`` find them.
 """
 
 from mmpluld.compat.ops import install_ops
@@ -11,7 +15,12 @@ check_versions()
 install_ops()
 
 from mmdet import registry as parents  # noqa: E402  the stand-ins must be in place first
+from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
 from mmengine.registry import Registry  # noqa: E402
+
+# MMEngine looks for `.mim` beside this module. By the package's name it would find a wheel, but no checkout: it takes
+# the place of an editable install's metadata for that of the code.
+MODULE2PACKAGE["mmpluld"] = __name__
 
 
 def _child(name: str, *locations: str) -> Registry:

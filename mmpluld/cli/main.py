@@ -26,6 +26,7 @@ COMMANDS = {
     "convert-checkpoint": "turn published weights of another code base into a checkpoint of this package",
     "phantom": "make a synthetic CT dataset with complete truth",
     "reproduce": "run a paper's table, or its twin on the phantom, over seeds",
+    "config": "print or copy a config of the zoo, complete in one file",
     "models": "list the models of the zoo, their weights and figures",
     "download": "fetch weights and config of a model of the zoo",
     "curves": "plot losses, learning rate and validation metrics of trainings",

@@ -12,12 +12,12 @@ __all__ = ["check_versions", "describe_environment"]
 
 # Lowest version that fits, and the first one that does not. Packaging metadata repeats them for pip.
 HOST_PACKAGES: dict[str, tuple[str, str | None]] = {
-    "torch": ("2.1", None),
+    "torch": ("2.4.1", None),
     "mmengine": ("0.10.7", "0.11"),
     "mmdet": ("3.3.0", "3.4"),
     "mmcv": ("2.1.0", "2.2.0"),  # or mmcv-lite; mmdet 3.3.0 refuses mmcv 2.2
-    "setuptools": ("0", "82"),  # mmengine imports pkg_resources, which 82 removed
-    "opencv-python": ("4.8", "5"),
+    "setuptools": ("68", "82"),  # mmengine imports pkg_resources, which 82 removed
+    "opencv-python": ("4.8.0.74", "5"),
 }
 ALTERNATIVES = {
     "mmcv": ("mmcv", "mmcv-lite"),
@@ -55,6 +55,13 @@ def check_versions() -> None:
             raise InputError(f"{name} {present} does not fit; run: pip install '{requirement.replace(package, name)}'")
 
 
+def operators_text(on_gpu: str) -> str:
+    """Say what ``ops_in_use("cuda")`` found, and what to do where that is slow."""
+    if on_gpu == "pure torch":
+        return "pure torch: NMS and RoIAlign are slow here; install the torchvision that belongs to this torch"
+    return on_gpu
+
+
 def describe_environment() -> dict[str, str]:
     """Return versions, the operators in use, devices, threads and memory, as text by name."""
     facts = {"python": platform.python_version(), "platform": platform.platform()}
@@ -74,6 +81,8 @@ def describe_environment() -> dict[str, str]:
     from mmpluld.compat.ops import ops_in_use
 
     facts["mmcv operators"] = ops_in_use()
+    if torch.cuda.is_available():
+        facts["mmcv operators, GPU"] = operators_text(ops_in_use("cuda"))
     facts["CPU threads"] = f"{torch.get_num_threads()} of {os.cpu_count()}"
     if hasattr(os, "sysconf"):
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

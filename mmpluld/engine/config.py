@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
+from mmengine.utils import import_modules_from_strings
 
 from mmpluld.engine.config_names import (
     RUNNER_KEYS,
@@ -102,7 +104,9 @@ def load_config(config: StrPath | FoundConfig, cfg_options: Sequence[str] | None
     if not found.path.is_file():
         raise InputError(f"{found.path}: no such config file")
     try:
-        loaded = Config.fromfile(found.path)
+        loaded = Config.fromfile(found.path, import_custom_modules=False)
+        _import_custom(loaded, found.path)
+        _drop_scope(loaded._cfg_dict)
         check_names(found.path, loaded)
     except InputError:
         raise
@@ -122,6 +126,32 @@ def load_config(config: StrPath | FoundConfig, cfg_options: Sequence[str] | None
     _apply_options(loaded, cfg_options or (), found.path)
     keep_runner_keys(loaded)
     return loaded
+
+
+def _import_custom(config: Config, path: Path) -> None:
+    """Import what the config asks for, also modules beside it, wherever the command was called."""
+    if not config.get("custom_imports"):
+        return
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # last, so that a file there hides no package
+    try:
+        import_modules_from_strings(**config.custom_imports)
+    except ImportError as error:
+        raise InputError(
+            f"{path}: custom_imports: {error}; put the module beside the config or name its folder in PYTHONPATH"
+        ) from error
+
+
+def _drop_scope(node: Any) -> None:
+    """Take out what mmengine adds below ``_base_ = "mmpluld::..."``: our scope is the default one anyway."""
+    if isinstance(node, dict):
+        if node.get("_scope_") == "mmpluld":
+            del node["_scope_"]
+        node = node.values()
+    if not isinstance(node, str) and isinstance(node, Iterable):
+        for value in node:
+            _drop_scope(value)
 
 
 def _settle_shared(config: Config, source: str) -> None:

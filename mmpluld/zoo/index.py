@@ -110,8 +110,8 @@ class ZooModel:
 def zoo_root() -> Path:
     """Folder of ``configs`` and ``checkpoints``: ``.mim`` in an installed wheel, else the checkout."""
     package = Path(__file__).resolve().parents[1]
-    installed = package / ".mim"
-    return installed if installed.is_dir() else package.parent
+    installed = package / ".mim" / "model-index.yml"  # a link to the original in an editable install
+    return installed.resolve().parent if installed.is_file() else package.parent
 
 
 def load_index(root: str | os.PathLike[str] | None = None) -> dict[str, ZooModel]:

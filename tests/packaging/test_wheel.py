@@ -31,11 +31,15 @@ def test_sdist_holds_what_a_build_needs(distributions):
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
     assert {"setup.py", "setup.cfg", "requirements.txt", "README.md", "LICENSE", "tools/train.py"} <= names
     assert {"model-index.yml", "configs/a3d/metafile.yml", "checkpoints/README.md"} <= names
+    assert {str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.py")} <= names
+    assert not any(".mim" in name for name in names)
     assert {"CITATION.cff", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "tools/publish_model.py"} <= names
 
 
 def test_source_tree_gets_no_copies(distributions):
-    assert not (ROOT / "mmpluld" / ".mim").exists()
+    """An editable install leaves links there, ignored by git and by builds."""
+    files = [path for path in (ROOT / "mmpluld" / ".mim").rglob("*") if not path.is_dir()]
+    assert all(path.is_symlink() for path in files)
 
 
 def test_installed_package_finds_its_zoo(installed, run, tmp_path):
@@ -49,6 +53,30 @@ def test_installed_package_finds_its_zoo(installed, run, tmp_path):
     package, config = map(Path, done.stdout.split())
     assert package == site / "mmpluld"
     assert config == package / ".mim/configs/a3d/a3d_densenet121-fpn_7s_20e_deeplesion.py"
+
+
+def test_user_in_an_empty_folder(installed, run, tmp_path):
+    """Bases by package name through plain MMEngine, its hub, and a copy of a config that stands alone."""
+    folder, site = installed
+    python, name = folder / "bin" / "python", "pluld-a3d_densenet121-fpn_7s_20e_deeplesion"
+    (tmp_path / "mine.py").write_text(
+        f'_base_ = "mmpluld::pluld/{name}.py"\nmodel = dict(rpn_head=dict(loss_cls=dict(neg_weight=0.25)))\n'
+    )
+    code = f"""
+import mmpluld.registry
+from mmengine.config import Config
+from mmengine.hub import get_config
+print(mmpluld.registry.__file__)
+print(Config.fromfile("mine.py").model.rpn_head.loss_cls.neg_weight)
+print(get_config("mmpluld::pluld/{name}.py").model.rpn_head.loss_cls.neg_weight)
+"""
+    done = run(python, "-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [str(site / "mmpluld" / "registry.py"), "0.25", "0.6"]
+    done = run(python, "-m", "mmpluld", "config", "mine.py", "--twin", "--out", "alone.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "neg_weight=0.25" in (tmp_path / "alone.py").read_text()
+    assert "_base_" not in (tmp_path / "alone.py").read_text()
 
 
 def test_installed_train_tool_reports_missing_data(installed, run, tmp_path):

@@ -13,9 +13,14 @@ def test_this_environment_fits() -> None:
     check_versions()
     facts = describe_environment()
     assert facts["versions"] == "fit"
-    assert facts["mmcv operators"] in ("compiled", "pure torch")
+    assert facts["mmcv operators"] in ("compiled", "torchvision", "pure torch")
     assert facts["mmdet"] == "3.3.0"
     assert all(isinstance(value, str) and value for value in facts.values())
+
+
+def test_slow_operators_on_a_gpu_come_with_a_next_step() -> None:
+    assert "install the torchvision" in versions.operators_text("pure torch")
+    assert versions.operators_text("torchvision") == "torchvision"
 
 
 @pytest.mark.parametrize(
