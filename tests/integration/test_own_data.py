@@ -23,9 +23,8 @@ ANNOTATIONS = {"val_dataloader": "val", "test_dataloader": "test"}
 
 
 def blocks(language: str) -> list[str]:
-    """The code of the page; bases are named by path, for `mmpluld::` is found through an installed package alone."""
-    text = PAGE.read_text(encoding="utf-8").replace('"mmpluld::', f'"{PAGE.parents[2]}/configs/')
-    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+    """The code of the page."""
+    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 @pytest.fixture(scope="module")
