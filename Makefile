@@ -9,15 +9,23 @@ MMCV ?= lite
 BIN := $(VENV)/bin
 DONE := $(VENV)/.setup-$(MMCV)
 
+TOOLED := $(VENV)/.tools
+
 .PHONY: demo test test-all check format benchmark setup clean
 
-setup: $(DONE)
+setup: $(DONE) $(TOOLED)
 
 $(DONE): requirements.txt setup.cfg setup.py pyproject.toml tools/setup_env.sh
 	bash tools/setup_env.sh "$(PYTHON)" "$(VENV)" "$(MMCV)"
 	@touch $@
 
-demo: setup
+# What tests and checks need; the demo does without.
+$(TOOLED): requirements-dev.txt | $(DONE)
+	$(BIN)/python -m pip --disable-pip-version-check --quiet install --no-compile -r requirements-dev.txt
+	$(BIN)/python -m pip --disable-pip-version-check check
+	@touch $@
+
+demo: $(DONE)
 	$(BIN)/python tools/demo.py --out demo_output $(if $(CT),--ct "$(CT)")
 
 # One process for each core, so one thread in each; the tests of a file stay together and share their fixtures.
@@ -39,7 +47,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-benchmark: setup
+benchmark: $(DONE)
 	$(BIN)/python -m benchmarks
 
 clean:

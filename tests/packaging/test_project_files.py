@@ -50,7 +50,7 @@ def test_scripts_of_workflow_and_hooks_exist():
         for step in job["steps"]:
             for script in re.findall(r"\btools/\S+\.py", step.get("run", "")):
                 assert (ROOT / script).is_file()
-    requirements = (ROOT / "requirements.txt").read_text()
+    requirements = (ROOT / "requirements-dev.txt").read_text()
     for hook in [hook for repo in read(".pre-commit-config.yaml")["repos"] for hook in repo["hooks"]]:
         if hook["language"] == "system":  # of the environment of `make setup`
             tool = re.match(r"\.venv/bin/([\w-]+)", hook["entry"])[1]

@@ -34,8 +34,8 @@ def test_metadata_repeats_what_is_checked_at_start(package, metadata):
 
 
 def test_tested_environment_lies_within_the_metadata(metadata):
-    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
-    tested = [Requirement(line) for line in lines if line]
+    lines = "".join((ROOT / f"requirements{part}.txt").read_text() for part in ("", "-dev")).splitlines()
+    tested = [Requirement(line.partition("#")[0]) for line in lines if line.partition("#")[0]]
     assert {requirement.name for requirement in tested} >= set(metadata)
     for requirement in tested:
         (pinned,) = requirement.specifier
