@@ -46,34 +46,46 @@ _OPTIONS = {
 _FLAGS = {"csv_name": "--csv", "fractions": "--split"}
 
 
+# Options that are not given stay unset, so that `run` sees which ones are.
+_LATER: dict[str, Any] = {"default": argparse.SUPPRESS}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options; those that a dataset does not know are refused in `run`."""
     parser.add_argument("dataset", choices=list(_OPTIONS), help="layout of the raw dataset")
     parser.add_argument("root", help="folder of the raw dataset; annotations/ is made in it")
     parser.add_argument("--overwrite", action="store_true", help="replace existing annotation files")
-    later: dict[str, Any] = {"default": argparse.SUPPRESS}
+    _add_deeplesion(parser)
+    _add_boxes(parser)
+    _add_volumes(parser)
+
+
+def _add_deeplesion(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("deeplesion")
     group.add_argument(
-        "--csv", dest="csv_name", metavar="NAME", help="name of the table (default: DL_info.csv)", **later
+        "--csv", dest="csv_name", metavar="NAME", help="name of the table (default: DL_info.csv)", **_LATER
     )
-    group.add_argument("--keep-noisy", action="store_true", help="keep the rows marked Possibly_noisy", **later)
-    group.add_argument("--no-images", action="store_true", help="do not require the slices to be there", **later)
+    group.add_argument("--keep-noisy", action="store_true", help="keep the rows marked Possibly_noisy", **_LATER)
+    group.add_argument("--no-images", action="store_true", help="do not require the slices to be there", **_LATER)
     group.add_argument(
         "--masks",
         choices=["none", "exact", "legacy"],
         help="masks from the RECIST marks, which detectors with a mask head train on; "
         "legacy repeats the published code's (default: exact)",
-        **later,
+        **_LATER,
     )
     group.add_argument(
         "--tags",
         metavar="FILE",
         help="LesaNet's text_mined_labels_171_and_split.json, for detectors with tags",
-        **later,
+        **_LATER,
     )
     group.add_argument(
-        "--tag-ontology", metavar="FILE", help="LesaNet's ontology saved as CSV: tags that exclude each other", **later
+        "--tag-ontology", metavar="FILE", help="LesaNet's ontology saved as CSV: tags that exclude each other", **_LATER
     )
+
+
+def _add_boxes(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "deeplesion-3d, boxes", "deeplesion-3d: the fully annotated sub-volumes; convert deeplesion first."
     )
@@ -81,24 +93,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--boxes",
         metavar="FILE",
         help="deeplesion-3d: the published DeepLesion_manual_1K_test_release.pkl, or JSON; boxes: CSV or COCO JSON",
-        **later,
+        **_LATER,
     )
     group = parser.add_argument_group("boxes", "Your own scans with a table of boxes; examples below.")
     group.add_argument(
-        "--inclusive", action="store_true", help="x2, y2, z2 are the last voxel inside, not the edge behind", **later
+        "--inclusive", action="store_true", help="x2, y2, z2 are the last voxel inside, not the edge behind", **_LATER
     )
-    group.add_argument("--one-based", action="store_true", help="the first voxel has number 1, not 0", **later)
+    group.add_argument("--one-based", action="store_true", help="the first voxel has number 1, not 0", **_LATER)
     group.add_argument(
-        "--world", choices=["lps", "ras"], help="frame of coordX, coordY, coordZ: lps is DICOM's, ras NIfTI's", **later
+        "--world", choices=["lps", "ras"], help="frame of coordX, coordY, coordZ: lps is DICOM's, ras NIfTI's", **_LATER
     )
     group.add_argument(
         "--label-scope",
         metavar="WHAT",
         help="universal-partial: some lesions of any kind are labelled; universal-complete: all are; or the one kind "
         "that is labelled completely, such as lung-nodules (default: universal-partial)",
-        **later,
+        **_LATER,
     )
-    group.add_argument("--name", help="name of the dataset (default: that of the folder)", **later)
+    group.add_argument("--name", help="name of the dataset (default: that of the folder)", **_LATER)
+
+
+def _add_volumes(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "luna16, lits, nih-ln, boxes", "Volumes are copied to ROOT/volumes, 2 bytes a voxel, for reading single slices."
     )
@@ -109,26 +124,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar=("TRAIN", "VAL", "TEST"),
         help="shares of a random split by patient (default: 80 0 20; boxes: 70 10 20, unless the table tells splits)",
-        **later,
+        **_LATER,
     )
-    group.add_argument("--seed", type=natural, help="seed of the split (default: 0)", **later)
+    group.add_argument("--seed", type=natural, help="seed of the split (default: 0)", **_LATER)
     group.add_argument(
-        "--pad-px", type=not_negative, metavar="N", help="widen boxes in the plane (default: 0)", **later
-    )
-    group.add_argument(
-        "--overrides", metavar="FILE", help="CSV or JSON: volume, spacing_mm, flip, flip_mask, exclude", **later
+        "--pad-px", type=not_negative, metavar="N", help="widen boxes in the plane (default: 0)", **_LATER
     )
     group.add_argument(
-        "--test-subset", type=int, metavar="N", help="luna16: test on this subset, train on the others", **later
+        "--overrides", metavar="FILE", help="CSV or JSON: volume, spacing_mm, flip, flip_mask, exclude", **_LATER
+    )
+    group.add_argument(
+        "--test-subset", type=int, metavar="N", help="luna16: test on this subset, train on the others", **_LATER
     )
     group.add_argument(
         "--with-excluded",
         action="store_true",
         help="luna16: findings of annotations_excluded.csv become lesions to be ignored",
-        **later,
+        **_LATER,
     )
     group.add_argument(
-        "--min-voxels", type=natural, metavar="N", help="lits, nih-ln: ignore smaller lesions (default: 5)", **later
+        "--min-voxels", type=natural, metavar="N", help="lits, nih-ln: ignore smaller lesions (default: 5)", **_LATER
     )
 
 
