@@ -44,7 +44,7 @@ def test_weights_on_a_server(installed, run, server, tmp_path):
         placed.write_text(before)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / file).read_bytes() == content
-    assert Config.fromfile(tmp_path / f"out/{NAME}.py").num_slices == 7
+    assert Config.fromfile(tmp_path / f"out/{NAME}.py").model.backbone.num_slices == 7
 
 
 @pytest.mark.parametrize(
