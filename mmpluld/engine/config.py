@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,8 +17,10 @@ from mmpluld.engine.config_names import (
     RUNNER_KEYS,
     SHARED,
     TWIN_KEYS,
+    base_files,
     check_names,
     keep_runner_keys,
+    leaves,
     places,
     read_parts,
     set_shared,
@@ -29,6 +32,7 @@ from mmpluld.zoo.index import zoo_root
 __all__ = ["FoundConfig", "find_config", "has_twin", "is_twin", "load_config", "twin_name"]
 
 _TWIN_END = "_phantom"
+_LOGGER = logging.getLogger(__name__)
 
 
 def twin_name(name: str) -> str:
@@ -64,7 +68,7 @@ def find_config(config: StrPath, twin: bool = False) -> FoundConfig:
     """Find a config by its path or its name in the zoo (file name with or without ``.py``).
 
     Args:
-        config: Path or name. A name that ends in ``_phantom`` means a miniature.
+        config: Path or name. A name of the zoo that ends in ``_phantom`` means a miniature.
         twin: Whether the miniature is meant, whatever the name.
 
     Raises:
@@ -73,7 +77,7 @@ def find_config(config: StrPath, twin: bool = False) -> FoundConfig:
     path = Path(config)
     name = path.name.removesuffix(".py")
     if path.is_file():
-        return FoundConfig(path, twin or is_twin(name))
+        return FoundConfig(path, twin)
     zoo: dict[str, FoundConfig] = {}
     for found in sorted((zoo_root() / "configs").rglob("*.py")):
         if "_base_" not in found.parts:
@@ -116,16 +120,39 @@ def load_config(config: StrPath | FoundConfig, cfg_options: Sequence[str] | None
     twins = {key: loaded._cfg_dict.pop(key) for key in TWIN_KEYS if key in loaded}
     _settle_shared(loaded, str(found.path))
     if found.twin:
-        if not twins and twin:
-            raise InputError(
-                f"{found.path}: has no miniature: none of {', '.join(TWIN_KEYS)}; inherit from a config of the zoo"
-            )
-        for part in twins.values():
-            loaded.merge_from_dict(_copy(part))
-            _settle_shared(loaded, f"{found.path}, miniature")
+        loaded = _shrunk(loaded, twins, found)
     _apply_options(loaded, cfg_options or (), found.path)
     keep_runner_keys(loaded)
     return loaded
+
+
+def _shrunk(config: Config, twins: Mapping[str, Any], found: FoundConfig) -> Config:
+    """The miniature of a config, under its own name."""
+    if not twins:
+        raise InputError(
+            f"{found.path}: has no miniature: none of {', '.join(TWIN_KEYS)}; inherit from a config of the zoo (a "
+            "miniature that was written out is plain, and read without --twin)"
+        )
+    before = config.to_dict()
+    for part in twins.values():
+        config.merge_from_dict(_copy(part))
+        _settle_shared(config, f"{found.path}, miniature")
+    if zoo_root() not in found.path.resolve().parents:
+        _note_replaced(before, config.to_dict(), found.path)
+    # A run writes its config under this name.
+    return Config(config._cfg_dict, cfg_text=config.text, filename=str(found.path.with_name(f"{found.name}.py")))
+
+
+def _note_replaced(before: Mapping[str, Any], after: Mapping[str, Any], path: Path) -> None:
+    """Say which values of a user's config its miniature does not have."""
+    bases: dict[str, Any] = {}
+    for base in base_files(path):
+        bases |= Config.fromfile(base, import_custom_modules=False).to_dict()
+    inherited, own, kept = (dict(leaves(read_parts(node))) for node in (bases, before, after))
+    lost = [place for place, value in own.items() if inherited.get(place) != value and kept.get(place) != value]
+    if lost:
+        shown = ", ".join(lost[:4]) + (f" and {len(lost) - 4} more" if len(lost) > 4 else "")
+        _LOGGER.warning("%s: the miniature has values of its own for %s; `twin = dict(...)` sets them", path, shown)
 
 
 def _import_custom(config: Config, path: Path) -> None:

@@ -20,8 +20,10 @@ __all__ = [
     "RUNNER_KEYS",
     "SHARED",
     "TWIN_KEYS",
+    "base_files",
     "check_names",
     "keep_runner_keys",
+    "leaves",
     "places",
     "read_parts",
     "set_shared",
@@ -52,6 +54,15 @@ def _values(config: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any]]:
     for place, node in _nodes(config, ""):
         if place and isinstance(node, Mapping) and name in node:
             yield f"{place}.{name}", node[name]
+
+
+def leaves(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Dotted place and value of everything that is no dict, lists as a whole."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{key}.{place}", item) for place, item in leaves(value))
+        else:
+            yield key, value
 
 
 def _nodes(node: Any, place: str) -> Iterator[tuple[str, Any]]:
@@ -159,8 +170,14 @@ def _check_alike(path: Path, config: Config, name: str) -> None:
         raise InputError(f"{path}: {name} = {config[name]!r} at the top, but {said}; leave the one at the top out")
 
 
+def base_files(path: Path) -> list[Path]:
+    """The files that a config inherits from by name."""
+    if path.suffix != ".py":
+        return []
+    return _bases(path, dict(_assignments(ast.parse(path.read_text(encoding="utf-8")))).get("_base_"))
+
+
 def _bases(path: Path, value: ast.expr | None) -> list[Path]:
-    """The files that a config inherits from."""
     if value is None:
         return []
     names = ast.literal_eval(value)
@@ -210,9 +227,9 @@ def _advice(name: str, config: Config) -> str:
     return "; use it in this file, or set the place itself"
 
 
-def read_parts(config: Config) -> dict[str, Any]:
+def read_parts(config: Mapping[str, Any]) -> dict[str, Any]:
     """The parts of a config that a run reads."""
-    return {key: part for key, part in config._cfg_dict.items() if key in RUNNER_KEYS}
+    return {key: part for key, part in config.items() if key in RUNNER_KEYS}
 
 
 def keep_runner_keys(config: Config) -> None:

@@ -6,12 +6,18 @@ import os
 from pathlib import Path
 
 from mmpluld.atomic import atomic_write_text
-from mmpluld.engine.config import find_config, is_twin, load_config
+from mmpluld.engine.config import FoundConfig, is_twin, load_config
 from mmpluld.errors import InputError
 from mmpluld.zoo.download import fetch, file_name, sha256_of
-from mmpluld.zoo.index import get_model
+from mmpluld.zoo.index import ZooModel, get_model
 
 __all__ = ["download_model"]
+
+
+def _found(model: ZooModel) -> FoundConfig:
+    """The config of a model; that of a miniature is its row's."""
+    path = model.root / model.config
+    return FoundConfig(path, twin=is_twin(model.name) and path.stem != model.name)
 
 
 def download_model(name: str, dest: str | os.PathLike[str] = ".", overwrite: bool = False) -> tuple[Path, Path]:
@@ -35,7 +41,7 @@ def download_model(name: str, dest: str | os.PathLike[str] = ".", overwrite: boo
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; --dest takes a folder")
     weights, config = folder / file_name(url), folder / f"{model.name}.py"
-    text = load_config(find_config(model.root / model.config, twin=is_twin(model.name))).pretty_text
+    text = load_config(_found(model)).pretty_text
     for path, same in (
         (weights, lambda: sha256_of(weights) == model.sha256),
         (config, lambda: config.read_bytes() == text.encode()),

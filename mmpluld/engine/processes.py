@@ -63,12 +63,16 @@ def check_launcher(launcher: str, environment: Mapping[str, str] = os.environ) -
                 f"work alone and write the same files; add --launcher {started}"
             )
         return
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return  # whoever called us has brought the processes together
     missing = [name for name in _LAUNCHERS[launcher][2] if name not in environment]
     if missing:
-        other = f"{_LAUNCHERS[found[0]][0]} did, so use --launcher {found[0]}" if found else _EXAMPLES[launcher]
+        next_step = f"start it with `{_EXAMPLES[launcher]}`"
+        if found is not None and found[0] != launcher:
+            next_step = f"{_LAUNCHERS[found[0]][0]} did, so use --launcher {found[0]}"
         raise InputError(
             f"--launcher {launcher}: {_LAUNCHERS[launcher][0]} did not start this process ({', '.join(missing)} not "
-            f"set); " + (other if found else f"start it with `{other}`")
+            f"set); {next_step}"
         )
     if launcher != "pytorch" and not torch.cuda.is_available():
         raise InputError(

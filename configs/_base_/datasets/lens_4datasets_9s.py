@@ -39,6 +39,7 @@ train_dataloader = dict(
         },
     ),
 )
+# The paper tunes on 200 fully annotated sub-volumes; this validation is on key slices with the labels that there are.
 val_dataloader = dict(
     dataset=dict(
         data_root=__data_root,

@@ -116,10 +116,30 @@ class TestTwin:
 
     def test_what_is_written_out_is_plain_and_complete(self, tmp_path):
         config = load_config(TWIN)
+        assert Path(config.filename).name == f"{TWIN}.py"
         path = tmp_path / f"{TWIN}.py"
         path.write_text(config.pretty_text)
         assert Config.fromfile(path).to_dict() == config.to_dict()
         assert load_config(path).to_dict() == config.to_dict()
+        with pytest.raises(InputError, match="has no miniature: .* was written out is plain"):
+            load_config(path, twin=True)
+
+    def test_a_file_is_no_miniature_by_its_name(self, tmp_path):
+        path = tmp_path / "mine_phantom.py"
+        path.write_text(f"_base_ = {str(find_config(NAME).path)!r}\n")
+        assert load_config(path).to_dict() == load_config(NAME).to_dict()
+
+    def test_replaced_values_of_a_users_config_are_named(self, tmp_path, caplog):
+        path = tmp_path / "mine.py"
+        text = f"_base_ = {str(find_config(NAME).path)!r}\noptim_wrapper = dict(optimizer=dict(lr=0.005))\n"
+        path.write_text(text + "model = dict(neck=dict(out_channels=32))\nval_cfg = dict(fp16=True)\n")
+        load_config(path, twin=True)
+        (record,) = caplog.records
+        assert "values of its own for model.neck.out_channels, optim_wrapper.optimizer.lr;" in record.message
+        path.write_text(text + "twin = dict(optim_wrapper=dict(optimizer=dict(lr=0.005)))\n")
+        caplog.clear()
+        assert load_config(path, twin=True).optim_wrapper.optimizer.lr == 0.005
+        assert not caplog.records
 
     def test_one_without_a_miniature(self, tmp_path):
         path = tmp_path / "a.py"

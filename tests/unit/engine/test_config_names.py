@@ -10,7 +10,9 @@ from mmengine.config import Config
 from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.config_names import places
 from mmpluld.errors import InputError
+from mmpluld.zoo.index import zoo_root
 
+ROOT = zoo_root() / "configs"
 LEAF = find_config("pluld-a3d_densenet121-fpn_7s_20e_deeplesion").path
 LENS = find_config("lens-afp_densenet121_4datasets_9s_8e_deeplesion").path
 MULAN = find_config("mulan_densenet121_9s_8e_deeplesion").path
@@ -86,17 +88,28 @@ def test_a_shared_value_that_nothing_has(tmp_path):
 
 
 def test_a_value_that_a_base_has_copied(tmp_path):
-    place = r"model\.rpn_head\.loss_cls\.neg_weight"
-    with pytest.raises(InputError, match=rf"mine\.py: 'partial_label_loss' has no effect, .* Set {place}"):
-        load_config(inheriting(tmp_path, "partial_label_loss = dict(neg_weight=0.3)"))
-    with pytest.raises(InputError, match=rf"no run reads 'partial_label_loss'; set {place}"):
-        load_config(LEAF, ["partial_label_loss.neg_weight=0.3"])
-    flat = Config.fromfile(LEAF)
-    flat.partial_label_loss.neg_weight = 0.3
+    text = "loss = dict(type='L', weight=0.6)\nmodel = dict(head=dict(loss_cls=dict(loss, scale=2)))\n"
+    (tmp_path / "base.py").write_text(text)
+    place = r"model\.head\.loss_cls\.weight"
+    with pytest.raises(InputError, match=rf"mine\.py: 'loss' has no effect, nothing reads it; .* Set {place}"):
+        load_config(inheriting(tmp_path, "loss = dict(weight=0.3)", "base.py"))
+    with pytest.raises(InputError, match=rf"no run reads 'loss'; set {place}"):
+        load_config(tmp_path / "base.py", ["loss.weight=0.3"])
+    flat = Config.fromfile(tmp_path / "base.py")
     path = tmp_path / "flat.py"
     path.write_text(flat.pretty_text)
-    with pytest.raises(InputError, match=rf"flat\.py: 'partial_label_loss' has no effect, .* Set .*{place}"):
+    assert load_config(path).to_dict() == {"model": {"head": {"loss_cls": {"type": "L", "weight": 0.6, "scale": 2}}}}
+    flat.loss.weight = 0.3
+    path.write_text(flat.pretty_text)
+    with pytest.raises(InputError, match=rf"flat\.py: 'loss' has no effect, .* Set {place}"):
         load_config(path)
+
+
+@pytest.mark.parametrize("leaf", sorted(ROOT.glob("*/*_deeplesion.py")), ids=lambda path: path.stem)
+def test_a_row_read_and_written_by_mmengine_is_the_same(tmp_path, leaf):
+    path = tmp_path / "flat.py"
+    path.write_text(Config.fromfile(leaf).pretty_text)
+    assert load_config(path).to_dict() == load_config(leaf).to_dict()
 
 
 def test_names_for_a_configs_own_use(tmp_path):

@@ -59,7 +59,7 @@ def test_rows_without_a_training_test_the_weights_of_a_row_beside_them(name):
             for twin in (False, True):
                 own, trained = (load_config(find_config(r.config_name(twin))) for r in (row, rows[row.weights_of]))
                 for config in (own, trained):
-                    config.train_cfg.pop("val_interval", None)
+                    config.train_cfg.pop("val_begin", None)
                 for part in ("train_dataloader", "optim_wrapper", "param_scheduler", "train_cfg"):
                     assert own[part] == trained[part]
                 networks = [config.model.to_dict() | {"test_cfg": None} for config in (own, trained)]
