@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from mmpluld.cli.changes import add_changes
 from mmpluld.cli.numbers import natural
-from mmpluld.cli.twin import add_twin
 
 EXAMPLE = "mmpluld browse pluld-a3d_densenet121-fpn_7s_20e_deeplesion --out samples --number 20"
 
@@ -24,8 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=natural, default=0, help="of the choice and the augmentations (default: %(default)s)"
     )
-    add_twin(parser)
-    parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="changes to the config")
+    add_changes(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mmpluld.cli.twin import add_twin
+from mmpluld.cli.changes import add_changes
 
 EXAMPLE = "mmpluld calibrate CONFIG work_dirs/lens/epoch_8.pth work_dirs/lens/calibrated.pth"
 
@@ -15,8 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="trained weights: file, web address, or zoo:NAME")
     parser.add_argument("out", help="checkpoint to write: the same with the fitted scale and bias of every expert")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
-    add_twin(parser)
-    parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="changes to the config")
+    add_changes(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing OUT")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mmpluld.cli.twin import add_twin
+from mmpluld.cli.changes import add_changes
 
 EXAMPLE = "mmpluld config pluld-a3d_densenet121-fpn_7s_20e_deeplesion --out my_config.py"
 
@@ -12,15 +12,9 @@ EXAMPLE = "mmpluld config pluld-a3d_densenet121-fpn_7s_20e_deeplesion --out my_c
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("config", help="name of a config of the zoo, or a config file")
-    add_twin(parser)
+    add_changes(parser)
     parser.add_argument("--out", metavar="FILE", help="write to FILE, which ends in .py, instead of the screen")
     parser.add_argument("--overwrite", action="store_true", help="replace a FILE of other content")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        metavar="KEY=VALUE",
-        help="changes to the config, such as train_cfg.max_epochs=2",
-    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mmpluld.cli.twin import add_twin
+from mmpluld.cli.changes import add_changes
 
 EXAMPLE = "mmpluld detect scan.nii.gz --config CONFIG --checkpoint WEIGHTS --out findings"
 
@@ -39,8 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="arithmetic of the network")
-    add_twin(parser)
-    parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="changes to the config")
+    add_changes(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the output folder")
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from mmpluld.cli.changes import add_changes
 from mmpluld.cli.launcher import add_launcher
-from mmpluld.cli.twin import add_twin
 
 EXAMPLE = "mmpluld test CONFIG work_dirs/a3d/epoch_20.pth --out detections.json"
 
@@ -24,13 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SCORE",
         help="pictures show detections above this score (default: %(default)s)",
     )
-    add_twin(parser)
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        metavar="KEY=VALUE",
-        help="changes to the config, such as data_root=data/mine",
-    )
+    add_changes(parser)
     add_launcher(parser)
 
 

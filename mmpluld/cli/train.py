@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from mmpluld.cli.changes import add_changes
 from mmpluld.cli.launcher import add_launcher
 from mmpluld.cli.numbers import natural
-from mmpluld.cli.twin import add_twin
 
 EXAMPLE = "mmpluld train configs/pluld/pluld-a3d_densenet121-fpn_7s_20e_deeplesion.py --work-dir work_dirs/a3d"
 
@@ -24,17 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=natural, help="random seed (default: that of the config)")
     parser.add_argument("--amp", action="store_true", help="mixed precision")
-    add_twin(parser)
+    add_changes(parser)
     parser.add_argument(
         "--auto-scale-lr",
         action="store_true",
         help="scale the learning rate by the batch size of all processes over the config's base_batch_size",
-    )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        metavar="KEY=VALUE",
-        help="changes to the config, such as train_cfg.max_epochs=2",
     )
     add_launcher(parser)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 __all__ = ["ARRAY_MODULES", "allow_globals"]
@@ -15,13 +15,10 @@ ARRAY_MODULES = ("numpy._core.multiarray", "numpy.core.multiarray")
 def allow_globals(allowed: Sequence[Any]) -> AbstractContextManager[None]:
     """Let ``torch.load(weights_only=True)`` build more than tensors, as long as the context lasts.
 
-    Without effect in a torch that has no such list; it then refuses files that need more.
-
     Args:
         allowed: Classes and functions, each alone or with the full name that files know it by.
     """
     import torch
 
-    safe_globals = getattr(torch.serialization, "safe_globals", None)
-    context: AbstractContextManager[None] = nullcontext() if safe_globals is None else safe_globals(list(allowed))
+    context: AbstractContextManager[None] = torch.serialization.safe_globals(list(allowed))
     return context

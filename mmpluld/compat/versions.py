@@ -12,7 +12,7 @@ __all__ = ["check_versions", "describe_environment"]
 
 # Lowest version that fits, and the first one that does not. Packaging metadata repeats them for pip.
 HOST_PACKAGES: dict[str, tuple[str, str | None]] = {
-    "torch": ("2.4.1", None),
+    "torch": ("2.6", None),
     "mmengine": ("0.10.7", "0.11"),
     "mmdet": ("3.3.0", "3.4"),
     "mmcv": ("2.1.0", "2.2.0"),  # or mmcv-lite; mmdet 3.3.0 refuses mmcv 2.2

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmpluld.compat import ops, ops_in_use, torch_ops, torchvision_ops
+from mmpluld.compat import ops, torch_ops, torchvision_ops
+from mmpluld.compat.ops import ops_in_use
 
 real = pytest.mark.skipif(
     not torchvision_ops.usable("cpu"), reason="no torchvision here that has its operators for this torch"
