@@ -63,7 +63,7 @@ def _run(argv: Sequence[str]) -> int:
     module = importlib.import_module(f"mmpluld.cli.{name.replace('-', '_')}")
     parser = _Parser(
         prog=f"mmpluld {name}",
-        description=COMMANDS[name].capitalize() + ".",
+        description=COMMANDS[name][:1].upper() + COMMANDS[name][1:] + ".",
         epilog=f"example:\n  {module.EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

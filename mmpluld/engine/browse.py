@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from mmdet.models.utils import mask2ndarray
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
@@ -73,6 +74,8 @@ def browse(
         sample = item["data_samples"]
         name = Path(str(sample.get("img_path", sample.get("img_id", "sample")))).stem
         paths.append(Path(out) / f"{place:03d}_{name}.png")
+        if getattr(dataset, "test_mode", False):
+            _to_pixels_shown(sample)
         picture = cv2.imencode(".png", _draw(visualizer, item["inputs"].numpy(), sample)[..., ::-1])[1]
         with atomic_path(paths[-1]) as temporary:
             temporary.write_bytes(picture.tobytes())
@@ -86,6 +89,15 @@ def _visualizer(cfg: Config, dataset: Any) -> Any:
     visualizer = VISUALIZERS.get(settings.pop("type"))(**settings)
     visualizer.dataset_meta = dataset.metainfo
     return visualizer
+
+
+def _to_pixels_shown(sample: DetDataSample) -> None:
+    """Bring truth that a test pipeline left in the pixels of the file to those of the picture."""
+    x, y = sample.get("crop_offset", (0, 0))
+    scale = torch.tensor(sample.get("scale_factor", (1.0, 1.0)), dtype=torch.float32).repeat(2)
+    for instances in (sample.gt_instances, sample.get("ignored_instances")):
+        if instances is not None:
+            instances.bboxes = (_plain(instances.bboxes) - torch.tensor([x, y, x, y])) * scale
 
 
 def _draw(visualizer: Any, stack: Any, sample: DetDataSample) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,8 +97,9 @@ def load_config(config: StrPath | FoundConfig, cfg_options: Sequence[str] | None
     Args:
         config: Path, name in the zoo, or what :func:`find_config` returned.
         cfg_options: Changes, applied last. A name of ``config_names.SHARED`` sets every argument of that name.
-        twin: Read the miniature: what the bases carry under ``twin_model``, ``twin_data`` and ``twin_schedule``, and
-            the config itself under ``twin``, is merged in this order.
+        twin: Read the miniature: what the bases carry under ``twin_model``, ``twin_data``, ``twin_source`` and
+            ``twin_schedule``, and the config itself under ``twin``, is merged in this order. Shared values at the
+            config's top stay, and with a ``data_root`` of its own the data do: ``twin_source`` is left out.
 
     Raises:
         InputError: If the file or one of its bases is missing or broken, a name at its top or a change has no effect,
@@ -118,25 +119,30 @@ def load_config(config: StrPath | FoundConfig, cfg_options: Sequence[str] | None
         reason = " ".join(str(error).split())
         raise InputError(f"{found.path}: cannot be read as a config: {type(error).__name__}: {reason}") from error
     twins = {key: loaded._cfg_dict.pop(key) for key in TWIN_KEYS if key in loaded}
-    _settle_shared(loaded, str(found.path))
+    own = _settle_shared(loaded, str(found.path))
     if found.twin:
-        loaded = _shrunk(loaded, twins, found)
+        loaded = _shrunk(loaded, twins, own, found)
     _apply_options(loaded, cfg_options or (), found.path)
     keep_runner_keys(loaded)
     return loaded
 
 
-def _shrunk(config: Config, twins: Mapping[str, Any], found: FoundConfig) -> Config:
-    """The miniature of a config, under its own name."""
+def _shrunk(config: Config, twins: Mapping[str, Any], own: Mapping[str, Any], found: FoundConfig) -> Config:
+    """The miniature of a config, under its own name; ``own`` are the shared values that it sets at its top."""
     if not twins:
         raise InputError(
             f"{found.path}: has no miniature: none of {', '.join(TWIN_KEYS)}; inherit from a config of the zoo (a "
             "miniature that was written out is plain, and read without --twin)"
         )
     before = config.to_dict()
-    for part in twins.values():
-        config.merge_from_dict(_copy(part))
-        _settle_shared(config, f"{found.path}, miniature")
+    for key, part in twins.items():
+        if key == "twin_source" and "data_root" in own:
+            continue  # data of its own, not the phantom's
+        try:
+            config.merge_from_dict(_copy(part))
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{found.path}, miniature: {key} does not fit the config: {error}") from error
+        _settle_shared(config, f"{found.path}, miniature", () if key == "twin" else own)
     if zoo_root() not in found.path.resolve().parents:
         _note_replaced(before, config.to_dict(), found.path)
     # A run writes its config under this name.
@@ -181,10 +187,13 @@ def _drop_scope(node: Any) -> None:
             _drop_scope(value)
 
 
-def _settle_shared(config: Config, source: str) -> None:
-    for name in SHARED:
-        if name in config:
-            set_shared(config, name, config._cfg_dict.pop(name), source)
+def _settle_shared(config: Config, source: str, kept: Container[str] = ()) -> dict[str, Any]:
+    """Set the shared values at the top of a config everywhere, but those that are ``kept``; return them."""
+    settled = {name: config._cfg_dict.pop(name) for name in SHARED if name in config}
+    for name, value in settled.items():
+        if name not in kept:
+            set_shared(config, name, value, source)
+    return settled
 
 
 def _copy(node: Any) -> Any:

@@ -39,8 +39,8 @@ RUNNER_KEYS = {
 }  # fmt: skip
 # At the top of a config each of these sets every argument of its name.
 SHARED = ("data_root", "num_slices", "interp", "window_hu", "num_tags", "neg_weight", "keep_prob")
-# What makes the miniature of a config, merged in this order: bases carry the first three, a leaf may add the last.
-TWIN_KEYS = ("twin_model", "twin_data", "twin_schedule", "twin")
+# What makes the miniature of a config, merged in this order: bases carry all but the last, a leaf may add that.
+TWIN_KEYS = ("twin_model", "twin_data", "twin_source", "twin_schedule", "twin")
 
 _BASE_REFERENCE = re.compile(r"_base_(?:\.|\[['\"])(\w+)")
 

@@ -104,7 +104,6 @@ __twin_test_pipeline = dict(
     resize=dict(_delete_=True, type="ResizeToSpacing", pixel_mm=2.8),
 )
 twin_data = dict(
-    data_root="data/phantom",
     # Soft tissue only: few iterations from random weights do not learn 40 HU within 3000.
     window_hu=(-160, 240),
     train_dataloader=dict(
@@ -121,10 +120,11 @@ twin_data = dict(
             ),
         ),
     ),
-    val_dataloader=dict(
-        num_workers=0, dataset=dict(ann_file="truth/val_key_slices.json", pipeline=__twin_test_pipeline)
-    ),
-    test_dataloader=dict(
-        num_workers=0, dataset=dict(ann_file="truth/test_key_slices.json", pipeline=__twin_test_pipeline)
-    ),
+    val_dataloader=dict(num_workers=0, dataset=dict(pipeline=__twin_test_pipeline)),
+    test_dataloader=dict(num_workers=0, dataset=dict(pipeline=__twin_test_pipeline)),
+)
+twin_source = dict(  # unless a config has data of its own
+    data_root="data/phantom",
+    val_dataloader=dict(dataset=dict(ann_file="truth/val_key_slices.json")),
+    test_dataloader=dict(dataset=dict(ann_file="truth/test_key_slices.json")),
 )

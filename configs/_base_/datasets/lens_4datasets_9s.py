@@ -61,7 +61,6 @@ test_evaluator = dict(_delete_=True, type="VolumeFROCMetric", protocol="lens-3d"
 # The miniature: four phantoms, each labelled as its dataset labels; the test has the complete truth, in 3D.
 # Make them with: mmpluld phantom lens data/phantom-lens
 twin_data = dict(
-    data_root="data/phantom-lens",
     train_dataloader=dict(
         sampler=dict(batch_size=8),
         dataset=dict(
@@ -80,6 +79,9 @@ twin_data = dict(
             ),
         ),
     ),
-    val_dataloader=dict(dataset=dict(ann_file="deeplesion/annotations/val.json")),
+)
+twin_source = dict(
+    _delete_=True,
+    data_root="data/phantom-lens",
     test_dataloader=dict(dataset=dict(ann_file="deeplesion/truth/test_subvolumes.json")),
 )

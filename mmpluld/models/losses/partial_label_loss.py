@@ -9,6 +9,7 @@ from mmdet.models.losses import FocalLoss, GaussianFocalLoss, QualityFocalLoss, 
 from mmdet.models.losses.utils import weight_reduce_loss
 from torch import Tensor, nn
 
+from mmpluld.errors import InputError
 from mmpluld.registry import MODELS
 
 __all__ = ["PartialLabelLoss"]
@@ -52,7 +53,7 @@ class PartialLabelLoss(nn.Module):
             on a background channel. True for all but ``GaussianFocalLoss``.
 
     Raises:
-        ValueError: If a factor is out of range, the wrapped loss is not a sigmoid loss or averages over a
+        InputError: If a factor is out of range, the wrapped loss is not a sigmoid loss or averages over a
             count that only it knows, ``use_sigmoid`` differs from it, or ``renorm_by_kept`` does not fit it.
 
     Note:
@@ -76,10 +77,10 @@ class PartialLabelLoss(nn.Module):
     ) -> None:
         super().__init__()
         for name, value in (("neg_weight", neg_weight), ("keep_prob", keep_prob)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"PartialLabelLoss: {name} is {value}; it must be between 0 and 1")
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise InputError(f"PartialLabelLoss: {name} is {value}; it must be between 0 and 1")
         if not 0 <= pos_weight < float("inf"):
-            raise ValueError(f"PartialLabelLoss: pos_weight is {pos_weight}; it must be at least 0 and finite")
+            raise InputError(f"PartialLabelLoss: pos_weight is {pos_weight}; it must be at least 0 and finite")
         self.loss = MODELS.build(loss) if isinstance(loss, dict) else loss
         self.neg_weight = float(neg_weight)
         self.keep_prob = float(keep_prob)
@@ -92,16 +93,16 @@ class PartialLabelLoss(nn.Module):
         kind = type(self.loss).__name__
         sigmoid = getattr(self.loss, "use_sigmoid", False)
         if not sigmoid and not isinstance(self.loss, GaussianFocalLoss):
-            raise ValueError(f"PartialLabelLoss: the wrapped {kind} must be a sigmoid loss; set use_sigmoid=True in it")
+            raise InputError(f"PartialLabelLoss: the wrapped {kind} must be a sigmoid loss; set use_sigmoid=True in it")
         if self.use_sigmoid != sigmoid:
-            raise ValueError(
+            raise InputError(
                 f"PartialLabelLoss: use_sigmoid is {self.use_sigmoid}, but that of the wrapped {kind} is {sigmoid}; "
                 f"write use_sigmoid={sigmoid} beside type='PartialLabelLoss', where the head looks for it"
             )
         if getattr(self.loss, "avg_non_ignore", False):
-            raise ValueError(f"PartialLabelLoss: the wrapped {kind} must not set avg_non_ignore")
+            raise InputError(f"PartialLabelLoss: the wrapped {kind} must not set avg_non_ignore")
         if self.renorm_by_kept and isinstance(self.loss, _DIVIDED_BY_POSITIVES):
-            raise ValueError(
+            raise InputError(
                 f"PartialLabelLoss: renorm_by_kept has no meaning for the wrapped {kind}, which heads divide by the "
                 "number of positives; leave it False"
             )
@@ -169,7 +170,7 @@ class PartialLabelLoss(nn.Module):
         if not isinstance(self.loss, QualityFocalLoss):
             values = self.loss(cls_score, label, weight=weight, reduction_override="none")
             if values.shape != positive.shape:
-                raise ValueError(
+                raise InputError(
                     f"PartialLabelLoss: the wrapped {type(self.loss).__name__} returned shape {tuple(values.shape)} "
                     f"for targets of shape {tuple(positive.shape)}; it must return one value per logit"
                 )

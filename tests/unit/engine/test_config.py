@@ -129,6 +129,28 @@ class TestTwin:
         path.write_text(f"_base_ = {str(find_config(NAME).path)!r}\n")
         assert load_config(path).to_dict() == load_config(NAME).to_dict()
 
+    def test_data_of_its_own_and_shared_values_stay(self, tmp_path):
+        path = tmp_path / "mine.py"
+        path.write_text(f"_base_ = {str(find_config(NAME).path)!r}\ndata_root = 'mine'\nwindow_hu = (-1350, 150)\n")
+        config, zoo = load_config(path, twin=True), load_config(NAME, twin=True)
+        for which, file in (("train", "train"), ("val", "val"), ("test", "test")):
+            dataset = config[f"{which}_dataloader"].dataset
+            assert (dataset.data_root, dataset.ann_file) == ("mine", f"annotations/{file}.json")
+            assert tuple(dataset.pipeline.window.window_hu) == (-1350, 150)
+        assert config.model == zoo.model
+        assert zoo.test_dataloader.dataset.ann_file == "truth/test_key_slices.json"
+        path.write_text(path.read_text() + "twin = dict(data_root='small')\n")
+        assert load_config(path, twin=True).train_dataloader.dataset.data_root == "small"
+        assert load_config(path).train_dataloader.dataset.data_root == "mine"
+
+    def test_a_miniature_that_does_not_fit(self, tmp_path):
+        path = tmp_path / "mine.py"
+        path.write_text(f"_base_ = {str(find_config(NAME).path)!r}\nauto_scale_lr = None\n")
+        with pytest.raises(
+            InputError, match=r"mine\.py, miniature: twin_schedule does not fit the config: auto_scale_lr"
+        ):
+            load_config(path, twin=True)
+
     def test_replaced_values_of_a_users_config_are_named(self, tmp_path, caplog):
         path = tmp_path / "mine.py"
         text = f"_base_ = {str(find_config(NAME).path)!r}\noptim_wrapper = dict(optimizer=dict(lr=0.005))\n"
