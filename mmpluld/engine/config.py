@@ -115,10 +115,13 @@ def load_config(config: StrPath | FoundConfig, cfg_options: Sequence[str] | None
         check_names(found.path, loaded)
     except InputError:
         raise
-    except Exception as error:  # a config is a program: anything can happen in it
+    except (Exception, SystemExit) as error:  # a config is a program: anything can happen in it
         reason = " ".join(str(error).split())
+        if f"{_TWIN_END}.py" in reason:
+            reason += " (a miniature is no file: inherit from its row, or write it with `mmpluld config NAME --twin`)"
         raise InputError(f"{found.path}: cannot be read as a config: {type(error).__name__}: {reason}") from error
-    twins = {key: loaded._cfg_dict.pop(key) for key in TWIN_KEYS if key in loaded}
+    parts = {key: loaded._cfg_dict.pop(key) for key in TWIN_KEYS if key in loaded}
+    twins = {key: part for key, part in parts.items() if part is not None}
     own = _settle_shared(loaded, str(found.path))
     if found.twin:
         loaded = _shrunk(loaded, twins, own, found)
@@ -136,11 +139,14 @@ def _shrunk(config: Config, twins: Mapping[str, Any], own: Mapping[str, Any], fo
         )
     before = config.to_dict()
     for key, part in twins.items():
+        unread = sorted(set(part) - RUNNER_KEYS - set(SHARED))
+        if unread:
+            raise InputError(f"{found.path}: {key}.{unread[0]} has no effect, no run reads it")
         if key == "twin_source" and "data_root" in own:
             continue  # data of its own, not the phantom's
         try:
             config.merge_from_dict(_copy(part))
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise InputError(f"{found.path}, miniature: {key} does not fit the config: {error}") from error
         _settle_shared(config, f"{found.path}, miniature", () if key == "twin" else own)
     if zoo_root() not in found.path.resolve().parents:
@@ -204,20 +210,19 @@ def _copy(node: Any) -> Any:
 
 
 def _apply_options(config: Config, cfg_options: Sequence[str], path: Path) -> None:
-    options = {}
     for option in cfg_options:
-        key, separator, value = option.partition("=")
+        key, separator, text = option.partition("=")
         if not separator or not key:
             raise InputError(f"--cfg-options {option}: write key=value, for example train_cfg.max_epochs=2")
-        options[key] = DictAction._parse_iterable(value)
-    for key in [key for key in options if key in SHARED]:
-        set_shared(config, key, options.pop(key), f"--cfg-options {key}")
-    for key in options:
+        value = DictAction._parse_iterable(text)
+        if key in SHARED:
+            set_shared(config, key, value, f"--cfg-options {key}")
+            continue
         _check_reached(config, key)
-    try:
-        config.merge_from_dict(options)
-    except (KeyError, TypeError, IndexError) as error:
-        raise InputError(f"--cfg-options {' '.join(cfg_options)}: does not fit {path}: {error}") from error
+        try:
+            config.merge_from_dict({key: value})
+        except (AttributeError, KeyError, TypeError, IndexError) as error:
+            raise InputError(f"--cfg-options {option}: does not fit {path}: {error}") from error
 
 
 def _check_reached(config: Config, key: str) -> None:
@@ -226,6 +231,8 @@ def _check_reached(config: Config, key: str) -> None:
     if top in RUNNER_KEYS:
         return
     found = places(read_parts(config), (rest or top).rpartition(".")[2])
+    if top in SHARED:
+        raise InputError(f"--cfg-options {key}: {top} is one value; write {top}=VALUE")
     otherwise = f"set {' or '.join(found)}" if found else "see the keys with `mmpluld config`"
     hint = did_you_mean(top, RUNNER_KEYS | set(SHARED), otherwise, cutoff=0.8)
     raise InputError(f"--cfg-options {key}: has no effect, no run reads {top!r}{hint}")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.fileio import load
 
 from mmpluld.errors import InputError, did_you_mean
 
@@ -42,6 +43,17 @@ SHARED = ("data_root", "num_slices", "interp", "window_hu", "num_tags", "neg_wei
 # What makes the miniature of a config, merged in this order: bases carry all but the last, a leaf may add that.
 TWIN_KEYS = ("twin_model", "twin_data", "twin_source", "twin_schedule", "twin")
 
+_OWN_SCOPE = (
+    ast.FunctionDef,
+    ast.AsyncFunctionDef,
+    ast.ClassDef,
+    ast.Lambda,
+    ast.ListComp,
+    ast.SetComp,
+    ast.DictComp,
+    ast.GeneratorExp,
+)
+_NOTHING = object()
 _BASE_REFERENCE = re.compile(r"_base_(?:\.|\[['\"])(\w+)")
 
 
@@ -83,8 +95,14 @@ def set_shared(config: Config, name: str, value: Any, source: str) -> None:
     Raises:
         InputError: If the config has no such argument; ``source`` begins the message.
     """
+    former = {str(old).rstrip("/") for _, old in _values(read_parts(config), name) if name == "data_root" and old}
     if not _set_below(config._cfg_dict, name, value):
         raise InputError(f"{source}: {name} has no effect: no part of the config has an argument of this name")
+    for place, node in _nodes(read_parts(config), ""):
+        if place.endswith(f".{name}"):
+            continue
+        if isinstance(node, str) and any(f"{node}/".startswith(f"{old}/") for old in former - {str(value).rstrip("/")}):
+            raise InputError(f"{source}: {name} would not reach {place} = {node!r}; set that place too")
 
 
 def _set_below(node: Any, name: str, value: Any) -> bool:
@@ -106,90 +124,83 @@ def check_names(path: Path, config: Config) -> None:
         config: What mmengine made of it.
 
     Raises:
-        InputError: At the first such name, with the places that would take effect; or if a file sets one of ``SHARED``
-            at its top and again, to another value, in a part.
+        InputError: At the first such name, with the places that would take effect; or if one of ``SHARED`` is set at
+            the top of a file and, by it or one that inherits it, to another value in a part.
     """
-    if path.suffix == ".py":
-        _check_file(path, config, frozenset())
+    _check_file(path, config, frozenset(), is_root=True)
+    _check_said_once(path, config)
 
 
-def _check_file(path: Path, config: Config, read_by_children: frozenset[str]) -> None:
+def _check_file(path: Path, config: Config, read_by_children: frozenset[str], is_root: bool = False) -> None:
     text = path.read_text(encoding="utf-8")
-    tree = ast.parse(text)
-    assigned = dict(_assignments(tree))
-    for name in assigned.keys() & set(SHARED):
-        if "_base_" in assigned:
-            _check_said_once(path, tree, name, assigned[name])
-        else:
-            _check_alike(path, config, name)
-    loaded = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    bases = base_files(path)
+    assigned, loaded = _names(path, text)
     used = loaded | read_by_children | RUNNER_KEYS | {*SHARED, *TWIN_KEYS, "_base_"}
+    # A config that was written out by a tool keeps the names of its source beside their copies.
+    flat = is_root and not bases and "read_base" not in loaded
     for name in assigned:
-        if name in used or name.startswith("__"):
-            continue
-        # A config that was written out by a tool keeps the names of its source beside their copies.
-        if "_base_" not in assigned and _stands_below(config._cfg_dict, name):
+        if name in used or name.startswith("_") or (flat and _stands_below(config._cfg_dict, name)):
             continue
         raise InputError(f"{path}: {name!r} has no effect, nothing reads it{_advice(name, config)}")
-    for base in _bases(path, assigned.get("_base_")):
+    for base in bases:
         _check_file(base, config, read_by_children | set(_BASE_REFERENCE.findall(text)))
 
 
-def _assignments(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
-    """Names assigned at the top of a file, with what they are assigned."""
-    for node in tree.body:
-        if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)) and node.value is not None:
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            for target in targets:
-                for name in ast.walk(target):
-                    if isinstance(name, ast.Name):
-                        yield name.id, node.value
+def _names(path: Path, text: str) -> tuple[list[str], set[str]]:
+    """Names that a config file assigns outside functions, and those that it reads."""
+    if path.suffix != ".py":
+        return list(load(str(path))), set()
+    tree = ast.parse(text)
+    read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return list(dict.fromkeys(_stored(tree))), read
 
 
-def _check_said_once(path: Path, tree: ast.Module, name: str, value: ast.expr) -> None:
-    """Refuse a file that sets a shared name at its top and another value in a part of its own."""
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in TWIN_KEYS:
-            continue
-        for call in ast.walk(node):
-            for keyword in call.keywords if isinstance(call, ast.Call) else ():
-                said = keyword.value
-                same = isinstance(said, ast.Name) and said.id == name
-                if keyword.arg == name and not same and ast.dump(said) != ast.dump(value):
-                    raise InputError(
-                        f"{path}, line {said.lineno}: sets {name} once more; {name} at the top sets it everywhere, so "
-                        "leave one of the two out"
-                    )
+def _stored(node: ast.AST) -> Iterator[str]:
+    """Names that are assigned below a node, but in no scope of its own."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store):
+            yield child.id
+        if not isinstance(child, _OWN_SCOPE):
+            yield from _stored(child)
 
 
-def _check_alike(path: Path, config: Config, name: str) -> None:
-    """Refuse a file without bases in which a shared name stands at the top and several other values below."""
-    found = {place: value for place, value in _values(read_parts(config), name) if not _covers(value, config[name])}
-    if len({repr(value) for value in found.values()}) > 1:
-        said = ", ".join(f"{place} = {value!r}" for place, value in found.items())
-        raise InputError(f"{path}: {name} = {config[name]!r} at the top, but {said}; leave the one at the top out")
+def _check_said_once(path: Path, config: Config) -> None:
+    """Refuse a shared name at the top, here or in a base, with another value in a part that this file sets."""
+    if not any(name in config for name in SHARED):
+        return
+    bases = base_files(path)
+    inherited: dict[str, Any] = {}
+    for base in bases:
+        loaded = Config.fromfile(base, import_custom_modules=False)
+        inherited |= loaded.to_dict()
+        _check_said_once(base, loaded)
+    before = {(name, place): value for name in SHARED for place, value in _values(read_parts(inherited), name)}
+    for name in [name for name in SHARED if name in config]:
+        found = {
+            place: value
+            for place, value in _values(read_parts(config), name)
+            if not _covers(value, config[name]) and not _covers(before.get((name, place), _NOTHING), value)
+        }
+        # Without bases, one other value is what a tool has left of the former one; several contradict each other.
+        if found and (bases or len({repr(value) for value in found.values()}) > 1):
+            said = ", ".join(f"{place} = {value!r}" for place, value in found.items())
+            raise InputError(
+                f"{path}: {said}, but {name} = {config[name]!r} at the top of this config or of a base sets it "
+                "everywhere; leave one of the two out"
+            )
 
 
 def base_files(path: Path) -> list[Path]:
     """The files that a config inherits from by name."""
-    if path.suffix != ".py":
-        return []
-    return _bases(path, dict(_assignments(ast.parse(path.read_text(encoding="utf-8")))).get("_base_"))
-
-
-def _bases(path: Path, value: ast.expr | None) -> list[Path]:
-    if value is None:
-        return []
-    names = ast.literal_eval(value)
     # mmengine's own look-up, which knows `package::path`.
-    return [
-        Path(Config._get_cfg_path(name, str(path))[0]) for name in ([names] if isinstance(names, str) else list(names))
-    ]
+    return [Path(Config._get_cfg_path(name, str(path))[0]) for name in Config._get_base_files(str(path))]
 
 
 def _stands_below(config: Mapping[str, Any], name: str) -> bool:
     """Whether the value of a name at the top stands in a part of the config too, so that it says nothing of its own."""
     value = config.get(name)
+    if not isinstance(value, (Mapping, list, tuple)):  # a number stands anywhere by chance
+        return any(_covers(found, value) for _, found in _values(config, name))
     return any(_holds(part, value) for key, part in config.items() if key != name)
 
 
@@ -211,7 +222,7 @@ def _covers(node: Any, value: Any) -> bool:
 
 def _advice(name: str, config: Config) -> str:
     """What to do about a name that nothing reads."""
-    hint = did_you_mean(name, RUNNER_KEYS | {*SHARED, *TWIN_KEYS}, cutoff=0.8)
+    hint = did_you_mean(name, RUNNER_KEYS | {*SHARED, *TWIN_KEYS}, cutoff=0.87)
     if hint:
         return hint
     value = config.get(name)

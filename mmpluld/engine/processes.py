@@ -16,7 +16,11 @@ __all__ = ["check_launcher", "started_by"]
 # sets the count of its own step.
 _LAUNCHERS = {
     "pytorch": ("torchrun", "WORLD_SIZE", ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")),
-    "slurm": ("srun", "SLURM_STEP_NUM_TASKS", ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST")),
+    "slurm": (
+        "srun",
+        "SLURM_STEP_NUM_TASKS",
+        ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST", "SLURM_STEP_NUM_TASKS"),
+    ),
     "mpi": (
         "mpirun",
         "OMPI_COMM_WORLD_SIZE",

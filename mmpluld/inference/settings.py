@@ -98,7 +98,10 @@ class DetectionSettings:
             carried = {field.name: test[field.name] for field in fields(cls) if field.name in test}
         link = carried.get("link_score_thr", _not_above(carried, cls.link_score_thr))
         link = changes.get("link_score_thr", _not_above(changes, link))
-        return cls(**{**carried, **changes, "link_score_thr": link})
+        # A test that links from above the usual threshold of findings says that there are none below.
+        least = carried.get("link_score_thr")
+        usual = {"score_thr": max(cls.score_thr, least)} if _is_number(least) else {}
+        return cls(**{**usual, **carried, **changes, "link_score_thr": link})
 
     def describe(self) -> str:
         """The rules in words, for records: both thresholds and the overlap, and what is not as by default."""

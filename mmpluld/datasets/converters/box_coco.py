@@ -60,8 +60,17 @@ def read_box_coco(path: str | os.PathLike[str], convention: Convention) -> list[
             images[name] = _image(entry, convention)
         except ValueError as error:
             faults.append(f"image {entry.get('id')}: {error}")
+    faults += _contradictions([image.row for image in images.values()])
+    kinds: dict[int | str, str] = {}
+    for item in data.get("categories") or ():
+        try:
+            name = _name(item, "id")
+            if name in kinds:
+                raise ValueError("this id occurs twice")
+            kinds[name] = _text(item, "name")
+        except ValueError as error:
+            faults.append(f"category {item.get('id')}: {error}")
     refuse_faults(file, faults)
-    kinds = {_name(item, "id"): _text(item, "name") for item in data.get("categories") or () if _is_object(item)}
     rows = []
     for entry in data["annotations"]:
         try:
@@ -73,6 +82,22 @@ def read_box_coco(path: str | os.PathLike[str], convention: Convention) -> list[
     return rows + [image.row for image in images.values() if image.row.volume not in named]
 
 
+def _contradictions(rows: Sequence[BoxRow]) -> list[str]:
+    """Images of one scan that say different things of it, whether they have boxes or not."""
+    faults = []
+    first: dict[str, BoxRow] = {}
+    for row in rows:
+        known = first.setdefault(row.volume, row)
+        for key in ("patient", "split"):
+            said = getattr(known, key), getattr(row, key)
+            if said[0] != said[1]:
+                faults.append(
+                    f"{known.where} and {row.where}: {key} of {row.volume!r} is {said[0]!r} and {said[1]!r}; needed is "
+                    "one for all images of a scan"
+                )
+    return faults
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
         data = json.loads(file.read_bytes())
@@ -80,8 +105,10 @@ def _read(file: Path) -> dict[str, Any]:
         raise InputError(f"{file}: cannot be read ({error.strerror}); give a CSV or COCO file of boxes") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: not valid JSON ({error}); write the file again") from error
-    for key in ("images", "annotations"):
+    for key in ("images", "annotations", "categories"):
         entries = data.get(key) if isinstance(data, dict) else None
+        if key == "categories" and entries is None:
+            continue
         if not isinstance(entries, list) or not all(map(_is_object, entries)):
             raise InputError(f"{file}: no list {key!r} of objects; needed is COCO: images, annotations, categories")
     checked: dict[str, Any] = data

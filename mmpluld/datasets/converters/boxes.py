@@ -211,10 +211,11 @@ def _matches(root: Path, name: str, named: Mapping[str, list[Path]]) -> list[Pat
     if path == base or not path.is_relative_to(base):
         return []
     path = root / path.relative_to(base)
-    if path.is_dir() or (path.is_file() and _suffix(path.name)):
+    if path.is_file() and _suffix(path.name):
         return [path]
+    folder = [path] if path.is_dir() else []
     with_ending = [path.with_name(path.name + suffix) for suffix in VOLUME_SUFFIXES]
-    return [file for file in with_ending if file.is_file()] or named.get(name, [])
+    return [*folder, *(file for file in with_ending if file.is_file())] or named.get(name, [])
 
 
 def _group(

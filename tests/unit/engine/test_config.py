@@ -61,6 +61,8 @@ class TestLoadConfig:
             ("model = dict(", r"a\.py: cannot be read as a config: SyntaxError"),
             ("_base_ = 'gone.py'", r"a\.py: cannot be read as a config: .*gone\.py"),
             ("x = y", r"a\.py: cannot be read as a config: NameError: name 'y' is not defined"),
+            ("raise SystemExit(0)", r"a\.py: cannot be read as a config: SystemExit: 0"),
+            ("_base_ = 'x_phantom.py'", r"a miniature is no file: inherit from its row"),
         ],
     )
     def test_broken_file(self, tmp_path, text, message):
@@ -142,6 +144,15 @@ class TestTwin:
         path.write_text(path.read_text() + "twin = dict(data_root='small')\n")
         assert load_config(path, twin=True).train_dataloader.dataset.data_root == "small"
         assert load_config(path).train_dataloader.dataset.data_root == "mine"
+
+    def test_slips_in_a_miniature(self, tmp_path):
+        path = tmp_path / "mine.py"
+        path.write_text("model = dict(a=1)\ntwin = dict(modle=dict(a=2))\n")
+        with pytest.raises(InputError, match=r"mine\.py: twin\.modle has no effect, no run reads it"):
+            load_config(path, twin=True)
+        path.write_text("model = dict(a=1)\ntwin = None\n")
+        with pytest.raises(InputError, match="has no miniature"):
+            load_config(path, twin=True)
 
     def test_a_miniature_that_does_not_fit(self, tmp_path):
         path = tmp_path / "mine.py"

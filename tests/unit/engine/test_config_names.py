@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -73,11 +74,67 @@ def test_own_and_other_places_of_a_shared_value(tmp_path):
     split = inheriting(tmp_path, "test_dataloader = dict(dataset=dict(data_root='b'))")
     assert values(load_config(split), "data_root") == {"data/deeplesion", "b"}
     twice = inheriting(tmp_path, "data_root = 'a'\ntest_dataloader = dict(dataset=dict(data_root='b'))")
-    with pytest.raises(InputError, match=r"mine\.py, line 3: sets data_root once more; .* leave one of the two out"):
+    with pytest.raises(
+        InputError, match=r"test_dataloader.dataset.data_root = 'b', but data_root = 'a' .* leave one of the two out"
+    ):
         load_config(twice)
-    options = load_config(LEAF, ["test_dataloader.dataset.data_root=b", "data_root=a"])
-    assert options.test_dataloader.dataset.data_root == "b"
-    assert options.train_dataloader.dataset.data_root == "a"
+    options = ["data_root=a", "test_dataloader.dataset.data_root=b"]
+    assert load_config(LEAF, options).test_dataloader.dataset.data_root == "b"
+    assert values(load_config(LEAF, options[::-1]), "data_root") == {"a"}
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "test_dataloader = dict(dataset=dict(data_root='b'))",
+        "test_dataloader = {'dataset': {'data_root': 'b'}}",
+        "__x = dict(data_root='b')\ntest_dataloader = dict(dataset=dict(**__x))",
+        "test_dataloader = dict(dataset=dict())\ntest_dataloader['dataset']['data_root'] = 'b'",
+    ],
+)
+def test_a_part_against_the_top_of_a_base(tmp_path, part):
+    inheriting(tmp_path, "data_root = 'a'")
+    child = tmp_path / "child.py"
+    child.write_text(f"_base_ = 'mine.py'\n{part}\n")
+    with pytest.raises(InputError, match=r"child\.py: test_dataloader.dataset.data_root = 'b', but data_root = 'a' at"):
+        load_config(child)
+    child.write_text("_base_ = 'mine.py'\ndata_root = 'c'\n")
+    assert values(load_config(child), "data_root") == {"c"}
+
+
+def test_data_elsewhere_that_the_root_does_not_reach(tmp_path):
+    path = tmp_path / "a.py"
+    path.write_text("train_dataloader = dict(data_root='d/x/')\nval_evaluator = dict(ann_file='d/x/val.json')\n")
+    with pytest.raises(InputError, match=r"data_root would not reach val_evaluator.ann_file = 'd/x/val.json'"):
+        load_config(path, ["data_root=e"])
+    assert load_config(path, ["val_evaluator.ann_file=v", "data_root=e"]).train_dataloader.data_root == "e"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "if True:\n    neg_weigth = 0.1",
+        "for neg_weigth in [1]:\n    work_dir = 'x'",
+        "try:\n    neg_weigth = 1\nfinally:\n    pass",
+    ],
+)
+def test_names_in_the_blocks_of_a_file(tmp_path, text):
+    with pytest.raises(InputError, match=r"mine\.py: 'neg_weigth' has no effect, .*did you mean 'neg_weight'\?"):
+        load_config(inheriting(tmp_path, text))
+
+
+def test_names_of_other_formats_and_of_bases_without_bases(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"_base_": str(LEAF), "train_dataloadr": {"batch_size": 9}}))
+    with pytest.raises(InputError, match=r"mine\.json: 'train_dataloadr' has no effect"):
+        load_config(path)
+    path.write_text(json.dumps({"_base_": str(LEAF), "num_slices": 3}))
+    assert values(load_config(path), "num_slices") == {3}
+    (tmp_path / "part.py").write_text("max_epochs = 9\n")
+    both = tmp_path / "both.py"
+    both.write_text(f"_base_ = [{str(LEAF)!r}, 'part.py']\n")
+    with pytest.raises(InputError, match=r"part\.py: 'max_epochs' has no effect"):
+        load_config(both)
 
 
 def test_a_shared_value_that_nothing_has(tmp_path):

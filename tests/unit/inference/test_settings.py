@@ -54,6 +54,7 @@ def test_low_scores_of_findings_lower_that_of_linking():
     assert DetectionSettings.from_config(volumes(), score_thr=0.01) == DetectionSettings(0.01, 0.01)
     assert DetectionSettings.from_config(volumes(link_score_thr=0.1), score_thr=0.02) == DetectionSettings(0.02, 0.02)
     assert DetectionSettings.from_config(volumes(score_thr=0.01), score_thr=0.4) == DetectionSettings(0.01, 0.4)
+    assert DetectionSettings.from_config(volumes(link_score_thr=0.4)) == DetectionSettings(0.4, 0.4)
     with pytest.raises(InputError, match="link_score_thr is 0.5, above score_thr 0.3: .* lower link_score_thr"):
         DetectionSettings.from_config(volumes(), link_score_thr=0.5)
     with pytest.raises(InputError, match="link_score_thr is 0.2, above score_thr 0.1"):

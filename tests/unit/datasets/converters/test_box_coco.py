@@ -82,6 +82,11 @@ def test_categories_must_exist(read):
         ('{"images": []}', {}, r"no list 'annotations' of objects"),
         ('{"images": [{"id": 1, "file_name": "a"}], "annotations": [{"id": 1, "image_id": 1, '
          '"bbox": [NaN, 1, 1, 2, 2, 2]}]}', {}, r"annotation 1: x is nan; needed is a finite number"),
+        ('{"images": [], "annotations": [], "categories": ["lung"]}', {}, r"no list 'categories' of objects"),
+        ('{"images": [], "annotations": [], "categories": [{"name": "x"}]}', {}, r"category None: id is 'None'"),
+        ('{"images": [{"id": 1, "file_name": "a", "slice": 1, "split": "train"}, '
+         '{"id": 2, "file_name": "a", "slice": 2, "split": "test"}], "annotations": []}', {},
+         r"image 1 and image 2: split of 'a' is 'train' and 'test'; needed is one for all images of a scan"),
         ("{}", {"inclusive": True}, r"--inclusive is for CSV"),
         ("{}", {"world": "lps"}, r"--world is for CSV"),
     ],

@@ -387,3 +387,9 @@ def test_real_scans_from_a_linked_folder(real_data, tmp_path):
         mask = read_volume(real_data / "volumes" / f"{name}_mask.nii.gz", labels=True).array > 0
         places = np.argwhere(mask)[:, ::-1]
         assert lesion.box == (*places.min(0), *(places.max(0) + 1))
+
+
+def test_a_folder_and_a_file_of_one_name_are_told_apart(own):
+    (own.root / "a").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"'a' may be .*a and .*a\.nii\.gz"):
+        own(f"{HEAD}\na,1,1,1,3,3,3\n", scans=("a",), **ALL)
