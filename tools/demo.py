@@ -109,8 +109,13 @@ def make_data(out: Path) -> None:
     """Write the phantom dataset, convert it, and write one held-back scan."""
     dataset = str(out / "phantom")
     run("phantom", "deeplesion", dataset, "--patients", "60", "1", "24", *PHANTOM, log=out / "phantom.log")
-    run("convert", "deeplesion", dataset, log=out / "convert.log")
-    run("phantom", "scan", str(out / "scan.nii.gz"), "--seed", "12345", *PHANTOM, log=out / "scan.log")
+    convert, scan = out / "convert.log", out / "scan.log"
+    finish(
+        {
+            convert: start("convert", "deeplesion", dataset, log=convert, threads=1),
+            scan: start("phantom", "scan", str(out / "scan.nii.gz"), "--seed", "12345", *PHANTOM, log=scan, threads=1),
+        }
+    )
 
 
 def train_and_test(out: Path, seed: int) -> None:
@@ -157,17 +162,19 @@ def report_froc(out: Path) -> None:
     plot_froc(results, out / "froc.png")
 
 
-def detect(out: Path, scan: Path, name: str) -> Path:
-    """Detect lesions in a scan; return the page to open."""
+def detect(out: Path, scans: dict[str, Path]) -> list[Path]:
+    """Detect lesions in scans, side by side; return the pages to open."""
     config = CONFIGS["with the partial-label loss"]
-    folder = out / f"detect_{name}"
-    run(
-        *["detect", str(scan), "--config", config, "--checkpoint", weights(out, config)],
-        *["--out", str(folder), "--score-thr", "0.5", "--overwrite"],
-        log=out / f"detect_{name}.log",
-    )
-    say((out / f"detect_{name}.log").read_text().strip().splitlines()[-1])
-    return folder / "report.html"
+    logs = {name: out / f"detect_{name}.log" for name in scans}
+    jobs = {}
+    for name, scan in scans.items():
+        arguments = ["detect", str(scan), "--config", config, "--checkpoint", weights(out, config)]
+        arguments += ["--out", str(out / f"detect_{name}"), "--score-thr", "0.5", "--overwrite"]
+        jobs[logs[name]] = start(*arguments, log=logs[name], threads=max(1, usable_cores() // len(scans)))
+    finish(jobs)
+    for log in logs.values():
+        say(log.read_text().strip().splitlines()[-1])
+    return [out / f"detect_{name}/report.html" for name in scans]
 
 
 def main() -> int:
@@ -186,10 +193,11 @@ def main() -> int:
     make_data(options.out)
     train_and_test(options.out, options.seed)
     report_froc(options.out)
-    pages = [detect(options.out, options.out / "scan.nii.gz", "phantom")]
-    scan = options.ct or fetch_real_ct(options.out / "download")
-    if scan is not None:
-        pages.append(detect(options.out, scan, "real_ct"))
+    scans = {"phantom": options.out / "scan.nii.gz"}
+    real = options.ct or fetch_real_ct(options.out / "download")
+    if real is not None:
+        scans["real_ct"] = real
+    pages = detect(options.out, scans)
     say(f"\ndone in {(time.monotonic() - begin) / 60:.1f} minutes; open in a browser:")
     for page in pages:
         say(f"  {page}")
