@@ -96,24 +96,18 @@ def set_shared(config: Config, name: str, value: Any, source: str) -> None:
         InputError: If the config has no such argument; ``source`` begins the message.
     """
     former = {str(old).rstrip("/") for _, old in _values(read_parts(config), name) if name == "data_root" and old}
-    if not _set_below(config._cfg_dict, name, value):
+    holders = [
+        node for place, node in _nodes(config._cfg_dict, "") if place and isinstance(node, dict) and name in node
+    ]
+    for node in holders:
+        node[name] = value
+    if not holders:
         raise InputError(f"{source}: {name} has no effect: no part of the config has an argument of this name")
     for place, node in _nodes(read_parts(config), ""):
         if place.endswith(f".{name}"):
             continue
         if isinstance(node, str) and any(f"{node}/".startswith(f"{old}/") for old in former - {str(value).rstrip("/")}):
             raise InputError(f"{source}: {name} would not reach {place} = {node!r}; set that place too")
-
-
-def _set_below(node: Any, name: str, value: Any) -> bool:
-    """Set ``name`` in all dicts below this one; whether there was any."""
-    found = False
-    children = node.values() if isinstance(node, Mapping) else node if isinstance(node, (list, tuple)) else ()
-    for child in children:
-        if isinstance(child, dict) and name in child:
-            child[name], found = value, True
-        found = _set_below(child, name, value) or found
-    return found
 
 
 def check_names(path: Path, config: Config) -> None:
@@ -201,14 +195,8 @@ def _stands_below(config: Mapping[str, Any], name: str) -> bool:
     value = config.get(name)
     if not isinstance(value, (Mapping, list, tuple)):  # a number stands anywhere by chance
         return any(_covers(found, value) for _, found in _values(config, name))
-    return any(_holds(part, value) for key, part in config.items() if key != name)
-
-
-def _holds(node: Any, value: Any) -> bool:
-    if _covers(node, value):
-        return True
-    children = node.values() if isinstance(node, Mapping) else node if isinstance(node, (list, tuple)) else ()
-    return any(_holds(child, value) for child in children)
+    parts = (part for key, part in config.items() if key != name)
+    return any(_covers(node, value) for part in parts for _, node in _nodes(part, ""))
 
 
 def _covers(node: Any, value: Any) -> bool:
