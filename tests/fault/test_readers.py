@@ -75,7 +75,7 @@ def test_truncated_compressed_file(tmp_path, capfd, suffix):
 def test_header_without_its_voxel_file(tmp_path, capfd):
     write_volume(_VOLUME, tmp_path / "scan.mhd")
     (tmp_path / "scan.raw").unlink()
-    _refused(capfd, tmp_path / "scan.mhd", "it is damaged or cut off")
+    _refused(capfd, tmp_path / "scan.mhd", "its voxels in .*scan.raw: no such file or folder; copy or export it again")
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd"])
