@@ -6,6 +6,7 @@ and the memory map leaves caching, and sharing between loader processes, to the 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from mmpluld.atomic import atomic_path
 from mmpluld.errors import InputError
+from mmpluld.io.opening import file_size
 from mmpluld.typing import IntArray, StrPath
 
 __all__ = ["NPYSliceSource", "open_array", "write_array"]
@@ -60,16 +62,25 @@ def open_array(path: Path) -> npt.NDArray[np.int16]:
     Raises:
         InputError: The file is missing, cut off, or does not hold a volume of int16.
     """
+    size = file_size(path, "convert the dataset again")
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on headers of old versions
+            array = np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{path}: cannot be read ({reason}); convert the dataset again") from error
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a whole .npy file ({error}); convert the dataset again") from error
+    except Exception as error:  # the header is a Python literal, of which damage makes anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: not a whole .npy file ({reason}); convert the dataset again") from error
     if array.dtype != np.int16 or array.ndim != 3 or array.size == 0:
         raise InputError(
             f"{path}: holds {array.dtype} of shape {array.shape}; needed is int16 (z, y, x), convert the dataset again"
+        )
+    held, promised = size - int(array.offset), array.nbytes
+    if held != promised:
+        raise InputError(
+            f"{path}: holds {held} bytes of voxels, but its header promises {promised}; convert the dataset again"
         )
     volume: npt.NDArray[np.int16] = array
     return volume

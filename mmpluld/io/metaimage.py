@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -62,14 +63,14 @@ def _fields(file: Path) -> tuple[dict[str, str], list[str], int]:
         start += len(line) + 1
         if line.strip():
             name, found, value = re.sub(rb"\s*[=:]\s*", b"=", line.strip(), count=1).partition(b"=")
-            key = name.decode("utf-8", "surrogateescape")
+            key = os.fsdecode(name)
             if not found or len(line) > 4096 or key in fields:
                 reason = f"{key[:40]} appears twice in its header" if key in fields else "its header is no MetaImage's"
                 raise InputError(damaged(file, "MetaImage", reason))
-            fields[key] = value.decode("utf-8", "surrogateescape")
+            fields[key] = os.fsdecode(value)  # as names of files come from the system
         if end < 0 and _LAST not in fields:
             raise InputError(damaged(file, "MetaImage", f"its header has no {_LAST}"))
-    lines = content[start:].decode("utf-8", "surrogateescape").splitlines() if _is_list(fields[_LAST]) else []
+    lines = os.fsdecode(content[start:]).split("\n") if _is_list(fields[_LAST]) else []
     return fields, lines, start
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def _fields(file: Path) -> tuple[dict[str, str], list[str], int]:
         start = end + 1 if end >= 0 else len(content)
         if not line:
             return fields, rest, start
-        text = line.decode("utf-8", "surrogateescape")
+        text = os.fsdecode(line)  # as names of files come from the system
         if fields.get(_DATA_FILE, "").split()[:1] == ["LIST"]:
             rest.append(text)
         elif not text.startswith("#") and ":=" not in text:
@@ -110,8 +111,8 @@ def _check_geometry(file: Path, fields: dict[str, str], dimension: int, header: 
     if vectors:
         if len(axes) != dimension or "none" in axes[:3]:
             raise InputError(
-                f"{file}: 'space directions' is {fields['space directions'][:60]!r}; needed is a vector for each axis of "
-                "the volume, mend the header"
+                f"{file}: 'space directions' is {fields['space directions'][:60]!r}; needed is a vector for each axis "
+                "of the volume, mend the header"
             )
         for vector in vectors:
             numbers(file, "space directions", vector.strip("()").replace(",", " "), vectors[0].count(",") + 1)

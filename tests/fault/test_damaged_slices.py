@@ -22,7 +22,7 @@ def test_cut_off_at_any_length(png):
     data = png.read_bytes()
     for length in [0, 7, 8, 20, 32, 33, 34, 100, len(data) // 2, len(data) - 12, len(data) - 1]:
         png.write_bytes(data[:length])
-        with pytest.raises(InputError, match=r"109\.png: (PNG is cut off|not a PNG file, or cut off)"):
+        with pytest.raises(InputError, match=r"109\.png: (PNG is cut off|not a PNG file, or cut off|is empty)"):
             read_png16(png)
 
 
@@ -57,7 +57,7 @@ def test_another_kind_of_file(png):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(InputError, match=r"1\.png: cannot be read \(No such file"):
+    with pytest.raises(InputError, match=r"1\.png: no such file or folder; check the data root"):
         read_png16(tmp_path / "1.png")
 
 
