@@ -42,7 +42,7 @@ def file_size(file: Path, needed: str = "copy or export it again") -> int:
 
     Args:
         file: The file.
-        needed: End of the message if it is not there.
+        needed: End of the message if it is missing or empty: what to do.
 
     Raises:
         InputError: It is missing, a link to nothing, of another kind, empty, or may not be read.
@@ -52,7 +52,7 @@ def file_size(file: Path, needed: str = "copy or export it again") -> int:
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no file")
         raise InputError(f"{file}: is {kind}; allowed is a regular file, copy the content into one")
     if status.st_size == 0:
-        raise InputError(f"{file}: is empty (0 bytes); it is damaged or cut off, copy or export it again")
+        raise InputError(f"{file}: is empty (0 bytes): it is damaged or cut off, {needed}")
     try:
         file.open("rb").close()
     except OSError as error:
