@@ -106,7 +106,7 @@ def test_header_and_pixels_of_two_sizes(tmp_path, capfd, size, message):
 def test_names_of_slices(tmp_path):
     for names, message in (
         (("1", "001"), "001.png and 1.png are both slice 1"),
-        (("9" * 30,), "is no number of a slice"),
+        (("9" * 30,), "has no number of a slice"),
     ):
         folder = tmp_path / names[0]
         folder.mkdir()

@@ -72,7 +72,7 @@ def _nifti(path, change=None, affine=None):
     image.set_qform(image.affine, 1)
     nib.save(image, path)
     if change:
-        header = nib.load(path).header.structarr
+        header = nib.Nifti1Header(path.read_bytes()[:348]).structarr
         change(header)
         path.write_bytes(header.tobytes() + path.read_bytes()[348:])
     return path
