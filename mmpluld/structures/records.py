@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ import numpy.typing as npt
 from mmpluld.atomic import atomic_write_text
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.structures.boxes import as_boxes
+from mmpluld.structures.text_files import parse_json, read_json
 from mmpluld.typing import FloatArray, IntArray, StrPath
 
 __all__ = ["LESION_TYPES", "AnnotationSet", "DetectionSet", "Detections", "LesionRecord", "VolumeRecord"]
@@ -36,6 +36,11 @@ LESION_TYPES: dict[int, str] = {
     8: "pelvis",
 }
 """Coarse lesion types by the number DeepLesion gives them."""
+
+_WANTED = {
+    "annotations": "an annotation file (mmpluld.annotations/1 JSON)",
+    "detections": "a detection file (mmpluld.detections/1 JSON)",
+}
 
 Box = tuple[float, float, float, float, float, float]
 
@@ -137,7 +142,7 @@ class AnnotationSet:
             f'{{"schema": "mmpluld.annotations/1",\n"dataset": {_dumps(self.dataset, path)},\n'
             f'"volumes": [\n{_lines(volumes, path)}],\n"lesions": [\n{_lines(lesions, path)}]}}\n'
         )
-        _validate(json.loads(text), path, "annotations")
+        _validate(parse_json(text, path, "finite numbers and texts"), path, "annotations")
         self._check(path)
         atomic_write_text(path, text)
 
@@ -344,15 +349,7 @@ def _numbers(item: Mapping[str, Any], key: str, kinds: str, where: str) -> npt.N
 
 def _read_json(path: StrPath, kind: str) -> dict[str, Any]:
     """Read a JSON file and validate it against the schema of its kind."""
-    file = Path(path)
-    try:
-        data = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{file}: no such file; give an existing {kind} file (mmpluld.{kind}/1 JSON)") from None
-    except IsADirectoryError:
-        raise InputError(f"{file}: is a folder; give a {kind} file (mmpluld.{kind}/1 JSON)") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not valid JSON ({error}); the file may be cut off, write it again") from None
+    data = read_json(path, _WANTED[kind])
     _validate(data, path, kind)
     checked: dict[str, Any] = data
     return checked

@@ -11,7 +11,6 @@ import csv
 import io
 import json
 import math
-import os
 import re
 import stat
 from collections.abc import Sequence
@@ -51,7 +50,11 @@ _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 
 
 class _Unfit(ValueError):
-    """JSON of a form that records do not have."""
+    """JSON of a form that records do not have; ``token`` is how it is written there."""
+
+    def __init__(self, message: str, token: str) -> None:
+        super().__init__(message)
+        self.token = token
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,17 @@ class Table:
 
     columns: list[str]
     rows: list[tuple[int, list[str]]]
+
+    def named(self, cells: list[str]) -> dict[str, str]:
+        """The cells of a row by column, without surrounding blanks.
+
+        Raises:
+            ValueError: There are more or fewer cells than columns; the message says so.
+        """
+        if len(cells) != len(self.columns):
+            hint = "; a decimal comma? write a point" if len(cells) > len(self.columns) else ""
+            raise ValueError(f"{len(cells)} cells under {len(self.columns)} columns{hint}")
+        return {name: cell.strip() for name, cell in zip(self.columns, cells, strict=True)}
 
 
 def regular_file(path: StrPath, wanted: str) -> Path:
@@ -170,6 +184,10 @@ def parse_json(text: str, path: StrPath, wanted: str) -> Any:
         raise InputError(f"{_shown(path)}: not valid JSON (nested too deep); give {wanted}") from None
     except UnicodeEncodeError:
         raise InputError(f"{_shown(path)}: not valid JSON (half a surrogate pair in a text); give {wanted}") from None
+    except _Unfit as error:
+        found = re.search(rf"[\[,:\s]{re.escape(error.token)}", text)
+        line = text.count("\n", 0, found.start() + 1) + 1 if found else 1
+        raise InputError(f"{_shown(path)}: not valid JSON ({error}: line {line}); give {wanted}") from None
     except ValueError as error:
         raise InputError(f"{_shown(path)}: not valid JSON ({error}); it may be cut off, give {wanted}") from None
     return data
@@ -231,8 +249,8 @@ def check_columns(path: StrPath, columns: Sequence[str], needed: Sequence[str] =
             raise InputError(f"{_shown(path)}: two columns {name!r} in the header; keep one")
 
 
-def parse_number(text: str) -> float:
-    """The finite number that a cell holds.
+def parse_number(name: str, text: str) -> float:
+    """The finite number that a cell of column ``name`` holds.
 
     Stricter than ``float``, which takes 1_000 and digits of other scripts.
 
@@ -243,7 +261,7 @@ def parse_number(text: str) -> float:
     value = float(plain) if _NUMBER.fullmatch(plain) else math.nan
     if not math.isfinite(value):
         hint = ", with a decimal point, not a comma" if _DECIMAL_COMMA.fullmatch(plain) else ""
-        raise ValueError(f"{text[:60]!r}; needed is a finite number{hint}")
+        raise ValueError(f"{name} is {text[:60]!r}; needed is a finite number{hint}")
     return value
 
 
@@ -256,27 +274,28 @@ def _reason(file: Path, error: Exception) -> str:
     """Why a file could not be opened, in words."""
     if isinstance(error, FileNotFoundError):
         link = next((part for part in (file, *file.parents) if part.is_symlink()), None)
-        return f"{link} is a link to {os.readlink(link)}, which does not exist" if link else "no such file"
+        return f"{link} is a link to {link.readlink()}, which does not exist" if link else "no such file"
     if isinstance(error, OSError):
-        return (error.strerror or str(error)).replace("Too many levels of symbolic links", "a link that leads to itself")
+        reason = error.strerror or str(error)
+        return reason.replace("Too many levels of symbolic links", "a link that leads to itself")
     return str(error)
 
 
 def _constant(name: str) -> float:
-    raise _Unfit(f"{name} is no JSON number")
+    raise _Unfit(f"{name} is no JSON number", name)
 
 
 def _real(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise _Unfit(f"the number {text[:30]} is too large")
+        raise _Unfit(f"the number {text[:30]} is too large", text)
     return value
 
 
 def _whole(text: str) -> int:
     value = int(text) if len(text) <= 20 else 2**63
     if not -(2**63) <= value < 2**63:
-        raise _Unfit(f"the whole number {text[:30]} has more than 64 bits")
+        raise _Unfit(f"the whole number {text[:30]} has more than 64 bits", text)
     return value
 
 
@@ -285,5 +304,5 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise _Unfit(f"the key {twice[:60]!r} stands twice in one object")
+        raise _Unfit(f"the key {twice[:60]!r} stands twice in one object", json.dumps(twice))
     return made

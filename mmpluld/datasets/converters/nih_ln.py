@@ -36,6 +36,7 @@ from mmpluld.datasets.converters.volume_store import store_volume
 from mmpluld.errors import InputError
 from mmpluld.io import read_volume
 from mmpluld.structures import CTVolume, LesionRecord, VolumeRecord
+from mmpluld.structures.text_files import parse_number, read_text
 from mmpluld.typing import FloatArray, StrPath
 
 __all__ = ["LymphNode", "convert_nih_ln", "read_nih_ln_nodes"]
@@ -125,16 +126,13 @@ def read_nih_ln_nodes(folder: StrPath) -> list[LymphNode]:
 
 
 def _numbers(file: Path) -> list[list[float]]:
-    try:
-        rows = [[float(word) for word in line.split()] for line in file.read_text(encoding="ascii").splitlines()]
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}); fetch the case again") from error
-    except ValueError as error:
-        raise InputError(f"{file}: not a table of numbers ({error}); fetch the case again") from error
-    rows = [row for row in rows if row]
-    if not all(math.isfinite(value) for row in rows for value in row):
-        raise InputError(f"{file}: holds NaN or inf; needed are finite numbers, fetch the case again")
-    return rows
+    rows = []
+    for number, line in enumerate(read_text(file, "the text files of the case").splitlines(), 1):
+        try:
+            rows.append([parse_number("a word", word) for word in line.split()])
+        except ValueError as error:
+            raise InputError(f"{file}: line {number}: {error}; fetch the case again") from None
+    return [row for row in rows if row]
 
 
 def _cases(root: Path) -> dict[str, Path]:

@@ -6,8 +6,6 @@ missing; ``spacing_mm`` is three numbers z y x), or JSON ``{"<volume>": {"spacin
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,10 +17,13 @@ import numpy.typing as npt
 
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.structures import CTVolume
+from mmpluld.structures.text_files import parse_number, read_json, read_table
 from mmpluld.typing import StrPath
 
-__all__ = ["Override", "apply_override", "mirrored", "read_overrides"]
+__all__ = ["VOXEL_MM", "Override", "apply_override", "mirrored", "read_overrides"]
 
+VOXEL_MM = (0.05, 50.0)
+"""Smallest and largest voxel size that a CT can have."""
 _KEYS = ("spacing_mm", "flip", "flip_mask", "exclude")
 
 
@@ -91,25 +92,24 @@ def mirrored(array: npt.NDArray[Any], letters: str) -> npt.NDArray[Any]:
 
 
 def _rows(file: Path) -> list[tuple[str, dict[str, Any]]]:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: cannot be read ({error}); give a CSV or JSON table of overrides") from error
+    wanted = "a CSV or JSON table of overrides"
     if file.suffix.lower() == ".json":
-        try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{file}: not valid JSON ({error}); mend the table") from error
+        data = read_json(file, wanted)
         if not isinstance(data, dict) or not all(isinstance(value, dict) for value in data.values()):
             raise InputError(f'{file}: needed is {{"<volume>": {{"spacing_mm": [z, y, x], ...}}}}; mend the table')
         return list(data.items())
-    reader = csv.DictReader(text.splitlines())
-    if "volume" not in (reader.fieldnames or []):
-        raise InputError(f"{file}: no column 'volume'; columns are volume, {', '.join(_KEYS)}")
-    return [
-        (row.pop("volume").strip(), {key: value.strip() for key, value in row.items() if key and (value or "").strip()})
-        for row in reader
-    ]
+    table = read_table(file, wanted, ("volume",))
+    rows, faults = [], []
+    for line, cells in table.rows:
+        try:
+            named = table.named(cells)
+        except ValueError as error:
+            faults.append(f"line {line}: {error}")
+            continue
+        rows.append((named.pop("volume"), {key: value for key, value in named.items() if key and value}))
+    if faults:
+        raise InputError(f"{file}: {len(faults)} faulty rows: {'; '.join(faults[:5])}; mend the file")
+    return rows
 
 
 def _override(where: str, raw: dict[str, Any]) -> Override:
@@ -135,9 +135,14 @@ def _override(where: str, raw: dict[str, Any]) -> Override:
 
 def _spacing(where: str, value: Any) -> tuple[float, float, float]:
     try:
-        z, y, x = (float(part) for part in (value.replace(",", " ").split() if isinstance(value, str) else value))
+        parts = value.replace(",", " ").split() if isinstance(value, str) else value
+        z, y, x = (parse_number("spacing_mm", str(part)) for part in parts)
     except (TypeError, ValueError):
         z = y = x = math.nan
-    if not all(math.isfinite(part) and part > 0 for part in (z, y, x)):
-        raise InputError(f"{where}: spacing_mm is {value!r}; needed are three numbers z y x above 0")
+    least, most = VOXEL_MM
+    if not all(least <= part <= most for part in (z, y, x)):
+        raise InputError(
+            f"{where}: spacing_mm is {repr(value)[:60]}; needed are three numbers z y x above 0, from {least:g} to "
+            f"{most:g} mm"
+        )
     return z, y, x

@@ -21,6 +21,7 @@ from mmpluld.datasets.converters.overrides import Override, apply_override
 from mmpluld.errors import InputError
 from mmpluld.io.array_store import open_array, write_array
 from mmpluld.structures import CTVolume, VolumeRecord
+from mmpluld.structures.text_files import read_json
 
 __all__ = ["FOLDER", "StoredVolume", "store_volume"]
 
@@ -115,8 +116,8 @@ def _open(path: Path, meta: dict[str, Any]) -> StoredVolume:
 
 def _read_meta(path: Path) -> dict[str, Any]:
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        meta = read_json(path, "the volume's geometry")
+    except InputError:
         meta = None
     return meta if isinstance(meta, dict) else {}
 

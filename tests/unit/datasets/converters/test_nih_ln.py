@@ -135,8 +135,8 @@ def test_faulty_texts(tmp_path):
     for change, message in (
         ({"indices": "1 2\n"}, r"indices\.txt: a line without three numbers"),
         ({"sizes": "8\n9\n"}, r"indices\.txt: 1 nodes, but 2 sizes"),
-        ({"points": "1 b 3\n"}, r"physicalPoints\.txt: not a table of numbers"),
-        ({"sizes": "nan\n"}, r"sizes\.txt: holds NaN"),
+        ({"points": "1 b 3\n"}, r"physicalPoints\.txt: line 1: .*'b'"),
+        ({"sizes": "nan\n"}, r"sizes\.txt: line 1: .*'nan'; needed is a finite number"),
     ):
         write(**change)
         with pytest.raises(InputError, match=message):
