@@ -1,6 +1,6 @@
 """Corrections to scans whose headers are wrong: a table from the user, applied by volume.
 
-CSV with the header ``volume,spacing_mm,flip,flip_mask,exclude`` (cells may be empty, columns but the first may be
+CSV with the header ``volume,spacing_mm,flip,flip_mask,match,exclude`` (cells may be empty, columns but the first may be
 missing; ``spacing_mm`` is three numbers z y x), or JSON ``{"<volume>": {"spacing_mm": [z, y, x], ...}}``.
 """
 
@@ -24,7 +24,7 @@ __all__ = ["VOXEL_MM", "Override", "apply_override", "mirrored", "read_overrides
 
 VOXEL_MM = (0.05, 50.0)
 """Smallest and largest voxel size that a CT can have."""
-_KEYS = ("spacing_mm", "flip", "flip_mask", "exclude")
+_KEYS = ("spacing_mm", "flip", "flip_mask", "match", "exclude")
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,15 @@ class Override:
         flip: Canonical axes, some of "xyz", along which the header tells the direction wrongly; image, mask and
             boxes are mirrored together.
         flip_mask: Canonical axes along which the mask alone is mirrored to lie on its image.
+        match: ``voxels`` lays the mask on its image voxel for voxel, even where their headers contradict each other;
+            empty matches them by their headers.
         exclude: Why the volume is left out; empty keeps it.
     """
 
     spacing_mm: tuple[float, float, float] | None = None
     flip: str = ""
     flip_mask: str = ""
+    match: str = ""
     exclude: str = ""
 
 
@@ -121,6 +124,9 @@ def _override(where: str, raw: dict[str, Any]) -> Override:
         axes = raw.get(key, "")
         if not isinstance(axes, str) or len(set(axes)) != len(axes) or not set(axes) <= set("xyz"):
             raise InputError(f"{where}: {key} is {axes!r}; allowed are some of the letters xyz, each once")
+    match = raw.get("match") or ""
+    if match not in ("", "voxels"):
+        raise InputError(f"{where}: match is {match!r}; allowed is voxels, or nothing to match by the headers")
     exclude = raw.get("exclude") or ""
     if not isinstance(exclude, str):
         raise InputError(f"{where}: exclude is {exclude!r}; needed is the reason in words, which excludes the volume")
@@ -129,6 +135,7 @@ def _override(where: str, raw: dict[str, Any]) -> Override:
         spacing_mm=None if spacing is None else _spacing(where, spacing),
         flip=raw.get("flip", ""),
         flip_mask=raw.get("flip_mask", ""),
+        match=match,
         exclude=exclude,
     )
 

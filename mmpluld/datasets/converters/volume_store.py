@@ -123,7 +123,10 @@ def _read_meta(path: Path) -> dict[str, Any]:
 
 
 def _fingerprint(raw_files: Iterable[Path], override: Override) -> str:
-    digest = hashlib.sha256(repr(override).encode())
+    # What changes the stored voxels or their geometry; written out, so that copies made before stay valid.
+    kept = (override.spacing_mm, override.flip, override.flip_mask, override.exclude)
+    text = "Override(spacing_mm={!r}, flip={!r}, flip_mask={!r}, exclude={!r})".format(*kept)
+    digest = hashlib.sha256(text.encode())
     for file in sorted(raw_files):
         status = file.stat()
         digest.update(f"{file.name}/{status.st_size}/{status.st_mtime_ns}\n".encode())
