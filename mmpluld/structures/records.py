@@ -20,6 +20,7 @@ import numpy.typing as npt
 from mmpluld.atomic import atomic_write_text
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.structures.boxes import as_boxes
+from mmpluld.structures.run_lengths import run_lengths
 from mmpluld.structures.text_files import parse_json, read_json
 from mmpluld.typing import FloatArray, IntArray, StrPath
 
@@ -257,10 +258,25 @@ def _check_slices(item: str, lesion: LesionRecord, volume: VolumeRecord) -> None
             f"{item}: mask of size {lesion.mask['size']} with key slice {lesion.key_slice}; a mask lies on the key "
             f"slice and has its size {list(volume.shape_yx)}, mend or remove the mask"
         )
+    if lesion.mask is not None:
+        _check_runs(item, lesion.mask)
     if lesion.key_slice is not None and not first <= lesion.key_slice < end:
         raise InputError(
             f"{item}: key slice {lesion.key_slice} is not a slice of volume '{volume.id}', allowed are "
             f"{first} to {end - 1}; mend the key slice"
+        )
+
+
+def _check_runs(item: str, mask: Mapping[str, Any]) -> None:
+    """Refuse run lengths that do not cover their slice: what they leave open would be read as memory holds it."""
+    height, width = mask["size"]
+    try:
+        covered = sum(run_lengths(mask["counts"]))
+    except ValueError as error:
+        raise InputError(f"{item}: mask is no COCO run lengths ({error}); write or remove it") from None
+    if covered != height * width:
+        raise InputError(
+            f"{item}: mask has run lengths of {covered} pixels, its slice {height * width}; write or remove it"
         )
 
 
@@ -342,7 +358,8 @@ def _numbers(item: Mapping[str, Any], key: str, kinds: str, where: str) -> npt.N
         raise InputError(f"{where}: {key} is ragged; allowed is one list of {allowed}") from None
     if values.size == 0:
         return np.zeros(0, dtype=np.int64)
-    if values.ndim != 1 or values.dtype.kind not in kinds or not np.isfinite(values).all():
+    wide = values.dtype == np.uint64  # whole numbers from 2 ** 63, which would wrap around as 64 bits with a sign
+    if values.ndim != 1 or values.dtype.kind not in kinds or wide or not np.isfinite(values).all():
         raise InputError(f"{where}: {key} holds something else than numbers; allowed is one list of {allowed}")
     return values
 
@@ -367,9 +384,17 @@ def _validate(data: Any, path: StrPath, kind: str) -> None:
         _validator(kind)(data)
     except fastjsonschema.JsonSchemaValueException as error:
         fault = error.message.removeprefix("data.").removeprefix("data ")
-        value = json.dumps(error.value)
-        shown = value if len(value) <= 80 else value[:77] + "..."
+        shown = _shown(error.value)
         raise InputError(f"{path}: {fault}, found {shown}; see the schema {wanted}") from None
+
+
+def _shown(value: Any) -> str:
+    """The beginning of a value, on one line."""
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        text = type(value).__name__
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 @cache
@@ -387,7 +412,7 @@ def _dumps(value: Any, where: StrPath) -> str:
     """Serialise with NumPy values as plain numbers; NaN and inf have no JSON form and are refused."""
     try:
         return json.dumps(value, allow_nan=False, default=_plain)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InputError(
             f"{where}: cannot be written as JSON ({error}); allowed are finite numbers, text, lists"
         ) from None

@@ -60,7 +60,7 @@ def test_annotation_file_holds_the_documented_keys(tmp_path):
     ]
 
 
-_MASK = {"size": list(_VOLUME.shape_yx), "counts": "00000"}
+_MASK = {"size": list(_VOLUME.shape_yx), "counts": "PPP8"}
 
 
 def test_masks_come_back_as_they_were(tmp_path):
@@ -75,6 +75,8 @@ def test_masks_come_back_as_they_were(tmp_path):
         ({"mask": {"size": [5, 5], "counts": "00"}}, "mask of size .5, 5. with key slice 109; .* has its size"),
         ({"mask": _MASK, "key_slice": None}, "with key slice None; a mask lies on the key slice"),
         ({"mask": {"size": [5, 5]}}, "mask must contain"),
+        ({"mask": {"size": [512, 512], "counts": "00000"}}, "mask has run lengths of 0 pixels, its slice 262144"),
+        ({"mask": {"size": [512, 512], "counts": "~"}}, "mask is no COCO run lengths .character '~'"),
         ({"mask": {"size": [5, 5], "counts": [3]}}, "counts must be string"),
     ],
 )
@@ -106,7 +108,7 @@ _WHOLE = st.integers(-(2**63), 2**63 - 1)
 _NUMBER = st.floats(-1e4, 1e4)
 _LESIONS = st.builds(
     LesionRecord,
-    id=_WHOLE,
+    id=st.integers(-(2**53), 2**53),
     volume=st.just(_VOLUME.id),
     box=st.tuples(_NUMBER, _NUMBER, st.integers(103, 108), _NUMBER, _NUMBER, st.integers(109, 115)).map(
         lambda b: tuple(map(float, (min(b[0], b[3]), min(b[1], b[4]), b[2], max(b[0], b[3]), max(b[1], b[4]), b[5])))
