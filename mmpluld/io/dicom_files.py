@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from mmpluld.errors import InputError
 from mmpluld.progress import track
 
-__all__ = ["DicomFolder", "DicomImage", "Unreadable", "header_text", "open_dicom", "scan_folder"]
+__all__ = ["IDENTITY", "DicomFolder", "DicomImage", "Unreadable", "header_text", "open_dicom", "scan_folder"]
 
 _CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"  # of enhanced and converted CT the beginning
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
@@ -23,8 +23,9 @@ _SUFFIXES = {".dcm", ".dicom", ".dic", ".ima"}
 # A deflated file is unpacked whole before its first tag is known; no CT slice comes near this.
 _MOST_INFLATED = 256 << 20
 
+# What tells whose images they are.
 IDENTITY = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
-PARTS = (
+_PARTS = (
     "AcquisitionNumber",
     "TemporalPositionIdentifier",
     "TemporalPositionIndex",
@@ -39,7 +40,7 @@ PARTS = (
     "SeriesDescription",
     "InstanceNumber",
 )
-GEOMETRY = ("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient")
+_GEOMETRY = ("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient")
 _TAGS = [
     "SOPClassUID",
     "Modality",
@@ -47,8 +48,8 @@ _TAGS = [
     "SamplesPerPixel",
     "SpacingBetweenSlices",
     *IDENTITY,
-    *PARTS,
-    *GEOMETRY,
+    *_PARTS,
+    *_GEOMETRY,
 ]
 
 
@@ -137,7 +138,7 @@ def open_dicom(stream: BinaryIO, **options: Any) -> Any:
     """Read a dataset with pydicom, with or without preamble and File Meta Information.
 
     Raises:
-        InputError: If a deflated file grows beyond all reason.
+        InputError: If a deflated file unpacks to more than any slice holds.
     """
     import pydicom
 
@@ -248,9 +249,11 @@ def _check_inflated(stream: BinaryIO) -> None:
     """Refuse a deflated file that unpacks to more than any slice; leaves the stream at its begin."""
     from pydicom.filereader import read_file_meta_info
 
-    name = getattr(stream, "name", "")
-    length = int(read_file_meta_info(name).FileMetaInformationGroupLength)
-    stream.seek(132 + 12 + length)
+    meta = read_file_meta_info(stream.name)
+    if meta.get("TransferSyntaxUID") != _DEFLATED.decode():
+        return
+    # Preamble and prefix, then the element that says how long the others of the group are.
+    stream.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     size, packed = 0, stream.read(1 << 20)
     while packed and not inflater.eof:

@@ -19,6 +19,8 @@ __all__ = ["Slice", "parse_slice", "sorted_slices", "stack_affine", "stack_notes
 # Positions are often rounded to 0.1 mm, which may move a gap by that much.
 _ROUNDING_MM = 0.11
 _VOXEL_MM = (0.05, 50.0)
+# A few kilobytes of JPEG 2000 may unpack to 65535 x 65535 pixels; no CT has a sixtieth of that.
+_MOST_PIXELS = 8192
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ def parse_slice(image: DicomImage) -> Slice:
     vertical, horizontal = _numbers(image, "PixelSpacing", 2)
     orientation = np.array(_numbers(image, "ImageOrientationPatient", 6))
     position = np.array(_numbers(image, "ImagePositionPatient", 3))
-    if min(rows, columns) < 1:
-        raise InputError(f"{file}: {rows:g} Rows and {columns:g} Columns; needed are at least one each")
+    if min(rows, columns) < 1 or max(rows, columns) > _MOST_PIXELS:
+        raise InputError(f"{file}: {rows:g} Rows and {columns:g} Columns; allowed are 1 to {_MOST_PIXELS} each")
     if min(vertical, horizontal) < _VOXEL_MM[0] or max(vertical, horizontal) > _VOXEL_MM[1]:
         raise InputError(
             f"{file}: PixelSpacing is {vertical:g} x {horizontal:g}; allowed is a spacing above 0, from "

@@ -90,20 +90,21 @@ def read_pixels(file: Path, shape_yx: tuple[int, int]) -> tuple[npt.NDArray[Any]
             raise InputError(f"{file}: holds no PixelData; it is damaged or cut off, copy or export it again")
         pixels = _layout(file, dataset, shape_yx)
         rescale = _rescale(file, dataset)
-        return _decoded(file, dataset, pixels), rescale
+        values = _decoded(file, dataset, pixels)
+    return values, rescale
 
 
 def stored_bits(values: npt.NDArray[Any], stored: int, high_bit: int, signed: bool) -> npt.NDArray[Any]:
     """Take the bits that count out of each pixel word.
 
     Args:
-        values: Words of any integer type; a read-only array is copied if anything must change.
+        values: Words of any integer type in the machine's byte order; copied if read-only and anything must change.
         stored: Number of bits that count, at least 1.
         high_bit: Place of the highest of them, counted from 0.
         signed: Whether that is a sign, to be extended.
     """
     width = values.dtype.itemsize * 8
-    words = values.view(np.dtype(f"{'i' if signed else 'u'}{width // 8}").newbyteorder(values.dtype.byteorder))
+    words: npt.NDArray[Any] = values.view(f"{'i' if signed else 'u'}{width // 8}")
     if stored == width:
         return words
     if not words.flags.writeable:
@@ -115,7 +116,7 @@ def stored_bits(values: npt.NDArray[Any], stored: int, high_bit: int, signed: bo
 
 
 def _layout(file: Path, dataset: Any, shape_yx: tuple[int, int]) -> _Pixels:
-    numbers = []
+    numbers: list[int] = []
     for name in ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"):
         text = header_text(dataset, name)
         if name == "HighBit" and not text:
@@ -245,8 +246,7 @@ def _counting_bits(
     """
     fits = precision <= pixels.allocated
     high_bit = pixels.high_bit
-    if precision <= high_bit:
-        fits = fits and precision <= pixels.stored
+    if precision <= pixels.stored:
         high_bit = pixels.stored - 1
         if pixels.signed and not signed and precision < pixels.stored:
             fits = fits and not bool((words >> (precision - 1)).any())

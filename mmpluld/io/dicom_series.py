@@ -9,6 +9,7 @@ holds it, several numbers joined by ``\``; ``InstanceNumber`` takes a range, ``I
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -46,8 +47,8 @@ _MAY_DIFFER: dict[str, float | None] = {
     "SeriesDescription": None,
     "AcquisitionTime": None,
 }
-_ALL = {**_ONE_VALUE, **_MAY_DIFFER}
-_RANGE = re.compile(r"(-?[0-9]+)-(-?[0-9]+)")
+_ALL = {**_ONE_VALUE, **_MAY_DIFFER, "InstanceNumber": None}
+_RANGE = re.compile(r"([0-9]+)-([0-9]+)")
 # More parts than this are no parts but a property of each slice.
 _MOST_PARTS = 50
 
@@ -70,15 +71,16 @@ class Choice:
         self.uid = uid or None
         self.values = dict(pair.split("=", 1) for pair in pairs)
         for name in self.values:
-            if name not in _ALL and name != "InstanceNumber":
-                allowed = ", ".join([*_ALL, "InstanceNumber"])
+            if name not in _ALL:
+                allowed = ", ".join(_ALL)
                 hint = did_you_mean(name, _ALL, "choose one of them")
                 raise InputError(f"{folder}: series '{series}' names {name}; allowed are {allowed}{hint}")
 
     def example(self, uid: str, name: str, value: str) -> str:
         """The option that chooses this part of a series as well."""
         values = {**self.values, name: value}
-        return f"--series '{':'.join([uid, *(f'{key}={text}' for key, text in values.items())])}'"
+        chosen = ":".join([uid, *(f"{key}={text}" for key, text in values.items())])
+        return f"--series {shlex.quote(chosen)}"
 
 
 def choose_images(folder: Path, found: DicomFolder, choice: Choice) -> list[DicomImage]:
@@ -189,19 +191,13 @@ def _refuse_no_series(folder: Path, found: DicomFolder) -> None:
 
 def _with_value(folder: Path, images: list[DicomImage], name: str, value: str) -> list[DicomImage]:
     """The images whose attribute has a value asked for."""
-    if name == "InstanceNumber":
-        groups = _groups(images, name, None)
-        bounds = _RANGE.fullmatch(value)
-        low, high = (int(bounds[1]), int(bounds[2])) if bounds else (value, value)
-        chosen = [
-            image
-            for text, group in groups.items()
-            for image in group
-            if (text == value if bounds is None else text.lstrip("-").isdecimal() and low <= int(text) <= high)
-        ]
-    else:
-        groups = _groups(images, name, _ALL[name])
+    bounds = _RANGE.fullmatch(value) if name == "InstanceNumber" else None
+    groups = _groups(images, name, _ALL[name])
+    if bounds is None:
         chosen = next((group for text, group in groups.items() if _same(text, value, _ALL[name])), [])
+    else:
+        low, high = int(bounds[1]), int(bounds[2])
+        chosen = [image for text in groups if text.isdecimal() and low <= int(text) <= high for image in groups[text]]
     if not chosen:
         raise InputError(f"{folder}: no image has {name} '{value}'; there are {_listed(groups)}, choose one of them")
     return chosen
@@ -230,7 +226,7 @@ def _same(one: str, two: str, tolerance: float | None) -> bool:
 
 
 def _sweeps(slices: Sequence[Slice]) -> dict[str, list[DicomImage]]:
-    """Ranges of InstanceNumber in which the table moves one way, if they are few and cover one another; else none."""
+    """Ranges of InstanceNumber in which the table moves one way, if they cover the same stretch; else none."""
     texts = [header_text(item.image.header, "InstanceNumber") for item in slices]
     if len(slices) < 4 or len(set(texts)) < len(texts) or not all(text.isdecimal() for text in texts):
         return {}
@@ -242,11 +238,18 @@ def _sweeps(slices: Sequence[Slice]) -> dict[str, list[DicomImage]]:
         if len(last) > 1 and (place > last[-1][1]) != (last[-1][1] > last[-2][1]):
             sweeps.append([])
         sweeps[-1].append((number, place))
-    ends = [sorted(float(slices[place].position @ normal) for _, place in sweep) for sweep in sweeps]
-    overlap = any(one[0] < two[-1] and two[0] < one[-1] for one, two in zip(ends, ends[1:], strict=False))
-    if not 2 <= len(sweeps) <= max(2, len(slices) // 4) or not overlap:
+    if len(sweeps) < 2 or min(map(len, sweeps)) < 3:  # one pass, but for single slices numbered out of order
+        return {}
+    ends = [sorted(float(slices[sweep[end][1]].position @ normal) for end in (0, -1)) for sweep in sweeps]
+    if not any(_overlap(one, two) for one, two in zip(ends, ends[1:], strict=False)):
         return {}
     return {f"{sweep[0][0]}-{sweep[-1][0]}": [slices[place].image for _, place in sweep] for sweep in sweeps}
+
+
+def _overlap(one: Sequence[float], two: Sequence[float]) -> bool:
+    """Whether two ranges share more than half of the shorter one."""
+    shared = min(one[1], two[1]) - max(one[0], two[0])
+    return shared > 0.5 * min(one[1] - one[0], two[1] - two[0])
 
 
 def _parts(images: Sequence[DicomImage], name: str, groups: dict[str, list[DicomImage]], choice: Choice) -> str:
