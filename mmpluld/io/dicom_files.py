@@ -201,7 +201,10 @@ def _read_header(file: Path) -> Any:
             if not dicom:
                 return Unreadable(file, "is not DICOM")
             stream.seek(0)
-            return open_dicom(stream, stop_before_pixels=True, specific_tags=list(_TAGS))
+            header = open_dicom(stream, stop_before_pixels=True, specific_tags=list(_TAGS))
+            if _is_cut(header, stream):
+                return Unreadable(file, "is cut off", dicom=True)
+            return header
     except OSError as error:
         if not dicom:
             return Unreadable(file, f"cannot be opened ({error.strerror or error})", silent=True)
@@ -211,6 +214,14 @@ def _read_header(file: Path) -> Any:
     except Exception as error:  # pydicom raises anything on damaged bytes
         reason = " ".join(str(error).split()) or type(error).__name__
         return Unreadable(file, f"cannot be read as DICOM ({reason})", dicom=True)
+
+
+def _is_cut(header: Any, stream: BinaryIO) -> bool:
+    """Whether the file ends within an element, which pydicom then takes for shorter, or for one to pass over."""
+    if stream.tell() > os.fstat(stream.fileno()).st_size:
+        return True
+    lengths = ((element.value, getattr(element, "length", 0)) for element in header.values())
+    return any(isinstance(value, bytes) and len(value) < length < 0xFFFFFFFF for value, length in lengths)
 
 
 def _sort_in(file: Path, header: Any, found: DicomFolder) -> None:
