@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mmpluld.errors import InputError
-from mmpluld.io.dicom_files import IDENTITY, DicomFolder, header_text, scan_folder
+from mmpluld.io import dicom_geometry, dicom_series
+from mmpluld.io.dicom_files import DicomFolder, header_text, scan_folder
 from mmpluld.io.dicom_geometry import Slice, parse_slice, sorted_slices, stack_affine, stack_notes
 from mmpluld.io.dicom_pixels import Rescale, read_pixels
 from mmpluld.io.dicom_series import Choice, check_one_volume, check_passes, choose_images, tell_apart
@@ -40,7 +41,7 @@ def read_dicom_folder(folder: Path, series: str | None = None) -> CTVolume:
     """
     with quiet("pydicom"):
         choice = Choice(folder, series)
-        found = scan_folder(folder)
+        found = scan_folder(folder, {*dicom_geometry.TAGS, *dicom_series.TAGS})
         images = choose_images(folder, found, choice)
         parsed = [parse_slice(image) for image in images]
         check_one_volume(folder, images, choice)
@@ -50,9 +51,13 @@ def read_dicom_folder(folder: Path, series: str | None = None) -> CTVolume:
         raw, rescales = _pixels(slices)
     slopes, intercepts, rescale_notes = _scaling(slices, rescales)
     hu = to_hu(raw.transpose(), slopes, intercepts, source=str(folder))
-    part = ", ".join(f"{name} {value}" for name, value in choice.values.items() if name not in IDENTITY)
-    history = [f"DICOM series of {len(slices)} slices" + (f" ({part})" if part else "")]
-    history += [*_skipped(found), *notes, *stack_notes(slices), *rescale_notes]
+    history = [
+        f"DICOM series of {len(slices)} slices{choice.note()}",
+        *_skipped(found),
+        *notes,
+        *stack_notes(slices),
+        *rescale_notes,
+    ]
     volume = CTVolume.from_file_array(hu, affine, str(folder), history)
     uid = header_text(images[0].header, "SeriesInstanceUID")
     return replace(volume, identifiers=(f"SeriesInstanceUID {uid or 'missing'}",))

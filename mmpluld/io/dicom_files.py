@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from mmpluld.errors import InputError
 from mmpluld.progress import track
 
-__all__ = ["IDENTITY", "DicomFolder", "DicomImage", "Unreadable", "header_text", "open_dicom", "scan_folder"]
+__all__ = ["DicomFolder", "DicomImage", "Unreadable", "header_text", "open_dicom", "scan_folder"]
 
 _CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"  # of enhanced and converted CT the beginning
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
@@ -23,34 +23,8 @@ _SUFFIXES = {".dcm", ".dicom", ".dic", ".ima"}
 # A deflated file is unpacked whole before its first tag is known; no CT slice comes near this.
 _MOST_INFLATED = 256 << 20
 
-# What tells whose images they are.
-IDENTITY = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
-_PARTS = (
-    "AcquisitionNumber",
-    "TemporalPositionIdentifier",
-    "TemporalPositionIndex",
-    "NominalPercentageOfCardiacPhase",
-    "ImageType",
-    "ConvolutionKernel",
-    "ContrastBolusAgent",
-    "KVP",
-    "SliceThickness",
-    "AcquisitionTime",
-    "SeriesNumber",
-    "SeriesDescription",
-    "InstanceNumber",
-)
-_GEOMETRY = ("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient")
-_TAGS = [
-    "SOPClassUID",
-    "Modality",
-    "NumberOfFrames",
-    "SamplesPerPixel",
-    "SpacingBetweenSlices",
-    *IDENTITY,
-    *_PARTS,
-    *_GEOMETRY,
-]
+# What says whether a file is a CT image, and of which series.
+_TAGS = ("SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "Rows", "Columns", "ImagePositionPatient")
 
 
 @dataclass(frozen=True)
@@ -111,8 +85,12 @@ class DicomFolder:
         return [item for item in self.unreadable if belongs(item)]
 
 
-def scan_folder(folder: Path) -> DicomFolder:
+def scan_folder(folder: Path, tags: Iterable[str]) -> DicomFolder:
     """Read the headers of all files below a folder; links are followed, each folder is entered once.
+
+    Args:
+        folder: The folder.
+        tags: Keywords of what the headers shall hold.
 
     Raises:
         InputError: If there is no file, or a subfolder cannot be opened.
@@ -121,8 +99,9 @@ def scan_folder(folder: Path) -> DicomFolder:
     if not files:
         raise InputError(f"{folder}: the folder is empty; give a folder of DICOM files, or a volume file")
     found = DicomFolder()
+    wanted = [*_TAGS, *tags]
     for file in track(files, "reading headers"):
-        header = _read_header(file)
+        header = _read_header(file, wanted)
         if isinstance(header, Unreadable):
             found.unreadable.append(header)
         else:
@@ -186,7 +165,7 @@ def _files(folder: Path) -> Iterator[Path]:
             yield Path(place, name)
 
 
-def _read_header(file: Path) -> Any:
+def _read_header(file: Path, tags: list[str]) -> Any:
     """Return the dataset, or why there is none."""
     dicom = False
     try:
@@ -201,7 +180,7 @@ def _read_header(file: Path) -> Any:
             if not dicom:
                 return Unreadable(file, "is not DICOM")
             stream.seek(0)
-            header = open_dicom(stream, stop_before_pixels=True, specific_tags=list(_TAGS))
+            header = open_dicom(stream, stop_before_pixels=True, specific_tags=list(tags))
             if _is_cut(header, stream):
                 return Unreadable(file, "is cut off", dicom=True)
             return header

@@ -14,8 +14,12 @@ from mmpluld.errors import InputError
 from mmpluld.io.dicom_files import DicomImage, header_text
 from mmpluld.typing import FloatArray
 
-__all__ = ["Slice", "parse_slice", "sorted_slices", "stack_affine", "stack_notes"]
+__all__ = ["TAGS", "Slice", "parse_slice", "sorted_slices", "stack_affine", "stack_notes"]
 
+TAGS = (
+    "NumberOfFrames", "SamplesPerPixel", "Rows", "Columns", "PixelSpacing", "ImagePositionPatient",
+    "ImageOrientationPatient", "SliceThickness", "SpacingBetweenSlices", "InstanceNumber",
+)  # fmt: skip
 # Positions are often rounded to 0.1 mm, which may move a gap by that much.
 _ROUNDING_MM = 0.11
 _VOXEL_MM = (0.05, 50.0)

@@ -7,11 +7,13 @@ and one function takes those that count.
 
 from __future__ import annotations
 
+import io
 import math
 import re
 import struct
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,9 @@ _TAGS = [
 ]
 # What the JPEG libraries inside ITK say when they make up pixels.
 _COMPLAINTS = re.compile(r"[^\n]*(corrupt|premature|truncat|extraneous)[^\n]*", re.IGNORECASE)
+# PixelData of one frame: the element, an empty table of offsets, the begin of the frame's item; its length follows.
+_FRAME = bytes.fromhex("e07f1000 4f420000 ffffffff feff00e0 00000000 feff00e0")
+_FRAME_END = bytes.fromhex("feffdde0 00000000")
 _J2K, _END = b"\xff\x4f\xff\x51", b"\xff\xd9"
 # Start of frame of JPEG and JPEG-LS: all of C0..CF but the tables C4, C8, CC; F7.
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
@@ -303,8 +308,29 @@ def _with_itk(
     and takes header and codestream for granted where they differ.
     """
     import SimpleITK as sitk
+
+    header = _itk_header(str(syntax), shape_yx, precision, signed)
+    with tempfile.TemporaryDirectory(prefix="mmpluld-") as folder, captured_stderr() as remarks:
+        alone = Path(folder, "slice.dcm")
+        with alone.open("wb") as stream:
+            stream.writelines((header, _FRAME + struct.pack("<I", len(code) + len(code) % 2), code))
+            stream.write(b"\0" * (len(code) % 2) + _FRAME_END)
+        try:
+            reader = sitk.ImageFileReader()
+            reader.SetImageIO("GDCMImageIO")
+            reader.SetFileName(str(alone))
+            values: npt.NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())
+        except RuntimeError as error:
+            raise InputError(damaged(file, f"an image in {syntax.name}", remarks() or error)) from None
+        if complaint := _COMPLAINTS.search(remarks()):
+            raise InputError(damaged(file, f"an image in {syntax.name}", complaint[0]))
+    return values.reshape(shape_yx)
+
+
+@cache
+def _itk_header(syntax: str, shape_yx: tuple[int, int], precision: int, signed: bool) -> bytes:
+    """A DICOM file of one grey image up to its pixels."""
     from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.encaps import encapsulate
     from pydicom.uid import CTImageStorage
 
     image = Dataset()
@@ -316,17 +342,6 @@ def _with_itk(
     image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
     image.BitsAllocated, image.PixelRepresentation = 8 if precision <= 8 else 16, int(signed)
     image.BitsStored, image.HighBit = precision, precision - 1
-    image.PixelData = encapsulate([code])
-    image["PixelData"].VR, image["PixelData"].is_undefined_length = "OB", True
-    with tempfile.TemporaryDirectory(prefix="mmpluld-") as folder, captured_stderr() as remarks:
-        image.save_as(Path(folder, "slice.dcm"), enforce_file_format=True)
-        try:
-            reader = sitk.ImageFileReader()
-            reader.SetImageIO("GDCMImageIO")
-            reader.SetFileName(str(Path(folder, "slice.dcm")))
-            values: npt.NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())
-        except RuntimeError as error:
-            raise InputError(damaged(file, f"an image in {syntax.name}", remarks() or error)) from None
-        if complaint := _COMPLAINTS.search(remarks()):
-            raise InputError(damaged(file, f"an image in {syntax.name}", complaint[0]))
-    return values.reshape(shape_yx)
+    stream = io.BytesIO()
+    image.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()

@@ -20,7 +20,7 @@ from mmpluld.errors import InputError, did_you_mean
 from mmpluld.io.dicom_files import DicomFolder, DicomImage, Unreadable, header_text
 from mmpluld.io.dicom_geometry import Slice
 
-__all__ = ["Choice", "check_one_volume", "check_passes", "choose_images", "tell_apart"]
+__all__ = ["TAGS", "Choice", "check_one_volume", "check_passes", "choose_images", "tell_apart"]
 
 # Attributes that never differ within a volume, and how far a number may be off.
 _ONE_VALUE: dict[str, float | None] = {
@@ -47,8 +47,11 @@ _MAY_DIFFER: dict[str, float | None] = {
     "SeriesDescription": None,
     "AcquisitionTime": None,
 }
+# What tells whose images they are.
+_IDENTITY = ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID")
 _ALL = {**_ONE_VALUE, **_MAY_DIFFER, "InstanceNumber": None}
 _RANGE = re.compile(r"([0-9]+)-([0-9]+)")
+TAGS = ("SeriesInstanceUID", *_ALL)
 # More parts than this are no parts but a property of each slice.
 _MOST_PARTS = 50
 
@@ -75,6 +78,11 @@ class Choice:
                 allowed = ", ".join(_ALL)
                 hint = did_you_mean(name, _ALL, "choose one of them")
                 raise InputError(f"{folder}: series '{series}' names {name}; allowed are {allowed}{hint}")
+
+    def note(self) -> str:
+        """The part that was chosen, for the history: without what names a person."""
+        values = [f"{name} {value}" for name, value in self.values.items() if name not in _IDENTITY]
+        return f" ({', '.join(values)})" if values else ""
 
     def example(self, uid: str, name: str, value: str) -> str:
         """The option that chooses this part of a series as well."""
