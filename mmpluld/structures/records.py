@@ -7,10 +7,11 @@ volume, unique ids) is checked here. Both are checked when a file is read and be
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,27 @@ import numpy.typing as npt
 from mmpluld.atomic import atomic_write_text
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.structures.boxes import as_boxes
+from mmpluld.structures.volume import checked_affine
 from mmpluld.typing import FloatArray, IntArray, StrPath
 
-__all__ = ["LESION_TYPES", "AnnotationSet", "DetectionSet", "Detections", "LesionRecord", "VolumeRecord"]
+__all__ = [
+    "CANONICAL_VOXELS",
+    "FILE_VOXELS",
+    "LESION_TYPES",
+    "SERIES_SLICES",
+    "AnnotationSet",
+    "DetectionSet",
+    "Detections",
+    "LesionRecord",
+    "VolumeRecord",
+]
+
+FILE_VOXELS = "file-voxels"
+"""Frame of boxes (i1, j1, k1, i2, j2, k2) in a scan's file, in the order and direction of its own axes."""
+CANONICAL_VOXELS = "canonical-voxels"
+"""Frame of boxes (x1, y1, z1, x2, y2, z2) in a scan turned to canonical orientation; its first slice has z = 0."""
+SERIES_SLICES = "series-slices"
+"""Frame of boxes with canonical x and y, whose z is the number that the raw dataset gives a slice."""
 
 LESION_TYPES: dict[int, str] = {
     1: "bone",
@@ -36,6 +55,9 @@ LESION_TYPES: dict[int, str] = {
     8: "pelvis",
 }
 """Coarse lesion types by the number DeepLesion gives them."""
+
+# Tables round voxel sizes to a few digits.
+_SPACING_RTOL = 0.01
 
 Box = tuple[float, float, float, float, float, float]
 
@@ -52,6 +74,10 @@ class VolumeRecord:
         num_slices: Slices from the first to the last, both included.
         shape_yx: Slice size in pixels.
         spacing_mm: (z, y, x); NaN where the dataset does not tell (null in the file).
+        frame: What the boxes count, ``CANONICAL_VOXELS`` or ``SERIES_SLICES``. Empty takes what files that do not say
+            it mean: series slices for a folder of PNGs and wherever ``first_slice`` is not 0.
+        affine_lps: (4, 4), canonical voxel-centre index (x, y, z, 1) to LPS mm, z = 0 at the first slice; None where
+            the dataset has no world.
     """
 
     id: str
@@ -63,6 +89,13 @@ class VolumeRecord:
     num_slices: int
     shape_yx: tuple[int, int]
     spacing_mm: tuple[float, float, float]
+    frame: str = ""
+    affine_lps: tuple[tuple[float, ...], ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.frame:
+            series = self.source.get("kind") == "png16" or self.first_slice != 0
+            self.frame = SERIES_SLICES if series else CANONICAL_VOXELS
 
 
 @dataclass
@@ -131,6 +164,8 @@ class AnnotationSet:
         """
         volumes = [dict(vars(volume)) for volume in self.volumes]
         for item in volumes:
+            if item["affine_lps"] is None:
+                del item["affine_lps"]
             item["spacing_mm"] = [None if np.isnan(value) else value for value in item["spacing_mm"]]
         lesions = [vars(lesion) for lesion in self.lesions]
         text = (
@@ -159,6 +194,8 @@ class AnnotationSet:
         _refuse_duplicates(path, "volume", (volume.id for volume in self.volumes))
         _refuse_duplicates(path, "lesion", (lesion.id for lesion in self.lesions))
         volumes = {volume.id: volume for volume in self.volumes}
+        for volume in self.volumes:
+            _check_geometry(path, volume)
         boxes = np.array([lesion.box for lesion in self.lesions], dtype=np.float64).reshape(-1, 6)
         infinite = set(np.flatnonzero(~np.isfinite(boxes).all(axis=1)).tolist())
         backward = set(np.flatnonzero((boxes[:, 3:] < boxes[:, :3]).any(axis=1)).tolist())
@@ -178,10 +215,10 @@ class AnnotationSet:
 
 @dataclass
 class Detections:
-    """Boxes of one volume, in voxel edges of the volume as its file stores it.
+    """Boxes of one volume.
 
     Attributes:
-        boxes: (N, 6).
+        boxes: (N, 6) voxel edges in ``frame``.
         scores: (N,), or None in a ground truth.
         world_lps: (N, 6) hulls in LPS mm.
         key_slices: (N,) index of the best slice along ``slice_axis`` of the file.
@@ -191,6 +228,11 @@ class Detections:
         spacing_mm: (z, y, x) of the canonical volume.
         source: Name of the scan.
         history: What was done to the scan.
+        frame: What the boxes count: ``FILE_VOXELS``, ``CANONICAL_VOXELS`` or ``SERIES_SLICES``; None: what the record
+            counts that it is compared with. Files of ``mmpluld detect`` that do not say it are in file voxels.
+        shape: Sizes of the axes that the boxes count, (i, j, k) of the file or (x, y, z).
+        affine_lps: (4, 4), voxel-centre index along these axes to LPS mm, which maps one frame to the other.
+        first_slice: Number of the first slice, for ``SERIES_SLICES``.
     """
 
     boxes: FloatArray
@@ -203,6 +245,10 @@ class Detections:
     spacing_mm: tuple[float, float, float] | None = None
     source: str | None = None
     history: tuple[str, ...] | None = None
+    frame: str | None = None
+    shape: tuple[int, int, int] | None = None
+    affine_lps: FloatArray | None = None
+    first_slice: int | None = None
 
 
 @dataclass
@@ -239,6 +285,28 @@ class DetectionSet:
         atomic_write_text(path, f'{{"schema": "mmpluld.detections/1",\n"volumes": {{\n{body}}}}}\n')
 
 
+def _check_geometry(path: StrPath, volume: VolumeRecord) -> None:
+    """Refuse a volume whose frame and geometry contradict each other."""
+    where = f"{path}: volume '{volume.id}'"
+    if volume.frame not in (CANONICAL_VOXELS, SERIES_SLICES):
+        raise InputError(
+            f"{where}: frame is {volume.frame!r}; an annotation file counts {CANONICAL_VOXELS} or {SERIES_SLICES}, "
+            f"give boxes in {FILE_VOXELS} as a detection record"
+        )
+    if volume.frame == CANONICAL_VOXELS and volume.first_slice != 0:
+        raise InputError(
+            f"{where}: {CANONICAL_VOXELS} with first_slice {volume.first_slice}; these count from 0, otherwise the "
+            f"frame is {SERIES_SLICES}"
+        )
+    if volume.affine_lps is not None:
+        spacing = np.linalg.norm(checked_affine(volume.affine_lps, where)[:3, :3], axis=0)[::-1]
+        if (np.abs(spacing / volume.spacing_mm - 1) > _SPACING_RTOL).any():
+            raise InputError(
+                f"{where}: spacing_mm is {list(volume.spacing_mm)}, but affine_lps says {spacing.round(6).tolist()}; "
+                "mend one of them"
+            )
+
+
 def _check_slices(item: str, lesion: LesionRecord, volume: VolumeRecord) -> None:
     """Refuse a lesion whose slices are not slices of its volume."""
     first, end = volume.first_slice, volume.first_slice + volume.num_slices
@@ -257,6 +325,12 @@ def _check_slices(item: str, lesion: LesionRecord, volume: VolumeRecord) -> None
             f"{item}: key slice {lesion.key_slice} is not a slice of volume '{volume.id}', allowed are "
             f"{first} to {end - 1}; mend the key slice"
         )
+    near, far = math.floor(lesion.box[2]), max(math.ceil(lesion.box[5]), math.floor(lesion.box[2]) + 1)
+    if lesion.key_slice is not None and not near <= lesion.key_slice < far:
+        raise InputError(
+            f"{item}: key slice {lesion.key_slice} lies outside its box, z {lesion.box[2]:g} to {lesion.box[5]:g}; "
+            f"allowed are {near} to {far - 1}, mend the key slice or the box"
+        )
 
 
 def _refuse_duplicates(path: StrPath, kind: str, ids: Iterable[Any]) -> None:
@@ -271,6 +345,8 @@ def _volume_fields(item: Mapping[str, Any]) -> dict[str, Any]:
     fields["shape_yx"] = tuple(map(int, item["shape_yx"]))
     fields["first_slice"], fields["num_slices"] = int(item["first_slice"]), int(item["num_slices"])
     fields["spacing_mm"] = tuple(float("nan") if value is None else float(value) for value in item["spacing_mm"])
+    if item.get("affine_lps") is not None:
+        fields["affine_lps"] = tuple(tuple(map(float, row)) for row in item["affine_lps"])
     return fields
 
 
@@ -305,6 +381,11 @@ def _parse_detections(item: Mapping[str, Any], path: StrPath, name: str) -> Dete
     ):
         if values is not None and len(values) != len(boxes):
             raise InputError(f"{where}: {len(boxes)} boxes but {len(values)} {label}; give one for each box")
+    # Before records said their frame, only `mmpluld detect` named a source, and it counted as the file does.
+    frame = item.get("frame", FILE_VOXELS if "source" in item else None)
+    affine = checked_affine(item["affine_lps"], where) if "affine_lps" in item else None
+    if affine is not None and "shape" not in item:
+        raise InputError(f"{where}: affine_lps without shape; give the sizes of the axes too")
     return Detections(
         boxes=boxes,
         scores=None if scores is None else scores.astype(np.float64),
@@ -316,6 +397,10 @@ def _parse_detections(item: Mapping[str, Any], path: StrPath, name: str) -> Dete
         spacing_mm=tuple(item["spacing_mm"]) if "spacing_mm" in item else None,
         source=item.get("source"),
         history=tuple(item["history"]) if "history" in item else None,
+        frame=frame,
+        shape=tuple(map(int, item["shape"])) if "shape" in item else None,
+        affine_lps=affine,
+        first_slice=int(item["first_slice"]) if "first_slice" in item else None,
     )
 
 
@@ -346,7 +431,7 @@ def _read_json(path: StrPath, kind: str) -> dict[str, Any]:
     """Read a JSON file and validate it against the schema of its kind."""
     file = Path(path)
     try:
-        data = json.loads(file.read_bytes())
+        data = json.loads(file.read_bytes(), object_pairs_hook=partial(_unique, file))
     except FileNotFoundError:
         raise InputError(f"{file}: no such file; give an existing {kind} file (mmpluld.{kind}/1 JSON)") from None
     except IsADirectoryError:
@@ -356,6 +441,17 @@ def _read_json(path: StrPath, kind: str) -> dict[str, Any]:
     _validate(data, path, kind)
     checked: dict[str, Any] = data
     return checked
+
+
+def _unique(file: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a JSON file; JSON readers keep the last of two equal names without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise InputError(
+            f"{file}: {twice!r} occurs more than once in one object; names are unique, rename or remove one"
+        )
+    return found
 
 
 def _validate(data: Any, path: StrPath, kind: str) -> None:
