@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -16,10 +15,8 @@ from mmpluld.compat.config_text import remember_formatted
 from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.config_check import check_config
 from mmpluld.engine.processes import check_launcher
-from mmpluld.engine.run_options import draw_tested_samples, enable_auto_scale_lr
+from mmpluld.engine.run_options import draw_tested_samples, enable_auto_scale_lr, write_detections
 from mmpluld.errors import InputError
-from mmpluld.evaluation.metrics import FROCMetric, VolumeFROCMetric
-from mmpluld.registry import METRICS
 
 __all__ = ["prepare_config", "test", "train"]
 
@@ -149,37 +146,10 @@ def test(
     if out is not None:
         if Path(out).suffix != ".json":
             raise InputError(f"--out {out}: a detection record is a .json file; change the suffix")
-        _write_record(cfg, Path(out))
+        write_detections(cfg, out)
     if show_dir is not None:
         draw_tested_samples(cfg, show_dir, show_score_thr)
     runner = Runner.from_cfg(cfg)
     load_weights(runner.model, checkpoint)
     metrics: dict[str, float] = runner.test()
     return metrics
-
-
-def _write_record(cfg: Config, out: Path) -> None:
-    """Have the metric that keeps the detections write them, however the config names it."""
-    evaluator = cfg.test_evaluator
-    if isinstance(evaluator, dict) and "metrics" in evaluator:
-        evaluator = evaluator["metrics"]
-    named = [item for item in (evaluator if isinstance(evaluator, list | tuple) else [evaluator]) if item is not None]
-    writers = [item for item in named if _metric_class(item) is not None]
-    if not writers:
-        raise InputError(
-            f"--out {out}: none of the metrics in test_evaluator writes a detection record; add FROCMetric for key "
-            "slices or VolumeFROCMetric for volumes"
-        )
-    for item in writers:
-        if isinstance(item, dict):
-            item["outfile_prefix"] = str(out.with_suffix(""))
-        else:
-            item.outfile_prefix = str(out.with_suffix(""))
-
-
-def _metric_class(item: Any) -> type | None:
-    """The class of a metric that can write a detection record, however the config names it; else None."""
-    found = item["type"] if isinstance(item, dict) else type(item)
-    if isinstance(found, str):
-        found = METRICS.get(found)
-    return found if isinstance(found, type) and issubclass(found, FROCMetric | VolumeFROCMetric) else None

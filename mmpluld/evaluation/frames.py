@@ -216,7 +216,7 @@ class _Mapper:
         scan = f"the file {self.found.source}" if self.found.source else "a file"
         raise InputError(
             f"{self.where}: boxes are in voxels of {scan}, those of {self.truth} in {self.target.frame}, and the "
-            "record does not hold the file's geometry (shape, affine_lps); examine the scan again with this `mmpluld detect`"
+            "record lacks the geometry of that file (shape, affine_lps); examine the scan again with `mmpluld detect`"
         )
 
     def _refuse_grid(self, grid: Grid, what: str) -> None:
@@ -310,9 +310,7 @@ class _Mapper:
         if self.target.shape is not None and self.target.first_slice is not None:
             low, high = self.target.first_slice, self.target.first_slice + self.target.shape[2]
             if first < low or first + depth > high:
-                self._refuse_grid(
-                    grid, f"slices {first} to {first + depth - 1}, but the truth's are {low} to {high - 1}"
-                )
+                self._refuse_grid(grid, f"slices {first} to {first + depth - 1} are not all among {low} to {high - 1}")
         return first, first + depth
 
     def _refuse_outside(self, boxes: FloatArray) -> None:
