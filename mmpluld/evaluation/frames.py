@@ -270,7 +270,7 @@ class _Mapper:
         off = float(np.abs((relative - centres) @ corners).max())
         if off > _PLACE_ATOL_VOXELS:
             self._refuse_grid(grid, f"corners lie up to {off:.3g} voxels apart in the world")
-        edges = centres.copy()
+        edges: FloatArray = centres.copy()
         edges[:3, 3] = np.where(turn.sum(axis=1) < 0, sizes, 0)
         return edges
 

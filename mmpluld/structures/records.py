@@ -398,10 +398,15 @@ def _parse_detections(item: Mapping[str, Any], path: StrPath, name: str) -> Dete
         source=item.get("source"),
         history=tuple(item["history"]) if "history" in item else None,
         frame=frame,
-        shape=tuple(map(int, item["shape"])) if "shape" in item else None,
+        shape=_sizes(item["shape"]) if "shape" in item else None,
         affine_lps=affine,
         first_slice=int(item["first_slice"]) if "first_slice" in item else None,
     )
+
+
+def _sizes(values: Iterable[Any]) -> tuple[int, int, int]:
+    i, j, k = map(int, values)
+    return i, j, k
 
 
 def _diameters(item: Mapping[str, Any]) -> FloatArray | None:
