@@ -280,8 +280,8 @@ class _Mapper:
         if grid.shape and self.target.shape and grid.shape[:count] != self.target.shape[:count]:
             self._refuse_grid(grid, "numbers of voxels differ")
         if grid.spacing_mm is not None and self.target.spacing_mm is not None:
-            ratio = np.array(grid.spacing_mm) / np.array(self.target.spacing_mm)
-            if (np.abs(ratio - 1) > _SPACING_RTOL).any():
+            own, wanted = np.array(grid.spacing_mm), np.array(self.target.spacing_mm)
+            if (np.abs(own - wanted) > _SPACING_RTOL * wanted).any():  # not where one is NaN
                 self._refuse_grid(grid, "voxel size differs")
 
     def _first_slice(self, grid: Grid) -> int:

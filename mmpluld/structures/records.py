@@ -300,7 +300,8 @@ def _check_geometry(path: StrPath, volume: VolumeRecord) -> None:
         )
     if volume.affine_lps is not None:
         spacing = np.linalg.norm(checked_affine(volume.affine_lps, where)[:3, :3], axis=0)[::-1]
-        if (np.abs(spacing / volume.spacing_mm - 1) > _SPACING_RTOL).any():
+        wanted = np.array(volume.spacing_mm)
+        if (np.abs(spacing - wanted) > _SPACING_RTOL * wanted).any():  # not where one is unknown
             raise InputError(
                 f"{where}: spacing_mm is {list(volume.spacing_mm)}, but affine_lps says {spacing.round(6).tolist()}; "
                 "mend one of them"
