@@ -156,6 +156,20 @@ def test_a_detector_is_compared_with_itself_on_another_copy_of_the_scan(canonica
     assert (result["first"] == result["second"] > 0.5) and result["interval"]["num_resampled"] == 2
 
 
+def test_converted_volume_that_was_mirrored_lies_in_the_same_world(tmp_path: Path) -> None:
+    """A table of corrections mirrored the copy along x, and its place in the world with it."""
+    affine = scan().affine_lps
+    affine[:3, 3] += affine[:3, 0] * (SHAPE_XYZ[0] - 1)
+    affine[:3, 0] *= -1
+    gt = annotated(tmp_path / "gt.json", "scan", 0, "npy", affine=affine)
+    truth = AnnotationSet.load(gt)
+    for lesion in truth.lesions:
+        x1, y1, z1, x2, y2, z2 = lesion.box
+        lesion.box = (SHAPE_XYZ[0] - x2, y1, z1, SHAPE_XYZ[0] - x1, y2, z2)
+    truth.save(gt)
+    assert averages(save(tmp_path / "p.json", scan=detected(scan((-2, 3, 1)))), gt) == pytest.approx([2 / 3, 11 / 21])
+
+
 def other(**changes: Any) -> Detections:
     return replace(detected(scan()), **changes)
 
