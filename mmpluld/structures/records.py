@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -375,7 +375,7 @@ def _read_json(path: StrPath, kind: str) -> dict[str, Any]:
     """Read a JSON file and validate it against the schema of its kind."""
     file = Path(path)
     try:
-        data = json.loads(file.read_bytes(), object_pairs_hook=partial(_unique, file))
+        data = json.loads(file.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{file}: no such file; give an existing {kind} file (mmpluld.{kind}/1 JSON)") from None
     except IsADirectoryError:
@@ -385,17 +385,6 @@ def _read_json(path: StrPath, kind: str) -> dict[str, Any]:
     _validate(data, path, kind)
     checked: dict[str, Any] = data
     return checked
-
-
-def _unique(file: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of a JSON file; JSON readers keep the last of two equal names without a word."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise InputError(
-            f"{file}: {twice!r} occurs more than once in one object; names are unique, rename or remove one"
-        )
-    return found
 
 
 def _validate(data: Any, path: StrPath, kind: str) -> None:

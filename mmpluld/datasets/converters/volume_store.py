@@ -20,7 +20,7 @@ from mmpluld.atomic import atomic_write_text
 from mmpluld.datasets.converters.overrides import Override, apply_override
 from mmpluld.errors import InputError
 from mmpluld.io.array_store import open_array, write_array
-from mmpluld.structures import CANONICAL_VOXELS, CTVolume, VolumeRecord
+from mmpluld.structures import CTVolume, VolumeRecord
 
 __all__ = ["FOLDER", "StoredVolume", "store_volume"]
 
@@ -47,7 +47,7 @@ class StoredVolume:
         affine = tuple(map(tuple, self.volume.affine_lps.tolist()))
         return VolumeRecord(
             name, patient, study, series, {"kind": "npy", "path": f"{FOLDER}/{name}.npy"}, 0, depth, (height, width),
-            (z, y, x), CANONICAL_VOXELS, affine,
+            (z, y, x), affine_lps=affine,
         )  # fmt: skip
 
 

@@ -288,15 +288,6 @@ def test_faulty_detections_are_refused(tmp_path, volume, message):
     assert str(caught.value).startswith(f"{path}: ")
 
 
-@pytest.mark.parametrize("record", [AnnotationSet, DetectionSet])
-def test_a_name_that_occurs_twice_is_refused(record, tmp_path):
-    """A JSON reader would keep the last of two volumes of one id."""
-    path = tmp_path / "d.json"
-    path.write_text('{"schema": "x", "volumes": {"v": {"boxes": []}, "v": {"boxes": [[0, 0, 0, 1, 1, 1]]}}}')
-    with pytest.raises(InputError, match=r"d.json: .*'v' (occurs more than once|stands twice) in one object"):
-        record.load(path)
-
-
 def test_frame_and_geometry_come_back(tmp_path):
     path = tmp_path / "d.json"
     affine = np.diag([0.8, -0.9, 2.5, 1.0])
