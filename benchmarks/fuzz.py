@@ -26,6 +26,7 @@ from zlib import crc32
 
 import numpy as np
 
+from benchmarks.fuzz_records import RECORDS
 from mmpluld.errors import InputError
 from mmpluld.io import read_volume, write_volume
 from mmpluld.io.array_store import open_array, write_array
@@ -129,6 +130,7 @@ TARGETS = {
         _mhd_list(),
         _png_folder(),
         _npy(),
+        *(Target(name, make, read) for name, (make, read) in RECORDS.items()),
     )
 }
 

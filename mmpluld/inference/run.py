@@ -14,7 +14,7 @@ from mmpluld.inference.output import output_folder
 from mmpluld.io import VOLUME_SUFFIXES, read_volume, write_findings_csv
 from mmpluld.io.opening import file_size
 from mmpluld.progress import note
-from mmpluld.structures import DetectionSet, Finding, findings_to_detections, read_tag_names
+from mmpluld.structures import CTVolume, DetectionSet, Finding, findings_to_detections, read_tag_names
 from mmpluld.zoo.index import get_model, load_index
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def detect_scan(
     precision: Precision = "fp32",
     batch_size: int = 1,
     series: str | None = None,
+    identifiers: bool = False,
     tags: str | os.PathLike[str] | None = None,
     twin: bool = False,
     cfg_options: Sequence[str] | None = None,
@@ -63,7 +64,9 @@ def detect_scan(
         checkpoint: Weights that belong to the config's model: a path, a web address, or ``zoo:NAME``.
         out: Folder to make.
         device, precision, batch_size: See :class:`~mmpluld.inference.VolumeDetector`.
-        series: DICOM series to read, where the folder holds several.
+        series: DICOM series to read, where the folder holds several, or a part of one, see
+            :func:`~mmpluld.io.read_volume`.
+        identifiers: Write the scan's path and the UID of its series into the outputs, else its file name alone.
         tags: File with the names of the tags that the model predicts, see
             :func:`~mmpluld.structures.read_tag_names`; None numbers them.
         twin: Take the config's miniature.
@@ -101,6 +104,7 @@ def detect_scan(
         detector = VolumeDetector(cfg, weights, rules, device, precision, batch_size, names)
         findings = detector.detect(volume)
         model = f"{found.name}, weights {weights.name} (SHA-256 {sha256_of(weights)[:16]})"
+        volume = _named(volume, identifiers)
         volume = replace(volume, history=(*volume.history, *detector.history(volume), f"model {model}"))
         record = DetectionSet({_scan_name(scan): findings_to_detections(findings, volume)})
         record.save(folder / "detections.json")
@@ -124,7 +128,7 @@ def _check_weights(checkpoint: str | os.PathLike[str]) -> None:
     if text.startswith("zoo:"):
         get_model(text.removeprefix("zoo:"))
     elif not text.startswith(("http://", "https://")):
-        file_size(Path(text), "give a file, a web address, or zoo:NAME")
+        file_size(Path(text), "a file of weights, a web address, or zoo:NAME")
 
 
 def _check_config(config: str | os.PathLike[str], twin: bool) -> None:
@@ -133,6 +137,13 @@ def _check_config(config: str | os.PathLike[str], twin: bool) -> None:
         from mmpluld.engine.config import find_config
 
         find_config(config, twin)
+
+
+def _named(volume: CTVolume, identifiers: bool) -> CTVolume:
+    """The volume as outputs name it; folders above a scan often are named after the patient."""
+    if identifiers:
+        return replace(volume, history=(*volume.identifiers, *volume.history))
+    return replace(volume, source=Path(volume.source).resolve().name, identifiers=())
 
 
 def _scan_name(scan: str | os.PathLike[str]) -> str:

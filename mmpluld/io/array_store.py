@@ -62,16 +62,17 @@ def open_array(path: Path) -> npt.NDArray[np.int16]:
     Raises:
         InputError: The file is missing, cut off, or does not hold a volume of int16.
     """
-    size = file_size(path, "convert the dataset again")
+    size = file_size(path, "a volume of the store; convert the dataset again")
     try:
+        # Not np.load, which takes archives and pickles too and advises to allow them.
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on headers of old versions
             array = np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{path}: cannot be read ({reason}); convert the dataset again") from error
-    except Exception as error:  # the header is a Python literal, of which damage makes anything
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except Exception as error:  # a damaged header is parsed as Python and can raise anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{path}: not a whole .npy file ({reason}); convert the dataset again") from error
     if array.dtype != np.int16 or array.ndim != 3 or array.size == 0:
         raise InputError(

@@ -10,71 +10,51 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmpluld.errors import InputError
+from mmpluld.structures.text_files import regular_file, why_unreadable
+from mmpluld.typing import StrPath
 
 __all__ = ["file_size", "is_folder", "plain_path"]
 
-_KINDS = {
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFDIR: "a folder",
-}
 
-
-def is_folder(path: Path, needed: str = "give a file") -> bool:
+def is_folder(path: Path, wanted: str) -> bool:
     """Whether a path is a folder.
 
     Args:
         path: The path.
-        needed: End of the message if nothing is there: what to give.
+        wanted: What to give if nothing is there, for the message.
 
     Raises:
         InputError: Nothing is there, or it may not be looked at.
     """
-    return stat.S_ISDIR(_status(path, needed).st_mode)
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError as error:
+        reason = why_unreadable(path, error)
+        text = "no such file or folder" if reason == "no such file" else reason
+        raise InputError(f"{path}: {text}; give {wanted}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({why_unreadable(path, error)}); give {wanted}") from None
 
 
-def file_size(file: Path, needed: str = "copy or export it again") -> int:
+def file_size(path: StrPath, wanted: str = "the whole scan") -> int:
     """Size in bytes of a regular file that may be read and is not empty.
 
-    Pipes and devices are refused, because reading them may never end.
-
     Args:
-        file: The file.
-        needed: End of the message if it is missing or empty: what to do.
+        path: The file.
+        wanted: What to give instead, for the message.
 
     Raises:
-        InputError: It is missing, a link to nothing, of another kind, empty, or may not be read.
+        InputError: It is missing, a link to nothing, a folder, pipe or device, empty, or may not be read.
     """
-    status = _status(file, needed)
-    if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no file")
-        raise InputError(f"{file}: is {kind}; allowed is a regular file, copy the content into one")
-    if status.st_size == 0:
-        raise InputError(f"{file}: is empty (0 bytes): it is damaged or cut off, {needed}")
+    file = regular_file(path, wanted)
     try:
-        file.open("rb").close()
+        with file.open("rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
     except OSError as error:
-        raise InputError(_unreadable(file, error)) from None
-    return status.st_size
-
-
-def _status(path: Path, needed: str) -> os.stat_result:
-    try:
-        return path.stat()
-    except FileNotFoundError:
-        if path.is_symlink():
-            target = path.readlink()
-            raise InputError(f"{path}: is a link to {target}, which does not exist; mend the link") from None
-        raise InputError(f"{path}: no such file or folder; {needed}") from None
-    except (OSError, ValueError) as error:
-        raise InputError(_unreadable(path, error)) from None
-
-
-def _unreadable(path: Path, error: OSError | ValueError) -> str:
-    reason = getattr(error, "strerror", None) or str(error)
-    return f"{path}: cannot be opened ({reason}); mend the path, the link or the permissions"
+        raise InputError(f"{file}: cannot be read ({why_unreadable(file, error)}); give {wanted}") from None
+    if size == 0:
+        raise InputError(f"{file}: is empty (0 bytes); it is damaged or cut off, give {wanted}")
+    return size
 
 
 @contextmanager

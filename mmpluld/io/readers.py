@@ -33,7 +33,8 @@ def read_volume(path: StrPath, series: str | None = None, *, labels: bool = Fals
     Args:
         path: A ``.nii``, ``.nii.gz``, ``.mha``, ``.mhd`` or ``.nrrd`` file, or a folder of DICOM files (searched with
             its subfolders; the files need no suffix).
-        series: SeriesInstanceUID to read if the folder holds several CT series.
+        series: SeriesInstanceUID to read if the folder holds several CT series; ``UID:Attribute=value`` for a part of
+            one, see :mod:`mmpluld.io.dicom_series`.
         labels: True to read a label mask, whose values are not HU.
 
     Returns:
@@ -45,7 +46,7 @@ def read_volume(path: StrPath, series: str | None = None, *, labels: bool = Fals
             cannot place it in space.
     """
     file = Path(path)
-    if is_folder(file, f"give a CT scan ({', '.join(VOLUME_SUFFIXES)} or DICOM folder)"):
+    if is_folder(file, f"a CT scan ({', '.join(VOLUME_SUFFIXES)} or DICOM folder)"):
         volume = read_dicom_folder(file, series)
     elif series is not None:
         raise InputError(f"{file}: is one file, so series '{series}' cannot be chosen; leave the series out")

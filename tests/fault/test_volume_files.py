@@ -253,7 +253,9 @@ def test_lists_of_slices(tmp_path):
     for write, path in ((_mhd, tmp_path / "a.mhd"), (_nrrd, tmp_path / "a.nrrd")):
         for data, following, found in (("LIST", names[:3], 3), ("LIST", names * 2, 12), ("s%02d.raw 0 4 1", (), 5)):
             _refused(write(path, data, following), f"names {found} files where 6 are needed for 4 x 5 x 6 voxels")
-        _refused(write(path, "LIST", [*names[:5], "s06.raw"]), "its voxels in .*s06.raw: no such file")
+        _refused(
+            write(path, "LIST", [*names[:5], "s06.raw"]), r"its voxels in .*s06.raw: cannot be read \(no such file"
+        )
         _refused(write(path, "s%s%s%s.raw 0 5 1"), "allowed is a name without %")
         _refused(write(path, "s%02d.raw 0 999999999 1"), "make no list of files")
     (tmp_path / names[2]).write_bytes(ARRAY[2].tobytes()[:-2])
@@ -371,16 +373,16 @@ def test_what_does_not_fit_into_memory_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.mha", "a.mhd", "a.nrrd"])
 def test_special_files_are_not_opened(tmp_path, name):
     os.mkfifo(tmp_path / name)
-    _refused(tmp_path / name, "is a named pipe; allowed is a regular file")
+    _refused(tmp_path / name, "is a named pipe; give the whole scan, as a file")
     (tmp_path / name).unlink()
     (tmp_path / name).symlink_to("/dev/zero")
-    _refused(tmp_path / name, "is a device; allowed is a regular file")
+    _refused(tmp_path / name, "is a device; give the whole scan, as a file")
     (tmp_path / name).unlink()
     (tmp_path / name).symlink_to(name)
-    _refused(tmp_path / name, r"cannot be opened \(Too many levels of symbolic links\)")
+    _refused(tmp_path / name, r"cannot be read \(a link that leads to itself\)")
     (tmp_path / name).unlink()
     (tmp_path / name).symlink_to("gone")
-    _refused(tmp_path / name, "is a link to gone, which does not exist; mend the link")
+    _refused(tmp_path / name, "is a link to gone, which does not exist; give a CT scan")
     (tmp_path / name).unlink()
     (tmp_path / name).write_bytes(b"")
     _refused(tmp_path / name, r"is empty \(0 bytes\)")
@@ -405,7 +407,7 @@ def test_files_that_may_not_be_read(what):
         path.chmod(0)
         if user == 0:  # whom no permission stops
             os.seteuid(65534)
-        _refused(path, r"cannot be opened \(Permission denied\); mend the path, the link or the permissions")
+        _refused(path, r"cannot be read \(Permission denied\); give ")
     finally:
         os.seteuid(user)
         folder.chmod(mode)
