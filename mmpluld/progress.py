@@ -6,8 +6,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from mmpluld.errors import printable
-
 __all__ = ["note", "track"]
 
 T = TypeVar("T")
@@ -15,7 +13,7 @@ T = TypeVar("T")
 
 def note(text: str) -> None:
     """Say on standard error, in one line, what a user should know of the input."""
-    print(f"note: {' '.join(printable(text).split())}", file=sys.stderr)
+    print(f"note: {' '.join(text.split())}", file=sys.stderr)
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:

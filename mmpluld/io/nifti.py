@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ from mmpluld.structures.volume import CTVolume
 from mmpluld.typing import FloatArray
 
 __all__ = ["read_nifti"]
+
+_Stream = io.BufferedReader | gzip.GzipFile
 
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
 _GZIP = b"\x1f\x8b"
@@ -48,7 +51,7 @@ def read_nifti(file: Path, labels: bool) -> CTVolume:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[tuple[IO[bytes], bool]]:
+def _opened(file: Path) -> Iterator[tuple[_Stream, bool]]:
     """The file's content, decompressed where it is compressed, and whether it is."""
     with file.open("rb") as stream:
         compressed = stream.read(2) == _GZIP
@@ -60,7 +63,7 @@ def _opened(file: Path) -> Iterator[tuple[IO[bytes], bool]]:
             yield content, True
 
 
-def _header(file: Path, stream: IO[bytes]) -> tuple[Any, Any]:
+def _header(file: Path, stream: _Stream) -> tuple[Any, Any]:
     """The header, and the same as it is stored, without nibabel's repairs."""
     import nibabel as nib
 
@@ -80,16 +83,16 @@ def _header(file: Path, stream: IO[bytes]) -> tuple[Any, Any]:
     return header, kind(block, check=False)
 
 
-def _voxels(file: Path, stream: IO[bytes], start: int, promise: Promise) -> npt.NDArray[np.uint8]:
+def _voxels(file: Path, stream: _Stream, start: int, promise: Promise) -> npt.NDArray[np.uint8]:
     """The bytes from ``start`` on, exactly as many as promised.
 
     Memory is touched only as the file fills it, and what is too much is not read.
     """
     stream.seek(start)
     buffer = np.empty(promise.voxels * promise.voxel_bytes, np.uint8)
-    view, held = memoryview(buffer), 0
+    view, held = buffer.data, 0
     while held < len(view):
-        count = stream.readinto(view[held : held + _BLOCK])  # type: ignore[attr-defined]
+        count = stream.readinto(view[held : held + _BLOCK])
         if not count:
             raise InputError(size_message(file, promise, f"{held} bytes", len(view)))
         held += count
