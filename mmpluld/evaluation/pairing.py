@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -22,6 +20,7 @@ from mmpluld.evaluation.frames import (
 )
 from mmpluld.evaluation.functional import FROCProtocol
 from mmpluld.structures.records import AnnotationSet, Detections, DetectionSet, LesionRecord, VolumeRecord
+from mmpluld.structures.text_files import read_json
 from mmpluld.typing import FloatArray, StrPath
 
 __all__ = ["Pairing", "Truth", "load_truth", "pair_images"]
@@ -162,8 +161,8 @@ def pair_images(
 def _schema(path: StrPath) -> object:
     """Schema that a file names; None if it cannot be read, which the loaders then explain."""
     try:
-        data = json.loads(Path(path).read_bytes())
-    except (OSError, ValueError):
+        data = read_json(path, "a truth file")
+    except InputError:
         return None
     return data.get("schema") if isinstance(data, dict) else None
 

@@ -37,6 +37,7 @@ class CTVolume:
             against it. ``(1, 2, -3)`` means x along i, y along j, z against k.
         source: Where the volume came from, for messages and reports.
         history: What was done to the volume or found in its files, oldest first.
+        identifiers: What tells which patient's scan it is, such as the UID of its series: for those who ask for it.
     """
 
     array: npt.NDArray[Any]
@@ -45,6 +46,7 @@ class CTVolume:
     source_axes: tuple[int, int, int]
     source: str = "memory"
     history: tuple[str, ...] = ()
+    identifiers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.ndim != 3 or self.array.size == 0:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import tracemalloc
 from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
 import torch
@@ -187,6 +189,22 @@ def test_lesion_is_placed_in_the_world_whatever_the_format(name, scans, threshol
     np.testing.assert_allclose([float(row[f"{axis}_lps_mm"]) for axis in "xyz"], centre, atol=1e-2)
     assert "Research use only" in result.report.read_text()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(OUTPUTS)
+
+
+@pytest.mark.parametrize("identifiers", [False, True])
+def test_path_and_series_uid_leave_only_when_asked_for(scans, threshold_model, tmp_path, identifiers):
+    folder = tmp_path / "Doe_John_1970"
+    shutil.copytree(scans["scan"], folder / "scan")
+    uid = pydicom.dcmread(folder / "scan/000.dcm").SeriesInstanceUID
+    out = tmp_path / "out"
+    detect_scan(folder / "scan", *threshold_model, out, score_thr=0.5, identifiers=identifiers)
+    texts = {name: (out / name).read_text() for name in OUTPUTS}
+    assert (str(folder / "scan") in texts["detections.json"]) == identifiers
+    assert (f"SeriesInstanceUID {uid}" in texts["detections.json"]) == identifiers
+    assert (f"SeriesInstanceUID {uid}" in texts["report.html"]) == identifiers
+    if not identifiers:
+        assert not any(secret in text for text in texts.values() for secret in ("Doe", str(uid), str(tmp_path)))
+        assert DetectionSet.load(out / "detections.json").volumes["scan"].source == "scan"
 
 
 def test_output_can_be_evaluated_as_it_is(scans, threshold_model, tmp_path):
