@@ -73,9 +73,7 @@ class ResumeCheck(Hook):
             own = model.state_dict()
             names = {key.removeprefix("module."): value for key, value in weights.items()}
             if not any(key in own and np.shape(value) == own[key].shape for key, value in names.items()):
-                raise InputError(
-                    f"{self.source}: load_from: none of its {len(names)} tensors fits the model of the config"
-                )
+                raise InputError(f"{self.source}: load_from: none of its {len(names)} tensors fits the config's model")
             return
         missing = [key for key in ("state_dict", "meta", "message_hub", "optimizer") if key not in checkpoint]
         if missing:
@@ -219,12 +217,16 @@ def _follow_schedule(runner: Runner, checkpoint: dict[str, Any], moved: bool, so
     if not changes and not moved:
         return []
     if any(isinstance(item, ReduceOnPlateauParamScheduler) for some in own.values() for item in some):
-        if not changes:
-            return []
-        raise InputError(
-            f"{source}: cannot be resumed from with another schedule ({'; '.join(changes[:3])}), because "
-            "ReduceOnPlateau follows the validations so far; keep param_scheduler, or start with load_from"
-        )
+        # A longer training may well go on with it: mmengine sets the end of schedulers to that of the training.
+        if any(" end " not in change for change in changes):
+            raise InputError(
+                f"{source}: cannot be resumed from with another schedule ({'; '.join(changes[:3])}), because "
+                "ReduceOnPlateau follows the validations so far; keep param_scheduler, or start with load_from"
+            )
+        for name, some in own.items():
+            for item, state in zip(some, saved[name], strict=True):
+                state["end"] = item.end
+        return []
     states, wrappers = _states(runner, checkpoint), optim_wrappers(runner)
     meta = checkpoint["meta"]
     for name, wrapper in wrappers.items():
