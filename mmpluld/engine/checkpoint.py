@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -96,14 +97,17 @@ def _check_sums(file: Path, path: str | os.PathLike[str]) -> None:
     """InputError unless the check sum of every record is right: torch itself does not look at them."""
     try:
         with file.open("rb") as stream:
-            if stream.read(4) != b"PK\3\4":  # older than torch 1.6, or no checkpoint: for torch to tell
-                return
+            beginning = stream.read(4)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); restore the file") from error
+    if beginning != b"PK\3\4":  # older than torch 1.6, or no checkpoint: for torch to tell
+        return
+    try:
         with zipfile.ZipFile(file) as archive:
             packed = [record.filename for record in archive.infolist() if record.compress_type != zipfile.ZIP_STORED]
             damaged = packed[0] if packed else archive.testzip()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); restore the file") from error
-    except (zipfile.BadZipFile, EOFError, ValueError, zlib.error, NotImplementedError) as error:
+    except (zipfile.BadZipFile, EOFError, ValueError, OSError, RuntimeError, struct.error, zlib.error) as error:
+        # Also what asks for a position before the file, for a password, or for a name in no code.
         raise InputError(f"{path}: not a checkpoint, or truncated; fetch or write it again") from error
     if damaged:
         raise InputError(
