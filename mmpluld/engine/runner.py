@@ -49,6 +49,9 @@ class TrainingRunner(Runner):
     which is fitted to the weights that come out.
     """
 
+    _resume: bool
+    _load_from: str | None
+
     def train(self) -> nn.Module:
         """Train; where nothing is left to do, say so."""
         self._resume_check = ResumeCheck()
