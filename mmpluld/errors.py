@@ -9,7 +9,13 @@ __all__ = ["InputError", "MMPluldError", "did_you_mean", "nearest"]
 
 
 class MMPluldError(Exception):
-    """Base of every error this package raises on purpose (exit status 1)."""
+    """Base of every error this package raises on purpose (exit status 1).
+
+    Its message is one line, whatever line breaks the names and values in it hold.
+    """
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())
 
 
 class InputError(MMPluldError, ValueError):
