@@ -12,7 +12,6 @@ __all__ = ["InputError", "MMPluldError", "did_you_mean", "nearest"]
 class MMPluldError(Exception):
     """Base of every error this package raises on purpose (exit status 1).
 
-
     Its message is one line, whatever line breaks the names and values in it hold. One that comes from a data worker
     keeps its own message: torch makes it anew with the worker's traceback as text.
     """
