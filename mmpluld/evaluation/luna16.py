@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from mmpluld.evaluation.functional import (
     threshold_at,
 )
 from mmpluld.structures.records import DetectionSet
+from mmpluld.structures.text_files import check_columns, parse_number, read_rows
 from mmpluld.typing import FloatArray, StrPath
 
 __all__ = ["LUNA16", "evaluate_luna16"]
@@ -172,6 +171,7 @@ def _read_table(path: Path, value: str) -> dict[str, list[list[float]]]:
             close = nearest(name, header)
             hint = f"; is it the one called {close!r}?" if close else ""
             raise InputError(f"{path}: line 1: no column {name!r} in the header{hint}; needed: {', '.join(wanted)}")
+    check_columns(path, header)
     positions = [header.index(name) for name in wanted]
     table: dict[str, list[list[float]]] = {}
     for line, row in rows:
@@ -196,24 +196,13 @@ def _read_table(path: Path, value: str) -> dict[str, list[list[float]]]:
 def _number(text: str) -> float | None:
     """The finite number that a field holds, None if it holds something else."""
     try:
-        number = float(text)
+        return parse_number("a field", text)
     except ValueError:
         return None
-    return number if math.isfinite(number) else None
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield line numbers and fields; lines without any field are passed over."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.reader(stream)
-            for row in reader:
-                if row:
-                    yield reader.line_num, row
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); needed are a submission and a folder with annotations.csv, "
-            "annotations_excluded.csv, seriesuids.csv"
-        ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a CSV text file ({error}); fetch it again, unpacked") from error
+    yield from read_rows(
+        path, "a submission and a folder with annotations.csv, annotations_excluded.csv, seriesuids.csv"
+    )

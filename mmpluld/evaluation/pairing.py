@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import FROCProtocol
 from mmpluld.structures.records import AnnotationSet, Detections, DetectionSet, LesionRecord, VolumeRecord
+from mmpluld.structures.text_files import read_json
 from mmpluld.typing import FloatArray, StrPath
 
 __all__ = ["Pairing", "Truth", "load_truth", "pair_images"]
@@ -131,8 +130,8 @@ def pair_images(truth: Truth, detections: DetectionSet, protocol: FROCProtocol) 
 def _schema(path: StrPath) -> object:
     """Schema that a file names; None if it cannot be read, which the loaders then explain."""
     try:
-        data = json.loads(Path(path).read_bytes())
-    except (OSError, ValueError):
+        data = read_json(path, "a truth file")
+    except InputError:
         return None
     return data.get("schema") if isinstance(data, dict) else None
 

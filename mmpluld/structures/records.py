@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,8 @@ import numpy.typing as npt
 from mmpluld.atomic import atomic_write_text
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.structures.boxes import as_boxes
+from mmpluld.structures.run_lengths import run_lengths
+from mmpluld.structures.text_files import parse_json, read_json
 from mmpluld.typing import FloatArray, IntArray, StrPath
 
 __all__ = ["LESION_TYPES", "AnnotationSet", "DetectionSet", "Detections", "LesionRecord", "VolumeRecord"]
@@ -36,6 +37,11 @@ LESION_TYPES: dict[int, str] = {
     8: "pelvis",
 }
 """Coarse lesion types by the number DeepLesion gives them."""
+
+_WANTED = {
+    "annotations": "an annotation file (mmpluld.annotations/1 JSON)",
+    "detections": "a detection file (mmpluld.detections/1 JSON)",
+}
 
 Box = tuple[float, float, float, float, float, float]
 
@@ -137,7 +143,7 @@ class AnnotationSet:
             f'{{"schema": "mmpluld.annotations/1",\n"dataset": {_dumps(self.dataset, path)},\n'
             f'"volumes": [\n{_lines(volumes, path)}],\n"lesions": [\n{_lines(lesions, path)}]}}\n'
         )
-        _validate(json.loads(text), path, "annotations")
+        _validate(parse_json(text, path, "finite numbers and texts"), path, "annotations")
         self._check(path)
         atomic_write_text(path, text)
 
@@ -252,10 +258,25 @@ def _check_slices(item: str, lesion: LesionRecord, volume: VolumeRecord) -> None
             f"{item}: mask of size {lesion.mask['size']} with key slice {lesion.key_slice}; a mask lies on the key "
             f"slice and has its size {list(volume.shape_yx)}, mend or remove the mask"
         )
+    if lesion.mask is not None:
+        _check_runs(item, lesion.mask)
     if lesion.key_slice is not None and not first <= lesion.key_slice < end:
         raise InputError(
             f"{item}: key slice {lesion.key_slice} is not a slice of volume '{volume.id}', allowed are "
             f"{first} to {end - 1}; mend the key slice"
+        )
+
+
+def _check_runs(item: str, mask: Mapping[str, Any]) -> None:
+    """Refuse run lengths that do not cover their slice: what they leave open would be read as memory holds it."""
+    height, width = mask["size"]
+    try:
+        covered = sum(run_lengths(mask["counts"]))
+    except ValueError as error:
+        raise InputError(f"{item}: mask is no COCO run lengths ({error}); write or remove it") from None
+    if covered != height * width:
+        raise InputError(
+            f"{item}: mask has run lengths of {covered} pixels, its slice {height * width}; write or remove it"
         )
 
 
@@ -337,22 +358,15 @@ def _numbers(item: Mapping[str, Any], key: str, kinds: str, where: str) -> npt.N
         raise InputError(f"{where}: {key} is ragged; allowed is one list of {allowed}") from None
     if values.size == 0:
         return np.zeros(0, dtype=np.int64)
-    if values.ndim != 1 or values.dtype.kind not in kinds or not np.isfinite(values).all():
+    wide = values.dtype == np.uint64  # whole numbers from 2 ** 63, which would wrap around as 64 bits with a sign
+    if values.ndim != 1 or values.dtype.kind not in kinds or wide or not np.isfinite(values).all():
         raise InputError(f"{where}: {key} holds something else than numbers; allowed is one list of {allowed}")
     return values
 
 
 def _read_json(path: StrPath, kind: str) -> dict[str, Any]:
     """Read a JSON file and validate it against the schema of its kind."""
-    file = Path(path)
-    try:
-        data = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{file}: no such file; give an existing {kind} file (mmpluld.{kind}/1 JSON)") from None
-    except IsADirectoryError:
-        raise InputError(f"{file}: is a folder; give a {kind} file (mmpluld.{kind}/1 JSON)") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not valid JSON ({error}); the file may be cut off, write it again") from None
+    data = read_json(path, _WANTED[kind])
     _validate(data, path, kind)
     checked: dict[str, Any] = data
     return checked
@@ -370,9 +384,17 @@ def _validate(data: Any, path: StrPath, kind: str) -> None:
         _validator(kind)(data)
     except fastjsonschema.JsonSchemaValueException as error:
         fault = error.message.removeprefix("data.").removeprefix("data ")
-        value = json.dumps(error.value)
-        shown = value if len(value) <= 80 else value[:77] + "..."
+        shown = _shown(error.value)
         raise InputError(f"{path}: {fault}, found {shown}; see the schema {wanted}") from None
+
+
+def _shown(value: Any) -> str:
+    """The beginning of a value, on one line."""
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        text = type(value).__name__
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 @cache
@@ -390,7 +412,7 @@ def _dumps(value: Any, where: StrPath) -> str:
     """Serialise with NumPy values as plain numbers; NaN and inf have no JSON form and are refused."""
     try:
         return json.dumps(value, allow_nan=False, default=_plain)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InputError(
             f"{where}: cannot be written as JSON ({error}); allowed are finite numbers, text, lists"
         ) from None

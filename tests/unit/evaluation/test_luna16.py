@@ -127,8 +127,8 @@ def test_no_marks_at_all(truth: Path, submission: Path) -> None:
         ("seriesuids.csv", "", "seriesuids.csv: no scan id"),
         ("seriesuids.csv", "1.2.1\n1.2.2\n1.2.1\n", "seriesuids.csv: line 3: '1.2.1' stands on line 1 already"),
         ("seriesuids.csv", "1.2.1,5\n", "seriesuids.csv: line 1: '1.2.1,5'; needed is one scan id a line"),
-        ("annotations_excluded.csv", None, r"annotations_excluded.csv: cannot be read \(No such file"),
-        ("submission.csv", b"\xff\xfe\x00", "submission.csv: not a CSV text file"),
+        ("annotations_excluded.csv", None, r"annotations_excluded.csv: cannot be read \(no such file"),
+        ("submission.csv", b"\xff\xfe\x00", "submission.csv: not UTF-8 text"),
     ],
 )
 def test_faulty_files_are_named(
