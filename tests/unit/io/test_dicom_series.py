@@ -220,6 +220,17 @@ def test_rounding_of_numbers_makes_no_parts(tmp_path, write_dicom_series):
     np.testing.assert_array_equal(read_volume(tmp_path).array, _canonical(_ONE))
 
 
+@pytest.mark.parametrize("name", ["StudyInstanceUID", "FrameOfReferenceUID"])
+def test_a_uid_made_up_for_each_file_is_noted(tmp_path, write_dicom_series, name):
+    for k, file in enumerate(write_dicom_series(tmp_path, _ONE, _AFFINE)):
+        dataset = pydicom.dcmread(file)
+        setattr(dataset, name, f"1.5.{k + 1}")
+        dataset.save_as(file)
+    volume = read_volume(tmp_path)
+    np.testing.assert_array_equal(volume.array, _canonical(_ONE))
+    assert f"{name} is another one in each file: assumed one scan" in volume.history
+
+
 def test_series_uid_is_an_identifier_and_no_history(tmp_path, write_dicom_series):
     write_dicom_series(tmp_path, _ONE, _AFFINE, series="1.2.3.99")
     volume = read_volume(tmp_path)
