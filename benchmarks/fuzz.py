@@ -26,6 +26,7 @@ from zlib import crc32
 
 import numpy as np
 
+from benchmarks.fuzz_records import RECORDS
 from mmpluld.errors import InputError
 from mmpluld.io import read_volume, write_volume
 from mmpluld.io.array_store import open_array, write_array
@@ -162,6 +163,7 @@ TARGETS = {
         _dicom("dicom rle", "RLE"),
         _dicom("dicom jpeg", "JPEG"),
         _dicom("dicom jpeg 2000", "JPEG2000"),
+        *(Target(name, make, read) for name, (make, read) in RECORDS.items()),
     )
 }
 

@@ -79,9 +79,8 @@ def check_dataset(root: StrPath, all_slices: bool = False) -> DataCheck:
     or differs from the record in slice size or slice range; slices that do not read; HU that are none
     (no air, or one value throughout); boxes and RECIST marks that leave the image, boxes that are empty; lesions listed
     twice (IoU above 0.95); tags without a name; ids that are no file names; voxel sizes that no CT has; the same volume
-    described differently by two files; patients or scans in two splits. Slices missing in a series are noted.
-    Files named after a split with a
-    suffix (``train_mined.json``) belong to that split.
+    described differently by two files; patients or scans in two splits. Slices missing in a series are noted. Files
+    named after a split with a suffix (``train_mined.json``) belong to that split.
 
     Args:
         root: Folder of a converted dataset.
@@ -205,10 +204,7 @@ def _check_volumes(root: Path, loaded: dict[Path, AnnotationSet], all_slices: bo
             check.problems += [Problem(str(path), item, what) for what in _source_problems(record, source, inside)]
             if lacking := sorted(set(range(inside[0], inside[-1])) - set(inside)) if inside else []:
                 shown = ", ".join(map(str, lacking[:5])) + (", ..." if len(lacking) > 5 else "")
-                what = (
-                    f"{len(lacking)} slices between the first and the last are missing ({shown}); "
-                what += "the nearest stand in"
-                )
+                what = f"{len(lacking)} slices between first and last are missing ({shown}), the nearest stand in"
                 check.notes.append(Problem(str(path), item, what))
             check.problems += [
                 Problem(str(path), item, what)

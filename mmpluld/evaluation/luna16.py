@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, did_you_mean, nearest
 from mmpluld.evaluation.evaluate import plain
 from mmpluld.evaluation.functional import (
     LUNA16_LEVELS,
@@ -63,6 +63,17 @@ def evaluate_luna16(pred_path: StrPath, truth_dir: StrPath, bootstrap: int = 0, 
             "at least one, give files whose scan ids agree"
         )
     submitted = _read_marks(Path(pred_path))
+    if submitted and not set(submitted) & set(series):
+        name = next(iter(submitted))
+        raise InputError(
+            f"{pred_path}: none of its scans ({name!r}, ...) is in {folder / 'seriesuids.csv'} ({series[0]!r}, ...); "
+            f"name scans by their series UID{did_you_mean(name, series)}"
+        )
+    if bootstrap and len(series) < 2:
+        raise InputError(
+            f"{folder / 'seriesuids.csv'}: {len(series)} scan; a bootstrap over scans needs at least 2, leave out "
+            "--bootstrap"
+        )
     marks = _by_scan(submitted, series)
     points, scores = [part[:, :3] for part in marks], [part[:, 3] for part in marks]
     matches = match_marks(points, scores, nodules, excluded)
@@ -116,6 +127,7 @@ def _interval(matches: Matches, resamples: int, seed: int) -> dict[str, Any]:
     return {
         "confidence": _CONFIDENCE,
         "resampled": "scans",
+        "num_resampled": matches.num_images,
         "resamples": resamples,
         "seed": seed,
         "sensitivity": [plain(pair) for pair in ends],

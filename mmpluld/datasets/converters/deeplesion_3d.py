@@ -32,8 +32,7 @@ __all__ = ["convert_deeplesion_3d"]
 _NAME = re.compile(r"(\d+)_(\d+)_(\d+)_(\d+)-(\d+)", re.ASCII)
 _SHAPE_YX = (512, 512)
 _SAME_LESION_IOU = 0.5
-# What a pickled array asks for. The first is private to NumPy and moved between its versions.
-_ARRAY_PARTS = {"_reconstruct": np.empty(0).__reduce__()[0], "ndarray": np.ndarray, "dtype": np.dtype}
+_ARRAY = object()  # stands for the class, which a pickle could otherwise call for an array of any size
 
 
 def convert_deeplesion_3d(root: StrPath, boxes: StrPath, overwrite: bool = False) -> ConversionReport:
@@ -179,10 +178,18 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     return data
 
 
+def _empty_array(kind: object, shape: object, _: object) -> np.ndarray:
+    """What a pickled array begins as, before it gets its state."""
+    if kind is not _ARRAY or shape != (0,):
+        raise pickle.UnpicklingError(f"an array that begins with the shape {shape}")
+    return np.empty(0)
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     """Reads containers, numbers, text and NumPy arrays; whatever else a pickle asks for is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module in ("numpy", *ARRAY_MODULES) and name in _ARRAY_PARTS:
-            return _ARRAY_PARTS[name]
+        parts: dict[str, Any] = {"_reconstruct": _empty_array, "ndarray": _ARRAY, "dtype": np.dtype}
+        if module in ("numpy", *ARRAY_MODULES) and name in parts:
+            return parts[name]
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only NumPy arrays are read")

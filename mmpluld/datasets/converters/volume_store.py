@@ -45,9 +45,10 @@ class StoredVolume:
         """The volume as an annotation file lists it."""
         depth, height, width = self.volume.shape
         z, y, x = (round(value, 9) for value in self.volume.spacing_mm)
+        affine = tuple(map(tuple, self.volume.affine_lps.tolist()))
         return VolumeRecord(
             name, patient, study, series, {"kind": "npy", "path": f"{FOLDER}/{name}.npy"}, 0, depth, (height, width),
-            (z, y, x),
+            (z, y, x), affine_lps=affine,
         )  # fmt: skip
 
 

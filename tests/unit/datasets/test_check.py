@@ -171,7 +171,7 @@ def test_missing_slices_are_noted(root, capsys):
         cv2.imwrite(str(folder / f"{number:03d}.png"), picture)
     save(root, "val", [volume("p", first_slice=1, num_slices=5, source={"kind": "png16", "path": "png"})])
     assert main(["check-data", str(root)]) == 0
-    note = "volume p: 2 slices between the first and the last are missing (3, 4); the nearest stand in\n"
+    note = "volume p: 2 slices between first and last are missing (3, 4), the nearest stand in\n"
     assert note in capsys.readouterr().out
 
 

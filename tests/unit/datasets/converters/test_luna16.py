@@ -49,6 +49,8 @@ def test_one_mark_by_hand(one_scan):
     assert (volume.id, volume.patient, volume.study) == ("1.2", "1.2", "subset3")
     assert volume.source == {"kind": "npy", "path": "volumes/1.2.npy"}
     assert (volume.num_slices, volume.shape_yx, volume.spacing_mm) == (10, (20, 30), (2.0, 1.0, 0.5))
+    assert volume.frame == "canonical-voxels"
+    np.testing.assert_allclose(np.array(volume.affine_lps) @ [10, 8, 4, 1], [105, -42, -1, 1])  # the mark's voxel
     # Voxel centre 10 is edge coordinate 10.5; 2.5 mm is 5 voxels of x and 2.5 of y; slices 3, 4, 5 lie within 2.5 mm.
     assert lesion.box == pytest.approx((5.5, 6.0, 3.0, 15.5, 11.0, 6.0))
     assert lesion.key_slice == 4
