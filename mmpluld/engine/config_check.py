@@ -114,15 +114,11 @@ def _check_node(place: str, node: Mapping[str, Any], names: tuple[str, ...]) -> 
         known = {key for registry in _registries() for key in registry.module_dict}
         hint = did_you_mean(name, known, "is the module that registers it in custom_imports?")
         raise InputError(f"{place}.type: '{name}' is unknown{hint}")
-    accepted: set[str] | None = set()
-    for registry_name, entry in candidates:
-        keywords = _keywords(entry)
-        if keywords is None:
-            accepted = None
-            break
-        accepted |= keywords | BUILDER_KEYS.get(registry_name, set())
-    for key in node:
-        if accepted is not None and key not in accepted and key not in ("type", "_scope_"):
+    keywords = [_keywords(entry) for _, entry in candidates]
+    builders = [BUILDER_KEYS.get(registry_name, set()) for registry_name, _ in candidates]
+    accepted = set().union(*(names for names in keywords if names is not None), *builders)
+    for key in node if None not in keywords else ():
+        if key not in accepted and key not in ("type", "_scope_"):
             hint = did_you_mean(key, accepted, f"known are {', '.join(sorted(accepted))}")
             raise InputError(f"{place}.{key}: {name} has no such argument{hint}")
     if len(candidates) == 1:

@@ -53,9 +53,13 @@ _STAGES: dict[str, dict[str, set[str]]] = {
     },
 }
 _ONE_STAGE = {"train_cfg": _ASSIGNED, "test_cfg": _PROPOSALS | {"mask_thr_binary"}}
-# Detectors of which the above is all that is read; others may read more.
+# Detectors, and the heads of them, of which the above is all that is read; others may read more.
 _TWO_STAGES = ("FasterRCNN", "MaskRCNN")
 _SINGLE_STAGE = ("RetinaNet", "FCOS")
+_HEADS = (
+    "AFPHead", "CenterNetProposalHead", "ExpertRoIHead", "FCOSHead", "IgnoreAwareFCOSHead", "MulanRoIHead",
+    "PerDatasetHead", "RetinaHead", "RPNHead", "SharedCountRPNHead", "StandardRoIHead",
+)  # fmt: skip
 
 
 def check_untyped(config: Mapping[str, Any], known: Callable[[str], bool]) -> None:
@@ -130,7 +134,10 @@ def _check_detector(model: Any, place: str, known: Callable[[str], bool]) -> Non
     parts = [model, *(part for _, part in _all_dicts(model, skip=("train_cfg", "test_cfg", "data_preprocessor")))]
     if not all(known(str(part["type"])) for part in parts if "type" in part):
         return
-    kind = str(model.get("type")).rpartition(".")[2]
+    heads = [model[name] for name in ("rpn_head", "roi_head", "bbox_head") if isinstance(model.get(name), Mapping)]
+    if not all(_name(head) in _HEADS for head in heads):
+        return
+    kind = _name(model)
     for which, stages in _STAGES.items():
         settings = model.get(which)
         if kind in _SINGLE_STAGE:
@@ -140,6 +147,11 @@ def _check_detector(model: Any, place: str, known: Callable[[str], bool]) -> Non
             for stage, keys in stages.items():
                 found = settings.get(stage) if isinstance(settings, Mapping) else None
                 _check_stage(f"{place}.{which}.{stage}", found, keys)
+
+
+def _name(part: Mapping[str, Any]) -> str:
+    """Name of the class that a part asks for, without its scope."""
+    return str(part.get("type")).rpartition(".")[2]
 
 
 def _check_stage(place: str, settings: Any, keys: Iterable[str]) -> None:

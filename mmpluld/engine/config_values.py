@@ -40,7 +40,11 @@ _FROM_0: _Rule = (_whole(0), "whole numbers from 0")
 _RANGES: dict[str, _Rule] = {
     r"(train|val|test)_dataloader\.batch_size": _FROM_1,
     r"(train|val|test)_dataloader\.num_workers": _FROM_0,
-    r"train_cfg\.(max_epochs|max_iters|val_interval)": _FROM_1,
+    # mmengine takes 1e3 too.
+    r"train_cfg\.(max_epochs|max_iters|val_interval)": (
+        lambda value: _number(1)(value) and value == int(value),
+        "whole numbers from 1",
+    ),
     r"optim_wrapper\.optimizer\.(lr|weight_decay)": (_number(0), "numbers from 0"),
     r"optim_wrapper\.accumulative_counts": _FROM_1,
     r"optim_wrapper\.clip_grad\.(max_norm|clip_value)": (lambda value: _is_number(value) and value > 0, "above 0"),
@@ -59,7 +63,7 @@ _SHARED: dict[str, _Rule] = {
 
 
 def check_shared(name: str, value: Any, source: str) -> None:
-    """Refuse a shared value (``config_names.SHARED``) that none of its places can use; ``source`` begins the message."""
+    """Refuse a value of one of ``config_names.SHARED`` that none of its places can use; ``source`` says whose it is."""
     accepted, allowed = _SHARED[name]
     if not accepted(value):
         raise InputError(f"{source}: {name} is {value!r}; allowed is {allowed}")
@@ -92,8 +96,10 @@ def check_kinds(place: str, name: str, node: Mapping[str, Any], entry: Any) -> N
     """
     kinds = _kinds_of(entry)
     for key, value in node.items():
-        allowed = kinds.get(key)
+        allowed = kinds.get(key, frozenset())
         found = _kind(value)
+        if "number" in allowed and found == "container":  # one for each
+            continue
         if allowed and allowed <= _WORDS.keys() and found and found not in allowed:
             said = " or ".join(_WORDS[kind] for kind in sorted(allowed))
             raise InputError(f"{place}.{key} is {value!r}; {name} takes {said}")

@@ -43,7 +43,9 @@ def parse_value(key: str, text: str) -> Any:
         text.encode()
     except UnicodeEncodeError:
         shown = text.encode(errors="replace").decode()
-        raise InputError(f"{key}={shown}: is not valid UTF-8, which configs are written in; rename what it names") from None
+        raise InputError(
+            f"{key}={shown}: is not valid UTF-8, which configs are written in; rename what it names"
+        ) from None
     try:
         if names_a_path(key):
             return _path(text)
@@ -154,7 +156,8 @@ def _end(text: str, start: int) -> int:
 
 def _split(text: str, separator: str, at_most: int = -1) -> list[str]:
     """The parts between separators that stand in no bracket and no quotes; one at the end may be left empty."""
-    parts, begin, place = [], 0, 0
+    parts: list[str] = []
+    begin = place = 0
     while place < len(text) and at_most != len(parts):
         character = text[place]
         if character in _CLOSING or (character in _QUOTES and not text[begin:place].strip()):
