@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.utils import import_modules_from_strings
 
 from mmpluld.engine.config_names import (
@@ -91,11 +91,11 @@ def find_config(config: StrPath, twin: bool = False) -> FoundConfig:
         if "_base_" not in found.parts:
             zoo[found.stem] = FoundConfig(found, twin)
             zoo[twin_name(found.stem)] = FoundConfig(found, True)
-    is_name = os.sep not in os.fspath(config)
+    is_name = os.fspath(config) in (name, f"{name}.py")
     if name in zoo and (is_name or path.parent == zoo[name].path.parent.relative_to(zoo_root())):
         return zoo[name]
     if name in zoo:
-        hint = f"; the zoo's config of this name is `{name}`, without a folder"
+        hint = f"; the zoo's config of this name is `{name}` or {zoo[name].path}"
     else:
         hint = did_you_mean(name, zoo, "give a path or a name of the zoo")
     raise InputError(f"{config}: no such config file{hint}")
@@ -225,7 +225,7 @@ def _copy(node: Any) -> Any:
 def _apply_options(config: Config, cfg_options: Sequence[str], path: Path) -> None:
     for option in cfg_options:
         key, separator, text = option.partition("=")
-        if not separator or not key:
+        if not separator or not all(key.split(".")):
             raise InputError(f"--cfg-options {option}: write key=value, for example train_cfg.max_epochs=2")
         value = parse_value(key, text)
         if key in SHARED:
@@ -233,10 +233,20 @@ def _apply_options(config: Config, cfg_options: Sequence[str], path: Path) -> No
             set_shared(config, key, value, f"--cfg-options {key}")
             continue
         _check_reached(config, key)
+        _make_room(config._cfg_dict, key)
         try:
             config.merge_from_dict({key: value})
         except (AttributeError, KeyError, TypeError, IndexError, ValueError) as error:
             raise InputError(f"--cfg-options {option}: does not fit {path}: {error}") from error
+
+
+def _make_room(node: Any, key: str) -> None:
+    """Put a dict where a config has None and a change goes below it: mmengine merges into dicts alone."""
+    first, _, rest = key.partition(".")
+    if rest and isinstance(node, dict) and first in node:
+        if node[first] is None:
+            node[first] = ConfigDict()
+        _make_room(node[first], rest)
 
 
 def _check_reached(config: Config, key: str) -> None:
