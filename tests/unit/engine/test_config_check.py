@@ -122,7 +122,11 @@ LOADED = {
         ("default_hooks.chekpoint.interval", 2, "default_hooks.chekpoint: has no type; did you mean 'checkpoint'"),
         ("optim_wrapper.clip_grad.max_nrm", 1, r"optim_wrapper\.clip_grad\.max_nrm: .* did you mean 'max_norm'"),
         ("optim_wrapper.paramwise_cfg.bias_lr", 1, "did you mean 'bias_lr_mult'"),
-        ("optim_wrapper.paramwise_cfg.custom_keys", {"neck": {"lr": 1}}, r"custom_keys\.neck\.lr: .* 'lr_mult'"),
+        (
+            "optim_wrapper.paramwise_cfg.custom_keys",
+            {"neck": {"lr": 1}},
+            "neck.lr: .* known are .*lr_mult",
+        ),
         ("train_dataloader.batchsize", 4, "did you mean 'batch_size'"),
         ("train_dataloader.num_worker", 4, "did you mean 'num_workers'"),
         ("env_cfg.cudnn_bench", True, "did you mean 'cudnn_benchmark'"),
