@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import build_functions
 from mmengine.visualization import Visualizer
 
-from mmpluld.errors import InputError, MMPluldError
+from mmpluld.errors import InputError
 
 __all__ = ["refusals"]
 
@@ -44,7 +44,7 @@ def refusals(cfg: Config) -> Iterator[None]:
     was_there = folder.exists()
     try:
         yield
-    except MMPluldError:
+    except InputError:
         _remove_unused(folder, was_there)
         raise
     except _BAD_VALUES as error:
@@ -76,7 +76,7 @@ def _remove_unused(folder: Path, was_there: bool) -> None:
     if was_there or not folder.is_dir():
         return
     files = [path for path in folder.rglob("*") if not path.is_dir()]
-    if all(path.suffix in (".log", ".py") for path in files):
+    if all(path.suffix in (".log", ".py") or path.name.startswith(".") for path in files):
         shutil.rmtree(folder, ignore_errors=True)
         # mmengine keeps visualizers by name; the next run in this process would write into the folder that is gone.
         kinds = [Visualizer]

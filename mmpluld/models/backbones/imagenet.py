@@ -99,9 +99,12 @@ class DenseNetImageNet:
     def _read(self) -> dict[str, Tensor]:
         """The state dict of the file or URL."""
         try:
-            state = load_checkpoint_safely(local_checkpoint(self.checkpoint))
+            file = local_checkpoint(self.checkpoint).expanduser()
+            if not file.is_file():
+                raise InputError(f"{self.checkpoint}: no such file")
+            state = load_checkpoint_safely(file)
         except InputError as error:
             raise InputError(f"{error}; {_DOWNLOAD_HINT}") from error
         if not all(isinstance(value, Tensor) for value in state.values()):
             raise InputError(f"{self.checkpoint}: holds no state dict of tensors; {_DOWNLOAD_HINT}")
-        return dict(state)
+        return state
