@@ -18,13 +18,13 @@ from mmpluld.errors import InputError
 from mmpluld.io.slice_sources import SliceSource, open_source
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, pairwise_overlap
+from mmpluld.structures.volume import VOXEL_MM
 from mmpluld.typing import StrPath
 
 __all__ = ["DataCheck", "Problem", "check_dataset"]
 
 _SAME_LESION_IOU = 0.95
 # Air is -1000; the highest is metal, or the top of a 16-bit scale.
-_VOXEL_MM = (0.05, 50.0)
 _AIR_BELOW_HU, _METAL_UP_TO_HU = -300, 32000
 
 
@@ -112,7 +112,7 @@ def check_dataset(root: StrPath, all_slices: bool = False) -> DataCheck:
 
 def _volume_problems(path: Path, annotations: AnnotationSet) -> Iterator[Problem]:
     """Ids that cannot name a file, voxel sizes that no CT has."""
-    least, most = _VOXEL_MM
+    least, most = VOXEL_MM
     for volume in annotations.volumes:
         item = f"volume {volume.id}"
         if "/" in volume.id or "\\" in volume.id or ".." in volume.id or not volume.id.isprintable():

@@ -18,7 +18,6 @@ import numpy as np
 
 from mmpluld.atomic import atomic_path
 from mmpluld.datasets.converters.assemble import refuse_faults
-from mmpluld.datasets.converters.overrides import VOXEL_MM
 from mmpluld.datasets.converters.pseudo_masks import MaskMode, add_pseudo_masks, check_mask_mode
 from mmpluld.datasets.converters.report import ConversionReport, DroppedRow, SplitCounts
 from mmpluld.datasets.converters.tags import TagTable, add_tags, read_tags
@@ -27,6 +26,7 @@ from mmpluld.io.slice_sources import PNGSliceSource
 from mmpluld.progress import track
 from mmpluld.structures import LESION_TYPES, AnnotationSet, LesionRecord, VolumeRecord
 from mmpluld.structures.text_files import parse_number, read_table
+from mmpluld.structures.volume import VOXEL_MM
 from mmpluld.typing import StrPath
 
 __all__ = ["SPLITS", "convert_deeplesion"]

@@ -88,7 +88,7 @@ def store_volume(
         meta_path.unlink()
     volume = read()
     array, remarks = _as_int16(volume)
-    remarks += [note for note in volume.history if "oblique" in note or "assumed" in note]
+    remarks += [note for note in volume.history if not note.startswith("DICOM series ")]
     if override.spacing_mm is not None:
         header = "x".join(f"{value:g}" for value in volume.spacing_mm)
         remarks.append(f"spacing overridden (header: {header} mm)")
