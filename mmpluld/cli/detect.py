@@ -56,8 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Detect and name the files written."""
+    from mmpluld.engine.processes import check_alone
     from mmpluld.inference.run import detect_scan
 
+    check_alone("detect")
     given = {name: getattr(options, name) for name in RULES}
     result = detect_scan(
         options.scan,
