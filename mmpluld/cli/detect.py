@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Detect and name the files written."""
-    from mmpluld.engine.processes import check_alone
+    from mmpluld.compat.processes import check_alone
     from mmpluld.inference.run import detect_scan
 
     check_alone("detect")

@@ -12,9 +12,9 @@ from mmengine.runner import Runner
 
 from mmpluld.compat.allocator import tune_allocator
 from mmpluld.compat.config_text import remember_formatted
+from mmpluld.compat.processes import check_launcher
 from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.config_check import check_config
-from mmpluld.engine.processes import check_launcher
 from mmpluld.engine.refusals import refusals
 from mmpluld.engine.run_options import draw_tested_samples, enable_auto_scale_lr, write_detections
 from mmpluld.engine.runner import TrainingRunner

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-import torch
-
 from mmpluld.errors import InputError
 
 __all__ = ["check_alone", "check_launcher", "started_by"]
@@ -112,6 +110,8 @@ def check_launcher(launcher: str, environment: Mapping[str, str] = os.environ) -
         return
     if launcher == "pytorch":
         _refuse_separate_groups(environment)
+    import torch  # here, because commands that start no network ask for the rest of this module
+
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return  # whoever called us has brought the processes together
     missing = [name for name in _LAUNCHERS[launcher][2] if name not in environment]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmpluld.cli.main import main
-from mmpluld.engine.processes import check_alone, check_launcher, started_by
+from mmpluld.compat.processes import check_alone, check_launcher, started_by
 from mmpluld.errors import InputError
 
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
