@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.io.faults import captured_stderr, quiet, reading
-from mmpluld.io.hounsfield import to_hu
+from mmpluld.io.hounsfield import Units, to_hu
 from mmpluld.progress import track
 from mmpluld.structures.volume import CTVolume
 from mmpluld.typing import FloatArray
@@ -58,7 +58,7 @@ class _Slice:
         return np.cross(self.row_direction, self.column_direction)
 
 
-def read_dicom_folder(folder: Path, series: str | None = None) -> CTVolume:
+def read_dicom_folder(folder: Path, series: str | None = None, units: Units | None = None) -> CTVolume:
     """Read one CT series of a folder.
 
     File axes of the result: i = column, j = row, k = slice, ordered along the normal (row direction x column
@@ -67,6 +67,7 @@ def read_dicom_folder(folder: Path, series: str | None = None) -> CTVolume:
     Args:
         folder: Searched with its subfolders; files are recognised by content.
         series: SeriesInstanceUID, needed if there are several CT series.
+        units: See :func:`~mmpluld.io.hounsfield.to_hu`.
 
     Raises:
         InputError: If there is no CT series, or several and none is chosen; if its slices differ in size or direction,
@@ -78,8 +79,9 @@ def read_dicom_folder(folder: Path, series: str | None = None) -> CTVolume:
         slices = _sorted_slices(folder, [_parsed(file, header) for file, header in headers])
         affine = _affine(folder, slices)
         raw, slopes, intercepts = _pixels(slices)
-    hu = to_hu(raw.transpose(), slopes, intercepts, source=str(folder))
     history = [f"DICOM series {slices[0].series}, {len(slices)} slices"]
+    names = [item.file.name for item in slices]
+    hu = to_hu(raw.transpose(), slopes, intercepts, source=str(folder), units=units, notes=history, slice_names=names)
     if skipped:
         listed = ", ".join(f"{count} {what}" for what, count in sorted(skipped.items()))
         history.append(f"skipped files that are not CT images: {listed}")

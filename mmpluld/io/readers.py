@@ -11,7 +11,7 @@ import numpy as np
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.io.dicom import read_dicom_folder
 from mmpluld.io.faults import captured_stderr, damaged, quiet, reading
-from mmpluld.io.hounsfield import to_hu
+from mmpluld.io.hounsfield import Units, to_hu
 from mmpluld.structures.volume import CTVolume
 from mmpluld.typing import FloatArray, StrPath
 
@@ -23,7 +23,9 @@ VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, ".mha", ".mhd", ".nrrd")
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
 
 
-def read_volume(path: StrPath, series: str | None = None, *, labels: bool = False) -> CTVolume:
+def read_volume(
+    path: StrPath, series: str | None = None, *, labels: bool = False, units: Units | None = None
+) -> CTVolume:
     """Read a CT scan into canonical orientation.
 
     Args:
@@ -31,6 +33,7 @@ def read_volume(path: StrPath, series: str | None = None, *, labels: bool = Fals
             its subfolders; the files need no suffix).
         series: SeriesInstanceUID to read if the folder holds several CT series.
         labels: True to read a label mask, whose values are not HU.
+        units: ``hu`` to take values for HU that do not look like it.
 
     Returns:
         The volume, int16 where the values are whole numbers that fit, else float32. Obliqueness, skipped files and
@@ -46,13 +49,13 @@ def read_volume(path: StrPath, series: str | None = None, *, labels: bool = Fals
             f"{file}: no such file or folder; give a CT scan ({', '.join(VOLUME_SUFFIXES)} or DICOM folder)"
         )
     if file.is_dir():
-        volume = read_dicom_folder(file, series)
+        volume = read_dicom_folder(file, series, units)
     elif series is not None:
         raise InputError(f"{file}: is one file, so series '{series}' cannot be chosen; leave the series out")
     elif volume_suffix(file) in NIFTI_SUFFIXES:
-        volume = _read_nifti(file, labels)
+        volume = _read_nifti(file, labels, units)
     else:
-        volume = _read_itk(file, labels)
+        volume = _read_itk(file, labels, units)
     return _with_obliqueness(volume)
 
 
@@ -71,10 +74,10 @@ def volume_suffix(path: Path) -> str:
     raise InputError(f"{path}: unknown file type '{path.suffix}'; allowed are {allowed}{hint}")
 
 
-def _read_nifti(file: Path, labels: bool) -> CTVolume:
+def _read_nifti(file: Path, labels: bool, units: Units | None) -> CTVolume:
     import nibabel as nib
 
-    history = []
+    history: list[str] = []
     with reading(file, "NIfTI"), quiet("nibabel.global"):
         # Not memory-mapped: the volume must outlive its file, and every voxel is read anyway.
         image: Any = nib.load(file, mmap=False)
@@ -93,11 +96,11 @@ def _read_nifti(file: Path, labels: bool) -> CTVolume:
         history.append(f"lengths in {unit} turned into mm")
     affine[:2] *= -1.0  # RAS to LPS
     affine[:3] *= scale
-    hu = to_hu(raw, slope, intercept, source=str(file), labels=labels)
+    hu = to_hu(raw, slope, intercept, source=str(file), labels=labels, units=units, notes=history)
     return CTVolume.from_file_array(hu, affine, str(file), history)
 
 
-def _read_itk(file: Path, labels: bool) -> CTVolume:
+def _read_itk(file: Path, labels: bool, units: Units | None) -> CTVolume:
     """Read MetaImage and NRRD, whose world is LPS already."""
     import SimpleITK as sitk
 
@@ -127,7 +130,9 @@ def _read_itk(file: Path, labels: bool) -> CTVolume:
     affine[:3, 3] = image.GetOrigin()[:3]
     raw = sitk.GetArrayFromImage(image).transpose().reshape(_squeezed(shape), order="F")
     del image
-    return CTVolume.from_file_array(to_hu(raw, source=str(file), labels=labels), affine, str(file))
+    history: list[str] = []
+    hu = to_hu(raw, source=str(file), labels=labels, units=units, notes=history)
+    return CTVolume.from_file_array(hu, affine, str(file), history)
 
 
 def _squeezed(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
