@@ -1,8 +1,8 @@
 """Whether voxels are Hounsfield units, from what a CT of a body must show.
 
 Fixed points of the scale: air is -1000, lung above it, fat about -100, soft tissue 0 to 80 (with contrast to 300), and
-little but bone and metal lies above 700. Padding (the lowest value, or 0, in very many voxels) is left out first. Looked
-for are, in this order: values too close together (normalised); slices that lie a rescale intercept above or below their
+little but bone and metal lies above 700. Padding (the lowest value, or 0, in very many voxels) is left out first. Looked for
+are, in this order: values too close together (normalised); slices that lie a rescale intercept above or below their
 neighbours; much below air (intercept applied twice); a lower end cut off above air (windowed); no soft tissue; soft
 tissue about 1000 (no intercept); no air, lung or fat, or air that is not about -1000 (another slope); and the same in
 single slices.
@@ -33,7 +33,7 @@ _BELOW_AIR, _AIR_UP_TO, _LUNG_UP_TO, _BODY_FROM, _DENSE_FROM = -1080, -850, -250
 _FAT, _SOFT, _BETWEEN = (-160, -40), (-200, 300), (-650, -300)
 _RAISED = (850, 1300)  # fat and soft tissue without their intercept of -1024 or -1000
 _NARROWEST_SPAN = 50.0
-_SPIKE, _CUT_OFF = 0.005, 0.01
+_SPIKE, _CUT_OFF, _FEWEST_EQUAL = 0.005, 0.01, 20  # shares, and a count
 _JUMP = 700  # offsets of CT are 1000, 1024, or more
 
 
@@ -155,12 +155,12 @@ def _padding(counts: IntArray) -> list[int]:
     for place in occupied[:3]:
         value = int(place) - _RANGE
         around = counts[place + 1 : place + 21].mean()
-        if value > -900 or counts[place] < max(_SPIKE * total, 10 * around):
+        if value > -900 or counts[place] < max(_SPIKE * total, 10 * around, _FEWEST_EQUAL):
             break
         found.append(value)
     around = (counts[_RANGE - 20 : _RANGE + 21].sum() - counts[_RANGE]) / 40
     rest = total - counts[_RANGE] - sum(counts[value + _RANGE] for value in found)
-    if counts[_RANGE] > max(0.05 * total, 20 * around) and rest > 0.02 * total and occupied[0] < _RANGE:
+    if counts[_RANGE] > max(0.05 * total, 20 * around, _FEWEST_EQUAL) and rest > 0.02 * total and occupied[0] < _RANGE:
         found.append(0)
     return found
 
@@ -182,18 +182,18 @@ def _histogram_fault(counts: IntArray, floor_share: float) -> str | None:
     body_voxels = body * total
     soft, dense = share(*_SOFT, of=body_voxels), share(_DENSE_FROM, of=body_voxels)
     lowest = int(np.flatnonzero(counts)[0]) - _RANGE
-    at_lowest = counts[lowest + _RANGE] / total
+    at_lowest = counts[lowest + _RANGE]
     if below > 0.15:
         return (
             f"{below:.0%} of the voxels are below {_BELOW_AIR}, where not even air is: is the intercept applied twice?"
         )
     if lowest > -20:
         return f"no value is below {min(lowest, 0)}, so there is neither air nor fat: is the rescale intercept missing?"
-    if lowest > -900 and at_lowest > _CUT_OFF:
-        return f"{at_lowest:.0%} of the voxels are {lowest}, where the values were cut off: this is a window of a CT"
+    if lowest > -900 and at_lowest > max(_CUT_OFF * total, _FEWEST_EQUAL):
+        return f"{at_lowest / total:.0%} of the voxels are {lowest}, where the values were cut off: this is a window of a CT"
     if body < 0.005:
         return f"{body:.1%} of the voxels are above {_BODY_FROM}, so there is no soft tissue"
-    if soft < 0.3:
+    if soft < 0.2:
         return f"{soft:.0%} of what lies above {_BODY_FROM} is soft tissue ({_SOFT[0]} to {_SOFT[1]})"
     if low < 0.05 and dense > 0.1 and share(*_RAISED) > 0.7 * share(_SOFT[1]):
         return (
