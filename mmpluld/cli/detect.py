@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mmpluld.cli.changes import add_changes
+from mmpluld.cli.units import add_units
 
 EXAMPLE = "mmpluld detect scan.nii.gz --config CONFIG --checkpoint WEIGHTS --out findings"
 
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, (kind, text) in RULES.items():
         rules.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text)
     parser.add_argument("--series", metavar="UID", help="DICOM series to read when the folder holds several")
+    add_units(parser)
     parser.add_argument(
         "--tags", metavar="FILE", help="names of the model's tags: LesaNet's JSON of labels, or an annotation file"
     )
@@ -54,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
         checkpoint=options.checkpoint,
         out=options.out,
         series=options.series,
+        units=options.units,
         device=options.device,
         precision=options.precision,
         tags=options.tags,

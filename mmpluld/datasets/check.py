@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mmpluld.errors import InputError
+from mmpluld.io.hounsfield import Units, check_units
+from mmpluld.io.hu_check import HU_NEEDED, hu_sample, slices_fault
 from mmpluld.io.slice_sources import SliceSource, open_source
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, pairwise_overlap
@@ -22,8 +25,8 @@ from mmpluld.typing import StrPath
 __all__ = ["DataCheck", "Problem", "check_dataset"]
 
 _SAME_LESION_IOU = 0.95
-# Air is -1000; the highest is metal, or the top of a 16-bit scale.
-_AIR_BELOW_HU, _METAL_UP_TO_HU = -300, 32000
+# The highest is metal, or the top of a 16-bit scale.
+_METAL_UP_TO_HU = 32000
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,13 @@ class DataCheck:
         files: Annotation files that were read, with their numbers of volumes and lesions.
         slices_read: How many slices were read.
         problems: All that was found.
+        notes: What was let pass because of ``units``.
     """
 
     files: dict[str, tuple[int, int]] = field(default_factory=dict)
     slices_read: int = 0
     problems: list[Problem] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """The outcome as JSON types."""
@@ -64,25 +69,28 @@ class DataCheck:
             "files": {name: {"volumes": v, "lesions": n} for name, (v, n) in self.files.items()},
             "slices_read": self.slices_read,
             "problems": [asdict(problem) for problem in self.problems],
+            "notes": [asdict(note) for note in self.notes],
         }
 
 
-def check_dataset(root: StrPath, all_slices: bool = False) -> DataCheck:
+def check_dataset(root: StrPath, all_slices: bool = False, units: Units | None = None) -> DataCheck:
     """Check ``ROOT/annotations/*.json`` and what they point to.
 
     Looked for: annotation files that break their schema or contradict themselves; volumes whose source does not open,
-    or differs from the record in slice size or slice range; slices that do not read; HU that are none
-    (no air, or one value throughout); boxes that leave the image or are empty; lesions listed twice (IoU above 0.95);
+    or differs from the record in slice size or slice range; slices that do not read; values that are
+    not HU (:mod:`mmpluld.io.hu_check`); boxes that leave the image or are empty; lesions listed twice (IoU above 0.95);
     the same volume described differently by two files; patients in two splits. Files named after a split with a
     suffix (``train_mined.json``) belong to that split.
 
     Args:
         root: Folder of a converted dataset.
         all_slices: Read every slice, not only the first, the middle, the last and the key slices of each volume.
+        units: ``hu`` to only note values that do not look like HU.
 
     Raises:
         InputError: The folder has no annotation files.
     """
+    check_units(units)
     root = Path(root)
     paths = sorted((root / "annotations").glob("*.json"))
     if not paths:
@@ -98,7 +106,7 @@ def check_dataset(root: StrPath, all_slices: bool = False) -> DataCheck:
         check.files[path.name] = (len(loaded[path].volumes), len(loaded[path].lesions))
         check.problems += _lesion_problems(path, loaded[path])
     check.problems += _leaks(loaded)
-    _check_volumes(root, loaded, all_slices, check)
+    _check_volumes(root, loaded, all_slices, units, check)
     return check
 
 
@@ -140,7 +148,9 @@ def _leaks(loaded: dict[Path, AnnotationSet]) -> Iterator[Problem]:
             yield Problem(str(patients[two][patient]), f"patient {patient}", f"is in two splits, {where}")
 
 
-def _check_volumes(root: Path, loaded: dict[Path, AnnotationSet], all_slices: bool, check: DataCheck) -> None:
+def _check_volumes(
+    root: Path, loaded: dict[Path, AnnotationSet], all_slices: bool, units: Units | None, check: DataCheck
+) -> None:
     """Every volume once, with the key slices that any file has in it."""
     records: dict[str, tuple[Path, VolumeRecord]] = {}
     keys: dict[str, set[int]] = defaultdict(set)
@@ -158,12 +168,16 @@ def _check_volumes(root: Path, loaded: dict[Path, AnnotationSet], all_slices: bo
         item = f"volume {name}"
         try:
             source = open_source(record, root)
+            samples: dict[int, npt.NDArray[Any]] = {}
             inside = _own_slices(record, source)
             check.problems += [Problem(str(path), item, what) for what in _source_problems(record, source, inside)]
             check.problems += [
                 Problem(str(path), item, what)
-                for what in _slice_problems(source, inside, keys[name], all_slices, check)
+                for what in _slice_problems(source, inside, keys[name], all_slices, check, samples)
             ]
+            if fault := slices_fault(samples):
+                found = Problem(str(path), item, f"values are not HU: {fault}; {HU_NEEDED}")
+                (check.problems if units is None else check.notes).append(found)
         except InputError as error:
             check.problems.append(Problem(str(path), item, str(error)))
 
@@ -190,11 +204,16 @@ def _own_slices(record: VolumeRecord, source: SliceSource) -> list[int]:
 
 
 def _slice_problems(
-    source: SliceSource, inside: list[int], keys: set[int], all_slices: bool, check: DataCheck
+    source: SliceSource,
+    inside: list[int],
+    keys: set[int],
+    all_slices: bool,
+    check: DataCheck,
+    samples: dict[int, npt.NDArray[Any]],
 ) -> Iterator[str]:
-    """Slices that do not read, and values that are no HU."""
+    """Slices that do not read or fit; ``samples`` gets what the test for HU needs of the others."""
     wanted = set(inside) if all_slices or not inside else {inside[0], inside[len(inside) // 2], inside[-1]} | keys
-    low, high = math.inf, -math.inf
+    high = -math.inf
     for index in sorted(wanted):
         try:
             hu = source.read(index)
@@ -204,10 +223,7 @@ def _slice_problems(
         check.slices_read += 1
         if hu.shape != tuple(source.shape_yx):
             yield f"slice {index} is {list(hu.shape)} (y, x), others {list(source.shape_yx)}"
-        low, high = min(low, float(hu.min())), max(high, float(hu.max()))
-    if low == high:
-        yield f"all values read are {low:g}"
-    elif low > _AIR_BELOW_HU and math.isfinite(low):
-        yield f"lowest value read is {low:g} HU, so there is no air; is the rescale intercept missing?"
-    elif high > _METAL_UP_TO_HU:
+        high = max(high, float(hu.max()))
+        samples[index] = hu_sample(hu)
+    if high > _METAL_UP_TO_HU:
         yield f"highest value read is {high:g}, above any HU; are these unsigned values?"

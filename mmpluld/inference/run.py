@@ -16,6 +16,7 @@ from mmpluld.inference.detector import Precision, VolumeDetector
 from mmpluld.inference.output import output_folder
 from mmpluld.inference.settings import DetectionSettings
 from mmpluld.io import VOLUME_SUFFIXES, read_volume, write_findings_csv
+from mmpluld.io.hounsfield import Units
 from mmpluld.structures import DetectionSet, Finding, findings_to_detections, read_tag_names
 from mmpluld.visualization import write_report
 from mmpluld.zoo.download import local_checkpoint, sha256_of
@@ -44,6 +45,7 @@ def detect_scan(
     precision: Precision = "fp32",
     batch_size: int = 1,
     series: str | None = None,
+    units: Units | None = None,
     tags: str | os.PathLike[str] | None = None,
     twin: bool = False,
     cfg_options: Sequence[str] | None = None,
@@ -63,6 +65,7 @@ def detect_scan(
         out: Folder to make.
         device, precision, batch_size: See :class:`~mmpluld.inference.VolumeDetector`.
         series: DICOM series to read, where the folder holds several.
+        units: ``hu`` to take the values for HU where they do not look like it.
         tags: File with the names of the tags that the model predicts, see
             :func:`~mmpluld.structures.read_tag_names`; None numbers them.
         twin: Take the config's miniature.
@@ -82,7 +85,7 @@ def detect_scan(
         check_config(cfg)
         rules = DetectionSettings.from_config(cfg, **settings)
         names = None if tags is None else read_tag_names(tags)
-        volume = read_volume(scan, series=series)
+        volume = read_volume(scan, series=series, units=units)
         detector = VolumeDetector(cfg, checkpoint, rules, device, precision, batch_size, names)
         findings = detector.detect(volume)
         model = f"{found.name}, weights {checkpoint.name} (SHA-256 {sha256_of(checkpoint)[:16]})"

@@ -1,7 +1,7 @@
 """Stored values to Hounsfield units, slice by slice so that a large scan needs no second copy in float64.
 
-Whether the result is in HU is tested by :mod:`mmpluld.io.hu_check`. What lies below -1024 (padding, noise of air), where the
-windows of all networks begin, becomes -1024, for interpolation would smear it over the edges.
+Whether the result is in HU is tested by :mod:`mmpluld.io.hu_check`. What lies below -1024 (padding, noise of air), where
+the windows of all networks begin, becomes -1024, for interpolation would smear it over the edges.
 """
 
 from __future__ import annotations
@@ -68,7 +68,13 @@ def to_hu(
     found = [] if notes is None else notes
     if fault := volume_fault(hu, slice_names):
         found.append(units_note(source, fault, units))
-    return without_padding(hu, found)
+    lowest = hu.min()
+    if lowest < LOWEST_HU:
+        share = np.count_nonzero(hu < LOWEST_HU) / hu.size
+        found.append(f"{share:.1%} of the voxels, down to {lowest:g} HU (padding or noise of air), set to {LOWEST_HU}")
+        hu = hu if hu.flags.writeable else hu.copy()
+        np.maximum(hu, hu.dtype.type(LOWEST_HU), out=hu)
+    return hu
 
 
 def check_units(units: str | None) -> None:
@@ -92,21 +98,9 @@ def units_note(source: str, fault: str, units: Units | None) -> str:
     return f"assumed to be in HU as told, though {fault}"
 
 
-def without_padding(hu: npt.NDArray[Any], notes: list[str] | None = None) -> npt.NDArray[Any]:
-    """Return ``hu`` with all that lies below -1024 set to -1024: itself, changed in place, unless it is read-only.
-
-    Args:
-        hu: int16 or float32 HU.
-        notes: Gets a line if anything was changed.
-    """
-    lowest = hu.min()
-    if lowest >= LOWEST_HU:
-        return hu
-    if notes is not None:
-        share = np.count_nonzero(hu < LOWEST_HU) / hu.size
-        notes.append(f"{share:.1%} of the voxels, down to {lowest:g} HU (padding or noise of air), set to {LOWEST_HU}")
-    least = hu.dtype.type(LOWEST_HU)
-    return np.maximum(hu, least, out=hu if hu.flags.writeable else None)
+def without_padding(hu: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return int16 or float32 ``hu``, a copy where anything lies below -1024, with that set to -1024."""
+    return hu if hu.min() >= LOWEST_HU else np.maximum(hu, hu.dtype.type(LOWEST_HU))
 
 
 def _checked_scale(

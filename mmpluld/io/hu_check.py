@@ -1,11 +1,11 @@
 """Whether voxels are Hounsfield units, from what a CT of a body must show.
 
 Fixed points of the scale: air is -1000, lung above it, fat about -100, soft tissue 0 to 80 (with contrast to 300), and
-little but bone and metal lies above 700. Padding (the lowest value, or 0, in very many voxels) is left out first. Looked for
-are, in this order: values too close together (normalised); slices that lie a rescale intercept above or below their
-neighbours; much below air (intercept applied twice); a lower end cut off above air (windowed); no soft tissue; soft
-tissue about 1000 (no intercept); no air, lung or fat, or air that is not about -1000 (another slope); and the same in
-single slices.
+little but bone and metal lies above 700. Padding (the lowest value, or 0, in very many voxels) is left out first. What is
+looked for, in this order: values too close together (normalised); slices that lie a rescale intercept above or below
+their neighbours; much below air (intercept applied twice); a lower end cut off above air (windowed); no soft tissue;
+soft tissue about 1000 (no intercept); no air, lung or fat, or air that is not about -1000 (another slope); and the same
+in single slices.
 
 At most about a million voxels are looked at, at even steps, so that the outcome is the same each time.
 """
@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from mmpluld.typing import BoolArray, FloatArray, IntArray
 
-__all__ = ["HU_NEEDED", "slices_fault", "volume_fault"]
+__all__ = ["HU_NEEDED", "hu_sample", "slices_fault", "volume_fault"]
 
 HU_NEEDED = (
     "needed are Hounsfield units (air about -1000, fat -100, soft tissue 0 to 80), "
@@ -32,7 +32,7 @@ _RANGE = 40_000  # the histogram's half width, beyond the 16 bits of any scanner
 _BELOW_AIR, _AIR_UP_TO, _LUNG_UP_TO, _BODY_FROM, _DENSE_FROM = -1080, -850, -250, -250, 700
 _FAT, _SOFT, _BETWEEN = (-160, -40), (-200, 300), (-650, -300)
 _RAISED = (850, 1300)  # fat and soft tissue without their intercept of -1024 or -1000
-_NARROWEST_SPAN = 50.0
+_NARROWEST_SPAN = 15.0
 _SPIKE, _CUT_OFF, _FEWEST_EQUAL = 0.005, 0.01, 20  # shares, and a count
 _JUMP = 700  # offsets of CT are 1000, 1024, or more
 
@@ -58,6 +58,8 @@ def volume_fault(array: npt.NDArray[Any], names: Sequence[str] | None = None) ->
 
 def slices_fault(slices: Mapping[int, npt.NDArray[Any]]) -> str | None:
     """The same for some slices of a series, each (H, W), by their numbers; jumps are looked for where two adjoin."""
+    if not slices:
+        return None
     numbers = sorted(slices)
     steps = _steps(slices[numbers[0]].shape, len(numbers))
     samples = [slices[number][:: steps[0], :: steps[1]].ravel() for number in numbers]
@@ -66,6 +68,12 @@ def slices_fault(slices: Mapping[int, npt.NDArray[Any]]) -> str | None:
         return None  # slices of several sizes are another fault, told elsewhere
     names = [str(number) for number in numbers]
     return _narrow_fault(values) or _jump_fault(values, np.array(numbers), names) or _values_fault(values, names)
+
+
+def hu_sample(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The pixels of a slice (H, W) that suffice for :func:`slices_fault`, a copy."""
+    steps = _steps(values.shape, 1)
+    return values[:: steps[0], :: steps[1]].copy()
 
 
 def _steps(shape: Sequence[int], count: int) -> tuple[int, int]:
@@ -190,7 +198,7 @@ def _histogram_fault(counts: IntArray, floor_share: float) -> str | None:
     if lowest > -20:
         return f"no value is below {min(lowest, 0)}, so there is neither air nor fat: is the rescale intercept missing?"
     if lowest > -900 and at_lowest > max(_CUT_OFF * total, _FEWEST_EQUAL):
-        return f"{at_lowest / total:.0%} of the voxels are {lowest}, where the values were cut off: this is a window of a CT"
+        return f"{at_lowest / total:.0%} of the voxels are {lowest}, where the values were cut off (a window of a CT)"
     if body < 0.005:
         return f"{body:.1%} of the voxels are above {_BODY_FROM}, so there is no soft tissue"
     if soft < 0.2:

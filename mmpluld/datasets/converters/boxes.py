@@ -33,6 +33,7 @@ from mmpluld.datasets.converters.report import ConversionReport
 from mmpluld.datasets.converters.volume_store import store_volume
 from mmpluld.errors import InputError, nearest
 from mmpluld.io import read_volume
+from mmpluld.io.hounsfield import Units
 from mmpluld.io.readers import VOLUME_SUFFIXES
 from mmpluld.structures import CTVolume, LesionRecord
 
@@ -70,6 +71,7 @@ def convert_boxes(
     pad_px: float = 0.0,
     overrides: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
+    units: Units | None = None,
 ) -> ConversionReport:
     """Write ``ROOT/annotations/*.json`` and the volume store for one's own scans.
 
@@ -96,6 +98,7 @@ def convert_boxes(
         pad_px: Pixels added to each side of a box in the plane.
         overrides: Table of corrections, see :mod:`mmpluld.datasets.converters.overrides`.
         overwrite: Replace annotation files, and volumes whose raw files have changed.
+        units: ``hu`` to take values for HU that do not look like it.
 
     Returns:
         What was written, and what was left out and why.
@@ -117,7 +120,14 @@ def convert_boxes(
     splits = _told_splits(table, scans) if splits_told else _random_splits(scans, shares, seed or 0, report)
     corrections = read_overrides(overrides, scans)
     convert = partial(
-        _convert, root=root, table=table, scans=scans, overrides=corrections, pad_px=pad_px, overwrite=overwrite
+        _convert,
+        root=root,
+        table=table,
+        scans=scans,
+        overrides=corrections,
+        pad_px=pad_px,
+        overwrite=overwrite,
+        units=units,
     )
     cases = convert_cases(list(scans), convert, corrections, report)
     report.masks["ellipse"] = sum(len(case.lesions) for case in cases)
@@ -328,10 +338,17 @@ def _convert(
     overrides: dict[str, Override],
     pad_px: float,
     overwrite: bool,
+    units: Units | None,
 ) -> Case:
     scan = scans[name]
     stored = store_volume(
-        root, name, _raw_files(scan.path), partial(read_volume, scan.path), overrides.get(name), overwrite
+        root,
+        name,
+        _raw_files(scan.path),
+        partial(read_volume, scan.path, units=units),
+        overrides.get(name),
+        overwrite,
+        units,
     )
     case = Case(stored.record(name, scan.patient, "1", "1"))
     case.remarks += [(what, name) for what in stored.remarks]
