@@ -1,10 +1,10 @@
 """Whether voxels are Hounsfield units, from what a CT of a body must show.
 
 Fixed points of the scale: air is -1000, lung above it, fat about -100, soft tissue 0 to 80 (with contrast to 300), and
-little but bone and metal lies above 700. Padding (the lowest value, or 0, in very many voxels) is left out first. What is
-looked for, in this order: values too close together (normalised); slices that lie a rescale intercept above or below
-their neighbours; much below air (intercept applied twice); a lower end cut off above air (windowed); no soft tissue;
-soft tissue about 1000 (no intercept); no air, lung or fat, or air that is not about -1000 (another slope); and the same
+little but bone and metal lies above 700. Padding (the lowest value, or 0, in very many voxels) is left out first.
+Looked for are, in this order: values too close together (normalised); slices that lie a rescale intercept above or
+below their neighbours; much below air (intercept applied twice); a lower end cut off above air (windowed); no soft
+tissue; soft tissue about 1000 (no intercept); no air, lung or fat, or air that is not about -1000 (another slope); and the same
 in single slices.
 
 At most about a million voxels are looked at, at even steps, so that the outcome is the same each time.
@@ -73,7 +73,8 @@ def slices_fault(slices: Mapping[int, npt.NDArray[Any]]) -> str | None:
 def hu_sample(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The pixels of a slice (H, W) that suffice for :func:`slices_fault`, a copy."""
     steps = _steps(values.shape, 1)
-    return values[:: steps[0], :: steps[1]].copy()
+    sample: npt.NDArray[Any] = values[:: steps[0], :: steps[1]].copy()
+    return sample
 
 
 def _steps(shape: Sequence[int], count: int) -> tuple[int, int]:
@@ -197,7 +198,8 @@ def _histogram_fault(counts: IntArray, floor_share: float) -> str | None:
         )
     if lowest > -20:
         return f"no value is below {min(lowest, 0)}, so there is neither air nor fat: is the rescale intercept missing?"
-    if lowest > -900 and at_lowest > max(_CUT_OFF * total, _FEWEST_EQUAL):
+    next_to_it = counts[lowest + _RANGE + 1 : lowest + _RANGE + 21].any()  # unlike painted tissue
+    if lowest > -900 and next_to_it and at_lowest > max(_CUT_OFF * total, _FEWEST_EQUAL):
         return f"{at_lowest / total:.0%} of the voxels are {lowest}, where the values were cut off (a window of a CT)"
     if body < 0.005:
         return f"{body:.1%} of the voxels are above {_BODY_FROM}, so there is no soft tissue"
@@ -225,7 +227,8 @@ def _narrow_peak(counts: IntArray, low: int, high: int) -> int | None:
     """Where 60 neighbouring values hold the better part of the voxels from ``low`` to ``high``; lung is broader."""
     part = counts[low + _RANGE : high + _RANGE + 1]
     held = np.convolve(part, np.ones(60), "same")
-    return int(held.argmax()) + low if held.max() > 0.4 * part.sum() else None
+    middle = int(np.searchsorted(part.cumsum(), part.sum() / 2))
+    return low + middle if held.max() > 0.4 * part.sum() else None
 
 
 def _slice_fault(whole: IntArray, padding: Sequence[int], names: Sequence[str]) -> str | None:
@@ -252,11 +255,11 @@ def _found(counts: IntArray, padding: Sequence[int]) -> str:
     values = np.flatnonzero(counts)
     kept = counts.copy()
     kept[[value + _RANGE for value in padding]] = 0
-    smooth = np.convolve(kept, np.ones(41), "same")
+    smooth = np.convolve(kept, np.bartlett(81), "same")  # highest in the middle of a peak
     peaks: list[str] = []
     while len(peaks) < 3 and smooth.max() > 0.02 * counts.sum():
         place = int(smooth.argmax())
-        peaks.append(f"{place - _RANGE} ({smooth[place] / counts.sum():.0%})")
+        peaks.append(f"{place - _RANGE} ({kept[max(0, place - 40) : place + 41].sum() / counts.sum():.0%})")
         smooth[max(0, place - 150) : place + 151] = 0
     pads = "".join(f", {counts[value + _RANGE] / counts.sum():.0%} padding of {value}" for value in padding)
     shown = f", peaks at {', '.join(peaks)}" if peaks else ""

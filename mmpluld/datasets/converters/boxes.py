@@ -341,15 +341,8 @@ def _convert(
     units: Units | None,
 ) -> Case:
     scan = scans[name]
-    stored = store_volume(
-        root,
-        name,
-        _raw_files(scan.path),
-        partial(read_volume, scan.path, units=units),
-        overrides.get(name),
-        overwrite,
-        units,
-    )
+    read = partial(read_volume, scan.path, units=units)
+    stored = store_volume(root, name, _raw_files(scan.path), read, overrides.get(name), overwrite, units)
     case = Case(stored.record(name, scan.patient, "1", "1"))
     case.remarks += [(what, name) for what in stored.remarks]
     if stored.volume.spacing_mm == (1.0, 1.0, 1.0):

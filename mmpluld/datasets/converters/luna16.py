@@ -187,9 +187,8 @@ def _convert(
 ) -> Case:
     header = scans[uid]
     raw_files = [path for path in (header, header.with_suffix(".raw"), header.with_suffix(".zraw")) if path.exists()]
-    stored = store_volume(
-        root, uid, raw_files, partial(read_volume, header, units=units), overrides.get(uid), overwrite, units
-    )
+    read = partial(read_volume, header, units=units)
+    stored = store_volume(root, uid, raw_files, read, overrides.get(uid), overwrite, units)
     case = Case(stored.record(uid, uid, header.parent.name, uid))
     case.remarks += [(what, uid) for what in stored.remarks]
     # Canonical x runs with file axis 1 in this dataset's usual headers.

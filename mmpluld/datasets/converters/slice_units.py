@@ -12,8 +12,9 @@ from mmpluld.io.hounsfield import Units, units_note
 from mmpluld.io.hu_check import hu_sample, slices_fault
 from mmpluld.io.slice_sources import PNGSliceSource
 
-__all__ = ["slices_in_hu"]
+__all__ = ["LEFT_OUT", "slices_in_hu"]
 
+LEFT_OUT = "volume left out"
 _LOOKED_AT = 3
 
 
@@ -47,6 +48,6 @@ def slices_in_hu(folder: Path, numbers: Iterable[int], units: Units | None, repo
     try:
         report.remark("values do not look like HU", units_note(str(folder), fault, units))
     except InputError as error:
-        report.remark("volume left out", str(error))
+        report.remark(LEFT_OUT, str(error))
         return False
     return True

@@ -86,8 +86,8 @@ def store_volume(
             return _open(array_path, meta)
         if not (current or overwrite):
             raise InputError(
-                f"{array_path}: made from other raw files, in other units or with another correction than asked for now; "
-                "remove it, or allow overwriting (--overwrite)"
+                f"{array_path}: made from other raw files, in other units or with another correction than asked for "
+                "now; remove it, or allow overwriting (--overwrite)"
             )
         meta_path.unlink()
     volume = read()
