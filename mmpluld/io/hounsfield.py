@@ -1,7 +1,7 @@
 """Stored values to Hounsfield units, slice by slice so that a large scan needs no second copy in float64.
 
-Whether the result is in HU is tested by :mod:`mmpluld.io.hu_check`. What lies below -1024 (padding, noise of air) is set to
--1024, where the windows of all networks begin, for interpolation would smear it over the edges.
+Whether the result is in HU is tested by :mod:`mmpluld.io.hu_check`. What lies below -1024 (padding, noise of air) is
+set to -1024, where the windows of all networks begin, for interpolation would smear it over the edges.
 """
 
 from __future__ import annotations

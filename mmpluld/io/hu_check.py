@@ -4,8 +4,8 @@ Fixed points of the scale: air is -1000, lung above it, fat about -100, soft tis
 little but bone and metal lies above 700. Padding (the lowest value, or 0, in very many voxels) is left out first.
 Looked for are, in this order: values too close together (normalised); slices that lie a rescale intercept above or
 below their neighbours; much below air (intercept applied twice); a lower end cut off above air (windowed); no soft
-tissue; soft tissue about 1000 (no intercept); no air, lung or fat, or air that is not about -1000 (another slope); and the same
-in single slices.
+tissue; soft tissue about 1000 (no intercept); no air, lung or fat, or air that is not about -1000 (another slope); and
+the same in single slices.
 
 At most about a million voxels are looked at, at even steps, so that the outcome is the same each time.
 """
@@ -33,6 +33,7 @@ _BELOW_AIR, _AIR_UP_TO, _LUNG_UP_TO, _BODY_FROM, _DENSE_FROM = -1080, -850, -250
 _FAT, _SOFT, _BETWEEN = (-160, -40), (-200, 300), (-650, -300)
 _RAISED = (850, 1300)  # fat and soft tissue without their intercept of -1024 or -1000
 _NARROWEST_SPAN = 15.0
+_NARROWEST_TISSUE = 220  # from fat to vessels, where there is no air
 _SPIKE, _CUT_OFF, _FEWEST_EQUAL = 0.005, 0.01, 20  # shares, and a count
 _JUMP = 700  # offsets of CT are 1000, 1024, or more
 
@@ -216,7 +217,8 @@ def _histogram_fault(counts: IntArray, floor_share: float) -> str | None:
         return None
     if low > 0.02 and (peak := _narrow_peak(counts, _BELOW_AIR, _LUNG_UP_TO)) is not None:
         return f"air is at {peak}; are slope and intercept applied?"
-    if share(*_FAT, of=body_voxels) > 0.01:
+    highest = int(np.flatnonzero(counts)[-1]) - _RANGE
+    if share(*_FAT, of=body_voxels) > 0.01 and highest - lowest > _NARROWEST_TISSUE:
         return None
     if floor_share > 0.02 and share(-160, 250, of=body_voxels) > 0.8:
         return None

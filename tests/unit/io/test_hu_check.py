@@ -76,7 +76,7 @@ def test_ct_is_taken(ct, change):
         (lambda hu: hu * 2, "are below -1080"),
         (lambda hu: hu * 0.5, "where neither lung nor fat is: is the slope another"),
         (lambda hu: (hu + 1024) * 2 - 1024, "soft tissue"),
-        (lambda hu: (hu + 1024) * 0.5 - 1024, "where neither lung nor fat is"),
+        (lambda hu: (hu + 1024) * 0.5 - 1024, "no soft tissue"),
         (lambda hu: np.abs(hu), "no value is below 0"),  # as magnetic resonance
         (lambda hu: (hu > 0).astype(np.uint8), "normalised"),
         (lambda hu: np.full((4, 4, 4), -1000), "all values are -1000"),
