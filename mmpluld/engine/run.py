@@ -15,7 +15,8 @@ from mmpluld.compat.config_text import remember_formatted
 from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.config_check import check_config
 from mmpluld.engine.processes import check_launcher
-from mmpluld.engine.run_options import draw_tested_samples, enable_auto_scale_lr
+from mmpluld.engine.run_options import draw_tested_samples, enable_auto_scale_lr, write_detections
+from mmpluld.engine.runner import TrainingRunner
 from mmpluld.errors import InputError
 
 __all__ = ["prepare_config", "test", "train"]
@@ -96,6 +97,7 @@ def train(
 
     Raises:
         InputError: Bad config, missing data, or a checkpoint that cannot be resumed.
+        TrainingDivergedError: A loss, a gradient or a weight is not finite.
     """
     cfg = prepare_config(config, work_dir, cfg_options, launcher, local_rank, twin)
     if seed is not None:
@@ -111,7 +113,7 @@ def train(
         if not Path(resume).is_file():
             raise InputError(f"{resume}: no such checkpoint; `--resume` alone takes the last one of the work folder")
         cfg.resume, cfg.load_from = True, resume
-    Runner.from_cfg(cfg).train()
+    TrainingRunner.from_cfg(cfg).train()
     return Path(cfg.work_dir)
 
 
@@ -146,10 +148,7 @@ def test(
     if out is not None:
         if Path(out).suffix != ".json":
             raise InputError(f"--out {out}: a detection record is a .json file; change the suffix")
-        evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-        for evaluator in evaluators:
-            if evaluator.type in ("FROCMetric", "VolumeFROCMetric"):
-                evaluator.outfile_prefix = str(Path(out).with_suffix(""))
+        write_detections(cfg, out)
     if show_dir is not None:
         draw_tested_samples(cfg, show_dir, show_score_thr)
     runner = Runner.from_cfg(cfg)

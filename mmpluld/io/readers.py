@@ -31,7 +31,8 @@ def read_volume(
     Args:
         path: A ``.nii``, ``.nii.gz``, ``.mha``, ``.mhd`` or ``.nrrd`` file, or a folder of DICOM files (searched with
             its subfolders; the files need no suffix).
-        series: SeriesInstanceUID to read if the folder holds several CT series.
+        series: SeriesInstanceUID to read if the folder holds several CT series; ``UID:Attribute=value`` for a part of
+            one, see :mod:`mmpluld.io.dicom_series`.
         labels: True to read a label mask, whose values are not HU.
         units: ``hu`` to take values for HU that do not look like it.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
 from mmpluld.errors import InputError
+from mmpluld.structures.text_files import read_json
 
 __all__ = ["SETTINGS", "clear"]
 
@@ -49,7 +49,7 @@ def clear(root: Path, layout: str, names: Sequence[str], overwrite: bool) -> Non
 
 def _layout(root: Path) -> object:
     try:
-        found: object = json.loads((root / SETTINGS).read_text(encoding="utf-8"))["layout"]
-    except (OSError, ValueError, TypeError, KeyError):
+        settings = read_json(root / SETTINGS, "the settings of a phantom")
+    except InputError:
         return None
-    return found
+    return settings.get("layout") if isinstance(settings, dict) else None
