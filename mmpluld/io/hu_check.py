@@ -197,6 +197,10 @@ def _histogram_fault(counts: IntArray, floor_share: float) -> str | None:
         return (
             f"{below:.0%} of the voxels are below {_BELOW_AIR}, where not even air is: is the intercept applied twice?"
         )
+    # Air painted with one value around nothing but soft tissue, as in a water phantom.
+    tissue, raised = share(-160, 250, of=body_voxels), share(*_RAISED, of=body_voxels)
+    if floor_share > 0.02 and low < 0.02 and tissue > 0.8 and raised < 0.03:
+        return None
     if lowest > -20:
         return f"no value is below {min(lowest, 0)}, so there is neither air nor fat: is the rescale intercept missing?"
     next_to_it = counts[lowest + _RANGE + 1 : lowest + _RANGE + 21].any()  # unlike painted tissue
@@ -219,8 +223,6 @@ def _histogram_fault(counts: IntArray, floor_share: float) -> str | None:
         return f"air is at {peak}; are slope and intercept applied?"
     highest = int(np.flatnonzero(counts)[-1]) - _RANGE
     if share(*_FAT, of=body_voxels) > 0.01 and highest - lowest > _NARROWEST_TISSUE:
-        return None
-    if floor_share > 0.02 and share(-160, 250, of=body_voxels) > 0.8:
         return None
     return f"there is no air, lung or fat ({low:.1%} of the voxels are below {_LUNG_UP_TO})"
 

@@ -50,6 +50,7 @@ def flat_water(shape=(40, 40, 6)):
         lambda hu: hu[32:64, 32:64],  # little air
         lambda hu: hu.transpose(2, 0, 1)[:, ::-1],
         lambda hu: flat_water(),
+        lambda hu: np.where((water := flat_water()) < -500, -1000, water),
     ],
 )
 def test_ct_is_taken(ct, change):
