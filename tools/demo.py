@@ -20,6 +20,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mmpluld.compat.system import usable_cores
+from mmpluld.engine.option_values import written
 from mmpluld.errors import InputError
 
 CONFIGS = {
@@ -120,7 +121,7 @@ def make_data(out: Path) -> None:
 
 def train_and_test(out: Path, seed: int) -> None:
     """Train both detectors side by side, one core each, then test both on complete truth."""
-    data = f"data_root={out / 'phantom'}"
+    data = f"data_root={written(str(out / 'phantom'))}"
     jobs = {}
     for config in CONFIGS.values():
         arguments = [

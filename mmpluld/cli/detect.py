@@ -6,6 +6,7 @@ import argparse
 
 from mmpluld.cli.changes import add_changes
 from mmpluld.cli.units import add_units
+from mmpluld.errors import printable
 
 EXAMPLE = "mmpluld detect scan.nii.gz --config CONFIG --checkpoint WEIGHTS --out findings"
 
@@ -57,8 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Detect and name the files written."""
+    from mmpluld.engine.processes import check_alone
     from mmpluld.inference.run import detect_scan
 
+    check_alone("detect")
     given = {name: getattr(options, name) for name in RULES}
     result = detect_scan(
         options.scan,
@@ -76,5 +79,5 @@ def run(options: argparse.Namespace) -> int:
         overwrite=options.overwrite,
         **{name: value for name, value in given.items() if value is not None},
     )
-    print(f"{len(result.findings)} findings; report: {result.report}")
+    print(f"{len(result.findings)} findings; report: {printable(str(result.report))}")
     return 0

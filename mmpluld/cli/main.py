@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 
-from mmpluld.errors import InputError, MMPluldError, did_you_mean
+from mmpluld.errors import InputError, MMPluldError, did_you_mean, printable
 from mmpluld.version import __version__
 
 __all__ = ["COMMANDS", "main"]
@@ -78,13 +79,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     The traceback of an expected error is shown only with ``--debug`` or when MMPLULD_DEBUG=1.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names that the terminal's encoding lacks are escaped, not raised
+            stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in argv or os.environ.get("MMPLULD_DEBUG") == "1"
     try:
         return _run(argv)
     except MMPluldError as error:
         if debug:
             raise
-        print(f"mmpluld: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"mmpluld: error: {' '.join(printable(str(error)).split())}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
         print("mmpluld: interrupted", file=sys.stderr)
@@ -96,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        reason = " ".join(str(error).split())
+        reason = " ".join(printable(str(error)).split())
         print(f"mmpluld: failed: {type(error).__name__}: {reason} (--debug shows where)", file=sys.stderr)
         return 1
 

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmpluld.cli.numbers import natural
+
 if TYPE_CHECKING:
     from mmpluld.reproduce.runner import Resources, Run
     from mmpluld.reproduce.tables import Row, Table
@@ -31,11 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=_positive, metavar="J", help="runs at once (default: one per core, 1 with GPUs)")
     parser.add_argument("--gpus", type=_positive, default=0, metavar="G", help="GPUs of each run")
     parser.add_argument("--export", metavar="DIR", help="copy the report and each run's figures to DIR/TABLE")
-    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="changes to every config")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="changes to every config"
+    )
 
 
 def _positive(text: str) -> int:
-    value = int(text)
+    value = natural(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
     return value

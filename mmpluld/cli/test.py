@@ -6,6 +6,7 @@ import argparse
 
 from mmpluld.cli.changes import add_changes
 from mmpluld.cli.launcher import add_launcher
+from mmpluld.cli.numbers import score
 
 EXAMPLE = "mmpluld test CONFIG work_dirs/a3d/epoch_20.pth --out detections.json"
 
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--show-dir", metavar="DIR", help="write pictures of the tested slices, truth and detections")
     parser.add_argument(
         "--show-score-thr",
-        type=float,
+        type=score,
         default=0.3,
         metavar="SCORE",
         help="pictures show detections above this score (default: %(default)s)",

@@ -21,12 +21,12 @@ from mmpluld.io.hu_check import HU_NEEDED, hu_sample, slices_fault
 from mmpluld.io.slice_sources import SliceSource, open_source
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, pairwise_overlap
+from mmpluld.structures.volume import VOXEL_MM
 from mmpluld.typing import StrPath
 
 __all__ = ["DataCheck", "Problem", "check_dataset"]
 
 _SAME_LESION_IOU = 0.95
-_VOXEL_MM = (0.05, 50.0)
 # The highest is metal, or the top of a 16-bit scale.
 _METAL_UP_TO_HU = 32000
 
@@ -117,7 +117,7 @@ def check_dataset(root: StrPath, all_slices: bool = False, units: Units | None =
 
 def _volume_problems(path: Path, annotations: AnnotationSet) -> Iterator[Problem]:
     """Ids that cannot name a file, voxel sizes that no CT has."""
-    least, most = _VOXEL_MM
+    least, most = VOXEL_MM
     for volume in annotations.volumes:
         item = f"volume {volume.id}"
         if "/" in volume.id or "\\" in volume.id or ".." in volume.id or not volume.id.isprintable():

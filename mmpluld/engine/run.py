@@ -15,6 +15,7 @@ from mmpluld.compat.config_text import remember_formatted
 from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.config_check import check_config
 from mmpluld.engine.processes import check_launcher
+from mmpluld.engine.refusals import refusals
 from mmpluld.engine.run_options import draw_tested_samples, enable_auto_scale_lr, write_detections
 from mmpluld.engine.runner import TrainingRunner
 from mmpluld.errors import InputError
@@ -113,7 +114,8 @@ def train(
         if not Path(resume).is_file():
             raise InputError(f"{resume}: no such checkpoint; `--resume` alone takes the last one of the work folder")
         cfg.resume, cfg.load_from = True, resume
-    TrainingRunner.from_cfg(cfg).train()
+    with refusals(cfg):
+        TrainingRunner.from_cfg(cfg).train()
     return Path(cfg.work_dir)
 
 
@@ -151,7 +153,8 @@ def test(
         write_detections(cfg, out)
     if show_dir is not None:
         draw_tested_samples(cfg, show_dir, show_score_thr)
-    runner = Runner.from_cfg(cfg)
-    load_weights(runner.model, checkpoint)
-    metrics: dict[str, float] = runner.test()
+    with refusals(cfg):
+        runner = Runner.from_cfg(cfg)
+        load_weights(runner.model, checkpoint)
+        metrics: dict[str, float] = runner.test()
     return metrics

@@ -45,9 +45,9 @@ def read_dicom_folder(folder: Path, series: str | None = None, units: Units | No
         found = scan_folder(folder, {*dicom_geometry.TAGS, *dicom_series.TAGS})
         images = choose_images(folder, found, choice)
         parsed = [parse_slice(image) for image in images]
-        check_one_volume(folder, images, choice)
+        notes = check_one_volume(folder, images, choice)
         slices = sorted_slices(parsed)
-        notes = check_passes(folder, slices, choice)
+        notes += check_passes(folder, slices, choice)
         affine = stack_affine(folder, slices, lambda: tell_apart(slices, choice))
         raw, rescales = _pixels(slices)
     slopes, intercepts, rescale_notes = _scaling(slices, rescales)

@@ -28,10 +28,12 @@ __all__ = [
     "parse_number",
     "read_bytes",
     "read_json",
+    "read_object",
     "read_rows",
     "read_table",
     "read_text",
     "regular_file",
+    "why_unreadable",
 ]
 
 # The longest first: the mark of UTF-32 begins with that of UTF-16.
@@ -95,7 +97,7 @@ def regular_file(path: StrPath, wanted: str) -> Path:
     try:
         mode = file.stat().st_mode
     except (OSError, ValueError) as error:
-        raise InputError(f"{_shown(path)}: cannot be read ({_reason(file, error)}); give {wanted}") from None
+        raise InputError(f"{_shown(path)}: cannot be read ({why_unreadable(file, error)}); give {wanted}") from None
     if stat.S_ISDIR(mode):
         raise InputError(f"{_shown(path)}: is a folder; give {wanted}")
     if not stat.S_ISREG(mode):
@@ -118,7 +120,7 @@ def read_bytes(path: StrPath, wanted: str) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise InputError(f"{_shown(path)}: cannot be read ({_reason(file, error)}); give {wanted}") from None
+        raise InputError(f"{_shown(path)}: cannot be read ({why_unreadable(file, error)}); give {wanted}") from None
     except MemoryError:
         size = file.stat().st_size / 2**30
         raise InputError(f"{_shown(path)}: {size:.1f} GiB, more than the free memory; give {wanted}") from None
@@ -166,6 +168,26 @@ def read_json(path: StrPath, wanted: str) -> Any:
             characters.
     """
     return parse_json(read_text(path, wanted), path, wanted)
+
+
+def read_object(path: StrPath, wanted: str, keys: Sequence[str]) -> dict[str, Any]:
+    """Parse a JSON file that holds one object with certain keys.
+
+    Args:
+        path: The file.
+        wanted: What to give instead, for the message.
+        keys: Keys that must be there.
+
+    Raises:
+        InputError: As :func:`read_json`, or it is no object, or lacks a key.
+    """
+    data = read_json(path, wanted)
+    if not isinstance(data, dict):
+        raise InputError(f"{_shown(path)}: holds a {type(data).__name__}, not an object; give {wanted}")
+    for key in keys:
+        if key not in data:
+            raise InputError(f"{_shown(path)}: lacks {key!r}; give {wanted}")
+    return data
 
 
 def parse_json(text: str, path: StrPath, wanted: str) -> Any:
@@ -270,7 +292,7 @@ def _shown(path: StrPath) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
-def _reason(file: Path, error: Exception) -> str:
+def why_unreadable(file: Path, error: Exception) -> str:
     """Why a file could not be opened, in words."""
     if isinstance(error, FileNotFoundError):
         link = next((part for part in (file, *file.parents) if part.is_symlink()), None)

@@ -28,7 +28,6 @@ __all__ = ["FOLDER", "StoredVolume", "store_volume"]
 
 FOLDER = "volumes"
 _INT16 = np.iinfo(np.int16)
-_REPORTED = ("oblique", "assumed", "set to")  # words of the notes of readers that the report repeats
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def store_volume(
         meta_path.unlink()
     volume = read()
     array, remarks = _as_int16(volume)
-    remarks += [note for note in volume.history if any(word in note for word in _REPORTED)]
+    remarks += [note for note in volume.history if not note.startswith("DICOM series ")]
     if override.spacing_mm is not None:
         header = "x".join(f"{value:g}" for value in volume.spacing_mm)
         remarks.append(f"spacing overridden (header: {header} mm)")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmpluld.cli.main import main
-from mmpluld.engine.processes import check_launcher, started_by
+from mmpluld.engine.processes import check_alone, check_launcher, started_by
 from mmpluld.errors import InputError
 
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
@@ -60,6 +60,38 @@ def test_who_started_the_process(environment: dict[str, str], found: tuple[str, 
 def test_a_launcher_that_did_not_start_the_process(launcher: str, environment: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         check_launcher(launcher, environment)
+
+
+@pytest.mark.parametrize("counter", ["PMI_SIZE", "MV2_COMM_WORLD_SIZE"])
+@pytest.mark.parametrize("launcher", ["none", "mpi", "pytorch"])
+def test_another_mpi_is_noticed(counter: str, launcher: str) -> None:
+    with pytest.raises(InputError, match=rf"started 4 processes \({counter}\), .* only Open MPI's mpirun is known"):
+        check_launcher(launcher, {counter: "4", "PMI_RANK": "0"})
+    check_launcher("none", {counter: "1", "PMI_RANK": "0"})
+
+
+@pytest.mark.parametrize("local", ["1", "2"])
+def test_torchruns_that_srun_started_beside_one_another(local: str) -> None:
+    alone = {**SRUN, **TORCHRUN, "RANK": "0", "WORLD_SIZE": local, "GROUP_WORLD_SIZE": "1"}
+    with pytest.raises(InputError, match="srun started 4 tasks, but this torchrun knows of 1: .* --nnodes 4"):
+        check_launcher("pytorch", alone)
+    check_launcher("pytorch", {**SRUN, **TORCHRUN, "WORLD_SIZE": "8", "GROUP_WORLD_SIZE": "4"})
+    check_launcher("pytorch", {**SRUN, **TORCHRUN, "SLURM_STEP_NUM_TASKS": "1", "GROUP_WORLD_SIZE": "1"})
+
+
+@pytest.mark.parametrize("environment", [TORCHRUN, MPIRUN, {"PMI_SIZE": "2"}, {**SRUN, **TORCHRUN}])
+def test_detect_in_several_processes(environment: dict[str, str], monkeypatch, capsys) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert main(["detect", "scan.nii.gz", "--checkpoint", "x.pth", "--out", "out"]) == 2
+    line = capsys.readouterr().err
+    assert "started 2 processes" in line
+    assert line.count("\n") == 1
+
+
+def test_detect_as_one_task_of_slurm() -> None:
+    check_alone("detect", SRUN)  # each may have a scan of its own
+    check_alone("detect", {**TORCHRUN, "WORLD_SIZE": "1"})
 
 
 def test_launchers_that_need_gpus() -> None:

@@ -22,7 +22,9 @@ def pair(tmp_path):
     def write(labels, number=0, spacing=(2.0, 1.0, 0.5), mask_affine=None, mask_shape=None, hu=None):
         affine = np.diag([-spacing[2], -spacing[1], -spacing[0], 1.0])
         image = np.resize(np.int16([-900, -90, 40, 300]), labels.shape) if hu is None else hu
-        nib.save(nib.Nifti1Image(image.transpose(), affine), tmp_path / f"volume-{number}.nii")
+        volume = nib.Nifti1Image(image.transpose(), affine)
+        volume.header.set_xyzt_units("mm")
+        nib.save(volume, tmp_path / f"volume-{number}.nii")
         stored = labels if mask_shape is None else np.zeros(mask_shape, np.uint8)
         mask = nib.Nifti1Image(stored.transpose(), affine if mask_affine is None else mask_affine)
         nib.save(mask, tmp_path / f"segmentation-{number}.nii")

@@ -166,7 +166,7 @@ def test_a_damaged_scan_is_left_out_by_name(luna16, tmp_path):
     (root / "subset0" / "1.2.826.0.1.3680043.10.1338.1.raw").unlink()
     report = convert_luna16(root)
     (reason,) = report.remarks["volume left out"]
-    assert reason.startswith("1.2.826.0.1.3680043.10.1338.1 (") and ".mhd: cannot be read" in reason
+    assert reason.startswith("1.2.826.0.1.3680043.10.1338.1 (") and ".raw: cannot be read (no such file)" in reason
     assert sum(count.volumes for count in report.splits.values()) == 2
 
 
