@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mmpluld.cli.numbers import natural, not_negative
+from mmpluld.cli.units import add_units
 
 EXAMPLE = """mmpluld convert deeplesion data/deeplesion
   mmpluld convert boxes data/my_ct --boxes boxes.csv --label-scope universal-complete
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", choices=list(_OPTIONS), help="layout of the raw dataset")
     parser.add_argument("root", help="folder of the raw dataset; annotations/ is made in it")
     parser.add_argument("--overwrite", action="store_true", help="replace existing annotation files")
+    add_units(parser)
     _add_deeplesion(parser)
     _add_boxes(parser)
     _add_volumes(parser)
@@ -191,7 +193,7 @@ def run(options: argparse.Namespace) -> int:
         "nih-ln": convert_nih_ln,
         "boxes": convert_boxes,
     }
-    report = converters[options.dataset](options.root, overwrite=options.overwrite, **given)
+    report = converters[options.dataset](options.root, overwrite=options.overwrite, units=options.units, **given)
     print(report.summary())
     return 0
 

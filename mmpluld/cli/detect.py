@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mmpluld.cli.changes import add_changes
+from mmpluld.cli.units import add_units
 from mmpluld.errors import printable
 
 EXAMPLE = "mmpluld detect scan.nii.gz --config CONFIG --checkpoint WEIGHTS --out findings"
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="DICOM series to read when the folder holds several; with an attribute, such as :AcquisitionNumber=2, "
         "the part of it where a series is several volumes",
     )
+    add_units(parser)
     parser.add_argument(
         "--tags", metavar="FILE", help="names of the model's tags: LesaNet's JSON of labels, or an annotation file"
     )
@@ -67,6 +69,7 @@ def run(options: argparse.Namespace) -> int:
         checkpoint=options.checkpoint,
         out=options.out,
         series=options.series,
+        units=options.units,
         identifiers=options.identifiers,
         device=options.device,
         precision=options.precision,

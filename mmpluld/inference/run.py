@@ -12,6 +12,7 @@ from mmpluld.compat.allocator import tune_allocator
 from mmpluld.errors import InputError, printable
 from mmpluld.inference.output import output_folder
 from mmpluld.io import VOLUME_SUFFIXES, read_volume, write_findings_csv
+from mmpluld.io.hounsfield import Units
 from mmpluld.io.opening import file_size
 from mmpluld.progress import note
 from mmpluld.structures import CTVolume, DetectionSet, Finding, findings_to_detections, read_tag_names
@@ -44,6 +45,7 @@ def detect_scan(
     precision: Precision = "fp32",
     batch_size: int = 1,
     series: str | None = None,
+    units: Units | None = None,
     identifiers: bool = False,
     tags: str | os.PathLike[str] | None = None,
     twin: bool = False,
@@ -66,6 +68,7 @@ def detect_scan(
         device, precision, batch_size: See :class:`~mmpluld.inference.VolumeDetector`.
         series: DICOM series to read, where the folder holds several, or a part of one, see
             :func:`~mmpluld.io.read_volume`.
+        units: ``hu`` to take the values for HU where they do not look like it.
         identifiers: Write the scan's path and the UID of its series into the outputs, else its file name alone.
         tags: File with the names of the tags that the model predicts, see
             :func:`~mmpluld.structures.read_tag_names`; None numbers them.
@@ -85,7 +88,7 @@ def detect_scan(
         _check_weights(checkpoint)
         _check_config(config, twin)
         names = None if tags is None else read_tag_names(tags)
-        volume = read_volume(scan, series=series)
+        volume = read_volume(scan, series=series, units=units)
         for line in volume.history:
             note(f"{volume.source}: {line}")
         # Only now: to import the network's libraries takes seconds.

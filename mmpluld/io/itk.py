@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mmpluld.errors import InputError
 from mmpluld.io.faults import captured_stderr, damaged
-from mmpluld.io.hounsfield import to_hu
+from mmpluld.io.hounsfield import Units, to_hu
 from mmpluld.io.metaimage import read_metaimage_header
 from mmpluld.io.nrrd import read_nrrd_header
 from mmpluld.io.opening import plain_path
@@ -22,17 +22,17 @@ from mmpluld.typing import FloatArray
 __all__ = ["read_metaimage", "read_nrrd"]
 
 
-def read_metaimage(file: Path, labels: bool) -> CTVolume:
+def read_metaimage(file: Path, labels: bool, units: Units | None = None) -> CTVolume:
     """Read ``.mha`` or ``.mhd``; see :func:`mmpluld.io.read_volume`."""
-    return _read(file, labels, read_metaimage_header(file), "MetaImageIO")
+    return _read(file, labels, units, read_metaimage_header(file), "MetaImageIO")
 
 
-def read_nrrd(file: Path, labels: bool) -> CTVolume:
+def read_nrrd(file: Path, labels: bool, units: Units | None = None) -> CTVolume:
     """Read ``.nrrd``; see :func:`mmpluld.io.read_volume`."""
-    return _read(file, labels, read_nrrd_header(file), "NrrdImageIO")
+    return _read(file, labels, units, read_nrrd_header(file), "NrrdImageIO")
 
 
-def _read(file: Path, labels: bool, header: TextHeader, reader: str) -> CTVolume:
+def _read(file: Path, labels: bool, units: Units | None, header: TextHeader, reader: str) -> CTVolume:
     if header.components != 1:
         raise InputError(
             f"{file}: voxels have {header.components} components (colour or vectors); needed is one HU value each, "
@@ -40,8 +40,9 @@ def _read(file: Path, labels: bool, header: TextHeader, reader: str) -> CTVolume
         )
     shape = check_volume(file, header.promise.shape)
     raw, affine = _decoded(file, header, reader)
-    hu = to_hu(raw.reshape(shape, order="F"), source=str(file), labels=labels)
-    return CTVolume.from_file_array(hu, affine, str(file), header.notes, lengths=header.lengths)
+    notes = [*header.notes]
+    hu = to_hu(raw.reshape(shape, order="F"), source=str(file), labels=labels, units=units, notes=notes)
+    return CTVolume.from_file_array(hu, affine, str(file), notes, lengths=header.lengths)
 
 
 def _decoded(file: Path, header: TextHeader, name: str) -> tuple[npt.NDArray[Any], FloatArray]:

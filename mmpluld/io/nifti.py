@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mmpluld.errors import InputError
 from mmpluld.io.faults import damaged, quiet, reading
-from mmpluld.io.hounsfield import to_hu
+from mmpluld.io.hounsfield import Units, to_hu
 from mmpluld.io.opening import file_size
 from mmpluld.io.promised import Promise, check_memory, check_ratio, check_volume, size_message
 from mmpluld.structures.volume import CTVolume
@@ -32,7 +32,7 @@ _BLOCK = 1 << 22
 _AGREE_MM = 0.1
 
 
-def read_nifti(file: Path, labels: bool) -> CTVolume:
+def read_nifti(file: Path, labels: bool, units: Units | None = None) -> CTVolume:
     """Read ``.nii`` or ``.nii.gz``; see :func:`mmpluld.io.read_volume`."""
     size = file_size(file)
     with reading(file, "NIfTI"), quiet("nibabel.global"), _opened(file) as (stream, compressed):
@@ -46,8 +46,9 @@ def read_nifti(file: Path, labels: bool) -> CTVolume:
         raw = _voxels(file, stream, header.get_data_offset(), promise).view(dtype).reshape(shape, order="F")
         slope, intercept = header.get_slope_inter()
         affine, lengths, history = _geometry(file, header, stored)
-    hu = to_hu(raw, 1.0 if slope is None else slope, intercept or 0.0, source=str(file), labels=labels)
-    return CTVolume.from_file_array(hu, affine, str(file), history, lengths)
+    slope, notes = 1.0 if slope is None else slope, [*history]
+    hu = to_hu(raw, slope, intercept or 0.0, source=str(file), labels=labels, units=units, notes=notes)
+    return CTVolume.from_file_array(hu, affine, str(file), notes, lengths)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import numpy as np
 
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.io.dicom import read_dicom_folder
+from mmpluld.io.hounsfield import Units
 from mmpluld.io.itk import read_metaimage, read_nrrd
 from mmpluld.io.nifti import read_nifti
 from mmpluld.io.opening import is_folder
@@ -27,7 +28,9 @@ _READERS = {
 VOLUME_SUFFIXES = tuple(_READERS)
 
 
-def read_volume(path: StrPath, series: str | None = None, *, labels: bool = False) -> CTVolume:
+def read_volume(
+    path: StrPath, series: str | None = None, *, labels: bool = False, units: Units | None = None
+) -> CTVolume:
     """Read a CT scan into canonical orientation.
 
     Args:
@@ -36,6 +39,7 @@ def read_volume(path: StrPath, series: str | None = None, *, labels: bool = Fals
         series: SeriesInstanceUID to read if the folder holds several CT series; ``UID:Attribute=value`` for a part of
             one, see :mod:`mmpluld.io.dicom_series`.
         labels: True to read a label mask, whose values are not HU.
+        units: ``hu`` to take values for HU that do not look like it.
 
     Returns:
         The volume, int16 where the values are whole numbers that fit, else float32. Obliqueness, skipped files and
@@ -47,11 +51,11 @@ def read_volume(path: StrPath, series: str | None = None, *, labels: bool = Fals
     """
     file = Path(path)
     if is_folder(file, f"a CT scan ({', '.join(VOLUME_SUFFIXES)} or DICOM folder)"):
-        volume = read_dicom_folder(file, series)
+        volume = read_dicom_folder(file, series, units)
     elif series is not None:
         raise InputError(f"{file}: is one file, so series '{series}' cannot be chosen; leave the series out")
     else:
-        volume = _READERS[volume_suffix(file)](file, labels)
+        volume = _READERS[volume_suffix(file)](file, labels, units)
     return _with_obliqueness(volume)
 
 

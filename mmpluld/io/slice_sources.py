@@ -129,7 +129,8 @@ def open_source(record: VolumeRecord, root: StrPath) -> SliceSource:
     Args:
         record: A volume of an annotation file. ``source`` is ``{"kind": "png16", "path": FOLDER}``,
             ``{"kind": "npy", "path": FILE}`` or
-            ``{"kind": "nifti" | "metaimage" | "nrrd" | "dicom", "path": FILE_OR_FOLDER}``.
+            ``{"kind": "nifti" | "metaimage" | "nrrd" | "dicom", "path": FILE_OR_FOLDER}``; with ``"units": "hu"``
+            values are taken for HU that do not look like it.
         root: Folder that relative paths start from.
 
     Raises:
@@ -167,7 +168,7 @@ def open_source_at(source: dict[str, Any], root: Path, spacing_mm: Sequence[floa
     if kind in _VOLUME_KINDS:
         from mmpluld.io import read_volume
 
-        return VolumeSliceSource(read_volume(path), first_slice)
+        return VolumeSliceSource(read_volume(path, units=source.get("units")), first_slice)
     allowed = ", ".join(("png16", "npy", *_VOLUME_KINDS))
     raise InputError(f"{path}: unknown kind of slice source {kind!r}; allowed are {allowed}")
 

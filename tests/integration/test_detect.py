@@ -390,7 +390,7 @@ def test_model_is_told_the_interval_of_the_scan(interval, tmp_path):
 def test_nothing_found_still_writes_everything(scans, threshold_model, tmp_path):
     array = np.full((9, 32, 32), -1000, dtype=np.int16)
     SimpleITK.WriteImage(as_image(array), str(tmp_path / "empty.mha"))
-    assert detect_scan(tmp_path / "empty.mha", *threshold_model, tmp_path / "out").findings == []
+    assert detect_scan(tmp_path / "empty.mha", *threshold_model, tmp_path / "out", units="hu").findings == []
     record = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert record["volumes"]["empty"]["boxes"] == []
     assert len((tmp_path / "out" / "findings.csv").read_text().splitlines()) == 1

@@ -27,7 +27,7 @@ def load_all(root):
 @pytest.fixture
 def one_scan(tmp_path):
     """10 slices of 20 x 30 at 2 x 1 x 0.5 mm, whose origin is (100, -50, 7)."""
-    array = np.full((10, 20, 30), -1000, np.int16)
+    array = np.resize(np.int16([-1000, -90, 40]), (10, 20, 30))
     volume = CTVolume.from_canonical(array, (2.0, 1.0, 0.5), (100.0, -50.0, 7.0))
     (tmp_path / "subset3").mkdir()
     write_volume(volume, tmp_path / "subset3" / "1.2.mhd")
