@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,6 @@ from torch import Tensor, nn
 from mmpluld.datasets.steps import num_slices
 from mmpluld.engine.config import load_config
 from mmpluld.registry import MODELS
-
-CONFIGS = Path(__file__).resolve().parents[4] / "configs"
 
 
 @pytest.fixture(autouse=True)
@@ -209,7 +206,7 @@ def trained(config: Config, iterations: int = 3) -> dict[str, Tensor]:
 def test_detector_trains_the_same_bit_for_bit_when_switched_off(leaf: str, head: str) -> None:
     states = []
     for changes in (None, {"neg_weight": 1.0, "keep_prob": 1.0}, {}):
-        config = load_config(CONFIGS / "a3d" / f"{leaf}.py")
+        config = load_config(leaf)
         if changes is not None:
             config.model[head].loss_cls = wrap(config.model[head].loss_cls.to_dict(), **changes)
         states.append(trained(config))
