@@ -482,6 +482,6 @@ def test_types_of_voxels(tmp_path, dtype, suffix):
         nib.save(nib.Nifti1Image(array.transpose(), np.eye(4), dtype=dtype), tmp_path / "a.nii")
     else:
         sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / f"a{suffix}"))
-    volume = read_volume(tmp_path / f"a{suffix}")
+    volume = read_volume(tmp_path / f"a{suffix}", units="hu")
     assert volume.array.dtype == np.int16
     np.testing.assert_array_equal(np.sort(volume.array, axis=None), np.sort(array, axis=None))

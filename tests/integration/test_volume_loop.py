@@ -177,10 +177,10 @@ def test_a_scan_is_detected_in_as_its_config_is_tested(config, data_root, capsys
         config.write_text(text.replace("score_thr=0.5", settings))
         run(config)
         assert extents(data_root / "found.json") == lengths
-        detect_scan(scan, config, data_root / "weights.pth", data_root / "out", overwrite=True)
+        detect_scan(scan, config, data_root / "weights.pth", data_root / "out", overwrite=True, units="hu")
         assert extents(data_root / "out" / "detections.json") == lengths
     command = ["detect", str(scan), "--config", str(config), "--checkpoint", str(data_root / "weights.pth")]
-    command += ["--out", str(data_root / "out"), "--overwrite"]
+    command += ["--out", str(data_root / "out"), "--overwrite", "--units", "hu"]
     assert main([*command, "--max-gap", "0"]) == 0
     assert extents(data_root / "out" / "detections.json") == [2, 3]
     assert "linked at IoU above 0.3;" in (data_root / "out" / "detections.json").read_text()

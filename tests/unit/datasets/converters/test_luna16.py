@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -148,6 +149,30 @@ def test_an_interrupted_conversion_goes_on(one_scan, monkeypatch):
     before = stored.stat().st_mtime_ns
     one_scan("1.2,105,-42,-1,5\n")
     assert stored.stat().st_mtime_ns == before
+
+
+def test_a_copy_whose_values_were_never_tested_is_made_again(one_scan):
+    one_scan("1.2,105,-42,-1,5\n")
+    (one_scan.root / "annotations" / "train.json").unlink()
+    meta_path = one_scan.root / "volumes" / "1.2.json"
+    meta = json.loads(meta_path.read_text())
+    assert meta.pop("units") == "tested"
+    meta_path.write_text(json.dumps(meta))
+    np.save(one_scan.root / "volumes" / "1.2.npy", np.full((10, 20, 30), -2000, np.int16))
+    one_scan("1.2,105,-42,-1,5\n")
+    assert np.load(one_scan.root / "volumes" / "1.2.npy").min() == -1000
+
+
+def test_a_scan_taken_as_it_is_is_reported_and_its_copy_serves_no_other_call(one_scan):
+    array = np.resize(np.int16([24, 934, 1064]), (10, 20, 30))
+    volume = CTVolume.from_canonical(array, (2.0, 1.0, 0.5), (100.0, -50.0, 7.0))
+    write_volume(volume, one_scan.root / "subset3" / "1.2.mhd")
+    with pytest.raises(InputError, match=r"none of 1 volumes.*values are not HU: no value is below 0"):
+        one_scan("1.2,105,-42,-1,5\n")
+    report = one_scan("1.2,105,-42,-1,5\n", units="hu")
+    assert any(what.startswith("assumed to be in HU as told, though no value is below 0") for what in report.remarks)
+    with pytest.raises(InputError, match=r"values are not HU"):
+        one_scan("1.2,105,-42,-1,5\n", overwrite=True)
 
 
 def test_existing_files_and_stale_volumes_are_not_replaced_unasked(one_scan):

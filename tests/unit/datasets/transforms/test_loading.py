@@ -28,6 +28,19 @@ class CountingSource:
         return np.full(self.shape_yx, index, np.int16)
 
 
+class PaddedSource(CountingSource):
+    """Odd slices are padding of -3024, even ones 0 HU."""
+
+    def read(self, index):
+        return np.full(self.shape_yx, -3024 * (index % 2), np.int16)
+
+
+def test_padding_is_air_before_slices_are_blended():
+    stack = LoadSliceStack(5)({"slice_source": PaddedSource(), "key_slice": 10})["img"]
+    # 2 mm of 5 away from the key slice: 0.6 of 0 and 0.4 of -1024.
+    np.testing.assert_allclose(stack[0, 0, 1:4], [-0.4 * 1024, 0, -0.4 * 1024], rtol=1e-6)
+
+
 def sample(folder, key, spacing=(1.0, 0.8, 0.8)):
     return {"source": {"kind": "png16", "path": str(folder)}, "spacing_mm": spacing, "key_slice": key}
 
