@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 from mmpluld.cli.numbers import natural, not_negative
@@ -159,6 +161,7 @@ def run(options: argparse.Namespace) -> int:
         convert_nih_ln,
     )
     from mmpluld.errors import InputError
+    from mmpluld.outputs import folder_lock
 
     given = {
         name: value for names in _OPTIONS.values() for name in names if (value := _given(options, name)) is not None
@@ -184,7 +187,9 @@ def run(options: argparse.Namespace) -> int:
         "nih-ln": convert_nih_ln,
         "boxes": convert_boxes,
     }
-    report = converters[options.dataset](options.root, overwrite=options.overwrite, **given)
+    root = Path(options.root)
+    with folder_lock(root) if root.is_dir() else nullcontext():  # else the converter says what is missing
+        report = converters[options.dataset](options.root, overwrite=options.overwrite, **given)
     print(report.summary())
     return 0
 

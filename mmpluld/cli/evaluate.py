@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from mmpluld.cli.numbers import natural
+from mmpluld.cli.outputs import output_file
 from mmpluld.errors import InputError
 
 EXAMPLE = (
@@ -52,8 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --by type or size, detections on lesions of another group are ignored (default) or false "
         "positives, as the author of DeepLesion evaluates",
     )
-    parser.add_argument("--json", metavar="OUT", help="write the result as JSON")
-    parser.add_argument("--plot", metavar="OUT", help="write the FROC curve as a picture (.png, .svg or .pdf)")
+    parser.add_argument("--json", type=output_file, metavar="OUT", help="write the result as JSON")
+    parser.add_argument(
+        "--plot", type=output_file, metavar="OUT", help="write the FROC curve as a picture (.png, .svg or .pdf)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mmpluld.atomic import is_unfinished
 from mmpluld.errors import InputError
 from mmpluld.io.slice_sources import SliceSource, open_source
 from mmpluld.progress import track
@@ -81,10 +82,15 @@ def check_dataset(root: StrPath, all_slices: bool = False) -> DataCheck:
         all_slices: Read every slice, not only the first, the middle, the last and the key slices of each volume.
 
     Raises:
-        InputError: The folder has no annotation files.
+        InputError: The folder has no annotation files, or its conversion was interrupted.
     """
     root = Path(root)
-    paths = sorted((root / "annotations").glob("*.json"))
+    # Hidden files are temporaries, and marks of a conversion that was interrupted.
+    paths = sorted(path for path in (root / "annotations").glob("*.json") if not path.name.startswith("."))
+    cut = [root / "annotations" / f"{split}.json" for split in ("train", "val", "test")]
+    cut = [path for path in cut if is_unfinished(path)]
+    if cut:
+        raise InputError(f"{cut[0]}: its conversion was interrupted; convert the dataset again (mmpluld convert)")
     if not paths:
         raise InputError(f"{root}: no annotations/*.json in it; convert the dataset first (mmpluld convert)")
     check = DataCheck()

@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from mmpluld.atomic import atomic_write_text
 from mmpluld.errors import InputError
+from mmpluld.outputs import check_output_file
 
 __all__ = ["write_config"]
 
@@ -27,12 +28,10 @@ def write_config(config: Config, path: str | os.PathLike[str], overwrite: bool =
     target = Path(path)
     if target.suffix != ".py":
         raise InputError(f"{target}: a config is a .py file; change the suffix")
+    check_output_file(target)
     if target.exists() and not overwrite and not (target.is_file() and target.read_bytes() == _text(config).encode()):
         raise InputError(f"{target}: is there with other content; --overwrite replaces it")
-    try:
-        atomic_write_text(target, _text(config))
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror}); choose another place") from error
+    atomic_write_text(target, _text(config))
     return target
 
 

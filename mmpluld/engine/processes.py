@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from mmpluld.errors import InputError
+from mmpluld.outputs import LOCK, folder_lock
+from mmpluld.typing import StrPath
 
-__all__ = ["check_launcher", "started_by"]
+__all__ = ["check_launcher", "sole_writer", "started_by"]
 
-# By launcher, what it calls itself, the variable that counts the processes it started, and all that mmengine reads.
+# By launcher, what it calls itself, the variable that counts the processes it started, all that mmengine reads, and
+# the variable that numbers the processes.
 # SLURM_NTASKS is set in a whole allocation, also for a shell or a batch script that is one process of it; only srun
 # sets the count of its own step.
 _LAUNCHERS = {
-    "pytorch": ("torchrun", "WORLD_SIZE", ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")),
+    "pytorch": ("torchrun", "WORLD_SIZE", ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"), "RANK"),
     "slurm": (
         "srun",
         "SLURM_STEP_NUM_TASKS",
         ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST", "SLURM_STEP_NUM_TASKS"),
+        "SLURM_PROCID",
     ),
     "mpi": (
         "mpirun",
         "OMPI_COMM_WORLD_SIZE",
         ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MASTER_ADDR"),
+        "OMPI_COMM_WORLD_RANK",
     ),
 }
 _EXAMPLES = {
@@ -40,7 +46,7 @@ def started_by(environment: Mapping[str, str]) -> tuple[str, int] | None:
     Args:
         environment: Environment variables of the process.
     """
-    for launcher, (_, counter, needed) in _LAUNCHERS.items():
+    for launcher, (_, counter, needed, _) in _LAUNCHERS.items():
         count = environment.get(counter, "")
         if count.isdigit() and int(count) > 1 and needed[0] in environment:
             return launcher, int(count)
@@ -83,3 +89,24 @@ def check_launcher(launcher: str, environment: Mapping[str, str] = os.environ) -
             f"--launcher {launcher} needs a GPU for every process, and there is none here; on CPUs use torchrun with "
             "--launcher pytorch"
         )
+
+
+def sole_writer(
+    folder: StrPath, launcher: str, lock: str = LOCK, environment: Mapping[str, str] = os.environ
+) -> AbstractContextManager[None]:
+    """Hold a folder that the processes of one run write to; the first of them does so for all.
+
+    Args:
+        folder: Work folder of the run.
+        launcher: none | pytorch | slurm | mpi.
+        lock: See :func:`mmpluld.outputs.folder_lock`.
+        environment: Environment variables of the process.
+
+    Raises:
+        InputError: On entering, in the first process: the folder cannot be written to, or another run holds it.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        first = torch.distributed.get_rank() == 0
+    else:
+        first = launcher == "none" or environment.get(_LAUNCHERS[launcher][3], "0") == "0"
+    return folder_lock(folder, lock) if first else nullcontext()

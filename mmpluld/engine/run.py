@@ -14,7 +14,7 @@ from mmpluld.compat.allocator import tune_allocator
 from mmpluld.compat.config_text import remember_formatted
 from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.config_check import check_config
-from mmpluld.engine.processes import check_launcher
+from mmpluld.engine.processes import check_launcher, sole_writer
 from mmpluld.engine.run_options import draw_tested_samples, enable_auto_scale_lr
 from mmpluld.errors import InputError
 
@@ -111,7 +111,8 @@ def train(
         if not Path(resume).is_file():
             raise InputError(f"{resume}: no such checkpoint; `--resume` alone takes the last one of the work folder")
         cfg.resume, cfg.load_from = True, resume
-    Runner.from_cfg(cfg).train()
+    with sole_writer(cfg.work_dir, launcher):
+        Runner.from_cfg(cfg).train()
     return Path(cfg.work_dir)
 
 
@@ -152,7 +153,8 @@ def test(
                 evaluator.outfile_prefix = str(Path(out).with_suffix(""))
     if show_dir is not None:
         draw_tested_samples(cfg, show_dir, show_score_thr)
-    runner = Runner.from_cfg(cfg)
-    load_weights(runner.model, checkpoint)
-    metrics: dict[str, float] = runner.test()
+    with sole_writer(cfg.work_dir, launcher, ".lock-test"):  # testing what a training goes on from is no conflict
+        runner = Runner.from_cfg(cfg)
+        load_weights(runner.model, checkpoint)
+        metrics: dict[str, float] = runner.test()
     return metrics

@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmpluld.errors import InputError
+from mmpluld.outputs import check_output_folder
 from mmpluld.typing import StrPath
 
 __all__ = ["draw_tested_samples", "enable_auto_scale_lr"]
@@ -47,8 +48,7 @@ def draw_tested_samples(cfg: Config, folder: StrPath, score_thr: float) -> None:
         )
     if cfg.launcher != "none":
         raise InputError("--show-dir: one process alone draws; leave out --launcher, or --show-dir")
-    if Path(folder).exists() and not Path(folder).is_dir():
-        raise InputError(f"--show-dir {folder}: is a file; name a folder")
+    check_output_folder(folder)
     cfg.default_hooks.visualization = {
         "type": "LesionVisualizationHook",
         "draw": True,

@@ -1,0 +1,123 @@
+"""The process of a command: how signals end it and what it starts, and standard streams that are closed."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+__all__ = ["Ended", "ends_with_signals", "flush", "open_streams", "say"]
+
+_ENDING = [signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
+_AGAIN_S = 5.0  # a closed terminal sends several signals at once; they must not disturb what the first one ends
+
+
+class Ended(SystemExit):
+    """A signal asked this process to end; raised in the main thread, so that everything is cleaned up.
+
+    Attributes:
+        status: Exit status, 128 and the signal's number.
+        name: Name of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.status = 128 + number
+        self.name = signal.Signals(number).name
+
+
+class _Family:
+    """What this module tells the system about the processes that are forked from this one."""
+
+    registered = active = False
+    process = 0
+
+    @classmethod
+    def before_fork(cls) -> None:
+        cls.process = os.getpid()
+        if cls.active:  # the child must find them imported
+            import ctypes  # noqa: F401
+
+            import mmpluld.compat.system  # noqa: F401
+
+    @classmethod
+    def in_child(cls) -> None:
+        """The parent cleans up and ends its workers; a worker has nothing of its own to clean up."""
+        if cls.active and threading.current_thread() is threading.main_thread():
+            for number in _ENDING:
+                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            from mmpluld.compat.system import end_with_parent
+
+            end_with_parent(cls.process)
+
+
+@contextmanager
+def ends_with_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise :class:`Ended` during the block, and forked workers end with this process.
+
+    A signal that is ignored (``nohup``) stays so. Outside the main thread nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    first: list[float] = []
+
+    def end(number: int, _: object) -> None:
+        if first and time.monotonic() - first[0] < _AGAIN_S:
+            return
+        first[:] = [time.monotonic()]
+        raise Ended(number)
+
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    for number, handler in before.items():
+        if handler is signal.SIG_DFL:
+            signal.signal(number, end)
+    if not _Family.registered and hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_Family.before_fork, after_in_child=_Family.in_child)
+        _Family.registered = True
+    was, _Family.active = _Family.active, True
+    try:
+        yield
+    finally:
+        _Family.active = was
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def open_streams() -> None:
+    """Open what was closed of the three standard streams to nowhere.
+
+    Otherwise the next file that is opened takes its number, and gets what libraries print.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
+def flush() -> bool:
+    """Send on what is printed; False if nobody reads it any more. What is printed later then goes nowhere."""
+    sent = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            sent = False
+            with suppress(OSError, io.UnsupportedOperation):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return sent
+
+
+def say(text: str) -> None:
+    """Print a line on standard error, if somebody reads it."""
+    with suppress(OSError):
+        print(text, file=sys.stderr)
