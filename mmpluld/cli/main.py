@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from mmpluld.cli.process import Ended, ends_with_signals, flush, open_streams, say
+from mmpluld.cli.process import Ended, ends_with_signals, flush, open_streams, reader_is_gone, say
 from mmpluld.errors import InputError, MMPluldError, did_you_mean
 from mmpluld.version import __version__
 
@@ -110,8 +110,8 @@ def _status(argv: Sequence[str], debug: bool) -> int:
         say("mmpluld: interrupted")
         return 130
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and not flush():
-            return 0  # the reader of our output went away (`mmpluld ... | head`); nothing is wrong on this side
+        if isinstance(error, BrokenPipeError) and reader_is_gone():
+            return 0  # nothing is wrong on this side
         if debug:
             raise
         reason = " ".join(str(error).split())

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-__all__ = ["Ended", "ends_with_signals", "flush", "open_streams", "say"]
+__all__ = ["Ended", "ends_with_signals", "flush", "open_streams", "reader_is_gone", "say"]
 
 _ENDING = [signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
 _AGAIN_S = 5.0  # a closed terminal sends several signals at once; they must not disturb what the first one ends
@@ -104,17 +104,24 @@ def open_streams() -> None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
-def flush() -> bool:
-    """Send on what is printed; False if nobody reads it any more. What is printed later then goes nowhere."""
-    sent = True
+def reader_is_gone() -> bool:
+    """Whether whoever read our output has closed it (`mmpluld ... | head`)."""
+    import select
+
+    poll = select.poll()
+    for number in (1, 2):
+        poll.register(number, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def flush() -> None:
+    """Send on what is printed; what nobody takes goes nowhere, so that nothing complains of it at the end."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
-            sent = False
             with suppress(OSError, io.UnsupportedOperation):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    return sent
 
 
 def say(text: str) -> None:
