@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mmpluld.cli.outputs import output_file
+from mmpluld.cli.outputs import OutputFile
 
 EXAMPLE = "mmpluld check-data data/luna16"
 
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="read every slice (default: first, middle, last and key slices of each volume)",
     )
-    parser.add_argument("--json", type=output_file, metavar="OUT", help="write all problems as JSON")
+    parser.add_argument("--json", action=OutputFile, metavar="OUT", help="write all problems as JSON")
 
 
 def run(options: argparse.Namespace) -> int:

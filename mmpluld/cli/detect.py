@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mmpluld.cli.changes import add_changes
-from mmpluld.cli.outputs import output_folder
+from mmpluld.cli.outputs import OutputFolder
 
 EXAMPLE = "mmpluld detect scan.nii.gz --config CONFIG --checkpoint WEIGHTS --out findings"
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--checkpoint", required=True, help="weights of the config: file, web address, or zoo:NAME")
     parser.add_argument(
-        "--out", required=True, type=output_folder, help="folder for detections.json, findings.csv and report.html"
+        "--out", required=True, action=OutputFolder, help="folder for detections.json, findings.csv and report.html"
     )
     rules = parser.add_argument_group(
         "rules of findings", "default: as the config is tested, else the value in brackets"

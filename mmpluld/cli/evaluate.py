@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from mmpluld.cli.numbers import natural
-from mmpluld.cli.outputs import output_file
+from mmpluld.cli.outputs import OutputFile
 from mmpluld.errors import InputError
 
 EXAMPLE = (
@@ -53,9 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --by type or size, detections on lesions of another group are ignored (default) or false "
         "positives, as the author of DeepLesion evaluates",
     )
-    parser.add_argument("--json", type=output_file, metavar="OUT", help="write the result as JSON")
+    parser.add_argument("--json", action=OutputFile, metavar="OUT", help="write the result as JSON")
     parser.add_argument(
-        "--plot", type=output_file, metavar="OUT", help="write the FROC curve as a picture (.png, .svg or .pdf)"
+        "--plot", action=OutputFile, metavar="OUT", help="write the FROC curve as a picture (.png, .svg or .pdf)"
     )
 
 

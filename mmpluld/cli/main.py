@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
-from mmpluld.cli.process import Ended, ends_with_signals, flush, open_streams, reader_is_gone, say
+from mmpluld.cli.process import Ended, ends_with_signals, flush, open_streams, say
 from mmpluld.errors import InputError, MMPluldError, did_you_mean
 from mmpluld.version import __version__
 
@@ -110,8 +111,9 @@ def _status(argv: Sequence[str], debug: bool) -> int:
         say("mmpluld: interrupted")
         return 130
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and reader_is_gone():
-            return 0  # nothing is wrong on this side
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) and not debug:
+            say(f"mmpluld: error: {error.filename or 'an output'}: cannot be written ({error.strerror}); make room")
+            return 2
         if debug:
             raise
         reason = " ".join(str(error).split())

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 
-__all__ = ["output_file", "output_folder"]
-
-
-def output_file(text: str) -> str:
-    """A file to write; refused if it cannot be written."""
-    from mmpluld.outputs import check_output_file
-
-    return _checked(text, check_output_file)
+__all__ = ["OutputFile", "OutputFolder"]
 
 
-def output_folder(text: str) -> str:
-    """A folder to write to; refused if it cannot be written to."""
-    from mmpluld.outputs import check_output_folder
+class OutputFile(argparse.Action):
+    """A file to write; refused with an InputError if it cannot be written."""
 
-    return _checked(text, check_output_folder)
+    def __call__(self, parser: object, namespace: argparse.Namespace, values: object, option: object = None) -> None:
+        """Check and store the path."""
+        from mmpluld.outputs import check_output_file
+
+        check_output_file(str(values))
+        setattr(namespace, self.dest, values)
 
 
-def _checked(text: str, check: Callable[[str], None]) -> str:
-    from mmpluld.errors import InputError
+class OutputFolder(argparse.Action):
+    """A folder to write to; refused with an InputError if it cannot be written to."""
 
-    try:
-        check(text)
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return text
+    def __call__(self, parser: object, namespace: argparse.Namespace, values: object, option: object = None) -> None:
+        """Check and store the path."""
+        from mmpluld.outputs import check_output_folder
+
+        check_output_folder(str(values))
+        setattr(namespace, self.dest, values)

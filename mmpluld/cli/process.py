@@ -11,7 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-__all__ = ["Ended", "ends_with_signals", "flush", "open_streams", "reader_is_gone", "say"]
+TYPE_CHECKING = False  # as in typing, which takes longer to import than all else here
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["Ended", "ends_with_signals", "flush", "open_streams", "say"]
 
 _ENDING = [signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
 _AGAIN_S = 5.0  # a closed terminal sends several signals at once; they must not disturb what the first one ends
@@ -90,10 +94,22 @@ def ends_with_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def open_streams() -> None:
-    """Open what was closed of the three standard streams to nowhere.
+class _Unread(io.FileIO):
+    """An output stream whose reader may go away (``mmpluld ... | head``): the work goes on, the rest goes nowhere."""
 
-    Otherwise the next file that is opened takes its number, and gets what libraries print.
+    def write(self, data: Buffer, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            return super().write(data)
+
+
+def open_streams() -> None:
+    """Make the standard streams such that printing does not fail.
+
+    What was closed of them leads nowhere: otherwise the next file that is opened would take its number, and get what
+    libraries print. What nobody reads any more is dropped.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -102,20 +118,15 @@ def open_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
-
-
-def reader_is_gone() -> bool:
-    """Whether whoever read our output has closed it (`mmpluld ... | head`)."""
-    import select
-
-    poll = select.poll()
-    for number in (1, 2):
-        poll.register(number, 0)
-    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+        stream = getattr(sys, name)
+        if number and isinstance(stream, io.TextIOWrapper) and stream is getattr(sys, f"__{name}__"):
+            buffer = io.BufferedWriter(_Unread(stream.fileno(), "w", closefd=False))
+            lines = stream.line_buffering
+            setattr(sys, name, io.TextIOWrapper(buffer, stream.encoding, stream.errors, line_buffering=lines))
 
 
 def flush() -> None:
-    """Send on what is printed; what nobody takes goes nowhere, so that nothing complains of it at the end."""
+    """Send on what is printed; what cannot be written is dropped, so that nothing complains of it at the end."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmpluld.cli.outputs import output_folder
+from mmpluld.cli.outputs import OutputFolder
 
 if TYPE_CHECKING:
     from mmpluld.reproduce.runner import Resources, Run
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", metavar="A,B", help="train these rows only (default: all)")
     parser.add_argument(
         "--work-dir",
-        type=output_folder,
+        action=OutputFolder,
         default="work_dirs/reproduce",
         metavar="DIR",
         help="folder of runs and reports; finished runs are not repeated (default: work_dirs/reproduce)",
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=_positive, metavar="J", help="runs at once (default: one per core, 1 with GPUs)")
     parser.add_argument("--gpus", type=_positive, default=0, metavar="G", help="GPUs of each run")
     parser.add_argument(
-        "--export", type=output_folder, metavar="DIR", help="copy the report and each run's figures to DIR/TABLE"
+        "--export", action=OutputFolder, metavar="DIR", help="copy the report and each run's figures to DIR/TABLE"
     )
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="changes to every config")
 

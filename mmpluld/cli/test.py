@@ -6,7 +6,7 @@ import argparse
 
 from mmpluld.cli.changes import add_changes
 from mmpluld.cli.launcher import add_launcher
-from mmpluld.cli.outputs import output_file, output_folder
+from mmpluld.cli.outputs import OutputFile, OutputFolder
 
 EXAMPLE = "mmpluld test CONFIG work_dirs/a3d/epoch_20.pth --out detections.json"
 
@@ -15,13 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("config", help="config file, or the name of a config of the zoo")
     parser.add_argument("checkpoint", help="weights to test: file, web address, or zoo:NAME")
-    parser.add_argument("--work-dir", type=output_folder, help="folder for logs (default: work_dirs/<config name>)")
+    parser.add_argument("--work-dir", action=OutputFolder, help="folder for logs (default: work_dirs/<config name>)")
     parser.add_argument(
-        "--out", type=output_file, metavar="FILE", help="write the detections as a detection record (.json)"
+        "--out", action=OutputFile, metavar="FILE", help="write the detections as a detection record (.json)"
     )
     parser.add_argument(
         "--show-dir",
-        type=output_folder,
+        action=OutputFolder,
         metavar="DIR",
         help="write pictures of the tested slices, truth and detections",
     )

@@ -7,7 +7,7 @@ import argparse
 from mmpluld.cli.changes import add_changes
 from mmpluld.cli.launcher import add_launcher
 from mmpluld.cli.numbers import natural
-from mmpluld.cli.outputs import output_folder
+from mmpluld.cli.outputs import OutputFolder
 
 EXAMPLE = "mmpluld train configs/pluld/pluld-a3d_densenet121-fpn_7s_20e_deeplesion.py --work-dir work_dirs/a3d"
 
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("config", help="config file, or the name of a config of the zoo")
     parser.add_argument(
-        "--work-dir", type=output_folder, help="folder for logs and checkpoints (default: work_dirs/<config name>)"
+        "--work-dir", action=OutputFolder, help="folder for logs and checkpoints (default: work_dirs/<config name>)"
     )
     parser.add_argument(
         "--resume",

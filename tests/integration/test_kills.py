@@ -1,4 +1,4 @@
-"""Commands that are killed at random moments: run again they succeed and leave what they would have without the kill."""
+"""Commands that are killed at random moments: run again, they leave what they would have left without the kill."""
 
 from __future__ import annotations
 

@@ -21,8 +21,6 @@ from pathlib import Path
 import mmpluld.cli.main as m
 from mmpluld.atomic import atomic_path
 from mmpluld.compat.follow import following
-from mmpluld.datasets.converters import convert_deeplesion
-from mmpluld.errors import InputError
 
 def work(_):
     worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(100,), daemon=True)
@@ -134,13 +132,28 @@ def test_what_a_library_prints_does_not_get_into_a_file(tmp_path):
     assert out.read_text() == "whole"
 
 
+def test_the_work_goes_on_when_nobody_reads_what_it_says(tmp_path):
+    code = (
+        "import sys, mmpluld.cli.main as m\n"
+        "def run(_):\n"
+        " for _ in range(3): print('x' * 100000, flush=True); print('note', file=sys.stderr)\n"
+        " open(sys.argv[1], 'w').write('whole')\n"
+        " return 1\n"
+        "m.run = run\nraise SystemExit(m.main([]))"
+    )
+    out = tmp_path / "out.txt"
+    command = ["bash", "-o", "pipefail", "-c", '"$@" 2>&1 | true', "sh", sys.executable, "-c", code, str(out)]
+    assert subprocess.run(command, check=False).returncode == 1
+    assert out.read_text() == "whole"
+
+
 def test_a_full_standard_output_is_one_line():
     with open("/dev/full", "w") as full:  # noqa: PTH123
         done = subprocess.run(
             [sys.executable, "-m", "mmpluld", "models"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
+    assert done.returncode == 2
+    assert done.stderr == "mmpluld: error: an output: cannot be written (No space left on device); make room\n"
 
 
 def test_a_broken_pipe_elsewhere_is_a_failure():
