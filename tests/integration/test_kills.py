@@ -40,8 +40,9 @@ def finish(arguments: Sequence[str]) -> float:
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    """All files below a folder, hidden ones included."""
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+    """All files below a folder, hidden ones included; the volume store notes where it got its scans."""
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {str(file.relative_to(root)): file.read_bytes().replace(bytes(root), b"ROOT") for file in files}
 
 
 def killed(

@@ -13,6 +13,7 @@ import pytest
 from mmpluld.compat.follow import following
 from mmpluld.datasets.converters import convert_deeplesion
 from mmpluld.errors import InputError
+from mmpluld.phantom import write_deeplesion_layout
 
 # A command with a worker, a child command and a temporary, all of which must be gone when it has ended.
 WORK = """
@@ -170,10 +171,25 @@ def test_a_broken_pipe_elsewhere_is_a_failure():
 
 def test_a_phantom_that_was_killed_is_made_anew(tmp_path):
     """One kill; tests/integration/test_kills.py has many."""
-    out, whole = tmp_path / "killed", tmp_path / "whole"
-    settings = ["--patients", "2", "1", "1", "--set", "size=32", "max_slices=6", "lesions_per_series=2"]
-    command = [sys.executable, "-m", "mmpluld", "phantom", "deeplesion"]
-    process = subprocess.Popen([*command, str(out), *settings])
+    settings = {"size": 32, "max_slices": 6, "lesions_per_series": 2}
+    given = [f"{name}={value}" for name, value in settings.items()]
+    out = tmp_path / "killed"
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "mmpluld",
+            "phantom",
+            "deeplesion",
+            str(out),
+            "--patients",
+            "2",
+            "1",
+            "1",
+            "--set",
+            *given,
+        ]
+    )
     while not (out / "Images_png").is_dir():
         assert process.poll() is None
         time.sleep(0.005)
@@ -182,9 +198,9 @@ def test_a_phantom_that_was_killed_is_made_anew(tmp_path):
     assert (out / ".unfinished-phantom.json").exists()
     with pytest.raises(InputError, match="holds a phantom that was interrupted"):
         convert_deeplesion(out)
-    for folder in (out, whole):
-        subprocess.run([*command, str(folder), *settings], check=True)
-    assert contents(out) == contents(whole)
+    for folder in (out, tmp_path / "whole"):
+        write_deeplesion_layout(folder, (2, 1, 1), workers=1, **settings)
+    assert contents(out) == contents(tmp_path / "whole")
 
 
 def contents(root: Path) -> dict[str, bytes]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
+from mmpluld import outputs
 from mmpluld.cli.main import main
-from mmpluld.engine.processes import check_launcher, started_by
+from mmpluld.engine.processes import check_launcher, sole_writer, started_by
 from mmpluld.errors import InputError
+from mmpluld.outputs import folder_lock
 
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
 # What slurm sets everywhere in an allocation of four tasks, and what a batch script and srun add.
@@ -81,3 +85,33 @@ def test_commands_refuse_before_they_look_at_anything_else(
     line = capsys.readouterr().err
     assert line.startswith("mmpluld: error: torchrun started 2 processes")
     assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("launcher", "environment", "holds"),
+    [
+        ("none", {"RANK": "3"}, True),
+        ("pytorch", {"RANK": "0"}, True),
+        ("pytorch", {"RANK": "1"}, False),
+        ("slurm", {"SLURM_PROCID": "0"}, True),
+        ("slurm", {"SLURM_PROCID": "5"}, False),
+        ("mpi", {"OMPI_COMM_WORLD_RANK": "2"}, False),
+    ],
+)
+def test_the_first_process_holds_the_work_folder(tmp_path, launcher, environment, holds):
+    with sole_writer(tmp_path, launcher, environment=environment):
+        assert (tmp_path / ".lock").exists() == holds
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_trainings_in_one_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(outputs, "_PATIENCE_S", 0.0)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    config = "a3d_densenet121-fpn_7s_phantom"
+    for lock, command in ((".lock", ["train", config]), (".lock-test", ["test", config, "weights.pth"])):
+        with folder_lock(tmp_path / "work", lock):
+            assert main([*command, "--work-dir", str(tmp_path / "work")]) == 2
+        assert capsys.readouterr().err == (
+            f"mmpluld: error: {tmp_path / 'work'}: is being written by another process (pid {os.getpid()}); "
+            "wait for it, or choose another place\n"
+        )
