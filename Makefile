@@ -8,8 +8,10 @@ VENV ?= .venv
 MMCV ?= lite
 BIN := $(VENV)/bin
 DONE := $(VENV)/.setup-$(MMCV)
-
 TOOLED := $(VENV)/.tools
+
+# Tests and demo start many processes; each would compile torch and mmdet again where the shell forbids to keep byte code.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-all check format benchmark setup clean
 

@@ -62,13 +62,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of: {', '.join(names)} (default: all)")
     parser.add_argument("--write", action="store_true", help=f"write what was run to {PAGE.name}")
+    parser.add_argument("--inputs", type=int, default=1000, help="damaged inputs of `fuzz` (default: %(default)s)")
     options = parser.parse_args()
     unknown = set(options.names) - set(names)
     if unknown:
         parser.error(f"unknown benchmark {sorted(unknown)}")
     sections = {}
     for name in options.names or names:
-        result = importlib.import_module(f"benchmarks.{name}").run()
+        settings = {"inputs": options.inputs} if name == "fuzz" else {}
+        result = importlib.import_module(f"benchmarks.{name}").run(**settings)
         sections[result["name"]] = f"## {result['name']}\n\nBar: {result['bar']}\n\n{_table(result['rows'])}\n"
         print(sections[result["name"]], flush=True)
     if options.write:

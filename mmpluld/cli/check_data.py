@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check and print every problem; 1 if there are any."""
+    """Check and print every problem; 2 if there are any."""
     import json
 
     from mmpluld.atomic import atomic_write_text
@@ -32,8 +32,10 @@ def run(options: argparse.Namespace) -> int:
         atomic_write_text(options.json, json.dumps(check.as_dict(), indent=1) + "\n")
     for problem in check.problems:
         print(problem)
+    for note in check.notes:
+        print(f"note: {note}")
     for name, (volumes, lesions) in check.files.items():
         print(f"{name}: {lesions} lesions in {volumes} volumes")
     count = len(check.problems)
     print(f"{check.slices_read} slices read, {count or 'no'} problem{'' if count == 1 else 's'}")
-    return 1 if count else 0
+    return 2 if count else 0

@@ -133,7 +133,7 @@ def _add_volumes(parser: argparse.ArgumentParser) -> None:
         "--pad-px", type=not_negative, metavar="N", help="widen boxes in the plane (default: 0)", **_LATER
     )
     group.add_argument(
-        "--overrides", metavar="FILE", help="CSV or JSON: volume, spacing_mm, flip, flip_mask, exclude", **_LATER
+        "--overrides", metavar="FILE", help="CSV or JSON: volume, spacing_mm, flip, flip_mask, match, exclude", **_LATER
     )
     group.add_argument(
         "--test-subset", type=int, metavar="N", help="luna16: test on this subset, train on the others", **_LATER

@@ -36,9 +36,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name, (kind, text) in RULES.items():
         rules.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text)
-    parser.add_argument("--series", metavar="UID", help="DICOM series to read when the folder holds several")
+    parser.add_argument(
+        "--series",
+        metavar="UID[:ATTRIBUTE=VALUE]",
+        help="DICOM series to read when the folder holds several; with an attribute, such as :AcquisitionNumber=2, "
+        "the part of it where a series is several volumes",
+    )
     parser.add_argument(
         "--tags", metavar="FILE", help="names of the model's tags: LesaNet's JSON of labels, or an annotation file"
+    )
+    parser.add_argument(
+        "--identifiers",
+        action="store_true",
+        help="write the path of the scan and the UID of its series into the outputs (default: its file name alone)",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="arithmetic of the network")
@@ -57,6 +67,7 @@ def run(options: argparse.Namespace) -> int:
         checkpoint=options.checkpoint,
         out=options.out,
         series=options.series,
+        identifiers=options.identifiers,
         device=options.device,
         precision=options.precision,
         tags=options.tags,

@@ -53,6 +53,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --by type or size, detections on lesions of another group are ignored (default) or false "
         "positives, as the author of DeepLesion evaluates",
     )
+    parser.add_argument(
+        "--same",
+        nargs=2,
+        action="append",
+        metavar=("PRED_ID", "GT_ID"),
+        help="volume PRED_ID of the detections is GT_ID of the truth, where ids differ; may be given several times",
+    )
+    parser.add_argument(
+        "--first-slice",
+        type=int,
+        metavar="N",
+        help="the first slice of the one scan is slice N of its series, where the truth counts these (DeepLesion) "
+        "and the scan is not named SERIES_FIRST-LAST",
+    )
     parser.add_argument("--json", action=OutputFile, metavar="OUT", help="write the result as JSON")
     parser.add_argument(
         "--plot", action=OutputFile, metavar="OUT", help="write the FROC curve as a picture (.png, .svg or .pdf)"
@@ -80,9 +94,11 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     if options.protocol == "luna16":
         from mmpluld.evaluation.luna16 import evaluate_luna16
 
-        for name in ("strict", "by", "others"):
-            if getattr(options, name):
-                raise InputError(f"--{name} is not part of the LUNA16 rules; leave it out or use another protocol")
+        for name in ("strict", "by", "others", "same", "first_slice"):
+            if getattr(options, name) not in (None, False):
+                raise InputError(
+                    f"--{name.replace('_', '-')} is not part of the LUNA16 rules; leave it out or use another protocol"
+                )
         return evaluate_luna16(options.predictions, options.truth, bootstrap=options.bootstrap, seed=options.seed)
     if options.others and not set(options.by or ()) & {"type", "size"}:
         raise InputError(f"--others {options.others} says nothing without --by type or --by size; add one of these")
@@ -97,4 +113,6 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
         seed=options.seed,
         strata=options.by,
         others=options.others or "ignored",
+        same=[(found, true) for found, true in options.same or ()],
+        first_slice=options.first_slice,
     )

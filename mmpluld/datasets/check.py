@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = ["DataCheck", "Problem", "check_dataset"]
 
 _SAME_LESION_IOU = 0.95
 # Air is -1000; the highest is metal, or the top of a 16-bit scale.
+_VOXEL_MM = (0.05, 50.0)
 _AIR_BELOW_HU, _METAL_UP_TO_HU = -300, 32000
 
 
@@ -52,12 +54,14 @@ class DataCheck:
     Attributes:
         files: Annotation files that were read, with their numbers of volumes and lesions.
         slices_read: How many slices were read.
-        problems: All that was found.
+        problems: All that is wrong.
+        notes: What is unusual and no fault.
     """
 
     files: dict[str, tuple[int, int]] = field(default_factory=dict)
     slices_read: int = 0
     problems: list[Problem] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """The outcome as JSON types."""
@@ -65,6 +69,7 @@ class DataCheck:
             "files": {name: {"volumes": v, "lesions": n} for name, (v, n) in self.files.items()},
             "slices_read": self.slices_read,
             "problems": [asdict(problem) for problem in self.problems],
+            "notes": [asdict(note) for note in self.notes],
         }
 
 
@@ -73,9 +78,10 @@ def check_dataset(root: StrPath, all_slices: bool = False) -> DataCheck:
 
     Looked for: annotation files that break their schema or contradict themselves; volumes whose source does not open,
     or differs from the record in slice size or slice range; slices that do not read; HU that are none
-    (no air, or one value throughout); boxes that leave the image or are empty; lesions listed twice (IoU above 0.95);
-    the same volume described differently by two files; patients in two splits. Files named after a split with a
-    suffix (``train_mined.json``) belong to that split.
+    (no air, or one value throughout); boxes and RECIST marks that leave the image, boxes that are empty; lesions listed
+    twice (IoU above 0.95); tags without a name; ids that are no file names; voxel sizes that no CT has; the same volume
+    described differently by two files; patients or scans in two splits. Slices missing in a series are noted. Files
+    named after a split with a suffix (``train_mined.json``) belong to that split.
 
     Args:
         root: Folder of a converted dataset.
@@ -102,14 +108,31 @@ def check_dataset(root: StrPath, all_slices: bool = False) -> DataCheck:
             check.problems.append(Problem(str(path), "", str(error).removeprefix(f"{path}: ")))
             continue
         check.files[path.name] = (len(loaded[path].volumes), len(loaded[path].lesions))
+        check.problems += _volume_problems(path, loaded[path])
         check.problems += _lesion_problems(path, loaded[path])
     check.problems += _leaks(loaded)
     _check_volumes(root, loaded, all_slices, check)
     return check
 
 
+def _volume_problems(path: Path, annotations: AnnotationSet) -> Iterator[Problem]:
+    """Ids that cannot name a file, voxel sizes that no CT has."""
+    least, most = _VOXEL_MM
+    for volume in annotations.volumes:
+        item = f"volume {volume.id}"
+        if "/" in volume.id or "\\" in volume.id or ".." in volume.id or not volume.id.isprintable():
+            yield Problem(str(path), item, "its id cannot be part of a file name; leave out / \\ .. and line breaks")
+        for axis, size in zip("zyx", volume.spacing_mm, strict=True):
+            if math.isfinite(size) and not least <= size <= most:
+                yield Problem(
+                    str(path), item, f"voxel size along {axis} is {size:g} mm; a CT has {least:g} to {most:g}"
+                )
+
+
 def _lesion_problems(path: Path, annotations: AnnotationSet) -> Iterator[Problem]:
-    """Boxes outside the image, empty boxes, lesions listed twice."""
+    """Boxes and marks outside the image, empty boxes, lesions listed twice, tags without a name."""
+    tags = annotations.dataset.get("tags")
+    terms = len(tags.get("terms") or ()) if isinstance(tags, dict) else None
     volumes = {volume.id: volume for volume in annotations.volumes}
     for name, lesions in annotations.lesions_by_volume().items():
         height, width = volumes[name].shape_yx
@@ -121,7 +144,18 @@ def _lesion_problems(path: Path, annotations: AnnotationSet) -> Iterator[Problem
                 yield Problem(str(path), item, f"box ({shown}) leaves the image of {width} x {height} pixels")
             if x2 <= x1 or y2 <= y1 or z2 <= z1:
                 yield Problem(str(path), item, "box is empty")
+            if lesion.recist is not None and not _within(lesion.recist, width, height):
+                shown = ", ".join(f"{value:g}" for value in lesion.recist)
+                yield Problem(str(path), item, f"RECIST mark ({shown}) leaves the image of {width} x {height} pixels")
+            number = max(lesion.attributes.get("tags") or (-1,))
+            if terms is not None and number >= terms:
+                yield Problem(str(path), item, f"has tag {number}, the file names {terms} (dataset.tags.terms)")
         yield from _twins(path, name, lesions)
+
+
+def _within(points: Sequence[float], width: int, height: int) -> bool:
+    """Whether x, y in turn lie in an image."""
+    return all(0 <= x <= width for x in points[::2]) and all(0 <= y <= height for y in points[1::2])
 
 
 def _twins(path: Path, volume: str, lesions: list[LesionRecord]) -> Iterator[Problem]:
@@ -134,16 +168,23 @@ def _twins(path: Path, volume: str, lesions: list[LesionRecord]) -> Iterator[Pro
 
 
 def _leaks(loaded: dict[Path, AnnotationSet]) -> Iterator[Problem]:
-    """Patients in two splits."""
+    """Patients, and scans under two patients, in two splits."""
     patients: dict[str, dict[str, Path]] = defaultdict(dict)
+    scans: dict[str, dict[str, tuple[Path, VolumeRecord]]] = defaultdict(dict)
     for path, content in loaded.items():
         split = re.split(r"[_.-]", path.stem)[0]
         for volume in content.volumes:
             patients[split].setdefault(volume.patient, path)
+            scans[split].setdefault(os.path.normpath(volume.source["path"]), (path, volume))
     for one, two in combinations([name for name in ("train", "val", "test") if name in patients], 2):
         for patient in sorted(set(patients[one]) & set(patients[two])):
             where = f"{patients[one][patient].name} and {patients[two][patient].name}"
             yield Problem(str(patients[two][patient]), f"patient {patient}", f"is in two splits, {where}")
+        for place in sorted(set(scans[one]) & set(scans[two])):
+            (first, other), (second, volume) = scans[one][place], scans[two][place]
+            if other.patient != volume.patient:
+                what = f"its scan {place} is in two splits, {first.name} and {second.name}, under two patients"
+                yield Problem(str(second), f"volume {volume.id}", what)
 
 
 def _check_volumes(root: Path, loaded: dict[Path, AnnotationSet], all_slices: bool, check: DataCheck) -> None:
@@ -166,6 +207,10 @@ def _check_volumes(root: Path, loaded: dict[Path, AnnotationSet], all_slices: bo
             source = open_source(record, root)
             inside = _own_slices(record, source)
             check.problems += [Problem(str(path), item, what) for what in _source_problems(record, source, inside)]
+            if lacking := sorted(set(range(inside[0], inside[-1])) - set(inside)) if inside else []:
+                shown = ", ".join(map(str, lacking[:5])) + (", ..." if len(lacking) > 5 else "")
+                what = f"{len(lacking)} slices between first and last are missing ({shown}), the nearest stand in"
+                check.notes.append(Problem(str(path), item, what))
             check.problems += [
                 Problem(str(path), item, what)
                 for what in _slice_problems(source, inside, keys[name], all_slices, check)

@@ -13,7 +13,7 @@ from mmengine.dataset import BaseDataset, force_full_init
 from mmpluld.datasets.slice_pictures import picture_address
 from mmpluld.datasets.steps import pipeline_steps
 from mmpluld.errors import InputError, did_you_mean
-from mmpluld.io.slice_sources import open_source
+from mmpluld.io.slice_sources import open_source, source_path
 from mmpluld.registry import DATASETS
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, recist_lengths
 
@@ -155,7 +155,7 @@ class CTLesionDataset(BaseDataset):
     def _samples(self, volume: VolumeRecord, lesions: list[LesionRecord]) -> Iterator[dict[str, Any]]:
         """The samples of one volume."""
         root = Path(self.data_prefix["img_path"])
-        source = volume.source | {"path": str((root / volume.source["path"]).absolute())}
+        source = volume.source | {"path": str(source_path(volume, root).absolute())}
         shared = {
             "dataset": self._metainfo["dataset"]["name"],
             "volume_id": volume.id,
@@ -188,13 +188,7 @@ class CTLesionDataset(BaseDataset):
         rows = lesion.attributes.get("slice_boxes") if self.slice_boxes else None
         if rows is None:
             return dict.fromkeys(range(math.ceil(z1), math.ceil(z2)), (x1, y1, x2, y2))
-        try:
-            return {int(index): (float(x1), float(y1), float(x2), float(y2)) for index, x1, y1, x2, y2 in rows}
-        except (TypeError, ValueError):
-            raise InputError(
-                f"{self.ann_file}: lesion {lesion.id}: slice_boxes is {str(rows)[:60]}; needed are rows of slice, x1, "
-                "y1, x2, y2, mend them or pass slice_boxes=False"
-            ) from None
+        return {int(index): (float(x1), float(y1), float(x2), float(y2)) for index, x1, y1, x2, y2 in rows}
 
     def _slices(self, volume: VolumeRecord, cuts: list[tuple[LesionRecord, dict[int, Box2D]]]) -> list[int]:
         """Slice numbers that are samples, ascending."""

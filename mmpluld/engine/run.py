@@ -15,7 +15,7 @@ from mmpluld.compat.config_text import remember_formatted
 from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.config_check import check_config
 from mmpluld.engine.processes import check_launcher, sole_writer
-from mmpluld.engine.run_options import draw_tested_samples, enable_auto_scale_lr
+from mmpluld.engine.run_options import draw_tested_samples, enable_auto_scale_lr, write_detections
 from mmpluld.errors import InputError
 
 __all__ = ["prepare_config", "test", "train"]
@@ -147,10 +147,7 @@ def test(
     if out is not None:
         if Path(out).suffix != ".json":
             raise InputError(f"--out {out}: a detection record is a .json file; change the suffix")
-        evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-        for evaluator in evaluators:
-            if evaluator.type in ("FROCMetric", "VolumeFROCMetric"):
-                evaluator.outfile_prefix = str(Path(out).with_suffix(""))
+        write_detections(cfg, out)
     if show_dir is not None:
         draw_tested_samples(cfg, show_dir, show_score_thr)
     with sole_writer(cfg.work_dir, launcher, ".lock-test"):  # testing what a training goes on from is no conflict

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
 from mmpluld.errors import InputError
+from mmpluld.evaluation.metrics import FROCMetric, VolumeFROCMetric
 from mmpluld.outputs import check_output_folder
+from mmpluld.registry import METRICS
 from mmpluld.typing import StrPath
 
-__all__ = ["draw_tested_samples", "enable_auto_scale_lr"]
+__all__ = ["draw_tested_samples", "enable_auto_scale_lr", "write_detections"]
 
 
 def enable_auto_scale_lr(cfg: Config) -> None:
@@ -55,3 +58,39 @@ def draw_tested_samples(cfg: Config, folder: StrPath, score_thr: float) -> None:
         "score_thr": score_thr,
         "test_out_dir": str(Path(folder).absolute()),
     }
+
+
+def write_detections(cfg: Config, out: StrPath) -> None:
+    """Have the metric that keeps the detections write them, however the config names it.
+
+    Args:
+        cfg: Changed.
+        out: The file, ending in ``.json``.
+
+    Raises:
+        InputError: No metric of the test keeps detections.
+    """
+    prefix = str(Path(out).with_suffix(""))
+    evaluator = cfg.test_evaluator
+    if isinstance(evaluator, dict) and "metrics" in evaluator:
+        evaluator = evaluator["metrics"]
+    named = [item for item in (evaluator if isinstance(evaluator, list | tuple) else [evaluator]) if item is not None]
+    writers = [item for item in named if _metric_class(item) is not None]
+    if not writers:
+        raise InputError(
+            f"--out {out}: none of the metrics in test_evaluator writes a detection record; add FROCMetric for key "
+            "slices or VolumeFROCMetric for volumes"
+        )
+    for item in writers:
+        if isinstance(item, dict):
+            item["outfile_prefix"] = prefix
+        else:
+            item.outfile_prefix = prefix
+
+
+def _metric_class(item: Any) -> type | None:
+    """The class of a metric that can write a detection record, however the config names it; else None."""
+    found = item.get("type") if isinstance(item, dict) else type(item)
+    if isinstance(found, str):
+        found = METRICS.get(found)
+    return found if isinstance(found, type) and issubclass(found, FROCMetric | VolumeFROCMetric) else None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, did_you_mean
 from mmpluld.evaluation.functional import (
     FROCProtocol,
     Interval,
@@ -52,13 +52,16 @@ def evaluate_files(
     seed: int = 0,
     strata: Sequence[str] | None = None,
     others: Others = "ignored",
+    same: Sequence[tuple[str, str]] = (),
+    first_slice: int | None = None,
 ) -> dict[str, Any]:
     """FROC of a detection record against annotations, or against a detection record as truth.
 
     Lesions marked ``ignore`` are not counted; detections on them are neither hits nor false positives.
     Volumes without an entry in ``pred_path`` count as without detections, volumes that the truth does not
     know are left out; both are listed. ``strict`` refuses both, refuses invalid boxes, reads equal scores as
-    one operating point, and adds results for other overlap measures.
+    one operating point, and adds results for other overlap measures. Detections are brought into the voxels of the
+    truth, see :func:`~mmpluld.evaluation.frames.place`.
 
     Args:
         pred_path: Detection record with scores.
@@ -69,6 +72,8 @@ def evaluate_files(
         seed: Seed of the bootstrap.
         strata: Sub-groups to add: any of ``type``, ``size`` (long diameter), ``interval`` (between slices).
         others: What a detection on a lesion of another type or size is to a sub-group, see ``stratify``.
+        same: Pairs of a volume of ``pred_path`` and the volume of ``gt_path`` that it is, where ids differ.
+        first_slice: Which slice of its series the first slice of the one scan is, where the truth counts these.
 
     Returns:
         Plain values that fit into JSON. ``sensitivity``, ``threshold_at_level`` (lowest accepted score; None
@@ -79,12 +84,18 @@ def evaluate_files(
         InputError: If a file is unusable, there is no lesion to find, or strict rules are broken.
     """
     rules = get_protocol(protocol)
-    truth = load_truth(gt_path, rules)
-    pairing, matches = _match_file(pred_path, truth, rules, strict)
+    detections = _named_alike(pred_path, DetectionSet.load(pred_path), same)
+    truth = load_truth(gt_path, rules, like=detections)
+    for _, name in same:
+        if not any(name == volume for volume, _ in truth.images):
+            names = list(dict.fromkeys(volume for volume, _ in truth.images))
+            raise InputError(f"{gt_path}: no volume '{name}' to evaluate{did_you_mean(name, names, _listing(names))}")
+    pairing, matches = _match(pred_path, detections, truth, rules, strict, first_slice)
     result = _summary(matches, pairing, rules, strict)
     if bootstrap:
+        _refuse_one_patient(gt_path, pairing)
         interval = bootstrap_sensitivity(matches, pairing.patients, rules, resamples=bootstrap, seed=seed)
-        result["interval"] = _interval_values(interval, bootstrap, seed)
+        result["interval"] = _interval_values(interval, pairing, bootstrap, seed)
     if strata:
         result["strata"] = stratify(strata, matches, pairing, truth, rules, others=others, strict=strict)
         result["strata_others"] = others
@@ -121,9 +132,11 @@ def compare_files(
         InputError: As ``evaluate_files``.
     """
     rules = get_protocol(protocol)
-    truth = load_truth(gt_path, rules)
-    pairing, first = _match_file(pred_path, truth, rules, strict)
-    _, second = _match_file(other_path, truth, rules, strict)
+    detections = DetectionSet.load(pred_path)
+    truth = load_truth(gt_path, rules, like=detections)
+    pairing, first = _match(pred_path, detections, truth, rules, strict)
+    _, second = _match(other_path, DetectionSet.load(other_path), truth, rules, strict)
+    _refuse_one_patient(gt_path, pairing)
     interval = bootstrap_difference(first, second, pairing.patients, rules, resamples=bootstrap, seed=seed)
     averages = [float(mean_sensitivity(sensitivity_at(matches, rules.levels), rules)) for matches in (first, second)]
     return {
@@ -134,7 +147,7 @@ def compare_files(
         "second": averages[1],
         "difference": interval.value.tolist(),
         "average_difference": interval.average,
-        "interval": _interval_values(interval, bootstrap, seed) | {"p_value": interval.p_value},
+        "interval": _interval_values(interval, pairing, bootstrap, seed) | {"p_value": interval.p_value},
     }
 
 
@@ -178,15 +191,52 @@ def plain(values: ArrayLike) -> list[float | None]:
     return [float(value) if np.isfinite(value) else None for value in np.asarray(values)]
 
 
-def _match_file(path: StrPath, truth: Truth, protocol: FROCProtocol, strict: bool) -> tuple[Pairing, Matches]:
+def _named_alike(path: StrPath, detections: DetectionSet, same: Sequence[tuple[str, str]]) -> DetectionSet:
+    """Detections under the names that the truth gives their volumes."""
+    names = dict(same)
+    if len(names) < len(same):
+        raise InputError(f"{path}: a volume is said to be two volumes of the truth (--same); say each once")
+    for name in names:
+        if name not in detections.volumes:
+            known = list(detections.volumes)
+            raise InputError(f"{path}: no volume '{name}'{did_you_mean(name, known, _listing(known))}")
+    renamed = [names.get(name, name) for name in detections.volumes]
+    if len(set(renamed)) < len(renamed):
+        twice = next(name for name in renamed if renamed.count(name) > 1)
+        raise InputError(f"{path}: two volumes would be '{twice}' of the truth (--same); say each once")
+    return DetectionSet(dict(zip(renamed, detections.volumes.values(), strict=True)))
+
+
+def _listing(names: Sequence[str]) -> str:
+    return f"there are {len(names)}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+
+
+def _refuse_one_patient(path: StrPath, pairing: Pairing) -> None:
+    """A bootstrap of one patient draws the same data again and again."""
+    count = len(set(pairing.patients))
+    if count < 2:
+        raise InputError(
+            f"{path}: {count} patient; a bootstrap over patients needs at least 2, leave out --bootstrap, or mend the "
+            "'patient' of the volumes"
+        )
+
+
+def _match(
+    path: StrPath,
+    detections: DetectionSet,
+    truth: Truth,
+    protocol: FROCProtocol,
+    strict: bool,
+    first_slice: int | None = None,
+) -> tuple[Pairing, Matches]:
     """Match the detections of one file."""
     try:
-        detections = DetectionSet.load(path)
-        pairing = pair_images(truth, detections, protocol)
+        pairing = pair_images(truth, detections, protocol, first_slice)
         if detections.volumes and len(pairing.extra) == len(detections.volumes):
+            close = did_you_mean(pairing.extra[0], pairing.missing)
             raise InputError(
                 f"none of its volumes ({pairing.extra[0]!r}, ...) is in {truth.source} ({pairing.missing[0]!r}, ...); "
-                "give the truth of these scans, or name the volumes alike"
+                f"give the truth of these scans, or say which is which: --same PRED_ID GT_ID{close}"
             )
         if strict:
             _refuse_mismatch(pairing, truth)
@@ -213,6 +263,11 @@ def _refuse_mismatch(pairing: Pairing, truth: Truth) -> None:
                 f"{what} {len(volumes)} volume(s) ({shown}); strict evaluation needs exactly the volumes of "
                 f"{truth.source}, an empty entry for one without detections"
             )
+    if pairing.unexamined:
+        raise InputError(
+            f"{pairing.unexamined} lesions of {truth.source} lie on slices that were not examined; strict evaluation "
+            "needs the whole volumes"
+        )
 
 
 def _summary(matches: Matches, pairing: Pairing, protocol: FROCProtocol, strict: bool) -> dict[str, Any]:
@@ -240,14 +295,16 @@ def _summary(matches: Matches, pairing: Pairing, protocol: FROCProtocol, strict:
         "num_off_slice_detections": pairing.off_slice if protocol.dim == 2 else 0,
         "missing_volumes": pairing.missing,
         "extra_volumes": pairing.extra,
+        "unexamined_lesions": pairing.unexamined,
     }
 
 
-def _interval_values(interval: Interval, resamples: int, seed: int) -> dict[str, Any]:
+def _interval_values(interval: Interval, pairing: Pairing, resamples: int, seed: int) -> dict[str, Any]:
     ends = np.column_stack([interval.low, interval.high])
     return {
         "confidence": 0.95,
         "resampled": "patients",
+        "num_resampled": len(set(pairing.patients)),
         "resamples": resamples,
         "seed": seed,
         "sensitivity": [plain(pair) for pair in ends],
@@ -283,7 +340,8 @@ def _interval_rows(result: Mapping[str, Any]) -> list[list[str]]:
     for end, name in enumerate(("low", "high")):
         values = [pair[end] for pair in (*interval["sensitivity"], interval["average"])]
         shown = ["-" if value is None else f"{100 * value:.2f}" for value in values]
-        rows.append([f"  {100 * interval['confidence']:g} % {name}", *shown])
+        of = f"{interval['num_resampled']} {interval['resampled']}"
+        rows.append([f"  {100 * interval['confidence']:g} % {name}, {of}", *shown])
     return rows
 
 
@@ -304,6 +362,7 @@ def _counts(result: Mapping[str, Any]) -> list[str]:
         (result.get("num_over_limit"), "marks beyond 100 in a scan, the least probable ones, are left out"),
         (result.get("num_set_aside"), "marks on excluded findings, or again on a nodule, are not counted"),
         (len(result["missing_volumes"]), "volumes have no entry and count as without detections"),
+        (result.get("unexamined_lesions"), "lesions lie on slices that were not examined and count as missed"),
         (len(result["extra_volumes"]), "volumes are unknown to the truth and left out"),
     )
     return lines + [f"note: {number} {text}" for number, text in notes if number]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, did_you_mean, nearest
 from mmpluld.evaluation.evaluate import plain
 from mmpluld.evaluation.functional import (
     LUNA16_LEVELS,
@@ -22,6 +20,7 @@ from mmpluld.evaluation.functional import (
     threshold_at,
 )
 from mmpluld.structures.records import DetectionSet
+from mmpluld.structures.text_files import check_columns, parse_number, read_rows
 from mmpluld.typing import FloatArray, StrPath
 
 __all__ = ["LUNA16", "evaluate_luna16"]
@@ -64,6 +63,17 @@ def evaluate_luna16(pred_path: StrPath, truth_dir: StrPath, bootstrap: int = 0, 
             "at least one, give files whose scan ids agree"
         )
     submitted = _read_marks(Path(pred_path))
+    if submitted and not set(submitted) & set(series):
+        name = next(iter(submitted))
+        raise InputError(
+            f"{pred_path}: none of its scans ({name!r}, ...) is in {folder / 'seriesuids.csv'} ({series[0]!r}, ...); "
+            f"name scans by their series UID{did_you_mean(name, series)}"
+        )
+    if bootstrap and len(series) < 2:
+        raise InputError(
+            f"{folder / 'seriesuids.csv'}: {len(series)} scan; a bootstrap over scans needs at least 2, leave out "
+            "--bootstrap"
+        )
     marks = _by_scan(submitted, series)
     points, scores = [part[:, :3] for part in marks], [part[:, 3] for part in marks]
     matches = match_marks(points, scores, nodules, excluded)
@@ -117,6 +127,7 @@ def _interval(matches: Matches, resamples: int, seed: int) -> dict[str, Any]:
     return {
         "confidence": _CONFIDENCE,
         "resampled": "scans",
+        "num_resampled": matches.num_images,
         "resamples": resamples,
         "seed": seed,
         "sensitivity": [plain(pair) for pair in ends],
@@ -172,6 +183,7 @@ def _read_table(path: Path, value: str) -> dict[str, list[list[float]]]:
             close = nearest(name, header)
             hint = f"; is it the one called {close!r}?" if close else ""
             raise InputError(f"{path}: line 1: no column {name!r} in the header{hint}; needed: {', '.join(wanted)}")
+    check_columns(path, header)
     positions = [header.index(name) for name in wanted]
     table: dict[str, list[list[float]]] = {}
     for line, row in rows:
@@ -196,24 +208,13 @@ def _read_table(path: Path, value: str) -> dict[str, list[list[float]]]:
 def _number(text: str) -> float | None:
     """The finite number that a field holds, None if it holds something else."""
     try:
-        number = float(text)
+        return parse_number("a field", text)
     except ValueError:
         return None
-    return number if math.isfinite(number) else None
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield line numbers and fields; lines without any field are passed over."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.reader(stream)
-            for row in reader:
-                if row:
-                    yield reader.line_num, row
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); needed are a submission and a folder with annotations.csv, "
-            "annotations_excluded.csv, seriesuids.csv"
-        ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a CSV text file ({error}); fetch it again, unpacked") from error
+    yield from read_rows(
+        path, "a submission and a folder with annotations.csv, annotations_excluded.csv, seriesuids.csv"
+    )

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
 from mmpluld.errors import InputError
+from mmpluld.evaluation.frames import (
+    DEEPLESION_NAME,
+    Grid,
+    adopt_frame,
+    grid_of_record,
+    grid_of_volume,
+    place,
+    turned,
+)
 from mmpluld.evaluation.functional import FROCProtocol
 from mmpluld.structures.records import AnnotationSet, Detections, DetectionSet, LesionRecord, VolumeRecord
+from mmpluld.structures.text_files import read_json
 from mmpluld.typing import FloatArray, StrPath
 
 __all__ = ["Pairing", "Truth", "load_truth", "pair_images"]
@@ -26,15 +34,26 @@ class Truth:
         source: Name of the file, for messages.
         images: Lesions of each image, ignored ones included.
         volumes: What is known of the volumes; empty if the truth is a detection record.
+        grids: What voxels the lesions count, by volume.
+        records: The entries of a detection record as truth, in its own frame.
     """
 
     source: str
     images: dict[tuple[str, int | None], list[LesionRecord]]
     volumes: dict[str, VolumeRecord] = field(default_factory=dict)
+    grids: dict[str, Grid] = field(default_factory=dict)
+    records: dict[str, Detections] = field(default_factory=dict)
 
     def patient(self, volume: str) -> Hashable:
-        """Whose volume it is: as annotated, else the part of the id before the first underscore."""
-        return self.volumes[volume].patient if volume in self.volumes else volume.split("_", 1)[0]
+        """Whose volume it is.
+
+        The patient of the annotation file, or of an id that is exactly one of DeepLesion's; else every volume counts as
+        a patient of its own.
+        """
+        if volume in self.volumes:
+            return self.volumes[volume].patient or ("volume", volume)
+        named = DEEPLESION_NAME.fullmatch(volume)
+        return named["patient"] if named else ("volume", volume)
 
 
 @dataclass
@@ -49,6 +68,7 @@ class Pairing:
         off_slice: 2D detections that lie on no evaluated slice of their volume, left out.
         missing: Volumes of the truth without an entry among the detections, taken as without detections.
         extra: Volumes of the detections that the truth does not know, left out.
+        unexamined: Lesions to find that lie on slices which were not examined, counted as missed.
     """
 
     detections: list[FloatArray] = field(default_factory=list)
@@ -61,9 +81,10 @@ class Pairing:
     off_slice: int = 0
     missing: list[str] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
+    unexamined: int = 0
 
 
-def load_truth(path: StrPath, protocol: FROCProtocol) -> Truth:
+def load_truth(path: StrPath, protocol: FROCProtocol, like: DetectionSet | None = None) -> Truth:
     """Read an annotation file, or a detection record as truth, and split it into images.
 
     A 3D protocol evaluates every volume of the file. A 2D protocol evaluates the key slices that the file
@@ -72,11 +93,16 @@ def load_truth(path: StrPath, protocol: FROCProtocol) -> Truth:
     slice where a box begins. A volume of a detection record without any box is one empty
     image.
 
+    Args:
+        path: The file.
+        protocol: The rules.
+        like: Detections whose frame a detection record as truth has, where it tells none.
+
     Raises:
         InputError: If the file is unusable, has no lesion to find, or lacks the key slices that 2D needs.
     """
     if _schema(path) == "mmpluld.detections/1":
-        truth = _truth_from_detections(path, protocol)
+        truth = _truth_from_detections(path, protocol, like or DetectionSet())
     else:
         truth = _truth_from_annotations(path, protocol)
     if all(lesion.ignore for lesions in truth.images.values() for lesion in lesions):
@@ -87,22 +113,25 @@ def load_truth(path: StrPath, protocol: FROCProtocol) -> Truth:
     return truth
 
 
-def pair_images(truth: Truth, detections: DetectionSet, protocol: FROCProtocol) -> Pairing:
-    """Put the detections of each image beside its lesions.
+def pair_images(
+    truth: Truth, detections: DetectionSet, protocol: FROCProtocol, first_slice: int | None = None
+) -> Pairing:
+    """Put the detections of each image beside its lesions, in the voxels of these.
 
     In 2D a detection counts on every evaluated slice k with z1 <= k < z2.
 
+    Args:
+        truth: The lesions.
+        detections: As they were read; see :func:`~mmpluld.evaluation.frames.place` for what they may count.
+        protocol: The rules.
+        first_slice: Which slice of its series the first slice of the one scan is.
+
     Raises:
-        InputError: If a volume has detections without scores, or in other voxels than its lesions.
-    """
+        InputError: If a volume has detections without scores, or in voxels that cannot be mapped to those of its
+    lesions."""
     pairing = Pairing()
-    for volume, found in detections.volumes.items():
-        # Converted datasets keep their volumes in one orientation; `mmpluld detect` counts as the scan's file does.
-        if found.source is not None and volume in truth.volumes and truth.volumes[volume].source["kind"] == "npy":
-            raise InputError(
-                f"volume '{volume}': boxes are in voxels of the file {found.source}, those of {truth.source} in voxels "
-                "of the converted volume; examine converted volumes with `mmpluld test` and VolumeTestLoop"
-            )
+    grids = {volume: truth.grids.get(volume, Grid()) for volume, _ in truth.images}
+    placed = place(detections, grids, truth.records, truth.source, first_slice)
     slices: dict[str, list[int | None]] = {}
     for (volume, key_slice), lesions in truth.images.items():
         slices.setdefault(volume, []).append(key_slice)
@@ -112,18 +141,19 @@ def pair_images(truth: Truth, detections: DetectionSet, protocol: FROCProtocol) 
         pairing.lesions += wanted
         pairing.image_volumes.append(volume)
         pairing.patients.append(truth.patient(volume))
-        boxes, scores = _scored(detections.volumes.get(volume), volume)
+        pairing.unexamined += _count_unexamined(wanted, placed.examined.get(volume))
+        boxes, scores = _scored(placed.detections.get(volume), volume)
         if key_slice is not None:
             here = (boxes[:, 2] <= key_slice) & (key_slice < boxes[:, 5])
             boxes, scores = boxes[here], scores[here]
         pairing.detections.append(boxes if protocol.dim == 3 else boxes[:, [0, 1, 3, 4]])
         pairing.scores.append(scores)
-    pairing.missing = [volume for volume in slices if volume not in detections.volumes]
-    pairing.extra = [volume for volume in detections.volumes if volume not in slices]
+    pairing.missing = [volume for volume in slices if volume not in placed.detections]
+    pairing.extra = placed.extra
     pairing.off_slice = sum(
-        _count_off_slice(detections.volumes[volume].boxes, evaluated)
+        _count_off_slice(placed.detections[volume].boxes, evaluated)
         for volume, evaluated in slices.items()
-        if volume in detections.volumes
+        if volume in placed.detections
     )
     return pairing
 
@@ -131,8 +161,8 @@ def pair_images(truth: Truth, detections: DetectionSet, protocol: FROCProtocol) 
 def _schema(path: StrPath) -> object:
     """Schema that a file names; None if it cannot be read, which the loaders then explain."""
     try:
-        data = json.loads(Path(path).read_bytes())
-    except (OSError, ValueError):
+        data = read_json(path, "a truth file")
+    except InputError:
         return None
     return data.get("schema") if isinstance(data, dict) else None
 
@@ -155,7 +185,16 @@ def _truth_from_annotations(path: StrPath, protocol: FROCProtocol) -> Truth:
             for key_slice in sorted(keys.get(lesion.volume, ())):
                 if (cut := _cut(lesion, key_slice)) is not None:
                     images[lesion.volume, key_slice].append(cut)
-    return Truth(str(path), images, {volume.id: volume for volume in annotations.volumes})
+    volumes = {volume.id: volume for volume in annotations.volumes}
+    for lesion in annotations.lesions:
+        height, width = volumes[lesion.volume].shape_yx
+        x1, y1, _, x2, y2, _ = lesion.box
+        if not lesion.ignore and (x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0):
+            raise InputError(
+                f"{path}: lesion {lesion.id}: box {list(lesion.box)} lies outside the slices of {width} x {height} "
+                "pixels; no detection can find it, mend the box"
+            )
+    return Truth(str(path), images, volumes, {name: grid_of_volume(volume) for name, volume in volumes.items()})
 
 
 def _cut(lesion: LesionRecord, key_slice: int) -> LesionRecord | None:
@@ -180,10 +219,14 @@ def _key_slice(path: StrPath, lesion: LesionRecord) -> int:
     )
 
 
-def _truth_from_detections(path: StrPath, protocol: FROCProtocol) -> Truth:
+def _truth_from_detections(path: StrPath, protocol: FROCProtocol, like: DetectionSet) -> Truth:
     images: dict[tuple[str, int | None], list[LesionRecord]] = {}
+    records = {
+        name: adopt_frame(found, like.volumes.get(name)) for name, found in DetectionSet.load(path).volumes.items()
+    }
+    upright = {name: turned(found) for name, found in records.items()}
     number = 0
-    for volume, found in DetectionSet.load(path).volumes.items():
+    for volume, found in upright.items():
         if protocol.dim == 3 or not len(found.boxes):
             images[volume, None] = []
         for box in found.boxes.tolist():
@@ -191,7 +234,8 @@ def _truth_from_detections(path: StrPath, protocol: FROCProtocol) -> Truth:
             lesion = LesionRecord(id=number, volume=volume, box=tuple(box), key_slice=key_slice)
             images.setdefault((volume, key_slice), []).append(lesion)
             number += 1
-    return Truth(str(path), images)
+    grids = {name: grid_of_record(found) for name, found in upright.items()}
+    return Truth(str(path), images, grids=grids, records=records)
 
 
 def _edges(lesions: Iterable[LesionRecord], dim: int) -> FloatArray:
@@ -206,6 +250,13 @@ def _scored(found: Detections | None, volume: str) -> tuple[FloatArray, FloatArr
     if found.scores is None:
         raise InputError(f"volume '{volume}': detections have no scores; FROC needs a score for each box")
     return found.boxes, found.scores
+
+
+def _count_unexamined(lesions: Iterable[LesionRecord], spans: list[tuple[int, int]] | None) -> int:
+    """How many lesions reach into none of the slices (first, end) that were examined; None stands for all slices."""
+    if spans is None:
+        return 0
+    return sum(not any(lesion.box[2] < end and lesion.box[5] > first for first, end in spans) for lesion in lesions)
 
 
 def _count_off_slice(boxes: FloatArray, evaluated: list[int | None]) -> int:

@@ -23,6 +23,9 @@ __all__ = ["STRATA", "Others", "long_diameter_mm", "stratify"]
 
 Others = Literal["ignored", "fp"]
 
+# The distance of oblique slices is a square root of rounded numbers: 5 mm comes out as 5.0000002 or 4.9998.
+_INTERVAL_DIGITS = 2
+
 
 def stratify(
     kinds: Sequence[str],
@@ -142,6 +145,7 @@ def _by_interval(pairing: Pairing, truth: Truth) -> Groups:
     interval = np.array(
         [truth.volumes[volume].spacing_mm[0] if volume in truth.volumes else np.nan for volume in pairing.image_volumes]
     )
+    interval = np.round(interval, _INTERVAL_DIGITS)
     groups = (
         ("<= 2 mm", interval <= 2),
         ("> 2, < 5 mm", (interval > 2) & (interval < 5)),

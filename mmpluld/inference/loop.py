@@ -115,4 +115,9 @@ class VolumeTestLoop(BaseLoop):
             boxes=np.array([lesion.found.box for lesion in found], dtype=np.float64).reshape(-1, 6),
             scores=np.array([lesion.found.score for lesion in found], dtype=np.float64),
             key_slices=np.array([lesion.found.key_slice for lesion in found], dtype=np.int64),
+            frame=volume.frame,
+            shape=(volume.shape_yx[1], volume.shape_yx[0], volume.num_slices),
+            affine_lps=None if volume.affine_lps is None else np.array(volume.affine_lps),
+            first_slice=volume.first_slice,
+            spacing_mm=volume.spacing_mm if np.isfinite(volume.spacing_mm).all() else None,
         )

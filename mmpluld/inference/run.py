@@ -16,7 +16,7 @@ from mmpluld.inference.detector import Precision, VolumeDetector
 from mmpluld.inference.output import output_folder
 from mmpluld.inference.settings import DetectionSettings
 from mmpluld.io import VOLUME_SUFFIXES, read_volume, write_findings_csv
-from mmpluld.structures import DetectionSet, Finding, findings_to_detections, read_tag_names
+from mmpluld.structures import CTVolume, DetectionSet, Finding, findings_to_detections, read_tag_names
 from mmpluld.visualization import write_report
 from mmpluld.zoo.download import local_checkpoint, sha256_of
 
@@ -44,6 +44,7 @@ def detect_scan(
     precision: Precision = "fp32",
     batch_size: int = 1,
     series: str | None = None,
+    identifiers: bool = False,
     tags: str | os.PathLike[str] | None = None,
     twin: bool = False,
     cfg_options: Sequence[str] | None = None,
@@ -62,7 +63,9 @@ def detect_scan(
         checkpoint: Weights that belong to the config's model: a path, a web address, or ``zoo:NAME``.
         out: Folder to make.
         device, precision, batch_size: See :class:`~mmpluld.inference.VolumeDetector`.
-        series: DICOM series to read, where the folder holds several.
+        series: DICOM series to read, where the folder holds several, or a part of one, see
+            :func:`~mmpluld.io.read_volume`.
+        identifiers: Write the scan's path and the UID of its series into the outputs, else its file name alone.
         tags: File with the names of the tags that the model predicts, see
             :func:`~mmpluld.structures.read_tag_names`; None numbers them.
         twin: Take the config's miniature.
@@ -86,6 +89,7 @@ def detect_scan(
         detector = VolumeDetector(cfg, checkpoint, rules, device, precision, batch_size, names)
         findings = detector.detect(volume)
         model = f"{found.name}, weights {checkpoint.name} (SHA-256 {sha256_of(checkpoint)[:16]})"
+        volume = _named(volume, identifiers)
         volume = replace(volume, history=(*volume.history, *detector.history(volume), f"model {model}"))
         record = DetectionSet({_scan_name(scan): findings_to_detections(findings, volume)})
         record.save(folder / "detections.json")
@@ -101,6 +105,13 @@ def _config_of(checkpoint: str | os.PathLike[str]) -> str:
     if not text.startswith("zoo:"):
         raise InputError(f"{text}: the config of these weights is not known; give it with --config")
     return text.removeprefix("zoo:")
+
+
+def _named(volume: CTVolume, identifiers: bool) -> CTVolume:
+    """The volume as outputs name it; folders above a scan often are named after the patient."""
+    if identifiers:
+        return replace(volume, history=(*volume.identifiers, *volume.history))
+    return replace(volume, source=Path(volume.source).resolve().name, identifiers=())
 
 
 def _scan_name(scan: str | os.PathLike[str]) -> str:

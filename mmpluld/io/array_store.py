@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from mmpluld.atomic import atomic_path
 from mmpluld.errors import InputError
+from mmpluld.structures.text_files import regular_file
 from mmpluld.typing import IntArray, StrPath
 
 __all__ = ["NPYSliceSource", "open_array", "write_array"]
@@ -60,13 +61,16 @@ def open_array(path: Path) -> npt.NDArray[np.int16]:
     Raises:
         InputError: The file is missing, cut off, or does not hold a volume of int16.
     """
+    file = regular_file(path, "a volume of the store; convert the dataset again")
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        # Not np.load, which takes archives and pickles too and advises to allow them.
+        array = np.lib.format.open_memmap(file, mode="r")
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{path}: cannot be read ({reason}); convert the dataset again") from error
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a whole .npy file ({error}); convert the dataset again") from error
+    except Exception as error:  # a damaged header is parsed as Python and can raise anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{path}: not a whole .npy file ({reason}); convert the dataset again") from error
     if array.dtype != np.int16 or array.ndim != 3 or array.size == 0:
         raise InputError(
             f"{path}: holds {array.dtype} of shape {array.shape}; needed is int16 (z, y, x), convert the dataset again"

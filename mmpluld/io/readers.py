@@ -29,7 +29,8 @@ def read_volume(path: StrPath, series: str | None = None, *, labels: bool = Fals
     Args:
         path: A ``.nii``, ``.nii.gz``, ``.mha``, ``.mhd`` or ``.nrrd`` file, or a folder of DICOM files (searched with
             its subfolders; the files need no suffix).
-        series: SeriesInstanceUID to read if the folder holds several CT series.
+        series: SeriesInstanceUID to read if the folder holds several CT series; ``UID:Attribute=value`` for a part of
+            one, see :mod:`mmpluld.io.dicom_series`.
         labels: True to read a label mask, whose values are not HU.
 
     Returns:

@@ -11,7 +11,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -24,7 +24,7 @@ from mmpluld.typing import IntArray, StrPath
 if TYPE_CHECKING:
     from mmpluld.structures import CTVolume, VolumeRecord
 
-__all__ = ["PNGSliceSource", "SliceSource", "VolumeSliceSource", "open_source", "read_png16"]
+__all__ = ["PNGSliceSource", "SliceSource", "VolumeSliceSource", "open_source", "read_png16", "source_path"]
 
 SliceArray = npt.NDArray[np.int16] | npt.NDArray[np.float32]
 
@@ -129,9 +129,28 @@ def open_source(record: VolumeRecord, root: StrPath) -> SliceSource:
         root: Folder that relative paths start from.
 
     Raises:
-        InputError: Unknown kind, or nothing readable at the path.
+        InputError: Unknown kind, a path that leaves the root, or nothing readable there.
     """
-    return open_source_at(record.source, Path(root), record.spacing_mm, record.first_slice)
+    place = record.source | {"path": str(source_path(record, root))}
+    return open_source_at(place, Path(), record.spacing_mm, record.first_slice)
+
+
+def source_path(record: VolumeRecord, root: StrPath) -> Path:
+    """Where a volume of an annotation file lies: below the root, for such files are data and may come from others.
+
+    Links below the root are followed: whoever owns the machine has made them. They are the way to data elsewhere.
+
+    Raises:
+        InputError: The path is absolute or climbs up.
+    """
+    text = str(record.source.get("path", ""))
+    inside = PurePosixPath(text)
+    if inside.is_absolute() or PureWindowsPath(text).drive or ".." in inside.parts or not text.isprintable():
+        raise InputError(
+            f"volume {record.id!r}: its path {text!r} leaves the data root; needed is a path below it, link data from "
+            "elsewhere into it (ln -s)"
+        )
+    return Path(root) / inside
 
 
 def open_source_at(source: dict[str, Any], root: Path, spacing_mm: Sequence[float], first_slice: int) -> SliceSource:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 from mmpluld.atomic import is_unfinished, unfinished
 from mmpluld.errors import InputError
 from mmpluld.outputs import LOCK, folder_lock
+from mmpluld.structures.text_files import read_json
 
 __all__ = ["SETTINGS", "phantom_folder"]
 
@@ -65,7 +65,7 @@ def _removable(root: Path, layout: str, names: Sequence[str], overwrite: bool) -
 
 def _layout(root: Path) -> object:
     try:
-        found: object = json.loads((root / SETTINGS).read_text(encoding="utf-8"))["layout"]
-    except (OSError, ValueError, TypeError, KeyError):
+        settings = read_json(root / SETTINGS, "the settings of a phantom")
+    except InputError:
         return None
-    return found
+    return settings.get("layout") if isinstance(settings, dict) else None

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.structures import SERIES_SLICES, AnnotationSet, LesionRecord, VolumeRecord
 
 __all__ = ["cut_subvolumes"]
 
@@ -46,7 +46,8 @@ def _part(series: VolumeRecord, key: int, length_mm: float) -> VolumeRecord:
     reach = math.floor(length_mm / 2 / series.spacing_mm[0])
     first = max(series.first_slice, key - reach)
     last = min(series.first_slice + series.num_slices - 1, key + reach)
-    return replace(series, id=f"{series.id}_{first:03d}-{last:03d}", first_slice=first, num_slices=last - first + 1)
+    name, count = f"{series.id}_{first:03d}-{last:03d}", last - first + 1
+    return replace(series, id=name, first_slice=first, num_slices=count, frame=SERIES_SLICES, affine_lps=None)
 
 
 def _lesions(part: VolumeRecord, lesions: Sequence[LesionRecord], count: int) -> list[LesionRecord]:

@@ -335,9 +335,11 @@ def write_nifti(case: PhantomCase, path: StrPath, series: int = 0) -> Path:
     name = case.series_id(item)
     patient, study, number = name.split("_")
     shape, spacing = item.volume.shape, item.volume.spacing_mm
+    affine = tuple(map(tuple, item.volume.affine_lps.tolist()))
     volume = VolumeRecord(
-        stem, patient, study, number, {"kind": "nifti", "path": target.name}, 0, shape[0], (shape[1], shape[2]), spacing
-    )
+        stem, patient, study, number, {"kind": "nifti", "path": target.name}, 0, shape[0], (shape[1], shape[2]),
+        spacing, affine_lps=affine,
+    )  # fmt: skip
     lesions = [
         LesionRecord(
             index,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import urllib.parse
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from mmpluld.engine.checkpoint import checkpoint_bytes, load_checkpoint_safely, 
 from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
 from mmpluld.registry import MODELS
+from mmpluld.structures.text_files import read_json
 from mmpluld.version import __version__
 from mmpluld.zoo.index import AVERAGE, PAPER, dump_metafile, load_metafile
 
@@ -213,13 +213,8 @@ def _plain_state(state: Mapping[str, Tensor], half: bool, source: str | os.PathL
 def _read_metrics(path: str | os.PathLike[str]) -> dict[str, Any]:
     needed: tuple[str, ...] = ("protocol", "mode", "per", "levels", "sensitivity", "headline_levels", "average")
     needed += ("num_images", "num_patients", "num_lesions")
-    try:
-        result = json.loads(Path(path).read_text(encoding="utf-8"))
-        missing = [key for key in needed if key not in result]
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; `mmpluld evaluate --json` writes it") from None
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error}); `mmpluld evaluate --json` writes it") from error
+    result = read_json(path, "what `mmpluld evaluate --json` wrote")
+    missing = [key for key in needed if not isinstance(result, dict) or key not in result]
     if missing:
         raise InputError(f"{path}: lacks {missing[0]!r}; give what `mmpluld evaluate --json` wrote")
     return dict(result)

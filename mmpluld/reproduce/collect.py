@@ -109,8 +109,9 @@ def collect(table: Table, runs: Sequence[Run], resamples: int = 1000) -> Summary
 
 
 def _count(images: int, per: str, lesions: int, patients: Sequence[Hashable]) -> str:
-    where = "key slices" if per == "image" else "volumes"
-    return f"{lesions} lesions on {images} {where} of {len(set(patients))} patients"
+    where, count = "key slices" if per == "image" else "volumes", len(set(patients))
+    alone = " (no pair is compared, a bootstrap over patients needs at least 2)" if count < 2 else ""
+    return f"{lesions} lesions on {images} {where} of {count} patients{alone}"
 
 
 def _row_result(row: Row, runs: Sequence[Run], samples: dict[tuple[str, int], Sample], levels: int) -> RowResult:
@@ -125,7 +126,7 @@ def _row_result(row: Row, runs: Sequence[Run], samples: dict[tuple[str, int], Sa
 
 def _pair_result(first: Row, second: Row, samples: dict[tuple[str, int], Sample]) -> PairResult:
     shared = sorted({seed for key, seed in samples if key == first.key} & {s for k, s in samples if k == second.key})
-    if not shared:
+    if not shared or samples[first.key, shared[0]].num_patients < 2:
         return PairResult(first, second, None)
     difference = paired_difference(
         [samples[first.key, seed] for seed in shared], [samples[second.key, seed] for seed in shared]

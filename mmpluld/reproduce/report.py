@@ -131,7 +131,7 @@ def pair_line(pair: PairResult) -> str:
     """One line on a comparison."""
     names = f"{pair.first.label} - {pair.second.label}"
     if pair.difference is None:
-        return f"{names}: no seed that both have finished"
+        return f"{names}: one test patient alone, or no seed that both have finished"
     return f"{names}: {_interval(pair)} points, p = {_p_value(pair)} ({_seeds(pair.difference.seeds)})"
 
 

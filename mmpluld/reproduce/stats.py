@@ -129,12 +129,15 @@ def paired_difference(first: Sequence[Sample], second: Sequence[Sample], confide
         confidence: Of the interval, in (0, 1).
 
     Raises:
-        InputError: If the rows have no or unequally many seeds, or other draws, or fewer than two usable ones.
+        InputError: If the rows have no or unequally many seeds, other draws or fewer than two usable ones, or one
+            patient.
     """
     if len(first) != len(second) or not first:
         raise InputError(f"{len(first)} seeds against {len(second)}: a paired comparison needs the same seeds of both")
     if len({(sample.drawn.shape, sample.num_patients) for sample in (*first, *second)}) != 1:
         raise InputError("samples have other draws or patients; sample all detectors on the same truth, equally often")
+    if first[0].num_patients < 2:
+        raise InputError(f"{first[0].num_patients} test patient; a bootstrap over patients needs at least 2")
     observed = np.array([a.observed - b.observed for a, b in zip(first, second, strict=True)])
     drawn = np.mean([a.drawn - b.drawn for a, b in zip(first, second, strict=True)], axis=0)
     drawn = drawn[np.isfinite(drawn).all(axis=1)]

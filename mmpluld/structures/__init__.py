@@ -12,15 +12,28 @@ from mmpluld.structures.boxes import (
 from mmpluld.structures.findings import Finding, findings_to_detections
 from mmpluld.structures.overlaps import OVERLAPS, paired_overlap, pairwise_overlap
 from mmpluld.structures.recist import RECIST, measure_recist, recist_ends, recist_lengths
-from mmpluld.structures.records import LESION_TYPES, AnnotationSet, Detections, DetectionSet, LesionRecord, VolumeRecord
+from mmpluld.structures.records import (
+    CANONICAL_VOXELS,
+    FILE_VOXELS,
+    LESION_TYPES,
+    SERIES_SLICES,
+    AnnotationSet,
+    Detections,
+    DetectionSet,
+    LesionRecord,
+    VolumeRecord,
+)
 from mmpluld.structures.samples import instance_boxes, predicted_boxes, to_array
 from mmpluld.structures.tags import read_tag_names
 from mmpluld.structures.volume import CTVolume
 
 __all__ = [
+    "CANONICAL_VOXELS",
+    "FILE_VOXELS",
     "LESION_TYPES",
     "OVERLAPS",
     "RECIST",
+    "SERIES_SLICES",
     "AnnotationSet",
     "CTVolume",
     "DetectionSet",

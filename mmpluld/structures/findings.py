@@ -9,7 +9,7 @@ import numpy as np
 
 from mmpluld.structures.boxes import as_boxes
 from mmpluld.structures.recist import RECIST
-from mmpluld.structures.records import Box, Detections
+from mmpluld.structures.records import FILE_VOXELS, Box, Detections
 from mmpluld.structures.volume import CTVolume
 from mmpluld.typing import FloatArray
 
@@ -78,7 +78,7 @@ class Finding:
 
 
 def findings_to_detections(findings: Sequence[Finding], volume: CTVolume) -> Detections:
-    """Gather findings of ``volume`` into a detection record in the voxels of its file."""
+    """Gather findings of ``volume`` into a detection record in the voxels of its file, with the geometry of these."""
     return Detections(
         boxes=as_boxes([finding.box_source for finding in findings], 3),
         scores=np.array([finding.score for finding in findings], dtype=np.float64),
@@ -90,6 +90,9 @@ def findings_to_detections(findings: Sequence[Finding], volume: CTVolume) -> Det
         spacing_mm=volume.spacing_mm,
         source=volume.source,
         history=volume.history,
+        frame=FILE_VOXELS,
+        shape=volume.source_shape,
+        affine_lps=volume.source_affine_lps,
     )
 
 

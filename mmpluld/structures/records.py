@@ -7,12 +7,12 @@ volume, unique ids) is checked here. Both are checked when a file is read and be
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,29 @@ import numpy.typing as npt
 from mmpluld.atomic import atomic_write_text, refuse_unfinished
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.structures.boxes import as_boxes
+from mmpluld.structures.run_lengths import run_lengths
+from mmpluld.structures.text_files import parse_json, read_json
+from mmpluld.structures.volume import checked_affine
+from mmpluld.structures.volume_record import (
+    CANONICAL_VOXELS,
+    FILE_VOXELS,
+    SERIES_SLICES,
+    VolumeRecord,
+    check_geometry,
+)
 from mmpluld.typing import FloatArray, IntArray, StrPath
 
-__all__ = ["LESION_TYPES", "AnnotationSet", "DetectionSet", "Detections", "LesionRecord", "VolumeRecord"]
+__all__ = [
+    "CANONICAL_VOXELS",
+    "FILE_VOXELS",
+    "LESION_TYPES",
+    "SERIES_SLICES",
+    "AnnotationSet",
+    "DetectionSet",
+    "Detections",
+    "LesionRecord",
+    "VolumeRecord",
+]
 
 LESION_TYPES: dict[int, str] = {
     1: "bone",
@@ -37,32 +57,12 @@ LESION_TYPES: dict[int, str] = {
 }
 """Coarse lesion types by the number DeepLesion gives them."""
 
+_WANTED = {
+    "annotations": "an annotation file (mmpluld.annotations/1 JSON)",
+    "detections": "a detection file (mmpluld.detections/1 JSON)",
+}
+
 Box = tuple[float, float, float, float, float, float]
-
-
-@dataclass
-class VolumeRecord:
-    """One CT series of a dataset.
-
-    Attributes:
-        id: Unique in its file.
-        patient, study, series: As the raw dataset names them.
-        source: At least ``kind`` and ``path`` (relative to the dataset's root).
-        first_slice: z of the first slice, as the raw dataset numbers it.
-        num_slices: Slices from the first to the last, both included.
-        shape_yx: Slice size in pixels.
-        spacing_mm: (z, y, x); NaN where the dataset does not tell (null in the file).
-    """
-
-    id: str
-    patient: str
-    study: str
-    series: str
-    source: dict[str, Any]
-    first_slice: int
-    num_slices: int
-    shape_yx: tuple[int, int]
-    spacing_mm: tuple[float, float, float]
 
 
 @dataclass
@@ -133,13 +133,15 @@ class AnnotationSet:
         """
         volumes = [dict(vars(volume)) for volume in self.volumes]
         for item in volumes:
+            if item["affine_lps"] is None:
+                del item["affine_lps"]
             item["spacing_mm"] = [None if np.isnan(value) else value for value in item["spacing_mm"]]
         lesions = [vars(lesion) for lesion in self.lesions]
         text = (
             f'{{"schema": "mmpluld.annotations/1",\n"dataset": {_dumps(self.dataset, path)},\n'
             f'"volumes": [\n{_lines(volumes, path)}],\n"lesions": [\n{_lines(lesions, path)}]}}\n'
         )
-        _validate(json.loads(text), path, "annotations")
+        _validate(parse_json(text, path, "finite numbers and texts"), path, "annotations")
         self._check(path)
         atomic_write_text(path, text)
 
@@ -161,6 +163,8 @@ class AnnotationSet:
         _refuse_duplicates(path, "volume", (volume.id for volume in self.volumes))
         _refuse_duplicates(path, "lesion", (lesion.id for lesion in self.lesions))
         volumes = {volume.id: volume for volume in self.volumes}
+        for volume in self.volumes:
+            check_geometry(path, volume)
         boxes = np.array([lesion.box for lesion in self.lesions], dtype=np.float64).reshape(-1, 6)
         infinite = set(np.flatnonzero(~np.isfinite(boxes).all(axis=1)).tolist())
         backward = set(np.flatnonzero((boxes[:, 3:] < boxes[:, :3]).any(axis=1)).tolist())
@@ -180,10 +184,10 @@ class AnnotationSet:
 
 @dataclass
 class Detections:
-    """Boxes of one volume, in voxel edges of the volume as its file stores it.
+    """Boxes of one volume.
 
     Attributes:
-        boxes: (N, 6).
+        boxes: (N, 6) voxel edges in ``frame``.
         scores: (N,), or None in a ground truth.
         world_lps: (N, 6) hulls in LPS mm.
         key_slices: (N,) index of the best slice along ``slice_axis`` of the file.
@@ -193,6 +197,11 @@ class Detections:
         spacing_mm: (z, y, x) of the canonical volume.
         source: Name of the scan.
         history: What was done to the scan.
+        frame: What the boxes count: ``FILE_VOXELS``, ``CANONICAL_VOXELS`` or ``SERIES_SLICES``; None: what the record
+            counts that it is compared with. Files of ``mmpluld detect`` that do not say it are in file voxels.
+        shape: Sizes of the axes that the boxes count, (i, j, k) of the file or (x, y, z).
+        affine_lps: (4, 4), voxel-centre index along these axes to LPS mm, which maps one frame to the other.
+        first_slice: Number of the first slice, for ``SERIES_SLICES``.
     """
 
     boxes: FloatArray
@@ -205,6 +214,10 @@ class Detections:
     spacing_mm: tuple[float, float, float] | None = None
     source: str | None = None
     history: tuple[str, ...] | None = None
+    frame: str | None = None
+    shape: tuple[int, int, int] | None = None
+    affine_lps: FloatArray | None = None
+    first_slice: int | None = None
 
 
 @dataclass
@@ -254,10 +267,31 @@ def _check_slices(item: str, lesion: LesionRecord, volume: VolumeRecord) -> None
             f"{item}: mask of size {lesion.mask['size']} with key slice {lesion.key_slice}; a mask lies on the key "
             f"slice and has its size {list(volume.shape_yx)}, mend or remove the mask"
         )
+    if lesion.mask is not None:
+        _check_runs(item, lesion.mask)
     if lesion.key_slice is not None and not first <= lesion.key_slice < end:
         raise InputError(
             f"{item}: key slice {lesion.key_slice} is not a slice of volume '{volume.id}', allowed are "
             f"{first} to {end - 1}; mend the key slice"
+        )
+    near, far = math.floor(lesion.box[2]), max(math.ceil(lesion.box[5]), math.floor(lesion.box[2]) + 1)
+    if lesion.key_slice is not None and not near <= lesion.key_slice < far:
+        raise InputError(
+            f"{item}: key slice {lesion.key_slice} lies outside its box, z {lesion.box[2]:g} to {lesion.box[5]:g}; "
+            f"allowed are {near} to {far - 1}, mend the key slice or the box"
+        )
+
+
+def _check_runs(item: str, mask: Mapping[str, Any]) -> None:
+    """Refuse run lengths that do not cover their slice: what they leave open would be read as memory holds it."""
+    height, width = mask["size"]
+    try:
+        covered = sum(run_lengths(mask["counts"]))
+    except ValueError as error:
+        raise InputError(f"{item}: mask is no COCO run lengths ({error}); write or remove it") from None
+    if covered != height * width:
+        raise InputError(
+            f"{item}: mask has run lengths of {covered} pixels, its slice {height * width}; write or remove it"
         )
 
 
@@ -273,6 +307,8 @@ def _volume_fields(item: Mapping[str, Any]) -> dict[str, Any]:
     fields["shape_yx"] = tuple(map(int, item["shape_yx"]))
     fields["first_slice"], fields["num_slices"] = int(item["first_slice"]), int(item["num_slices"])
     fields["spacing_mm"] = tuple(float("nan") if value is None else float(value) for value in item["spacing_mm"])
+    if item.get("affine_lps") is not None:
+        fields["affine_lps"] = tuple(tuple(map(float, row)) for row in item["affine_lps"])
     return fields
 
 
@@ -307,6 +343,11 @@ def _parse_detections(item: Mapping[str, Any], path: StrPath, name: str) -> Dete
     ):
         if values is not None and len(values) != len(boxes):
             raise InputError(f"{where}: {len(boxes)} boxes but {len(values)} {label}; give one for each box")
+    # Before records said their frame, only `mmpluld detect` named a source, and it counted as the file does.
+    frame = item.get("frame", FILE_VOXELS if "source" in item else None)
+    affine = checked_affine(item["affine_lps"], where) if "affine_lps" in item else None
+    if affine is not None and "shape" not in item:
+        raise InputError(f"{where}: affine_lps without shape; give the sizes of the axes too")
     return Detections(
         boxes=boxes,
         scores=None if scores is None else scores.astype(np.float64),
@@ -318,7 +359,16 @@ def _parse_detections(item: Mapping[str, Any], path: StrPath, name: str) -> Dete
         spacing_mm=tuple(item["spacing_mm"]) if "spacing_mm" in item else None,
         source=item.get("source"),
         history=tuple(item["history"]) if "history" in item else None,
+        frame=frame,
+        shape=_sizes(item["shape"]) if "shape" in item else None,
+        affine_lps=affine,
+        first_slice=int(item["first_slice"]) if "first_slice" in item else None,
     )
+
+
+def _sizes(values: Iterable[Any]) -> tuple[int, int, int]:
+    i, j, k = map(int, values)
+    return i, j, k
 
 
 def _diameters(item: Mapping[str, Any]) -> FloatArray | None:
@@ -339,22 +389,15 @@ def _numbers(item: Mapping[str, Any], key: str, kinds: str, where: str) -> npt.N
         raise InputError(f"{where}: {key} is ragged; allowed is one list of {allowed}") from None
     if values.size == 0:
         return np.zeros(0, dtype=np.int64)
-    if values.ndim != 1 or values.dtype.kind not in kinds or not np.isfinite(values).all():
+    wide = values.dtype == np.uint64  # whole numbers from 2 ** 63, which would wrap around as 64 bits with a sign
+    if values.ndim != 1 or values.dtype.kind not in kinds or wide or not np.isfinite(values).all():
         raise InputError(f"{where}: {key} holds something else than numbers; allowed is one list of {allowed}")
     return values
 
 
 def _read_json(path: StrPath, kind: str) -> dict[str, Any]:
     """Read a JSON file and validate it against the schema of its kind."""
-    file = Path(path)
-    try:
-        data = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{file}: no such file; give an existing {kind} file (mmpluld.{kind}/1 JSON)") from None
-    except IsADirectoryError:
-        raise InputError(f"{file}: is a folder; give a {kind} file (mmpluld.{kind}/1 JSON)") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not valid JSON ({error}); the file may be cut off, write it again") from None
+    data = read_json(path, _WANTED[kind])
     _validate(data, path, kind)
     checked: dict[str, Any] = data
     return checked
@@ -372,9 +415,17 @@ def _validate(data: Any, path: StrPath, kind: str) -> None:
         _validator(kind)(data)
     except fastjsonschema.JsonSchemaValueException as error:
         fault = error.message.removeprefix("data.").removeprefix("data ")
-        value = json.dumps(error.value)
-        shown = value if len(value) <= 80 else value[:77] + "..."
+        shown = _shown(error.value)
         raise InputError(f"{path}: {fault}, found {shown}; see the schema {wanted}") from None
+
+
+def _shown(value: Any) -> str:
+    """The beginning of a value, on one line."""
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        text = type(value).__name__
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 @cache
@@ -392,7 +443,7 @@ def _dumps(value: Any, where: StrPath) -> str:
     """Serialise with NumPy values as plain numbers; NaN and inf have no JSON form and are refused."""
     try:
         return json.dumps(value, allow_nan=False, default=_plain)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InputError(
             f"{where}: cannot be written as JSON ({error}); allowed are finite numbers, text, lists"
         ) from None

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
-
 from mmpluld.errors import InputError
+from mmpluld.structures.text_files import read_json
 from mmpluld.typing import StrPath
 
-__all__ = ["load_tag_file", "read_tag_names"]
+__all__ = ["read_tag_names"]
 
 
 def read_tag_names(path: StrPath) -> list[str]:
@@ -21,7 +18,7 @@ def read_tag_names(path: StrPath) -> list[str]:
     Raises:
         InputError: The file is neither.
     """
-    data = load_tag_file(Path(path), "a file with names of tags")
+    data = read_json(path, "a file with names of tags")
     header = data if isinstance(data, dict) else {}
     dataset = header.get("dataset")
     own = dataset.get("tags") if isinstance(dataset, dict) else None
@@ -32,21 +29,3 @@ def read_tag_names(path: StrPath) -> list[str]:
             "file that `mmpluld convert deeplesion --tags` has written"
         )
     return names
-
-
-def load_tag_file(path: Path, wanted: str) -> Any:
-    """Parse a JSON file.
-
-    Args:
-        path: The file.
-        wanted: What to give instead where it cannot be read.
-
-    Raises:
-        InputError: It cannot be read, or is not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give {wanted}") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error}); fetch it again") from error

@@ -19,7 +19,7 @@ from mmpluld.errors import InputError
 from mmpluld.structures.boxes import boxes_hull_transform
 from mmpluld.typing import FloatArray
 
-__all__ = ["CTVolume"]
+__all__ = ["CTVolume", "checked_affine", "index_matrix", "inverse_index_matrix", "nearest_axes", "permute_boxes"]
 
 # World (LPS) directions of the canonical axes x, y, z.
 _CANONICAL_SIGNS = np.array([1.0, 1.0, -1.0])
@@ -37,6 +37,7 @@ class CTVolume:
             against it. ``(1, 2, -3)`` means x along i, y along j, z against k.
         source: Where the volume came from, for messages and reports.
         history: What was done to the volume or found in its files, oldest first.
+        identifiers: What tells which patient's scan it is, such as the UID of its series: for those who ask for it.
     """
 
     array: npt.NDArray[Any]
@@ -45,6 +46,7 @@ class CTVolume:
     source_axes: tuple[int, int, int]
     source: str = "memory"
     history: tuple[str, ...] = ()
+    identifiers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.ndim != 3 or self.array.size == 0:
@@ -62,7 +64,7 @@ class CTVolume:
                 f"{self.source}: array shape {self.array.shape} does not follow from source_shape "
                 f"{self.source_shape} and source_axes {self.source_axes}; needed is {expected}"
             )
-        object.__setattr__(self, "affine_lps", _checked_affine(self.affine_lps, self.source))
+        object.__setattr__(self, "affine_lps", checked_affine(self.affine_lps, self.source))
 
     @classmethod
     def from_file_array(
@@ -92,12 +94,12 @@ class CTVolume:
                 f"{source}: the image has {array_ijk.ndim} axes {array_ijk.shape}; needed is one 3D CT "
                 "volume, split the file into volumes"
             )
-        affine = _checked_affine(affine_lps, source)
-        axes = _nearest_axes(affine)
+        affine = checked_affine(affine_lps, source)
+        axes = nearest_axes(affine)
         shape_ijk = (int(array_ijk.shape[0]), int(array_ijk.shape[1]), int(array_ijk.shape[2]))
         return cls(
             array=_to_canonical(array_ijk, axes),
-            affine_lps=affine @ _index_matrix(axes, shape_ijk, edges=False),
+            affine_lps=affine @ index_matrix(axes, shape_ijk, edges=False),
             source_shape=shape_ijk,
             source_axes=axes,
             source=source,
@@ -136,6 +138,13 @@ class CTVolume:
         x, y, z = np.linalg.norm(self.affine_lps[:3, :3], axis=0).tolist()
         return (z, y, x)
 
+    @property
+    def source_affine_lps(self) -> FloatArray:
+        """(4, 4), voxel-centre index (i, j, k, 1) of the file, of ``source_shape``, to LPS millimetres."""
+        to_source = index_matrix(self.source_axes, self.source_shape, edges=False)
+        affine: FloatArray = self.affine_lps @ inverse_index_matrix(to_source)
+        return affine
+
     def boxes_to_world_lps(self, boxes: npt.ArrayLike) -> FloatArray:
         """Return the axis-aligned hulls in LPS mm (N, 6) of canonical boxes (N, 6), near <= far on each axis.
 
@@ -147,15 +156,11 @@ class CTVolume:
 
     def boxes_to_source(self, boxes: npt.ArrayLike) -> FloatArray:
         """Turn canonical boxes (N, 6) into voxel edges of the file, ``(i1, j1, k1, i2, j2, k2)``."""
-        return _signed_permutation(boxes, _index_matrix(self.source_axes, self.source_shape, edges=True))
+        return permute_boxes(boxes, index_matrix(self.source_axes, self.source_shape, edges=True))
 
     def boxes_from_source(self, boxes: npt.ArrayLike) -> FloatArray:
         """Turn voxel edges of the file ``(i1, j1, k1, i2, j2, k2)`` into canonical boxes (N, 6)."""
-        matrix = _index_matrix(self.source_axes, self.source_shape, edges=True)
-        inverse = np.eye(4)
-        inverse[:3, :3] = matrix[:3, :3].T
-        inverse[:3, 3] = -matrix[:3, :3].T @ matrix[:3, 3]
-        return _signed_permutation(boxes, inverse)
+        return permute_boxes(boxes, inverse_index_matrix(index_matrix(self.source_axes, self.source_shape, edges=True)))
 
     def array_to_source(self) -> npt.NDArray[Any]:
         """Return the voxels in file order (i, j, k), a view."""
@@ -186,7 +191,7 @@ class CTVolume:
         return points
 
 
-def _checked_affine(affine: npt.ArrayLike, source: str) -> FloatArray:
+def checked_affine(affine: npt.ArrayLike, source: str) -> FloatArray:
     """Return the affine as float64 (4, 4); refuse what cannot place voxels in space."""
     matrix = np.array(affine, dtype=np.float64)
     if matrix.shape != (4, 4):
@@ -206,7 +211,7 @@ def _checked_affine(affine: npt.ArrayLike, source: str) -> FloatArray:
     return matrix
 
 
-def _nearest_axes(affine: FloatArray) -> tuple[int, int, int]:
+def nearest_axes(affine: FloatArray) -> tuple[int, int, int]:
     """Match canonical x, y, z to file axes; see ``CTVolume.source_axes`` for the coding."""
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     cosines = directions * _CANONICAL_SIGNS[:, None]
@@ -226,7 +231,7 @@ def _to_canonical(array_ijk: npt.NDArray[Any], axes: tuple[int, int, int]) -> np
     return np.ascontiguousarray(_mirrored(array_ijk.transpose(order), axes[::-1]))
 
 
-def _index_matrix(axes: tuple[int, int, int], source_shape: tuple[int, int, int], edges: bool) -> FloatArray:
+def index_matrix(axes: tuple[int, int, int], source_shape: tuple[int, int, int], edges: bool) -> FloatArray:
     """Return the (4, 4) matrix from canonical (x, y, z) to file (i, j, k), of voxel edges or else centres."""
     matrix = np.zeros((4, 4))
     matrix[3, 3] = 1.0
@@ -238,7 +243,15 @@ def _index_matrix(axes: tuple[int, int, int], source_shape: tuple[int, int, int]
     return matrix
 
 
-def _signed_permutation(boxes: npt.ArrayLike, matrix: FloatArray) -> FloatArray:
+def inverse_index_matrix(matrix: FloatArray) -> FloatArray:
+    """Of a signed permutation with an offset, exact."""
+    inverse = np.eye(4)
+    inverse[:3, :3] = matrix[:3, :3].T
+    inverse[:3, 3] = -matrix[:3, :3].T @ matrix[:3, 3]
+    return inverse
+
+
+def permute_boxes(boxes: npt.ArrayLike, matrix: FloatArray) -> FloatArray:
     """Map boxes with a signed permutation: coordinates move or mirror, never mix, so integers stay."""
     source = np.asarray(boxes, dtype=np.float64).reshape(-1, 6)
     near = source[:, :3] @ matrix[:3, :3].T + matrix[:3, 3]

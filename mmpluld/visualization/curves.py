@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmpluld.errors import InputError
+from mmpluld.structures.text_files import read_text
 from mmpluld.typing import StrPath
 from mmpluld.visualization.figures import COLOURS, MARKERS, figure_at, tidy
 
@@ -92,12 +93,16 @@ def read_log(work_dir: StrPath) -> TrainingLog:
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_text(path, "the log of a training").splitlines()
     for number, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
-            complete = isinstance(record, dict) and "step" in record
-        except json.JSONDecodeError:
+            record = json.loads(line)  # not parse_json: a diverged training logs NaN
+            complete = (
+                isinstance(record, dict)
+                and all(isinstance(record.get(key, 0), int) for key in ("step", "iter"))
+                and "step" in record
+            )
+        except (ValueError, RecursionError):
             complete = False
         if complete:
             yield record

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from mmpluld.errors import InputError, did_you_mean
+from mmpluld.structures.text_files import read_text
 
 __all__ = [
     "LEVELS",
@@ -172,11 +173,12 @@ def dump_metafile(content: Mapping[str, Any]) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    text = read_text(path, "the zoo's index whole, install the package anew")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; the zoo's index is incomplete, install the package anew") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.safe_load(text)
+    except RecursionError:
+        raise InputError(f"{path}: not readable as YAML (nested too deep); correct the file") from None
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError) as error:  # the last: odd tags and dates
         raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())}); correct the file") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a mapping; see the metafiles of configs/")

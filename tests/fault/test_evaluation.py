@@ -53,9 +53,9 @@ def test_bad_file_is_named_in_one_line(truth: Path, tmp_path: Path, text: str, r
 
 
 def test_missing_file_is_named(truth: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"gone\.json: no such file"):
+    with pytest.raises(InputError, match=r"gone\.json: cannot be read \(no such file"):
         evaluate_files(tmp_path / "gone.json", truth, "lens-3d")
-    with pytest.raises(InputError, match=r"gone\.json: no such file"):
+    with pytest.raises(InputError, match=r"gone\.json: cannot be read \(no such file"):
         evaluate_files(truth, tmp_path / "gone.json", "lens-3d")
 
 

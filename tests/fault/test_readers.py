@@ -272,9 +272,9 @@ def test_dicom_header_that_does_not_serve(dicom, capfd, tags, message):
 @pytest.mark.parametrize(
     ("tags", "message"),
     [
-        ({"PixelSpacing": [0.8, 0.9]}, "pixel spacing is .* in .* but .* in"),
-        ({"ImageOrientationPatient": [0, 1, 0, 1, 0, 0]}, "row direction is"),
-        ({"Rows": 9, "Columns": 32}, "image size is"),
+        ({"PixelSpacing": [0.8, 0.9]}, r"2 parts .* by PixelSpacing: .* \(7 slices\), .* \(IM0042\)"),
+        ({"ImageOrientationPatient": [0, 1, 0, 1, 0, 0]}, "2 parts .* by ImageOrientationPatient"),
+        ({"Rows": 9, "Columns": 32}, "2 parts .* by Rows: '18'"),
     ],
 )
 def test_slices_that_do_not_fit_together(dicom, capfd, tags, message):

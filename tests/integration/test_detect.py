@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import tracemalloc
 from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
 import torch
@@ -26,7 +28,15 @@ from mmpluld.inference import DetectionSettings, VolumeDetector, detect_scan
 from mmpluld.inference.run import OUTPUTS
 from mmpluld.io import read_volume
 from mmpluld.registry import MODELS
-from mmpluld.structures import CTVolume, Detections, DetectionSet, recist_lengths
+from mmpluld.structures import (
+    AnnotationSet,
+    CTVolume,
+    Detections,
+    DetectionSet,
+    LesionRecord,
+    VolumeRecord,
+    recist_lengths,
+)
 
 ZOO_CONFIG = "a3d_densenet121-fpn_7s_phantom"
 ORIGIN = np.array([-60.5, -40.25, 30.0])  # LPS mm of the centre of the file's first voxel
@@ -181,6 +191,22 @@ def test_lesion_is_placed_in_the_world_whatever_the_format(name, scans, threshol
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(OUTPUTS)
 
 
+@pytest.mark.parametrize("identifiers", [False, True])
+def test_path_and_series_uid_leave_only_when_asked_for(scans, threshold_model, tmp_path, identifiers):
+    folder = tmp_path / "Doe_John_1970"
+    shutil.copytree(scans["scan"], folder / "scan")
+    uid = pydicom.dcmread(folder / "scan/000.dcm").SeriesInstanceUID
+    out = tmp_path / "out"
+    detect_scan(folder / "scan", *threshold_model, out, score_thr=0.5, identifiers=identifiers)
+    texts = {name: (out / name).read_text() for name in OUTPUTS}
+    assert (str(folder / "scan") in texts["detections.json"]) == identifiers
+    assert (f"SeriesInstanceUID {uid}" in texts["detections.json"]) == identifiers
+    assert (f"SeriesInstanceUID {uid}" in texts["report.html"]) == identifiers
+    if not identifiers:
+        assert not any(secret in text for text in texts.values() for secret in ("Doe", str(uid), str(tmp_path)))
+        assert DetectionSet.load(out / "detections.json").volumes["scan"].source == "scan"
+
+
 def test_output_can_be_evaluated_as_it_is(scans, threshold_model, tmp_path):
     result = detect_scan(scans["scan.nrrd"], *threshold_model, tmp_path / "out")
     truth = read_volume(scans["scan.nrrd"])
@@ -189,6 +215,22 @@ def test_output_can_be_evaluated_as_it_is(scans, threshold_model, tmp_path):
     DetectionSet({"scan": Detections(truth.boxes_to_source(box))}).save(tmp_path / "truth.json")
     froc = evaluate_files(result.detections, tmp_path / "truth.json", protocol="lens-3d")
     assert (froc["num_lesions"], froc["num_detections"], froc["average"]) == (1, 1, 1.0)
+
+
+@pytest.mark.parametrize("name", ["scan.nii.gz", "scan.mhd", "scan.nrrd"])
+def test_output_is_evaluated_in_the_voxels_of_the_truth(name, scans, threshold_model, tmp_path):
+    """As a converter counts: canonical voxels, whatever the order of the file's axes."""
+    result = detect_scan(scans[name], *threshold_model, tmp_path / "out")
+    volume = read_volume(scans[name])
+    z, y, x = (sorted(axis) for axis in np.nonzero(volume.array == 2050))
+    box = tuple(float(edge) for edge in (x[0], y[0], z[0], x[-1] + 1, y[-1] + 1, z[-1] + 1))
+    record = VolumeRecord(
+        "scan", "p", "1", "1", {"kind": "npy", "path": "v"}, 0, volume.shape[0], volume.shape[1:], volume.spacing_mm
+    )
+    truth = AnnotationSet({"name": "x", "label_scope": "y"}, [record], [LesionRecord(0, "scan", box, int(box[2]))])
+    truth.save(tmp_path / "truth.json")
+    for protocol in ("lens-3d", "deeplesion-2d"):
+        assert evaluate_files(result.detections, tmp_path / "truth.json", protocol)["average"] == 1.0
 
 
 def test_random_model_finds_the_same_in_every_format(scans, zoo_model):

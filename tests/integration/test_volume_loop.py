@@ -119,6 +119,8 @@ def test_finds_all_lesions_in_slices_of_the_series(config):
         np.testing.assert_allclose(got[:, [0, 1, 3, 4]], wanted[:, [0, 1, 3, 4]], atol=1e-4)
         # Between two slices the brightness is interpolated: the grid can see a lesion less than a slice too far.
         assert (np.abs(got[:, [2, 5]] - wanted[:, [2, 5]]) <= (0 if interval == 2.0 else 1)).all()
+        frame = "series-slices" if VOLUMES[name][0] else "canonical-voxels"
+        assert (found[name].frame, found[name].first_slice) == (frame, VOLUMES[name][0])
         assert ((found[name].key_slices >= got[:, 2].min(initial=0)) & (found[name].key_slices < 200)).all()
     assert metrics["froc3d/avg"] == metrics["froc3d/sens@0.125"] == metrics["froc3d/strict_avg"] == 1.0
 

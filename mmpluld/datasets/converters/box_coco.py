@@ -13,7 +13,6 @@ Everything else in the file is left alone. An image without annotations is a sca
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from typing import Any
 from mmpluld.datasets.converters.assemble import refuse_faults
 from mmpluld.datasets.converters.box_rows import BoxRow, Convention, edges, truth_value, whole
 from mmpluld.errors import InputError
+from mmpluld.structures.text_files import read_json
 
 __all__ = ["read_box_coco"]
 
@@ -99,12 +99,7 @@ def _contradictions(rows: Sequence[BoxRow]) -> list[str]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(file.read_bytes())
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}); give a CSV or COCO file of boxes") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not valid JSON ({error}); write the file again") from error
+    data = read_json(file, "a CSV or COCO file of boxes")
     for key in ("images", "annotations", "categories"):
         entries = data.get(key) if isinstance(data, dict) else None
         if key == "categories" and entries is None:

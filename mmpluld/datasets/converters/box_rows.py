@@ -6,8 +6,6 @@ the index order of ITK, of nibabel's arrays, and of viewers that show voxel numb
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -18,6 +16,7 @@ from typing import Literal
 from mmpluld.datasets.converters.assemble import refuse_faults
 from mmpluld.errors import InputError, nearest
 from mmpluld.structures.boxes import inclusive_to_edges
+from mmpluld.structures.text_files import Table, check_columns, parse_number, read_table
 
 __all__ = ["BoxRow", "Convention", "edges", "read_box_csv", "truth_value", "whole"]
 
@@ -176,32 +175,16 @@ def truth_value(name: str, value: object) -> bool:
 
 def _read_table(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Column names in lower case, and (line, cells) of each row that is not blank."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}); give a CSV or COCO file of boxes") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: not UTF-8 text ({error.reason}); save the table as CSV in UTF-8") from error
-    header = text.partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    columns: list[str] = []
-    table, faults = [], []
-    try:
-        for cells in reader:
-            if not columns:
-                columns = [name.strip().lower() for name in cells]
-            elif any(cell.strip() for cell in cells):
-                if len(cells) != len(columns):
-                    what = f"{len(cells)} cells under {len(columns)} columns"
-                    hint = "; a decimal comma? write a point" if len(cells) > len(columns) else ""
-                    faults.append(f"line {reader.line_num}: {what}{hint}")
-                row = zip(columns, cells, strict=False)
-                table.append((reader.line_num, {name: cell.strip() for name, cell in row}))
-    except csv.Error as error:
-        raise InputError(f"{file}: line {reader.line_num} is no CSV ({error}); save the table as CSV again") from error
+    raw = read_table(file, "a CSV or COCO file of boxes")
+    table = Table([name.lower() for name in raw.columns], raw.rows)
+    rows, faults = [], []
+    for line, cells in table.rows:
+        try:
+            rows.append((line, table.named(cells)))
+        except ValueError as error:
+            faults.append(f"line {line}: {error}")
     refuse_faults(file, faults)
-    return columns, table
+    return table.columns, rows
 
 
 def _layout(file: Path, columns: list[str], convention: Convention) -> _Layout:
@@ -216,9 +199,7 @@ def _layout(file: Path, columns: list[str], convention: Convention) -> _Layout:
                 f"{file}: unknown column {name!r}; {hint}Allowed are {', '.join(_VOLUME)} (one of them), {_LAYOUTS}, "
                 f"and optionally {', '.join(_OPTIONAL)}; rename or remove it"
             )
-    if len(set(columns)) < len(columns):
-        twice = next(name for name in columns if columns.count(name) > 1)
-        raise InputError(f"{file}: two columns {twice!r}; keep one")
+    check_columns(file, columns)
     volume = [name for name in _VOLUME if name in columns]
     if len(volume) != 1:
         raise InputError(f"{file}: columns {', '.join(volume) or 'none'} name the scan; needed is one of {_VOLUME}")
@@ -271,7 +252,7 @@ def _row(where: str, cells: Mapping[str, str], layout: _Layout, convention: Conv
     needed = (*layout.corners, *layout.centre, *layout.sizes)
     if not any(cells[name] for name in needed):
         return row
-    values = {name: _number(name, cells[name]) for name in needed if name != "slice"}
+    values = {name: parse_number(name, cells[name]) for name in needed if name != "slice"}
     key = cells.get("key_slice", "")
     row = replace(
         row,
@@ -287,16 +268,6 @@ def _row(where: str, cells: Mapping[str, str], layout: _Layout, convention: Conv
     x1, y1, x2, y2 = edges(values.values(), _FLAT[:4], convention)
     index = whole("slice", cells["slice"]) - convention.one_based
     return replace(row, box=(x1, y1, float(index), x2, y2, index + 1.0), flat=True, key_slice=index)
-
-
-def _number(name: str, cell: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{name} is {cell!r}; needed is a finite number")
-    return value
 
 
 def _centre_lps(values: Mapping[str, float], layout: _Layout) -> Values:

@@ -8,24 +8,23 @@ slice is the last part of the file name; the other parts name the folder.
 
 from __future__ import annotations
 
-import csv
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mmpluld.atomic import atomic_group
-from mmpluld.datasets.converters.assemble import check_annotation_files
+from mmpluld.datasets.converters.assemble import check_annotation_files, refuse_faults
 from mmpluld.datasets.converters.pseudo_masks import MaskMode, add_pseudo_masks, check_mask_mode
 from mmpluld.datasets.converters.report import ConversionReport, DroppedRow, SplitCounts
 from mmpluld.datasets.converters.tags import TagTable, add_tags, read_tags
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError
 from mmpluld.io.slice_sources import PNGSliceSource
 from mmpluld.progress import track
 from mmpluld.structures import LESION_TYPES, AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.structures.text_files import read_table
 from mmpluld.typing import StrPath
 
 __all__ = ["SPLITS", "convert_deeplesion"]
@@ -49,7 +48,6 @@ _COLUMNS = (
 )
 _FILE_NAME = re.compile(r"(\d+)_(\d+)_(\d+)_(\d+)\.png", re.ASCII)
 _IMAGES = "Images_png"
-_LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -166,45 +164,20 @@ def _read_rows(path: Path) -> list[_Row]:
     """Read and check the whole CSV."""
     rows: list[_Row] = []
     faults: list[str] = []
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            _check_columns(reader.fieldnames or [], path)
-            for index, raw in enumerate(reader):
-                try:
-                    rows.append(_parse_row(index, reader.line_num, raw))
-                except ValueError as error:
-                    faults.append(f"line {reader.line_num}: {error}")
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); give the folder that holds DL_info.csv and {_IMAGES}"
-        ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a CSV text file ({error}); fetch it again") from error
-    if faults:
-        more = f"; and {len(faults) - _LISTED} more" if len(faults) > _LISTED else ""
-        raise InputError(
-            f"{path}: {len(faults)} faulty rows: {'; '.join(faults[:_LISTED])}{more}; "
-            "mend the file, nothing was written"
-        )
+    table = read_table(path, f"the folder that holds DL_info.csv and {_IMAGES}", _COLUMNS)
+    for index, (line, cells) in enumerate(table.rows):
+        try:
+            rows.append(_parse_row(index, line, table.named(cells)))
+        except ValueError as error:
+            faults.append(f"line {line}: {error}")
+    refuse_faults(path, faults)
     if not rows:
         raise InputError(f"{path}: no rows below the header; fetch the file again")
     return rows
 
 
-def _check_columns(found: Sequence[str], path: Path) -> None:
-    for name in _COLUMNS:
-        if name not in found:
-            close = nearest(name, found)
-            hint = f"; is it the one called {close!r}?" if close else ""
-            raise InputError(f"{path}: no column {name!r} in the header{hint}; needed: {', '.join(_COLUMNS)}")
-
-
-def _parse_row(index: int, line: int, raw: dict[str, str | None]) -> _Row:
+def _parse_row(index: int, line: int, text: dict[str, str]) -> _Row:
     """Check one row; ValueError says what is wrong with it."""
-    if None in raw.values() or None in raw:
-        raise ValueError("number of fields differs from the header's")
-    text = {name: str(value).strip() for name, value in raw.items()}
     match = _FILE_NAME.fullmatch(text["File_name"])
     if match is None:
         raise ValueError(f"File_name {text['File_name']!r}, needed is PATIENT_STUDY_SERIES_SLICE.png, all numbers")

@@ -9,7 +9,6 @@ annotations of the same series, where these have been converted.
 from __future__ import annotations
 
 import io
-import json
 import math
 import pickle
 import re
@@ -25,6 +24,7 @@ from mmpluld.datasets.converters.assemble import check_annotation_files
 from mmpluld.datasets.converters.report import ConversionReport, SplitCounts
 from mmpluld.errors import InputError
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, pairwise_overlap
+from mmpluld.structures.text_files import read_bytes, read_json
 from mmpluld.typing import StrPath
 
 __all__ = ["convert_deeplesion_3d"]
@@ -32,10 +32,7 @@ __all__ = ["convert_deeplesion_3d"]
 _NAME = re.compile(r"(\d+)_(\d+)_(\d+)_(\d+)-(\d+)", re.ASCII)
 _SHAPE_YX = (512, 512)
 _SAME_LESION_IOU = 0.5
-# What JSON and pickle raise on damaged files.
-_UNREADABLE = (ValueError, EOFError, pickle.UnpicklingError, AttributeError, IndexError, KeyError, TypeError)
-# What a pickled array asks for. The first is private to NumPy and moved between its versions.
-_ARRAY_PARTS = {"_reconstruct": np.empty(0).__reduce__()[0], "ndarray": np.ndarray, "dtype": np.dtype}
+_ARRAY = object()  # stands for the class, which a pickle could otherwise call for an array of any size
 
 
 def convert_deeplesion_3d(root: StrPath, boxes: StrPath, overwrite: bool = False) -> ConversionReport:
@@ -160,15 +157,17 @@ def _edges(source: Path, name: str, rows: Any, volume: VolumeRecord) -> np.ndarr
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     """The splits of the raw file."""
+    wanted = "the file of the sub-volumes' boxes"
+    content = read_bytes(path, wanted)
     try:
-        content = path.read_bytes()
-        data = json.loads(content) if content.lstrip()[:1] == b"{" else _ArrayUnpickler(io.BytesIO(content)).load()
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); give the file of the sub-volumes' boxes"
-        ) from error
-    except _UNREADABLE as error:
-        raise InputError(f"{path}: neither JSON nor the published pickle ({error}); fetch it again") from error
+        # A pickle of these times begins with its protocol, byte 0x80; older ones and JSON are text.
+        pickled = content[:1] == b"\x80" or content.lstrip()[:1] not in (b"{", b"\xef", b"\xff", b"\xfe")
+        data = _ArrayUnpickler(io.BytesIO(content)).load() if pickled else read_json(path, wanted)
+    except InputError:
+        raise
+    except Exception as error:  # a damaged pickle can raise anything, and builds nothing but arrays
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{path}: neither JSON nor the published pickle ({reason}); fetch it again") from None
     if not isinstance(data, dict) or not data or not set(data) <= {"val", "test"}:
         found = ", ".join(map(str, data))[:80] if isinstance(data, dict) else type(data).__name__
         raise InputError(f"{path}: holds {found or 'nothing'}; needed are the splits 'val' and 'test', fetch it again")
@@ -178,10 +177,18 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     return data
 
 
+def _empty_array(kind: object, shape: object, _: object) -> np.ndarray:
+    """What a pickled array begins as, before it gets its state."""
+    if kind is not _ARRAY or shape != (0,):
+        raise pickle.UnpicklingError(f"an array that begins with the shape {shape}")
+    return np.empty(0)
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     """Reads containers, numbers, text and NumPy arrays; whatever else a pickle asks for is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module in ("numpy", *ARRAY_MODULES) and name in _ARRAY_PARTS:
-            return _ARRAY_PARTS[name]
+        parts: dict[str, Any] = {"_reconstruct": _empty_array, "ndarray": _ARRAY, "dtype": np.dtype}
+        if module in ("numpy", *ARRAY_MODULES) and name in parts:
+            return parts[name]
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only NumPy arrays are read")

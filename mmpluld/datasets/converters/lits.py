@@ -1,7 +1,7 @@
 """LiTS (``volume-N.nii``, ``segmentation-N.nii``) to annotation files.
 
 Labels are 0 background, 1 liver, 2 tumour. Every 26-connected component of tumour becomes a lesion. Image and mask are
-matched voxel for voxel, as they were drawn, even where their headers differ; every such case is in the report.
+matched by their headers, see :mod:`mmpluld.datasets.converters.label_masks`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,6 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from mmpluld.datasets.converters.assemble import (
     Case,
@@ -24,12 +20,12 @@ from mmpluld.datasets.converters.assemble import (
     convert_cases,
     write_cases,
 )
-from mmpluld.datasets.converters.overrides import Override, mirrored, read_overrides
+from mmpluld.datasets.converters.label_masks import mask_on_scan, read_labels
+from mmpluld.datasets.converters.overrides import Override, read_overrides
 from mmpluld.datasets.converters.report import ConversionReport
 from mmpluld.datasets.converters.volume_store import store_volume
 from mmpluld.errors import InputError
 from mmpluld.io import read_volume
-from mmpluld.structures import CTVolume
 from mmpluld.typing import StrPath
 
 __all__ = ["convert_lits"]
@@ -131,15 +127,15 @@ def _convert(
     case.remarks += [(what, str(image)) for what in stored.remarks]
     if stored.volume.spacing_mm == (1.0, 1.0, 1.0):
         case.remarks.append(("header says 1 x 1 x 1 mm, which is doubtful in this dataset", str(image)))
-    mask_volume = read_volume(masks[name], labels=True)
-    labels = _labels(mask_volume, stored.volume, masks[name], case, spacing_matters=override.spacing_mm is None)
-    labels = mirrored(labels, override.flip_mask)
-    for letter in override.flip_mask:
-        case.remarks.append((f"mask mirrored along {letter}", str(masks[name])))
-    unknown = sorted(set(np.unique(labels).tolist()) - {0, _LIVER, _TUMOUR})
-    if unknown:
-        case.remarks.append((f"labels {unknown} beside 0, 1, 2", str(masks[name])))
-    if not (labels == _LIVER).any():
+    mask_volume = read_labels(masks[name], _TUMOUR, "0 (background), 1 (liver) and 2 (tumour)")
+
+    def remark(what: str) -> None:
+        case.remarks.append((what, str(masks[name])))
+
+    labels = mask_on_scan(mask_volume, stored.volume, override, remark, by_file=True)
+    if not labels.any():
+        case.remarks.append(("mask is empty", str(masks[name])))
+    elif not (labels == _LIVER).any():
         case.remarks.append(("no liver in the mask", str(masks[name])))
     for window, mask in components(labels == _TUMOUR):
         lesion = component_lesion(case.volume, window, mask, "liver", pad_px)
@@ -150,21 +146,3 @@ def _convert(
             case.remarks.append((what, f"{masks[name]} at x {x}, y {y}, z {z}"))
         case.lesions.append(lesion)
     return case
-
-
-def _labels(mask: CTVolume, image: CTVolume, file: Path, case: Case, spacing_matters: bool) -> npt.NDArray[Any]:
-    """The mask (z, y, x) on the voxels of its image; differences of the headers are noted in ``case``.
-
-    Raises:
-        InputError: Their files differ in shape.
-    """
-    if mask.source_shape != image.source_shape:
-        raise InputError(
-            f"{file}: mask of {'x'.join(map(str, mask.source_shape))} voxels on an image of "
-            f"{'x'.join(map(str, image.source_shape))}; needed is one shape, fetch both again"
-        )
-    if mask.source_axes != image.source_axes:
-        case.remarks.append(("mask's header differs from its image's in direction, taken voxel for voxel", str(file)))
-    elif spacing_matters and not np.allclose(mask.spacing_mm, image.spacing_mm, rtol=1e-3):
-        case.remarks.append(("mask's header differs from its image's in spacing, taken voxel for voxel", str(file)))
-    return image.array_from_source(mask.array_to_source())

@@ -7,8 +7,6 @@ as some of this dataset's do, its direction matrix is used both for the voxels a
 
 from __future__ import annotations
 
-import csv
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,15 +25,17 @@ from mmpluld.datasets.converters.assemble import (
 from mmpluld.datasets.converters.overrides import Override, read_overrides
 from mmpluld.datasets.converters.report import ConversionReport, DroppedRow
 from mmpluld.datasets.converters.volume_store import store_volume
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError
 from mmpluld.io import read_volume
 from mmpluld.structures import CTVolume, LesionRecord
+from mmpluld.structures.text_files import parse_number, read_table
 from mmpluld.typing import StrPath
 
 __all__ = ["LUNA16_COLUMNS", "LunaMark", "convert_luna16", "read_luna16_marks"]
 
 LUNA16_COLUMNS = ("seriesuid", "coordX", "coordY", "coordZ", "diameter_mm")
 _UNKNOWN_DIAMETER_MM = 10.0
+_LARGEST_MM = 500.0  # no body is wider by much; what is was meant in another unit
 
 
 @dataclass(frozen=True)
@@ -117,32 +117,21 @@ def read_luna16_marks(path: StrPath) -> list[LunaMark]:
     """
     file = Path(path)
     marks, faults = [], []
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            for name in LUNA16_COLUMNS:
-                if name not in (reader.fieldnames or ()):
-                    close = nearest(name, reader.fieldnames or ())
-                    hint = f"; is it the one called {close!r}?" if close else ""
-                    raise InputError(f"{file}: no column {name!r}{hint}; needed: {', '.join(LUNA16_COLUMNS)}")
-            for row, raw in enumerate(reader):
-                try:
-                    marks.append(_mark(row, reader.line_num, raw))
-                except (TypeError, ValueError) as error:
-                    faults.append(f"line {reader.line_num}: {error}")
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}); put LUNA16's table there") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{file}: not a CSV text file ({error}); fetch it again") from error
+    table = read_table(file, "LUNA16's table", LUNA16_COLUMNS)
+    for row, (line, cells) in enumerate(table.rows):
+        try:
+            marks.append(_mark(row, line, table.named(cells)))
+        except ValueError as error:
+            faults.append(f"line {line}: {error}")
     refuse_faults(file, faults)
     return marks
 
 
 def _mark(row: int, line: int, raw: dict[str, str]) -> LunaMark:
-    x, y, z, diameter = (float(raw[name]) for name in LUNA16_COLUMNS[1:])
-    if not all(map(math.isfinite, (x, y, z, diameter))) or diameter == 0:
-        raise ValueError(f"centre {x:g}, {y:g}, {z:g} with diameter {diameter:g}; needed are finite numbers")
-    return LunaMark(row, line, raw["seriesuid"].strip(), (x, y, z), diameter if diameter > 0 else _UNKNOWN_DIAMETER_MM)
+    x, y, z, diameter = (parse_number(name, raw[name]) for name in LUNA16_COLUMNS[1:])
+    if diameter == 0 or diameter > _LARGEST_MM:
+        raise ValueError(f"diameter_mm is {diameter:g}; needed are mm up to {_LARGEST_MM:g}, other than 0")
+    return LunaMark(row, line, raw["seriesuid"], (x, y, z), diameter if diameter > 0 else _UNKNOWN_DIAMETER_MM)
 
 
 def _scans(root: Path) -> dict[str, Path]:

@@ -30,18 +30,21 @@ from mmpluld.datasets.converters.assemble import (
     place_in_scan,
     write_cases,
 )
-from mmpluld.datasets.converters.overrides import Override, mirrored, read_overrides
+from mmpluld.datasets.converters.label_masks import mask_on_scan, read_labels
+from mmpluld.datasets.converters.overrides import Override, read_overrides
 from mmpluld.datasets.converters.report import ConversionReport
 from mmpluld.datasets.converters.volume_store import store_volume
 from mmpluld.errors import InputError
 from mmpluld.io import read_volume
 from mmpluld.structures import CTVolume, LesionRecord, VolumeRecord
+from mmpluld.structures.text_files import parse_number, read_text
 from mmpluld.typing import FloatArray, StrPath
 
 __all__ = ["LymphNode", "convert_nih_ln", "read_nih_ln_nodes"]
 
 _CASE = re.compile(r"(ABD|MED)_LYMPH_\d{3}", re.ASCII)
 _MASKS, _TEXTS = "MED_ABD_LYMPH_MASKS", "MED_ABD_LYMPH_ANNOTATIONS"
+_MOST_NODES = 1000  # the dataset has 595 in all
 _MIRRORS = ("", "x", "y", "z", "xy", "xz", "yz", "xyz")
 _OTHERS = (_MASKS, _TEXTS, "MED_ABD_LYMPH_CANDIDATES", "volumes", "annotations")
 
@@ -125,16 +128,13 @@ def read_nih_ln_nodes(folder: StrPath) -> list[LymphNode]:
 
 
 def _numbers(file: Path) -> list[list[float]]:
-    try:
-        rows = [[float(word) for word in line.split()] for line in file.read_text(encoding="ascii").splitlines()]
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}); fetch the case again") from error
-    except ValueError as error:
-        raise InputError(f"{file}: not a table of numbers ({error}); fetch the case again") from error
-    rows = [row for row in rows if row]
-    if not all(math.isfinite(value) for row in rows for value in row):
-        raise InputError(f"{file}: holds NaN or inf; needed are finite numbers, fetch the case again")
-    return rows
+    rows = []
+    for number, line in enumerate(read_text(file, "the text files of the case").splitlines(), 1):
+        try:
+            rows.append([parse_number("a word", word) for word in line.split()])
+        except ValueError as error:
+            raise InputError(f"{file}: line {number}: {error}; fetch the case again") from None
+    return [row for row in rows if row]
 
 
 def _cases(root: Path) -> dict[str, Path]:
@@ -176,7 +176,7 @@ def _convert(
         case.lesions = _from_mask(labels, case, mask_file, min_voxels, pad_px)
         if texts.is_dir() and len(nodes) != len(case.lesions):
             case.remarks.append(("mask and text differ in the number of nodes, mask taken", name))
-        if remark := _match_nodes(case.lesions, labels, nodes, stored.volume):
+        if remark := _match_nodes(mask_file, case.lesions, labels, nodes, stored.volume):
             case.remarks.append((remark, name))
     else:
         case.remarks.append(("no mask, approximate boxes from positions and sizes", name))
@@ -189,29 +189,25 @@ def _convert(
     return case
 
 
-def _labels(file: Path, image: CTVolume, override: Override, case: Case) -> npt.NDArray[Any]:
+def _labels(file: Path, image: CTVolume, override: Override, case: Case) -> npt.NDArray[np.int16]:
     """The instance mask (z, y, x) on the image's voxels, matched by canonical orientation."""
-    mask = read_volume(file, labels=True)
-    if mask.shape != image.shape:
-        raise InputError(
-            f"{file}: mask of shape {mask.shape} (z, y, x) on an image of {image.shape}; needed is one shape, "
-            "fetch both again"
-        )
-    labels = mirrored(mask.array, override.flip + override.flip_mask)
-    if override.flip_mask:
-        case.remarks.append((f"mask mirrored along {override.flip_mask}", str(file)))
-    if override.spacing_mm is None and not np.allclose(mask.spacing_mm, image.spacing_mm, rtol=1e-3):
-        case.remarks.append(("mask's header differs from its image's in spacing, taken voxel for voxel", str(file)))
+
+    def remark(what: str) -> None:
+        case.remarks.append((what, str(file)))
+
+    mask = read_labels(file, _MOST_NODES, f"0 (background) and the numbers of the nodes, to {_MOST_NODES}")
+    labels = mask_on_scan(mask, image, override, remark, by_file=False)
+    if not labels.any():
+        remark("mask is empty")
     return labels
 
 
 def _from_mask(labels: npt.NDArray[Any], case: Case, file: Path, min_voxels: int, pad_px: float) -> list[LesionRecord]:
     lesions = []
-    numbers = labels.astype(np.int32)
-    for number, window in enumerate(ndimage.find_objects(numbers), start=1):
+    for number, window in enumerate(ndimage.find_objects(labels), start=1):
         if window is None:
             continue
-        pieces = components(numbers[window] == number)
+        pieces = components(labels[window] == number)
         part, mask = max(pieces, key=lambda piece: int(piece[1].sum()))
         if len(pieces) > 1:
             what = "node in several pieces, the largest taken"
@@ -230,12 +226,15 @@ def _from_mask(labels: npt.NDArray[Any], case: Case, file: Path, min_voxels: int
 
 
 def _match_nodes(
-    lesions: list[LesionRecord], labels: npt.NDArray[Any], nodes: list[LymphNode], volume: CTVolume
+    file: Path, lesions: list[LesionRecord], labels: npt.NDArray[Any], nodes: list[LymphNode], volume: CTVolume
 ) -> str | None:
     """Give each mask the sizes of the text node whose position lies in it.
 
     Returns:
-        A remark if the positions fit a mirrored mask better, which says that one of the headers is wrong.
+        A remark if the positions fit a mirrored mask a little better.
+
+    Raises:
+        InputError: They fit a mirrored mask more than twice as well, so one of the headers is wrong.
     """
     points = np.array([node.point_lps for node in nodes]).reshape(-1, 3)
     found = {axes: _labels_at(labels, volume.points_from_world_lps(points), axes) for axes in _MIRRORS}
@@ -247,6 +246,11 @@ def _match_nodes(
     best = max(_MIRRORS, key=lambda axes: hits[axes])
     if hits[best] == hits[""]:
         return None
+    if hits[best] > 2 * hits[""]:
+        raise InputError(
+            f"{file}: {hits['']} of {len(nodes)} positions of the texts lie in a node of the mask, {hits[best]} if it "
+            f"is mirrored along {best}; name the volume in a table with flip_mask = {best} (--overrides)"
+        )
     return f"text positions fit the mask mirrored along {best} better (override flip_mask), mask taken as it is"
 
 

@@ -1,13 +1,11 @@
 """Corrections to scans whose headers are wrong: a table from the user, applied by volume.
 
-CSV with the header ``volume,spacing_mm,flip,flip_mask,exclude`` (cells may be empty, columns but the first may be
+CSV with the header ``volume,spacing_mm,flip,flip_mask,match,exclude`` (cells may be empty, columns but the first may be
 missing; ``spacing_mm`` is three numbers z y x), or JSON ``{"<volume>": {"spacing_mm": [z, y, x], ...}}``.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,11 +17,14 @@ import numpy.typing as npt
 
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.structures import CTVolume
+from mmpluld.structures.text_files import parse_number, read_json, read_table
 from mmpluld.typing import StrPath
 
-__all__ = ["Override", "apply_override", "mirrored", "read_overrides"]
+__all__ = ["VOXEL_MM", "Override", "apply_override", "mirrored", "read_overrides"]
 
-_KEYS = ("spacing_mm", "flip", "flip_mask", "exclude")
+VOXEL_MM = (0.05, 50.0)
+"""Smallest and largest voxel size that a CT can have."""
+_KEYS = ("spacing_mm", "flip", "flip_mask", "match", "exclude")
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,15 @@ class Override:
         flip: Canonical axes, some of "xyz", along which the header tells the direction wrongly; image, mask and
             boxes are mirrored together.
         flip_mask: Canonical axes along which the mask alone is mirrored to lie on its image.
+        match: ``voxels`` lays the mask on its image voxel for voxel, even where their headers contradict each other;
+            empty matches them by their headers.
         exclude: Why the volume is left out; empty keeps it.
     """
 
     spacing_mm: tuple[float, float, float] | None = None
     flip: str = ""
     flip_mask: str = ""
+    match: str = ""
     exclude: str = ""
 
 
@@ -91,25 +95,24 @@ def mirrored(array: npt.NDArray[Any], letters: str) -> npt.NDArray[Any]:
 
 
 def _rows(file: Path) -> list[tuple[str, dict[str, Any]]]:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: cannot be read ({error}); give a CSV or JSON table of overrides") from error
+    wanted = "a CSV or JSON table of overrides"
     if file.suffix.lower() == ".json":
-        try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{file}: not valid JSON ({error}); mend the table") from error
+        data = read_json(file, wanted)
         if not isinstance(data, dict) or not all(isinstance(value, dict) for value in data.values()):
             raise InputError(f'{file}: needed is {{"<volume>": {{"spacing_mm": [z, y, x], ...}}}}; mend the table')
         return list(data.items())
-    reader = csv.DictReader(text.splitlines())
-    if "volume" not in (reader.fieldnames or []):
-        raise InputError(f"{file}: no column 'volume'; columns are volume, {', '.join(_KEYS)}")
-    return [
-        (row.pop("volume").strip(), {key: value.strip() for key, value in row.items() if key and (value or "").strip()})
-        for row in reader
-    ]
+    table = read_table(file, wanted, ("volume",))
+    rows, faults = [], []
+    for line, cells in table.rows:
+        try:
+            named = table.named(cells)
+        except ValueError as error:
+            faults.append(f"line {line}: {error}")
+            continue
+        rows.append((named.pop("volume"), {key: value for key, value in named.items() if key and value}))
+    if faults:
+        raise InputError(f"{file}: {len(faults)} faulty rows: {'; '.join(faults[:5])}; mend the file")
+    return rows
 
 
 def _override(where: str, raw: dict[str, Any]) -> Override:
@@ -121,6 +124,9 @@ def _override(where: str, raw: dict[str, Any]) -> Override:
         axes = raw.get(key, "")
         if not isinstance(axes, str) or len(set(axes)) != len(axes) or not set(axes) <= set("xyz"):
             raise InputError(f"{where}: {key} is {axes!r}; allowed are some of the letters xyz, each once")
+    match = raw.get("match") or ""
+    if match not in ("", "voxels"):
+        raise InputError(f"{where}: match is {match!r}; allowed is voxels, or nothing to match by the headers")
     exclude = raw.get("exclude") or ""
     if not isinstance(exclude, str):
         raise InputError(f"{where}: exclude is {exclude!r}; needed is the reason in words, which excludes the volume")
@@ -129,15 +135,21 @@ def _override(where: str, raw: dict[str, Any]) -> Override:
         spacing_mm=None if spacing is None else _spacing(where, spacing),
         flip=raw.get("flip", ""),
         flip_mask=raw.get("flip_mask", ""),
+        match=match,
         exclude=exclude,
     )
 
 
 def _spacing(where: str, value: Any) -> tuple[float, float, float]:
     try:
-        z, y, x = (float(part) for part in (value.replace(",", " ").split() if isinstance(value, str) else value))
+        parts = value.replace(",", " ").split() if isinstance(value, str) else value
+        z, y, x = (parse_number("spacing_mm", str(part)) for part in parts)
     except (TypeError, ValueError):
         z = y = x = math.nan
-    if not all(math.isfinite(part) and part > 0 for part in (z, y, x)):
-        raise InputError(f"{where}: spacing_mm is {value!r}; needed are three numbers z y x above 0")
+    least, most = VOXEL_MM
+    if not all(least <= part <= most for part in (z, y, x)):
+        raise InputError(
+            f"{where}: spacing_mm is {repr(value)[:60]}; needed are three numbers z y x above 0, from {least:g} to "
+            f"{most:g} mm"
+        )
     return z, y, x

@@ -8,7 +8,6 @@ terms, parents, children, the terms of a cell separated by ``|``.
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 
 from mmpluld.errors import InputError
 from mmpluld.structures import AnnotationSet
-from mmpluld.structures.tags import load_tag_file
+from mmpluld.structures.text_files import read_json, read_rows
 from mmpluld.typing import BoolArray, StrPath
 
 __all__ = ["TagTable", "add_tags", "read_tags"]
@@ -89,7 +88,7 @@ def add_tags(annotations: AnnotationSet, table: TagTable) -> int:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    data = load_tag_file(path, "LesaNet's JSON of labels")
+    data = read_json(path, "LesaNet's JSON of labels")
     lists = ["lesion_idxs", "relevant_labels", "uncertain_labels"]
     for key in ("term_list", *(f"{split}_{name}" for split in _SPLITS for name in lists)):
         if not isinstance(data, dict) or not isinstance(data.get(key), list):
@@ -109,13 +108,8 @@ def _exclusive(path: Path, terms: list[str]) -> list[list[int]]:
     """
     if path.suffix.lower() in (".xlsx", ".xls"):
         raise InputError(f"{path}: is a spreadsheet; save its sheet as CSV (UTF-8) and give that")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            table = {row[_NAME]: row for row in list(csv.reader(stream))[1:] if len(row) > _PARENTS}
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give LesaNet's ontology as CSV") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a CSV text file ({error}); save the sheet as CSV (UTF-8)") from error
+    rows = read_rows(path, "LesaNet's ontology as CSV")
+    table = {row[_NAME]: row for _, row in rows[1:] if len(row) > _PARENTS}
     for term in terms:
         if term not in table:
             raise InputError(f"{path}: has no term {term!r}; give the ontology that belongs to the tags, saved as CSV")

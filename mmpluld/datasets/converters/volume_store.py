@@ -21,6 +21,7 @@ from mmpluld.datasets.converters.overrides import Override, apply_override
 from mmpluld.errors import InputError
 from mmpluld.io.array_store import open_array, write_array
 from mmpluld.structures import CTVolume, VolumeRecord
+from mmpluld.structures.text_files import read_json
 
 __all__ = ["FOLDER", "StoredVolume", "store_volume"]
 
@@ -44,9 +45,10 @@ class StoredVolume:
         """The volume as an annotation file lists it."""
         depth, height, width = self.volume.shape
         z, y, x = (round(value, 9) for value in self.volume.spacing_mm)
+        affine = tuple(map(tuple, self.volume.affine_lps.tolist()))
         return VolumeRecord(
             name, patient, study, series, {"kind": "npy", "path": f"{FOLDER}/{name}.npy"}, 0, depth, (height, width),
-            (z, y, x),
+            (z, y, x), affine_lps=affine,
         )  # fmt: skip
 
 
@@ -118,14 +120,17 @@ def _open(path: Path, meta: dict[str, Any]) -> StoredVolume:
 
 def _read_meta(path: Path) -> dict[str, Any]:
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        meta = read_json(path, "the volume's geometry")
+    except InputError:
         meta = None
     return meta if isinstance(meta, dict) else {}
 
 
 def _fingerprint(raw_files: Iterable[Path], override: Override) -> str:
-    digest = hashlib.sha256(repr(override).encode())
+    # What changes the stored voxels or their geometry; written out, so that copies made before stay valid.
+    kept = (override.spacing_mm, override.flip, override.flip_mask, override.exclude)
+    text = "Override(spacing_mm={!r}, flip={!r}, flip_mask={!r}, exclude={!r})".format(*kept)
+    digest = hashlib.sha256(text.encode())
     for file in sorted(raw_files):
         status = file.stat()
         digest.update(f"{file.name}/{status.st_size}/{status.st_mtime_ns}\n".encode())

@@ -20,7 +20,7 @@ from mmpluld.evaluation.functional import (
     sensitivity_at,
 )
 from mmpluld.registry import METRICS
-from mmpluld.structures.records import Detections, DetectionSet
+from mmpluld.structures.records import SERIES_SLICES, Detections, DetectionSet
 from mmpluld.structures.samples import instance_boxes, predicted_boxes, to_array
 
 __all__ = ["FROCMetric"]
@@ -136,7 +136,7 @@ def headline_values(matches: Matches, protocol: FROCProtocol) -> dict[str, float
 
 
 def _detection_set(results: list[dict[str, Any]]) -> DetectionSet:
-    """Join the slices of each volume; a slice box is one slice thick."""
+    """Join the slices of each volume, numbered as its annotation file does; a slice box is one slice thick."""
     boxes = defaultdict(list)
     scores = defaultdict(list)
     for result in results:
@@ -145,5 +145,8 @@ def _detection_set(results: list[dict[str, Any]]) -> DetectionSet:
         boxes[result["volume"]].append(np.hstack([flat[:, :2], near, flat[:, 2:], near + 1]))
         scores[result["volume"]].append(result["scores"])
     return DetectionSet(
-        {volume: Detections(np.concatenate(boxes[volume]), np.concatenate(scores[volume])) for volume in boxes}
+        {
+            volume: Detections(np.concatenate(boxes[volume]), np.concatenate(scores[volume]), frame=SERIES_SLICES)
+            for volume in boxes
+        }
     )

@@ -32,7 +32,7 @@ def test_examples_of_the_help_can_be_read(tmp_path):
         (["deeplesion-3d", "data"], "deeplesion-3d: no boxes given; name the published file with --boxes FILE"),
         (["lits", "data", "--inclusive"], "--inclusive: is no option of lits, only of boxes; leave it out"),
         (["boxes", "data", "--boxes", "b.csv", "--min-voxels", "3"], "--min-voxels: is no option of boxes"),
-        (["boxes", "data", "--boxes", "b.csv"], "b.csv: cannot be read (No such file or directory)"),
+        (["boxes", "data", "--boxes", "b.csv"], "b.csv: cannot be read (no such file)"),
     ],
 )
 def test_bad_usage_is_one_line_and_status_2(arguments, message, capsys, monkeypatch, tmp_path):

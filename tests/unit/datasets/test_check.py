@@ -81,7 +81,7 @@ def test_sources_that_disagree_with_their_record(root):
     save(root, "train", [volume("a", num_slices=7, shape_yx=(20, 16))])
     save(root, "test", [volume("c")])
     missing, size, slices = sorted(found(root), key=lambda text: ("volume a" in text, "slices 0 to" in text))
-    assert missing.startswith("annotations/test.json: volume c: volumes/c.npy: cannot be read (No such file")
+    assert missing.startswith("annotations/test.json: volume c: volumes/c.npy: cannot be read (no such file")
     assert slices == "annotations/train.json: volume a: slices 0 to 5 exist, the record says 0 to 6; convert again"
     assert size.endswith("volume a: slices are [16, 20] (y, x), the record says [20, 16]; convert again")
 
@@ -106,7 +106,7 @@ def test_damaged_files_are_named(root, capsys):
     stored.write_bytes(stored.read_bytes()[:2000])
     (root / "annotations" / "test.json").write_text("{")
     out = root / "problems.json"
-    assert main(["check-data", str(root), "--json", str(out)]) == 1
+    assert main(["check-data", str(root), "--json", str(out)]) == 2
     first, second = json.loads(out.read_text())["problems"]
     assert first["file"].endswith("test.json") and first["what"].startswith("not valid JSON")
     assert second["item"] == "volume a" and "a.npy: not a whole .npy file" in second["what"]
@@ -124,6 +124,55 @@ def test_a_png_that_does_not_decode(root):
     save(root, "val", [record])
     (problem,) = found(root)
     assert "volume p: png/004.png: PNG is cut off" in problem
+
+
+def test_more_lesion_and_volume_faults(root):
+    annotations = AnnotationSet({"name": "x", "label_scope": "y", "tags": {"terms": ["lung", "cyst"]}})
+    annotations.volumes = [volume("a", spacing_mm=(500.0, 1.0, 1.0)), volume("x/../a", "a", source=volume("a").source)]
+    annotations.lesions = [
+        LesionRecord(0, "a", (2, 3, 1, 8, 9, 3), key_slice=1, recist=(2, 3, 8, 9, 2, 9, 8, 17)),
+        LesionRecord(1, "a", (9, 3, 1, 18, 9, 3), attributes={"tags": [0, 2]}),
+    ]
+    annotations.save(root / "annotations" / "train.json")
+    train = "annotations/train.json: "
+    assert found(root) == [
+        f"{train}volume a: voxel size along z is 500 mm; a CT has 0.05 to 50",
+        f"{train}volume x/../a: its id cannot be part of a file name; leave out / \\ .. and line breaks",
+        f"{train}lesion 0 in volume a: RECIST mark (2, 3, 8, 9, 2, 9, 8, 17) leaves the image of 20 x 16 pixels",
+        f"{train}lesion 1 in volume a: has tag 2, the file names 2 (dataset.tags.terms)",
+    ]
+
+
+def test_one_scan_under_two_patients_in_two_splits(root):
+    save(root, "test", [volume("c", source=volume("a").source)])
+    (problem,) = found(root)
+    assert problem.endswith(
+        "volume c: its scan volumes/a.npy is in two splits, train.json and test.json, under two patients"
+    )
+
+
+@pytest.mark.parametrize("path", ["/etc/x.npy", "../x.npy", "volumes/../../x.npy", "C:/x.npy", "a\nb.npy"])
+def test_a_path_that_leaves_the_root(root, path):
+    save(root, "train", [volume("a", source={"kind": "npy", "path": path})])
+    (problem,) = found(root)
+    assert "volume a: volume 'a': its path " in problem and "leaves the data root" in problem
+
+
+def test_hidden_files_are_none_of_the_dataset(root):
+    (root / "annotations" / ".tmp-x-val.json").write_text("{")
+    assert found(root) == []
+
+
+def test_missing_slices_are_noted(root, capsys):
+    folder = root / "png"
+    folder.mkdir()
+    for number in (1, 2, 5):
+        picture = np.full((16, 20), 31768 + number, np.uint16)
+        cv2.imwrite(str(folder / f"{number:03d}.png"), picture)
+    save(root, "val", [volume("p", first_slice=1, num_slices=5, source={"kind": "png16", "path": "png"})])
+    assert main(["check-data", str(root)]) == 0
+    note = "volume p: 2 slices between first and last are missing (3, 4), the nearest stand in\n"
+    assert note in capsys.readouterr().out
 
 
 def test_a_folder_without_annotations(tmp_path, capsys):

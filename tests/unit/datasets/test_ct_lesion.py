@@ -145,7 +145,7 @@ def test_extent_of_the_whole_lesion_instead(build):
 
 @pytest.mark.parametrize("rows", [[[3, 5, 6, 9]], 7, [["x", 1, 2, 3, 4]]])
 def test_faulty_boxes_by_slice(build, rows):
-    with pytest.raises(InputError, match=r"train\.json: lesion 0: slice_boxes is .*needed are rows of slice, x1"):
+    with pytest.raises(InputError, match=r"train\.json: lesions\[0\]\.attributes\.slice_boxes.* must "):
         build("lesion_slices", [LESIONS[0] | {"attributes": {"slice_boxes": rows}}])
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from mmengine.config import Config
 
-from mmpluld.engine.run_options import enable_auto_scale_lr
+from mmpluld.engine.run_options import enable_auto_scale_lr, write_detections
 from mmpluld.errors import InputError
+from mmpluld.evaluation.metrics import FROCMetric, RECISTMetric, VolumeFROCMetric
 
 
 def test_auto_scale_lr_is_switched_on() -> None:
@@ -33,3 +34,35 @@ def test_auto_scale_lr_without_a_batch_size(content: dict[str, Any], message: st
     path.write_text("".join(f"{key} = {value!r}\n" for key, value in content.items()))
     with pytest.raises(InputError, match=message):
         enable_auto_scale_lr(Config.fromfile(path))
+
+
+class OwnMetric(FROCMetric):
+    """A user's own."""
+
+
+@pytest.mark.parametrize(
+    "kind", ["FROCMetric", "mmpluld.FROCMetric", "mmpluld.VolumeFROCMetric", FROCMetric, OwnMetric]
+)
+def test_record_is_written_however_the_metric_is_named(kind: Any) -> None:
+    metrics = [{"type": "mmpluld.RECISTMetric"}, {"type": kind}]
+    for evaluator in (metrics[1], metrics, {"type": "Evaluator", "metrics": metrics}):
+        cfg = Config({"test_evaluator": evaluator})
+        write_detections(cfg, "out/found.json")
+        found = (
+            cfg.test_evaluator.get("metrics", cfg.test_evaluator) if evaluator is not metrics else cfg.test_evaluator
+        )
+        found = found if isinstance(found, list) else [None, found]
+        assert found[1]["outfile_prefix"] == "out/found"
+        assert found[0] is None or "outfile_prefix" not in found[0]
+
+
+def test_metrics_that_are_built_already() -> None:
+    metric = VolumeFROCMetric()
+    write_detections(Config({"test_evaluator": [metric]}), "found.json")
+    assert metric.outfile_prefix == "found"
+
+
+@pytest.mark.parametrize("evaluator", [[], {"type": "RECISTMetric"}, [{"type": RECISTMetric}], {"type": "Nothing"}])
+def test_no_metric_that_writes_a_record(evaluator: Any) -> None:
+    with pytest.raises(InputError, match="--out found.json: none of the metrics in test_evaluator writes a detection"):
+        write_detections(Config({"test_evaluator": evaluator}), "found.json")

@@ -127,8 +127,8 @@ def test_no_marks_at_all(truth: Path, submission: Path) -> None:
         ("seriesuids.csv", "", "seriesuids.csv: no scan id"),
         ("seriesuids.csv", "1.2.1\n1.2.2\n1.2.1\n", "seriesuids.csv: line 3: '1.2.1' stands on line 1 already"),
         ("seriesuids.csv", "1.2.1,5\n", "seriesuids.csv: line 1: '1.2.1,5'; needed is one scan id a line"),
-        ("annotations_excluded.csv", None, r"annotations_excluded.csv: cannot be read \(No such file"),
-        ("submission.csv", b"\xff\xfe\x00", "submission.csv: not a CSV text file"),
+        ("annotations_excluded.csv", None, r"annotations_excluded.csv: cannot be read \(no such file"),
+        ("submission.csv", b"\xff\xfe\x00", "submission.csv: not UTF-8 text"),
     ],
 )
 def test_faulty_files_are_named(
@@ -172,3 +172,17 @@ def test_published_answer_for_a_real_detector(real_data: Path, tmp_path: Path) -
     assert result["num_lesions"] == counts["Total number of nodules"]
     aside = [value for name, value in counts.items() if name.startswith("Ignored")]
     assert result["num_set_aside"] == sum(aside)
+
+
+def test_ids_that_are_none_of_the_scans_are_refused(truth: Path, submission: Path) -> None:
+    submission.write_text(MARK + "1.2.11,1,0,0,0.9\n1.2.22,1,0,0,0.8\n")
+    message = r"none of its scans \('1.2.11', ...\) is in .*seriesuids.csv \('1.2.1', ...\); .*; did you mean '1.2.1'"
+    with pytest.raises(InputError, match=message):
+        evaluate_luna16(submission, truth)
+
+
+def test_one_scan_is_not_resampled(truth: Path, submission: Path) -> None:
+    (truth / "seriesuids.csv").write_text("1.2.1\n")
+    with pytest.raises(InputError, match="seriesuids.csv: 1 scan; a bootstrap over scans needs at least 2"):
+        evaluate_luna16(submission, truth, bootstrap=10)
+    assert evaluate_luna16(submission, truth)["num_lesions"] == 1

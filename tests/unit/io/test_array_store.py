@@ -44,7 +44,7 @@ def test_any_layout_comes_back(tmp_path_factory, shape, axes, seed):
 
 def test_what_is_no_stored_volume(tmp_path, array):
     path = tmp_path / "a.npy"
-    with pytest.raises(InputError, match=r"a\.npy: cannot be read \(No such file"):
+    with pytest.raises(InputError, match=r"a\.npy: cannot be read \(no such file"):
         open_array(path)
     write_array(path, array)
     whole = path.read_bytes()

@@ -21,7 +21,7 @@ def test_series_by_hand(tmp_path, write_dicom_series):
     assert volume.array.dtype == np.int16
     assert volume.source_axes == (1, 2, -3)
     assert volume.points_to_world_lps([0, 0, 0]).tolist() == pytest.approx([-31, 12.5, 145])
-    assert volume.history == ("DICOM series 1.2.3, 3 slices",)
+    assert volume.history == ("DICOM series of 3 slices",)
 
 
 def test_agrees_with_the_series_reader_of_itk(tmp_path, write_dicom_series):

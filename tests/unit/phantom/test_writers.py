@@ -150,6 +150,8 @@ def test_nifti_and_truth_beside_it(tmp_path: Path) -> None:
     np.testing.assert_allclose(volume.affine_lps, case.volume.affine_lps, atol=1e-4)
     truth = AnnotationSet.load(truth_path)
     assert [lesion.box for lesion in truth.lesions] == [lesion.box for lesion in case.lesions]
+    assert truth.volumes[0].frame == "canonical-voxels"
+    np.testing.assert_allclose(truth.volumes[0].affine_lps, volume.affine_lps, atol=1e-4)
     with pytest.raises(InputError, match="change the suffix"):
         write_nifti(case, tmp_path / "scan.mhd")
     with pytest.raises(InputError, match="series=7"):

@@ -14,6 +14,7 @@ from mmpluld.evaluation import evaluate_files
 from mmpluld.reproduce.collect import collect
 from mmpluld.reproduce.report import export, markdown, pair_line, runs_csv, table_csv, terminal_table, write_report
 from mmpluld.reproduce.twin_data import describe_phantom
+from mmpluld.structures import AnnotationSet
 
 from .conftest import CURVE, MINI
 
@@ -56,6 +57,18 @@ def test_missing_and_failed_rows_are_marked(planned, finish):
     assert pair_line(summary.pairs[0]).endswith("no seed that both have finished")
     summary = collect(MINI, planned(), resamples=20)
     assert "| A3D + partial-label loss | not run |" in markdown(summary, "mini.png", "command", None)
+
+
+def test_one_test_patient_compares_nothing(finished, tmp_path):
+    truth = AnnotationSet.load(finished[0].truth)
+    for volume in truth.volumes:
+        volume.patient = "alone"
+    truth.save(tmp_path / "truth.json")
+    for run in finished:
+        run.truth = tmp_path / "truth.json"
+    summary = collect(MINI, finished, resamples=20)
+    assert summary.pairs[0].difference is None
+    assert "of 1 patients (no pair is compared, a bootstrap over patients needs at least 2)" in summary.test_set
 
 
 def test_pair_uses_the_seeds_that_both_have(planned, finish):

@@ -81,6 +81,7 @@ def test_draws_without_lesions_are_left_out():
         ([], [], "0 seeds against 0"),
         ([sample(1, [1, 1])], [sample(1, [1, 1, 1])], "other draws or patients"),
         ([sample(1, [1, 1])], [sample(1, [1, 1], 12)], "other draws or patients"),
+        ([sample(1, [1, 1], 1)], [sample(1, [1, 1], 1)], "1 test patient; a bootstrap over patients needs at least 2"),
         ([sample(1, [1, np.nan])], [sample(1, [1, 1])], "1 usable draws"),
     ],
 )

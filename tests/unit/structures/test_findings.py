@@ -39,6 +39,8 @@ def test_record_of_findings(volume, tmp_path):
     assert record.slice_axis == 1
     assert record.spacing_mm == pytest.approx((2, 1, 3))
     assert record.source == "scan.mhd"
+    assert (record.frame, record.shape) == ("file-voxels", (10, 20, 30))
+    np.testing.assert_array_equal(record.affine_lps, [[0, 0, -3, 0], [1, 0, 0, 0], [0, 2, 0, 0], [0, 0, 0, 1]])
 
 
 def test_record_has_tags_where_there_are_some(volume):

@@ -60,7 +60,7 @@ def test_annotation_file_holds_the_documented_keys(tmp_path):
     ]
 
 
-_MASK = {"size": list(_VOLUME.shape_yx), "counts": "00000"}
+_MASK = {"size": list(_VOLUME.shape_yx), "counts": "PPP8"}
 
 
 def test_masks_come_back_as_they_were(tmp_path):
@@ -75,6 +75,8 @@ def test_masks_come_back_as_they_were(tmp_path):
         ({"mask": {"size": [5, 5], "counts": "00"}}, "mask of size .5, 5. with key slice 109; .* has its size"),
         ({"mask": _MASK, "key_slice": None}, "with key slice None; a mask lies on the key slice"),
         ({"mask": {"size": [5, 5]}}, "mask must contain"),
+        ({"mask": {"size": [512, 512], "counts": "00000"}}, "mask has run lengths of 0 pixels, its slice 262144"),
+        ({"mask": {"size": [512, 512], "counts": "~"}}, "mask is no COCO run lengths .character '~'"),
         ({"mask": {"size": [5, 5], "counts": [3]}}, "counts must be string"),
     ],
 )
@@ -102,22 +104,23 @@ def test_boxes_by_volume_lists_volumes_without_lesions():
     assert annotations.lesions_by_volume() == {"000001_01_01": [_LESION], "empty": []}
 
 
+_WHOLE = st.integers(-(2**63), 2**63 - 1)
 _NUMBER = st.floats(-1e4, 1e4)
 _LESIONS = st.builds(
     LesionRecord,
-    id=st.integers(),
+    id=st.integers(-(2**53), 2**53),
     volume=st.just(_VOLUME.id),
     box=st.tuples(_NUMBER, _NUMBER, st.integers(103, 108), _NUMBER, _NUMBER, st.integers(109, 115)).map(
         lambda b: tuple(map(float, (min(b[0], b[3]), min(b[1], b[4]), b[2], max(b[0], b[3]), max(b[1], b[4]), b[5])))
     ),
-    key_slice=st.none() | st.integers(103, 114),
+    key_slice=st.none() | st.just(108),
     recist=st.none() | st.tuples(*[_NUMBER] * 8),
     type=st.none() | st.text(),
     ignore=st.booleans(),
     origin=st.sampled_from(["annotated", "propagated", "matched", "mined", "distilled"]),
     score=st.none() | st.floats(0, 1),
     mask=st.none(),
-    attributes=st.dictionaries(st.text(), st.integers() | st.text()),
+    attributes=st.dictionaries(st.text(), _WHOLE | st.text()),
 )
 
 
@@ -147,6 +150,8 @@ def test_numpy_values_are_written_as_plain_numbers(tmp_path):
         ({"box": (0.0, 0.0, 109.0, 1.0, 1.0)}, r"lesions\[0\]\.box must contain"),
         ({"box": (0.0, 0.0, 109.0, math.inf, 1.0, 110.0)}, "cannot be written as JSON"),
         ({"key_slice": 115}, "key slice 115 .* allowed are 103 to 114"),
+        ({"key_slice": 110}, "lesion 0: key slice 110 lies outside its box, z 109 to 110; allowed are 109 to 109"),
+        ({"box": (0.0, 0.0, 104.5, 1.0, 1.0, 108.5)}, "key slice 109 lies outside its box, .* allowed are 104 to 108"),
         ({"origin": "guessed"}, r"lesions\[0\]\.origin must be one of .*found \"guessed\""),
         ({"ignore": "no"}, r"lesions\[0\]\.ignore must be boolean"),
         ({"attributes": {"made_by": object()}}, "object is no JSON type"),
@@ -176,7 +181,18 @@ def test_duplicate_ids_are_refused(tmp_path):
         (lambda data: data.update(schema="mmpluld.detections/1"), r"schema is 'mmpluld.detections/1'; allowed is"),
         (lambda data: data.pop("volumes"), "must contain .*volumes"),
         (lambda data: data["lesions"][0].update(colour="red"), "colour"),
-        (lambda data: data["lesions"][0].update(box=[0, 0, 109, math.nan, 1, 110]), "lesion 0: box .*nan.*finite"),
+        (
+            lambda data: data["lesions"][0].update(box=[0, 0, 109, math.nan, 1, 110]),
+            "not valid JSON .NaN is no JSON number: line ",
+        ),
+        (lambda data: data["lesions"][0].update(key_slice=108), "lesion 0: key slice 108 lies outside its box"),
+        (lambda data: data["volumes"][0].update(frame="file-voxels"), "frame is 'file-voxels'; an annotation file"),
+        (lambda data: data["volumes"][0].update(frame="canonical-voxels"), "with first_slice 103; these count from 0"),
+        (lambda data: data["volumes"][0].update(affine_lps=[[0] * 4] * 4), "'000001_01_01': voxel size .* above 0"),
+        (
+            lambda data: data["volumes"][0].update(affine_lps=np.diag([0.79, 0.79, -2.5, 1]).tolist()),
+            r"spacing_mm is \[5.0, 0.79, 0.79\], but affine_lps says \[2.5, 0.79, 0.79\]",
+        ),
         (lambda data: data["volumes"][0].update(num_slices=0), r"volumes\[0\]\.num_slices must be bigger"),
         (lambda data: data["volumes"][0].update(spacing_mm=[0, 1, 1]), r"spacing_mm\[0\] must be bigger than 0"),
     ],
@@ -199,7 +215,7 @@ def test_files_that_are_no_json(tmp_path, record):
         record.load(tmp_path)
     for content in (b'{"schema": "mmpluld.det', b"\xff\xfe\x00"):
         (tmp_path / "cut.json").write_bytes(content)
-        with pytest.raises(InputError, match="not valid JSON"):
+        with pytest.raises(InputError, match="not (valid JSON|UTF-8 text)"):
             record.load(tmp_path / "cut.json")
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(InputError, match="schema is None"):
@@ -259,12 +275,15 @@ _BOX = [0, 0, 0, 1, 1, 1]
         ({"boxes": [_BOX], "key_slices": [0.5]}, "key_slices .* whole numbers"),
         ({"boxes": [_BOX], "scores": ["high"]}, "scores .* finite numbers"),
         ({"boxes": [_BOX], "scores": [[0.5], [0.5, 0.4]]}, "scores is ragged"),
-        ({"boxes": [_BOX], "scores": [math.nan]}, "scores .* finite numbers"),
+        ({"boxes": [_BOX], "scores": [math.nan]}, "NaN is no JSON number"),
         ({"boxes": [[0, 0, 0, 1, 1]]}, r"volume 'v': boxes have shape \(1, 5\)"),
         ({"boxes": [[0, 0, 2, 1, 1, 1]]}, "volume 'v': box 0 .* far edge"),
         ({"scores": []}, "boxes"),
         ({"boxes": [], "score": []}, "score"),
         ({"boxes": [], "slice_axis": 3}, "slice_axis must be one of"),
+        ({"boxes": [], "frame": "voxels"}, "frame must be one of"),
+        ({"boxes": [], "frame": "file-voxels", "affine_lps": np.eye(4).tolist()}, "affine_lps without shape"),
+        ({"boxes": [], "shape": [1, 1, 1], "affine_lps": np.ones((4, 4)).tolist()}, "the affine is singular"),
     ],
 )
 def test_faulty_detections_are_refused(tmp_path, volume, message):
@@ -273,6 +292,31 @@ def test_faulty_detections_are_refused(tmp_path, volume, message):
     with pytest.raises(InputError, match=message) as caught:
         DetectionSet.load(path)
     assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_frame_and_geometry_come_back(tmp_path):
+    path = tmp_path / "d.json"
+    affine = np.diag([0.8, -0.9, 2.5, 1.0])
+    found = Detections(np.zeros((0, 6)), frame="file-voxels", shape=(4, 5, 6), affine_lps=affine)
+    numbers = Detections(np.zeros((0, 6)), frame="series-slices", first_slice=103)
+    DetectionSet({"a": found, "b": numbers, "c": Detections(np.zeros((0, 6)), source="old.nii")}).save(path)
+    volumes = DetectionSet.load(path).volumes
+    assert (volumes["a"].frame, volumes["a"].shape, volumes["a"].affine_lps.tolist()) == (
+        "file-voxels",
+        (4, 5, 6),
+        affine.tolist(),
+    )
+    assert (volumes["b"].frame, volumes["b"].first_slice, volumes["b"].shape) == ("series-slices", 103, None)
+    assert volumes["c"].frame == "file-voxels"  # what `mmpluld detect` meant before it said so
+
+
+def test_world_of_a_volume_comes_back(tmp_path):
+    affine = ((0.79, 0.0, 0.0, -3.5), (0.0, 0.79, 0.0, 1.0), (0.0, 0.0, -5.0, 7.25), (0.0, 0.0, 0.0, 1.0))
+    annotations = AnnotationSet(
+        {"name": "x", "label_scope": "y"}, [replace(_VOLUME, first_slice=0, frame="", affine_lps=affine)]
+    )
+    annotations.save(tmp_path / "a.json")
+    assert AnnotationSet.load(tmp_path / "a.json").volumes[0].affine_lps == affine
 
 
 def test_faulty_detections_are_not_written(tmp_path):

@@ -81,7 +81,7 @@ def test_categories_must_exist(read):
         ('{"images": [1], "annotations": []}', {}, r"no list 'images' of objects"),
         ('{"images": []}', {}, r"no list 'annotations' of objects"),
         ('{"images": [{"id": 1, "file_name": "a"}], "annotations": [{"id": 1, "image_id": 1, '
-         '"bbox": [NaN, 1, 1, 2, 2, 2]}]}', {}, r"annotation 1: x is nan; needed is a finite number"),
+         '"bbox": [NaN, 1, 1, 2, 2, 2]}]}', {}, r"NaN is no JSON number: line 1"),
         ('{"images": [], "annotations": [], "categories": ["lung"]}', {}, r"no list 'categories' of objects"),
         ('{"images": [], "annotations": [], "categories": [{"name": "x"}]}', {}, r"category None: id is 'None'"),
         ('{"images": [{"id": 1, "file_name": "a", "slice": 1, "split": "train"}, '

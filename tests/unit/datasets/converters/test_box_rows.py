@@ -92,7 +92,7 @@ def test_faults_are_one_clear_line(read, text, convention, message):
 
 
 def test_files_that_are_no_table(read, tmp_path):
-    with pytest.raises(InputError, match=r"none\.csv: cannot be read \(No such file"):
+    with pytest.raises(InputError, match=r"none\.csv: cannot be read \(no such file"):
         read_box_csv(tmp_path / "none.csv", Convention())
-    with pytest.raises(InputError, match=r"not UTF-8 text.*save the table as CSV in UTF-8"):
+    with pytest.raises(InputError, match=r"not UTF-8 text.*CSV.*saved in UTF-8"):
         read(f"{HEAD}\nMünchen,1,1,1,2,2,2\n", encoding="latin-1")

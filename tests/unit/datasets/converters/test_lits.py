@@ -85,19 +85,81 @@ def test_no_tumour_gives_a_volume_without_lesions(pair):
     assert (len(found.volumes), found.lesions) == (1, [])
 
 
-def test_defects_are_named_and_nothing_is_changed(pair):
-    block = np.s_[2:5, 6:9, 10:14]
-    labels = labels_with(block)
-    labels[7, 23, 31] = 4
-    root = pair(labels, spacing=(1.0, 1.0, 1.0), mask_affine=np.diag([1.0, -1.0, -1.0, 1.0]))
+def test_a_doubtful_header_is_named(pair):
+    root = pair(labels_with(np.s_[2:5, 6:9, 10:14]), spacing=(1.0, 1.0, 1.0))
     found, report = train(root)
     assert found.lesions[0].box == (10.0, 6.0, 2.0, 14.0, 9.0, 5.0)
-    image, mask = str(root / "volume-0.nii"), str(root / "segmentation-0.nii")
     assert report.remarks == {
-        "header says 1 x 1 x 1 mm, which is doubtful in this dataset": [image],
-        "mask's header differs from its image's in direction, taken voxel for voxel": [mask],
-        "labels [4] beside 0, 1, 2": [mask],
+        "header says 1 x 1 x 1 mm, which is doubtful in this dataset": [str(root / "volume-0.nii")]
     }
+
+
+def test_floats_near_a_label_are_that_label(pair):
+    labels = labels_with(np.s_[2:5, 6:9, 10:14])
+    want, _ = train(pair(labels))
+    stored = (labels * np.float32(0.9999999)).astype(np.float32)
+    assert set(np.unique(stored).tolist()) & {1.0, 2.0} == set()
+    found, report = train(pair(stored), overwrite=True)
+    assert found == want and report.remarks == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (4, r"holds 4 in 3 voxels; labels are 0 \(background\), 1 \(liver\) and 2 \(tumour\)"),
+        (-1, r"holds -1 in 3 voxels; .*signed type"),
+        (255, r"holds 255 in 3 voxels; .*scaled to be looked at"),
+        (1.5, r"holds 1\.5 in 3 voxels; .*resampled by interpolation"),
+    ],
+)
+def test_what_is_no_label_refuses_the_volume(pair, value, message):
+    labels = labels_with(np.s_[2:5, 6:9, 10:14]).astype(np.float32)
+    labels[7, 23, :3] = value
+    with pytest.raises(InputError, match=rf"segmentation-0\.nii: {message}"):
+        train(pair(labels))
+    pair(labels_with(), number=1)
+    found, report = train(pair(labels), overwrite=True)
+    assert [volume.id for volume in found.volumes] == ["volume-1"]
+    assert "segmentation-0.nii: holds" in report.remarks["volume left out"][0]
+
+
+def test_a_mask_lies_where_its_header_says(pair):
+    labels = labels_with(np.s_[2:5, 6:9, 10:14])
+    want, _ = train(pair(labels))
+    root = pair(
+        labels[:, :, ::-1], mask_affine=np.array([[0.5, 0, 0, -15.5], [0, -1, 0, 0], [0, 0, -2, 0], [0, 0, 0, 1]])
+    )
+    found, report = train(root, overwrite=True)
+    assert found == want and report.remarks == {}
+
+
+def test_a_mask_that_lies_elsewhere_is_refused_and_can_be_taken_by_voxels(pair):
+    labels = labels_with(np.s_[2:5, 6:9, 10:14])
+    want, _ = train(pair(labels))
+    for affine, message in (
+        (np.diag([0.5, -1.0, -2.0, 1.0]), "voxels up to 31 voxels away from its scan's"),
+        (np.diag([-0.5, -1.0, -3.0, 1.0]), "voxels of 0.5x1x3 mm, but its scan 0.5x1x2"),
+    ):
+        root = pair(labels, mask_affine=affine)
+        with pytest.raises(InputError, match=rf"segmentation-0\.nii: its header gives {message}; .*match = voxels"):
+            train(root, overwrite=True)
+        (root / "fix.csv").write_text("volume,match\nvolume-0,voxels\n")
+        found, report = train(root, overwrite=True, overrides=root / "fix.csv")
+        assert found == want
+        assert list(report.remarks) == ["mask matched voxel for voxel, whatever its header says"]
+
+
+def test_a_mask_with_a_header_of_nothing_is_taken_by_voxels(pair):
+    labels = labels_with(np.s_[2:5, 6:9, 10:14])
+    want, _ = train(pair(labels))
+    found, report = train(pair(labels, mask_affine=np.eye(4)), overwrite=True)
+    assert found == want
+    assert list(report.remarks) == ["mask's header is the identity and tells nothing, taken voxel for voxel"]
+
+
+def test_an_empty_mask_is_noted(pair):
+    found, report = train(pair(np.zeros((8, 24, 32), np.uint8)))
+    assert found.lesions == [] and list(report.remarks) == ["mask is empty"]
 
 
 def test_overrides(pair, tmp_path):

@@ -49,6 +49,8 @@ def test_one_mark_by_hand(one_scan):
     assert (volume.id, volume.patient, volume.study) == ("1.2", "1.2", "subset3")
     assert volume.source == {"kind": "npy", "path": "volumes/1.2.npy"}
     assert (volume.num_slices, volume.shape_yx, volume.spacing_mm) == (10, (20, 30), (2.0, 1.0, 0.5))
+    assert volume.frame == "canonical-voxels"
+    np.testing.assert_allclose(np.array(volume.affine_lps) @ [10, 8, 4, 1], [105, -42, -1, 1])  # the mark's voxel
     # Voxel centre 10 is edge coordinate 10.5; 2.5 mm is 5 voxels of x and 2.5 of y; slices 3, 4, 5 lie within 2.5 mm.
     assert lesion.box == pytest.approx((5.5, 6.0, 3.0, 15.5, 11.0, 6.0))
     assert lesion.key_slice == 4
@@ -173,7 +175,10 @@ def test_a_damaged_scan_is_left_out_by_name(luna16, tmp_path):
     [
         ("seriesuid,coordX,coordY,coordZ\n", r"no column 'diameter_mm'"),
         ("seriesuid,coordX,coordY,coordZ,diameter\n", r"is it the one called 'diameter'\?"),
-        (HEAD + "a,1,2,x,4\nb,1,2,3,0\n", r"2 faulty rows: line 2: could not convert.*line 3: .*diameter 0"),
+        (
+            HEAD + "a,1,2,x,4\nb,1,2,3,0\n",
+            r"2 faulty rows: line 2: coordZ is 'x'; needed is a finite number.*line 3: diameter_mm is 0",
+        ),
     ],
 )
 def test_faulty_tables(tmp_path, text, message):
@@ -185,7 +190,7 @@ def test_faulty_tables(tmp_path, text, message):
 def test_empty_and_missing_inputs(tmp_path):
     (tmp_path / "empty.csv").write_text(HEAD)
     assert read_luna16_marks(tmp_path / "empty.csv") == []
-    with pytest.raises(InputError, match=r"none\.csv: cannot be read \(No such file"):
+    with pytest.raises(InputError, match=r"none\.csv: cannot be read \(no such file"):
         read_luna16_marks(tmp_path / "none.csv")
     with pytest.raises(InputError, match=r"no scans subset0"):
         convert_luna16(tmp_path)

@@ -68,7 +68,7 @@ def test_a_node_in_pieces_takes_the_largest_and_small_ones_are_ignored(root):
     assert f"{mask} label 9" in report.remarks["node under 2 voxels, ignored"]
 
 
-def test_a_mirrored_mask_is_reported_and_can_be_put_right(root):
+def test_a_mirrored_mask_is_refused_and_can_be_put_right(root):
     case, (x, y, z) = "MED_LYMPH_001", (10, 40, 3)
     folder = root / TEXTS / case
     image = nib.load(root / MASKS / case / f"{case}_mask.nii.gz")
@@ -83,14 +83,30 @@ def test_a_mirrored_mask_is_reported_and_can_be_put_right(root):
 
     change_mask(root, case, change)
     found, report = convert(root)
-    (what,) = [what for what in report.remarks if "mirrored" in what]
-    assert "mirrored along x better" in what and report.remarks[what] == [case]
+    assert case not in [volume.id for volume in found.volumes]
+    (left_out,) = report.remarks["volume left out"]
+    assert "0 of 1 positions of the texts lie in a node of the mask, 1 if it is mirrored along x;" in left_out
     (root / "fix.csv").write_text(f"volume,flip_mask\n{case},x\n")
     found, report = convert(root, overrides=root / "fix.csv", overwrite=True)
     (lesion,) = [lesion for lesion in found.lesions if lesion.volume == case]
     assert (lesion.box[0], lesion.box[3]) == (8.0, 12.0)
     assert lesion.attributes["sizes_mm"] == [9.0]
     assert "mask mirrored along x" in report.remarks
+
+
+def test_floats_near_a_node_are_that_node(root):
+    want, _ = convert(root)
+    for file in sorted((root / MASKS).rglob("*_mask.nii.gz")):
+        image = nib.load(file)
+        stored = (np.asarray(image.dataobj) * np.float32(0.9999999)).astype(np.float32)
+        nib.save(nib.Nifti1Image(stored, image.affine), file)
+    assert convert(root, overwrite=True)[0] == want
+
+
+def test_what_is_no_number_of_a_node_refuses_the_volume(root):
+    change_mask(root, "MED_LYMPH_001", lambda labels: np.full(labels.shape, 1001, np.int16))
+    (left_out,) = convert(root)[1].remarks["volume left out"]
+    assert "MED_LYMPH_001_mask.nii.gz: holds 1001 in " in left_out and "the numbers of the nodes, to 1000" in left_out
 
 
 def test_without_masks_positions_and_sizes_make_the_boxes(root):
@@ -113,7 +129,7 @@ def test_a_mask_of_another_shape_and_a_case_without_truth_are_left_out(root):
     found, report = convert(root)
     assert [volume.id for volume in found.volumes] == ["ABD_LYMPH_002"]
     first, second = report.remarks["volume left out"]
-    assert "MED_LYMPH_001_mask.nii.gz: mask of shape (9, 64, 63)" in first
+    assert "MED_LYMPH_001_mask.nii.gz: mask of 63x64x9 voxels on an image of 64x64x9" in first
     assert "MED_LYMPH_003: neither" in second
 
 
@@ -135,8 +151,8 @@ def test_faulty_texts(tmp_path):
     for change, message in (
         ({"indices": "1 2\n"}, r"indices\.txt: a line without three numbers"),
         ({"sizes": "8\n9\n"}, r"indices\.txt: 1 nodes, but 2 sizes"),
-        ({"points": "1 b 3\n"}, r"physicalPoints\.txt: not a table of numbers"),
-        ({"sizes": "nan\n"}, r"sizes\.txt: holds NaN"),
+        ({"points": "1 b 3\n"}, r"physicalPoints\.txt: line 1: .*'b'"),
+        ({"sizes": "nan\n"}, r"sizes\.txt: line 1: .*'nan'; needed is a finite number"),
     ):
         write(**change)
         with pytest.raises(InputError, match=message):

@@ -95,7 +95,7 @@ def test_other_files_are_one_line(tmp_path: Path) -> None:
     tags = write(tmp_path, labels())
     for content in ("[1]", "{", "\xff"):
         (tmp_path / "bad.json").write_text(content, encoding="latin-1")
-        with pytest.raises(InputError, match=r"bad\.json: (has no list|not valid JSON)"):
+        with pytest.raises(InputError, match=r"bad\.json: (has no list|not valid JSON|not UTF-8 text)"):
             read_tags(tmp_path / "bad.json")
     with pytest.raises(InputError, match="cannot be read"):
         read_tags(tmp_path / "none.json")

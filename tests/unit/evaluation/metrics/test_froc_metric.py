@@ -63,6 +63,7 @@ def test_by_hand(samples: list[DetDataSample]) -> None:
 def test_dump_is_evaluated_alike(samples: list[DetDataSample], tmp_path: Path) -> None:
     metrics = evaluate(FROCMetric(outfile_prefix=str(tmp_path / "out" / "test")), samples)
     dumped = DetectionSet.load(tmp_path / "out" / "test.json").volumes
+    assert {found.frame for found in dumped.values()} == {"series-slices"}
     assert dumped["p_1"].boxes.tolist() == [
         [100, 100, 5, 120, 120, 6],
         [10, 10, 5, 30, 30, 6],

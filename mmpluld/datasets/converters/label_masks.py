@@ -1,0 +1,176 @@
+"""Label masks of scans: read as whole numbers, and only where they lie on their scan.
+
+Masks are often stored as floats a little off their label, which would merge, renumber or lose lesions in silence, and
+their headers often contradict their scan's, which would move lesions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mmpluld.datasets.converters.overrides import Override, mirrored
+from mmpluld.errors import InputError
+from mmpluld.io import read_volume
+from mmpluld.structures import CTVolume
+from mmpluld.typing import FloatArray, StrPath
+
+__all__ = ["label_array", "mask_on_scan", "read_labels"]
+
+_OFF = 1e-3  # how far from a whole number a stored label may be
+_APART_VOXELS = 0.5  # how far voxels of mask and scan may lie apart
+_LISTED = 4
+
+Remark = Callable[[str], object]
+
+
+def read_labels(path: StrPath, highest: int, meaning: str) -> CTVolume:
+    """Read a label mask; values near a whole number become it.
+
+    Args:
+        path: Any volume file.
+        highest: Largest label of the dataset; the smallest is 0.
+        meaning: What the labels are, for messages.
+
+    Raises:
+        InputError: The file cannot be read, or voxels hold something else than a label; the values and how many voxels
+            have them are named.
+    """
+    volume = read_volume(path, labels=True)
+    array = label_array(volume.array, str(path), highest, meaning)
+    return CTVolume(array, volume.affine_lps, volume.source_shape, volume.source_axes, volume.source, volume.history)
+
+
+def label_array(values: npt.NDArray[Any], source: str, highest: int, meaning: str) -> npt.NDArray[np.int16]:
+    """Labels from 0 to ``highest`` as int16; see :func:`read_labels`.
+
+    Raises:
+        InputError: As there.
+    """
+    wrong: dict[float, int] = {}
+    labels = np.empty(values.shape, np.int16)
+    for index, plane in enumerate(values):  # by slice: copies of a whole scan in float64 would be large
+        near = np.rint(plane)
+        bad = (np.abs(plane - near) > _OFF) | (near < 0) | (near > highest)
+        if bad.any():
+            for value, count in zip(*np.unique(plane[bad], return_counts=True), strict=True):
+                wrong[float(value)] = wrong.get(float(value), 0) + int(count)
+            near = np.where(bad, 0, near)
+        labels[index] = near
+    if wrong:
+        raise InputError(f"{source}: {_counted(wrong)}; labels are {meaning}{_hint(wrong, highest)}")
+    return labels
+
+
+def _counted(wrong: dict[float, int]) -> str:
+    """The values that are no labels, the most frequent first."""
+    order = sorted(wrong, key=lambda value: -wrong[value])
+    listed = ", ".join(f"{value:.9g} in {wrong[value]}" for value in order[:_LISTED])
+    more = len(order) - _LISTED
+    return f"holds {listed} voxels" + (f" and {more} more values" if more > 0 else "")
+
+
+def _hint(wrong: dict[float, int], highest: int) -> str:
+    """What these values look like, and what to do."""
+    if any(value != round(value) for value in wrong):
+        return "; was it resampled by interpolation? Resample it by nearest neighbour, or fetch it again"
+    if min(wrong) < 0:
+        return "; were large labels stored in a signed type? Write it in an unsigned one, or fetch it again"
+    if max(wrong) == 255 or len(wrong) > 1 and max(wrong) > 2 * highest:
+        return "; was it scaled to be looked at? Give it with the dataset's own numbers"
+    return "; give the mask with the dataset's own numbers"
+
+
+def mask_on_scan(
+    mask: CTVolume, scan: CTVolume, override: Override, remark: Remark, *, by_file: bool
+) -> npt.NDArray[np.int16]:
+    """The labels (z, y, x) on the voxels of a stored scan.
+
+    They are matched by their place in the world, so that a mask stored along other axes than its scan lies right. A
+    mask whose header cannot be true of this scan is refused, unless ``override.match`` is ``voxels``. A header that is
+    the identity tells nothing, and counts as ``voxels`` where both are files of one kind.
+
+    Args:
+        mask: As :func:`read_labels` gives it.
+        scan: As the store has it, ``override`` applied.
+        override: Corrections of this volume.
+        remark: Called with what was noticed.
+        by_file: Voxel for voxel means in the order of the files; False, of the canonical axes, where one is DICOM.
+
+    Raises:
+        InputError: The mask does not fit its scan.
+    """
+    fault = _fault(mask, scan, override, origin=by_file)
+    blank = fault is not None and by_file and override.match != "voxels" and _is_identity(mask)
+    if blank:
+        remark("mask's header is the identity and tells nothing, taken voxel for voxel")
+    elif override.match == "voxels":
+        remark("mask matched voxel for voxel, whatever its header says")
+    elif fault is not None:
+        raise InputError(f"{mask.source}: {fault}")
+    if by_file and (blank or override.match == "voxels"):
+        found, needed = mask.source_shape, scan.source_shape
+        labels, letters = mask.array, override.flip_mask
+        if found == needed:
+            labels = scan.array_from_source(mask.array_to_source())
+    else:
+        found, needed = mask.shape[::-1], scan.shape[::-1]
+        labels, letters = mask.array, override.flip + override.flip_mask
+    if found != needed:
+        raise InputError(f"{mask.source}: {_unlike(found, needed)}")
+    if override.flip_mask:
+        remark(f"mask mirrored along {override.flip_mask}")
+    return mirrored(labels, letters)
+
+
+def _is_identity(mask: CTVolume) -> bool:
+    """Whether the file's voxels are 1 mm along the axes of its world, the first at the origin."""
+    axes, sizes = mask.source_axes, mask.shape[::-1]
+    first = np.array([0 if axis > 0 else size - 1 for axis, size in zip(axes, sizes, strict=True)])
+    aligned = np.abs(mask.affine_lps[:3, :3]).round(6).tolist() == np.eye(3).tolist()
+    return aligned and axes[:2] in ((1, 2), (-1, -2)) and not mask.points_to_world_lps(first).round(6).any()
+
+
+def _fault(mask: CTVolume, scan: CTVolume, override: Override, origin: bool) -> str | None:
+    """What says that the mask's voxels do not lie where the scan's do; None if they do."""
+    if mask.shape != scan.shape:
+        return _unlike(mask.shape[::-1], scan.shape[::-1])
+    # The corrections of the scan's header are undone: the mask's has not got them.
+    there = _mirrored_affine(scan, override.flip)
+    here = mask.affine_lps.copy()
+    sizes = [np.linalg.norm(affine[:3, :3], axis=0) for affine in (here, there)]
+    if override.spacing_mm is not None:
+        here[:3, :3] *= sizes[1] / sizes[0]
+    if not origin:
+        here[:3, 3] = there[:3, 3]
+    far = np.array(scan.shape[::-1]) - 1
+    corners = np.array([[x, y, z] for x in (0, far[0]) for y in (0, far[1]) for z in (0, far[2])], np.float64)
+    apart = (corners @ (here - there)[:3, :3].T + (here - there)[:3, 3]) @ np.linalg.inv(there[:3, :3]).T
+    if np.abs(apart).max() <= _APART_VOXELS:
+        return None
+    if override.spacing_mm is None and not np.allclose(*sizes, rtol=1e-3):
+        what = "voxels of {} mm, but its scan {}".format(*("x".join(f"{value:g}" for value in size) for size in sizes))
+    else:
+        what = f"voxels up to {np.abs(apart).max():.3g} voxels away from its scan's"
+    return (
+        f"its header gives {what}; mend the header, or name the volume in a table with match = voxels, which takes it "
+        "voxel for voxel (--overrides)"
+    )
+
+
+def _mirrored_affine(scan: CTVolume, letters: str) -> FloatArray:
+    """The affine with some axes reversed, which undoes an override's flip."""
+    affine = scan.affine_lps.copy()
+    for letter in letters:
+        axis = "xyz".index(letter)
+        affine[:3, 3] += affine[:3, axis] * (scan.shape[2 - axis] - 1)
+        affine[:3, axis] *= -1
+    return affine
+
+
+def _unlike(found: tuple[int, ...], needed: tuple[int, ...]) -> str:
+    shown = ("x".join(map(str, shape)) for shape in (found, needed))
+    return "mask of {} voxels on an image of {}; needed is one shape, fetch both again".format(*shown)

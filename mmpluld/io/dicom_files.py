@@ -1,0 +1,259 @@
+"""Files of a DICOM folder: which are CT images, which are none, and which cannot be read."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from mmpluld.errors import InputError
+from mmpluld.progress import track
+
+__all__ = ["DicomFolder", "DicomImage", "Unreadable", "header_text", "open_dicom", "scan_folder"]
+
+_CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"  # of enhanced and converted CT the beginning
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_SUFFIXES = {".dcm", ".dicom", ".dic", ".ima"}
+# A deflated file is unpacked whole before its first tag is known; no CT slice comes near this.
+_MOST_INFLATED = 256 << 20
+
+# What says whether a file is a CT image, and of which series.
+_TAGS = ("SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "Rows", "Columns", "ImagePositionPatient")
+
+
+@dataclass(frozen=True)
+class DicomImage:
+    """Header of one image file; values are decoded when they are asked for."""
+
+    file: Path
+    header: Any
+    modality: str = "CT"
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that may be a slice but cannot be read.
+
+    Attributes:
+        file: The file.
+        reason: What is wrong with it, as the middle of a sentence.
+        dicom: Whether it begins like DICOM.
+        silent: Whether nothing of its content is known: it is empty, or cannot be opened.
+    """
+
+    file: Path
+    reason: str
+    dicom: bool = False
+    silent: bool = False
+
+
+@dataclass
+class DicomFolder:
+    """What :func:`scan_folder` found.
+
+    Attributes:
+        series: CT images by SeriesInstanceUID.
+        others: Images of other modalities.
+        skipped: How many files of which kind were passed over.
+        unreadable: Files that cannot be read; not counted in ``skipped``.
+    """
+
+    series: dict[str, list[DicomImage]] = field(default_factory=lambda: defaultdict(list))
+    others: list[DicomImage] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+    unreadable: list[Unreadable] = field(default_factory=list)
+
+    def lost(self, folder: Path, images: Iterable[DicomImage]) -> list[Unreadable]:
+        """Return the unreadable files that by place and name may be slices beside ``images``."""
+        files = [image.file for image in images]
+        places, suffixes = {file.parent for file in files}, {file.suffix.lower() for file in files}
+        patterns = {_pattern(file, folder) for file in files}
+
+        def belongs(item: Unreadable) -> bool:
+            if item.file.name.startswith("._"):  # what macOS leaves beside each file on other systems' disks
+                return False
+            suffix = item.file.suffix.lower()
+            named = suffix in _SUFFIXES or (item.silent and suffix in suffixes)
+            return _pattern(item.file, folder) in patterns or (item.file.parent in places and (item.dicom or named))
+
+        return [item for item in self.unreadable if belongs(item)]
+
+
+def scan_folder(folder: Path, tags: Iterable[str]) -> DicomFolder:
+    """Read the headers of all files below a folder; links are followed, each folder is entered once.
+
+    Args:
+        folder: The folder.
+        tags: Keywords of what the headers shall hold.
+
+    Raises:
+        InputError: If there is no file, or a subfolder cannot be opened.
+    """
+    files = sorted(_files(folder))
+    if not files:
+        raise InputError(f"{folder}: the folder is empty; give a folder of DICOM files, or a volume file")
+    found = DicomFolder()
+    wanted = [*_TAGS, *tags]
+    for file in track(files, "reading headers"):
+        header = _read_header(file, wanted)
+        if isinstance(header, Unreadable):
+            found.unreadable.append(header)
+        else:
+            _sort_in(file, header, found)
+    unnamed = found.series.get("", [])
+    if unnamed and len(found.series) > 1:
+        del found.series[""]
+        found.unreadable += [Unreadable(image.file, "holds no SeriesInstanceUID", dicom=True) for image in unnamed]
+    return found
+
+
+def open_dicom(stream: BinaryIO, **options: Any) -> Any:
+    """Read a dataset with pydicom, with or without preamble and File Meta Information.
+
+    Raises:
+        InputError: If a deflated file unpacks to more than any slice holds.
+    """
+    import pydicom
+
+    head = stream.read(1024)
+    stream.seek(0)
+    if _DEFLATED in head and head[128:132] == b"DICM":
+        _check_inflated(stream)
+    return pydicom.dcmread(stream, force=head[128:132] != b"DICM", **options)
+
+
+def header_text(header: Any, name: str) -> str:
+    r"""Return a header's value as one line of text, several joined by "\\"; "" if it is missing or empty.
+
+    A value that breaks the rules of its type, such as a decimal "1,5", comes as it is written.
+    """
+    try:
+        value = header.get(name)
+    except Exception:  # pydicom raises anything on values that it cannot convert
+        raw = getattr(header.get_item(name), "value", "")
+        value = raw.decode("ascii", errors="replace") if isinstance(raw, bytes) else raw
+    if value is None:
+        return ""
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        text = str(value)
+    else:
+        text = "\\".join("" if item is None else str(item).strip() for item in value)
+    text = text.strip(" \0")
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise InputError(
+            f"{error.filename}: the folder cannot be opened ({error.strerror}); allow reading it, slices may be in it"
+        )
+
+    entered = set()
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        status = Path(place).stat()
+        if (status.st_dev, status.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        for name in names:
+            yield Path(place, name)
+
+
+def _read_header(file: Path, tags: list[str]) -> Any:
+    """Return the dataset, or why there is none."""
+    dicom = False
+    try:
+        if not file.is_file():
+            what = "is a link to nothing" if file.is_symlink() else "is no regular file"
+            return Unreadable(file, what, silent=True)
+        with file.open("rb") as stream:
+            head = stream.read(132)
+            if not head:
+                return Unreadable(file, "is empty", silent=True)
+            dicom = _begins_like_dicom(head)
+            if not dicom:
+                return Unreadable(file, "is not DICOM")
+            stream.seek(0)
+            header = open_dicom(stream, stop_before_pixels=True, specific_tags=list(tags))
+            if _is_cut(header, stream):
+                return Unreadable(file, "is cut off", dicom=True)
+            return header
+    except OSError as error:
+        if not dicom:
+            return Unreadable(file, f"cannot be opened ({error.strerror or error})", silent=True)
+        return Unreadable(file, f"cannot be read as DICOM ({error})", dicom=True)
+    except InputError as error:
+        return Unreadable(file, str(error), dicom=True)
+    except Exception as error:  # pydicom raises anything on damaged bytes
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return Unreadable(file, f"cannot be read as DICOM ({reason})", dicom=True)
+
+
+def _is_cut(header: Any, stream: BinaryIO) -> bool:
+    """Whether the file ends within an element, which pydicom then takes for shorter, or for one to pass over."""
+    if stream.tell() > os.fstat(stream.fileno()).st_size:
+        return True
+    lengths = ((element.value, getattr(element, "length", 0)) for element in header.values())
+    return any(isinstance(value, bytes) and len(value) < length < 0xFFFFFFFF for value, length in lengths)
+
+
+def _sort_in(file: Path, header: Any, found: DicomFolder) -> None:
+    """Put one header where it belongs."""
+    modality = header_text(header, "Modality").partition("\\")[0].strip().upper()
+    storage = header_text(header, "SOPClassUID") or header_text(header.file_meta, "MediaStorageSOPClassUID")
+    if not modality and not storage:
+        found.unreadable.append(Unreadable(file, "holds neither Modality nor SOPClassUID", dicom=True))
+        return
+    modality = modality or ("CT" if storage.startswith(_CT_STORAGE) else "unknown")
+    if modality != "CT":
+        found.skipped[modality] += 1
+        if all(name in header for name in ("Rows", "Columns", "ImagePositionPatient")):
+            found.others.append(DicomImage(file, header, modality))
+    elif "LOCALIZER" in header_text(header, "ImageType").upper().split("\\"):
+        found.skipped["localizer"] += 1
+    else:
+        found.series[header_text(header, "SeriesInstanceUID")].append(DicomImage(file, header))
+
+
+def _begins_like_dicom(head: bytes) -> bool:
+    """Whether the first bytes are a preamble, or the first data element of a file without one."""
+    if head[128:132] == b"DICM" or head[:4] == b"DICM":
+        return True
+    if len(head) < 8:
+        return False
+    kind = head[4:6]
+    for order in "<>":
+        group, _, length = struct.unpack(f"{order}HHI", head[:8])
+        if group in (0x0002, 0x0008) and ((kind.isalpha() and kind.isupper()) or (length % 2 == 0 and length <= 1024)):
+            return True
+    return False
+
+
+def _check_inflated(stream: BinaryIO) -> None:
+    """Refuse a deflated file that unpacks to more than any slice; leaves the stream at its begin."""
+    from pydicom.filereader import read_file_meta_info
+
+    meta = read_file_meta_info(stream.name)
+    if meta.get("TransferSyntaxUID") != _DEFLATED.decode():
+        return
+    # Preamble and prefix, then the element that says how long the others of the group are.
+    stream.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    size, packed = 0, stream.read(1 << 20)
+    while packed and not inflater.eof:
+        size += len(inflater.decompress(packed, 1 << 24))
+        if size > _MOST_INFLATED:
+            raise InputError(f"unpacks to more than {_MOST_INFLATED >> 20} MiB, no slice is that large")
+        packed = inflater.unconsumed_tail or stream.read(1 << 20)
+    stream.seek(0)
+
+
+def _pattern(file: Path, folder: Path) -> str:
+    """The name below ``folder`` with numbers left out: the same for all slices of one export."""
+    return re.sub(r"[0-9]+", "#", file.relative_to(folder).as_posix())

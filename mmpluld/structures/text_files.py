@@ -1,0 +1,308 @@
+"""The one way to read records that people or other programs wrote: JSON, tables and plain text.
+
+Whatever is wrong with such a file becomes one line. Only regular files are opened: a pipe would block, a device never
+ends. Text is UTF-8, or UTF-16 or UTF-32 that says so in its first bytes.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import math
+import re
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmpluld.errors import InputError, nearest
+from mmpluld.typing import StrPath
+
+__all__ = [
+    "Table",
+    "check_columns",
+    "parse_json",
+    "parse_number",
+    "read_bytes",
+    "read_json",
+    "read_rows",
+    "read_table",
+    "read_text",
+    "regular_file",
+]
+
+# The longest first: the mark of UTF-32 begins with that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_DELIMITERS = ",;\t"
+_KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+
+
+class _Unfit(ValueError):
+    """JSON of a form that records do not have; ``token`` is how it is written there."""
+
+    def __init__(self, message: str, token: str) -> None:
+        super().__init__(message)
+        self.token = token
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a header.
+
+    Attributes:
+        columns: Names as written, without surrounding blanks, each once.
+        rows: Last line of each row, from 1, and its cells as written; blank lines are left out.
+    """
+
+    columns: list[str]
+    rows: list[tuple[int, list[str]]]
+
+    def named(self, cells: list[str]) -> dict[str, str]:
+        """The cells of a row by column, without surrounding blanks.
+
+        Raises:
+            ValueError: There are more or fewer cells than columns; the message says so.
+        """
+        if len(cells) != len(self.columns):
+            hint = "; a decimal comma? write a point" if len(cells) > len(self.columns) else ""
+            raise ValueError(f"{len(cells)} cells under {len(self.columns)} columns{hint}")
+        return {name: cell.strip() for name, cell in zip(self.columns, cells, strict=True)}
+
+
+def regular_file(path: StrPath, wanted: str) -> Path:
+    """Return the path if a file is there that can be read to its end.
+
+    Args:
+        path: The file.
+        wanted: What to give instead, for the message.
+
+    Raises:
+        InputError: It is missing, a folder, a link to nothing or to itself, a pipe or device, or not accessible.
+    """
+    file = Path(path)
+    try:
+        mode = file.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise InputError(f"{_shown(path)}: cannot be read ({_reason(file, error)}); give {wanted}") from None
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{_shown(path)}: is a folder; give {wanted}")
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "no regular file")
+        raise InputError(f"{_shown(path)}: is {kind}; give {wanted}, as a file")
+    return file
+
+
+def read_bytes(path: StrPath, wanted: str) -> bytes:
+    """Return what a regular file holds.
+
+    Args:
+        path: The file.
+        wanted: What to give instead, for the message.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    file = regular_file(path, wanted)
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{_shown(path)}: cannot be read ({_reason(file, error)}); give {wanted}") from None
+    except MemoryError:
+        size = file.stat().st_size / 2**30
+        raise InputError(f"{_shown(path)}: {size:.1f} GiB, more than the free memory; give {wanted}") from None
+
+
+def read_text(path: StrPath, wanted: str) -> str:
+    """Return the text of a file, without the mark of its encoding.
+
+    Args:
+        path: The file.
+        wanted: What to give instead, for the message.
+
+    Raises:
+        InputError: It cannot be read, or is not text.
+    """
+    content = read_bytes(path, wanted)
+    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{_shown(path)}: not UTF-8 text ({error.reason} at byte {error.start}); give {wanted}, saved in UTF-8"
+        ) from None
+    if "\0" in text:
+        where = text.index("\0")
+        hint = "is it UTF-16 without its mark? " if text.count("\0") > len(text) // 4 else ""
+        raise InputError(
+            f"{_shown(path)}: not text (a zero byte after {where} characters); {hint}Give {wanted}, saved in UTF-8"
+        )
+    return text
+
+
+def read_json(path: StrPath, wanted: str) -> Any:
+    """Parse a JSON file.
+
+    Stricter than Python's own reader, which takes NaN, Infinity, 1e999 (as infinity), whole numbers of any length and
+    the last of several equal keys.
+
+    Args:
+        path: The file.
+        wanted: What to give instead, for the message.
+
+    Raises:
+        InputError: It cannot be read or is not JSON, or holds one of the above, nesting too deep to follow, or half
+            characters.
+    """
+    return parse_json(read_text(path, wanted), path, wanted)
+
+
+def parse_json(text: str, path: StrPath, wanted: str) -> Any:
+    """Parse JSON as :func:`read_json` does; ``path`` is its name for messages.
+
+    Raises:
+        InputError: As there.
+    """
+    try:
+        data = json.loads(
+            text, parse_constant=_constant, parse_float=_real, parse_int=_whole, object_pairs_hook=_object
+        )
+        if _SURROGATE.search(text):
+            json.dumps(data, ensure_ascii=False).encode()
+    except RecursionError:
+        raise InputError(f"{_shown(path)}: not valid JSON (nested too deep); give {wanted}") from None
+    except UnicodeEncodeError:
+        raise InputError(f"{_shown(path)}: not valid JSON (half a surrogate pair in a text); give {wanted}") from None
+    except _Unfit as error:
+        found = re.search(rf"[\[,:\s]{re.escape(error.token)}", text)
+        line = text.count("\n", 0, found.start() + 1) + 1 if found else 1
+        raise InputError(f"{_shown(path)}: not valid JSON ({error}: line {line}); give {wanted}") from None
+    except ValueError as error:
+        raise InputError(f"{_shown(path)}: not valid JSON ({error}); it may be cut off, give {wanted}") from None
+    return data
+
+
+def read_rows(path: StrPath, wanted: str) -> list[tuple[int, list[str]]]:
+    """Last line, from 1, and cells of every row of a CSV file that is not blank.
+
+    Cells are separated by comma, semicolon or tab, whichever the first line has most of.
+
+    Args:
+        path: The file.
+        wanted: What to give instead, for the message.
+
+    Raises:
+        InputError: It cannot be read, is not text, or quotes are open at its end.
+    """
+    text = read_text(path, wanted)
+    header = text.lstrip().partition("\n")[0]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=header.count), strict=True)
+    try:
+        return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except csv.Error as error:
+        raise InputError(
+            f"{_shown(path)}: not a CSV text file ({error} at line {reader.line_num}); give {wanted}, saved as CSV"
+        ) from None
+
+
+def read_table(path: StrPath, wanted: str, needed: Sequence[str] = ()) -> Table:
+    """Read a CSV file with a header.
+
+    Args:
+        path: The file.
+        wanted: What to give instead, for the message.
+        needed: Columns that must be there.
+
+    Raises:
+        InputError: As :func:`read_rows`, or a column is missing, or a name stands twice in the header.
+    """
+    rows = read_rows(path, wanted)
+    columns = [name.strip() for name in rows[0][1]] if rows else []
+    check_columns(path, columns, needed)
+    return Table(columns, rows[1:])
+
+
+def check_columns(path: StrPath, columns: Sequence[str], needed: Sequence[str] = ()) -> None:
+    """Refuse a header that lacks a column or has a name twice.
+
+    Raises:
+        InputError: If it does.
+    """
+    for name in needed:
+        if name not in columns:
+            close = nearest(name, columns)
+            hint = f"; is it the one called {close!r}?" if close else ""
+            raise InputError(f"{_shown(path)}: no column {name!r} in the header{hint}; needed: {', '.join(needed)}")
+    for name in columns:
+        if name and columns.count(name) > 1:
+            raise InputError(f"{_shown(path)}: two columns {name!r} in the header; keep one")
+
+
+def parse_number(name: str, text: str) -> float:
+    """The finite number that a cell of column ``name`` holds.
+
+    Stricter than ``float``, which takes 1_000 and digits of other scripts.
+
+    Raises:
+        ValueError: It holds something else; the message says what.
+    """
+    plain = text.strip()
+    value = float(plain) if _NUMBER.fullmatch(plain) else math.nan
+    if not math.isfinite(value):
+        hint = ", with a decimal point, not a comma" if _DECIMAL_COMMA.fullmatch(plain) else ""
+        raise ValueError(f"{name} is {text[:60]!r}; needed is a finite number{hint}")
+    return value
+
+
+def _shown(path: StrPath) -> str:
+    """A path as a message can print it."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+def _reason(file: Path, error: Exception) -> str:
+    """Why a file could not be opened, in words."""
+    if isinstance(error, FileNotFoundError):
+        link = next((part for part in (file, *file.parents) if part.is_symlink()), None)
+        return f"{link} is a link to {link.readlink()}, which does not exist" if link else "no such file"
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        return reason.replace("Too many levels of symbolic links", "a link that leads to itself")
+    return str(error)
+
+
+def _constant(name: str) -> float:
+    raise _Unfit(f"{name} is no JSON number", name)
+
+
+def _real(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise _Unfit(f"the number {text[:30]} is too large", text)
+    return value
+
+
+def _whole(text: str) -> int:
+    value = int(text) if len(text) <= 20 else 2**63
+    if not -(2**63) <= value < 2**63:
+        raise _Unfit(f"the whole number {text[:30]} has more than 64 bits", text)
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _Unfit(f"the key {twice[:60]!r} stands twice in one object", json.dumps(twice))
+    return made
