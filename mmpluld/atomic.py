@@ -255,6 +255,7 @@ def _finish(temporary: Path) -> None:
 
 
 def _marker(path: Path) -> Path:
+    path = Path(os.path.realpath(path))  # of a link, the file behind it is what is written
     return path.with_name(_UNFINISHED + _end_of_name(path))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -188,7 +189,8 @@ def run(options: argparse.Namespace) -> int:
         "boxes": convert_boxes,
     }
     root = Path(options.root)
-    with folder_lock(root) if root.is_dir() else nullcontext():  # else the converter says what is missing
+    usable = root.is_dir() and os.access(root, os.W_OK)  # else the converter says what is wrong
+    with folder_lock(root) if usable else nullcontext():
         report = converters[options.dataset](options.root, overwrite=options.overwrite, **given)
     print(report.summary())
     return 0

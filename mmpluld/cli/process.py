@@ -38,12 +38,13 @@ class Ended(SystemExit):
 class _Family:
     """What this module tells the system about the processes that are forked from this one."""
 
-    registered = active = False
+    registered = active = lasting = False
     process = 0
 
     @classmethod
     def before_fork(cls) -> None:
         cls.process = os.getpid()
+        cls.lasting = threading.current_thread() is threading.main_thread()
         if cls.active:  # the child must find them imported
             import ctypes  # noqa: F401
 
@@ -52,13 +53,14 @@ class _Family:
     @classmethod
     def in_child(cls) -> None:
         """The parent cleans up and ends its workers; a worker has nothing of its own to clean up."""
-        if cls.active and threading.current_thread() is threading.main_thread():
+        if cls.active:
             for number in _ENDING:
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             from mmpluld.compat.system import end_with_parent
 
-            end_with_parent(cls.process)
+            if cls.lasting:  # to the system, a thread that ends is a parent that ends
+                end_with_parent(cls.process)
 
 
 @contextmanager
