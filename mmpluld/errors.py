@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 __all__ = ["InputError", "MMPluldError", "did_you_mean", "nearest"]
 
 
 class MMPluldError(Exception):
-    """Base of every error this package raises on purpose (exit status 1)."""
+    """Base of every error this package raises on purpose (exit status 1).
+
+    One that comes from a data worker keeps its own message: torch makes it anew with the worker's traceback as text.
+    """
+
+    def __init__(self, *args: object) -> None:
+        if len(args) == 1 and isinstance(args[0], str) and re.match(r"Caught \w+ in .*\nOriginal Traceback", args[0]):
+            name = f"{type(self).__module__}.{type(self).__qualname__}: "
+            args = (args[0].rpartition(name)[2].strip(),)
+        super().__init__(*args)
 
 
 class InputError(MMPluldError, ValueError):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.dataset import BaseDataset, force_full_init
 
 from mmpluld.datasets.slice_pictures import picture_address
@@ -64,6 +65,8 @@ class CTLesionDataset(BaseDataset):
         uncertain: ``ignore`` flags lesions to be ignored; ``truth`` makes them ordinary ground truth (Table V of LENS).
         fraction: Share of the patients to keep, in (0, 1], at least one; a smaller share is part of a larger one.
         fraction_seed: Of the choice of patients.
+        skip_unreadable: In training, draw another sample in place of one that cannot be read; ``unreadable`` names
+            those met so far, in all data workers, and a run from a config logs them after each epoch. A test reads all.
         filter_cfg: ``dict(filter_empty_gt=True)`` drops samples without a lesion that counts (training only).
         **kwargs: Further arguments of mmengine's BaseDataset.
 
@@ -85,6 +88,7 @@ class CTLesionDataset(BaseDataset):
         uncertain: str = "ignore",
         fraction: float = 1.0,
         fraction_seed: int = 0,
+        skip_unreadable: bool = False,
         filter_cfg: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -102,6 +106,9 @@ class CTLesionDataset(BaseDataset):
         self.slice_boxes = slice_boxes
         self.uncertain = _choice("way with uncertain lesions", uncertain, _UNCERTAIN)
         self.fraction, self.fraction_seed = fraction, fraction_seed
+        self.skip_unreadable = skip_unreadable
+        self._lost: list[str] = []  # volumes
+        self._failed: torch.Tensor | None = None  # 1 for a sample
         super().__init__(
             ann_file=ann_file,
             data_root=data_root,
@@ -133,7 +140,15 @@ class CTLesionDataset(BaseDataset):
             )
         lesions = annotations.lesions_by_volume()
         volumes = self._chosen(annotations.volumes)
-        return [sample for volume in volumes for sample in self._samples(volume, lesions[volume.id])]
+        data: list[dict[str, Any]] = []
+        for volume in volumes:
+            try:
+                data += self._samples(volume, lesions[volume.id])
+            except InputError:
+                if not self.skip_unreadable or self.test_mode:
+                    raise
+                self._lost.append(f"{volume.id} (the whole volume)")
+        return data
 
     def _converter(self) -> str:
         """The converter that would write the annotation file, as far as its path tells."""
@@ -222,6 +237,34 @@ class CTLesionDataset(BaseDataset):
                 + ("" if self.policy == "all_slices" else ", or take policy 'all_slices'")
             )
         return kept
+
+    def full_init(self) -> None:
+        """Lay out the samples; data workers, which get copies of the dataset, share the marks of unreadable ones."""
+        super().full_init()
+        if self.skip_unreadable and self._failed is None and not self.test_mode:
+            self._failed = torch.zeros(len(self), dtype=torch.uint8).share_memory_()
+
+    def prepare_data(self, idx: int) -> Any:
+        """The sample that the pipeline makes; None, for another one to be drawn, if it is to be skipped.
+
+        Raises:
+            InputError: It cannot be read.
+        """
+        try:
+            return super().prepare_data(idx)
+        except InputError as error:
+            if self._failed is None:
+                raise
+            self._failed[idx] = 1
+            if bool(self._failed.all()):
+                raise InputError(f"{self.ann_file}: none of its {len(self)} samples can be read: {error}") from error
+            return None
+
+    @property
+    def unreadable(self) -> list[str]:
+        """The volumes and samples that ``skip_unreadable`` has skipped so far, in this process and its data workers."""
+        failed = [] if self._failed is None else self._failed.nonzero().flatten().tolist()
+        return self._lost + [str(self.get_data_info(index)["img_id"]) for index in failed]
 
     @force_full_init
     def sample_groups(self) -> tuple[dict[int, list[int]], list[int]]:

@@ -17,7 +17,7 @@ from mmpluld.io.slice_sources import SliceArray, SliceSource, open_source_at
 from mmpluld.typing import StrPath
 from mmpluld.visualization.pictures import SOFT_TISSUE, Window, window_slice
 
-__all__ = ["SlicePictureBackend", "picture_address", "read_slice"]
+__all__ = ["SlicePictureBackend", "picture_address", "read_slice", "sample_name"]
 
 _SCHEME = "ct-slice"
 
@@ -75,3 +75,18 @@ class SlicePictureBackend(LocalBackend):
         """Return the PNG of the slice that ``filepath``, a :func:`picture_address`, names."""
         grey = window_slice(read_slice(os.fspath(filepath)), self.window)
         return bytes(cv2.imencode(".png", np.kron(grey, np.ones((self.zoom, self.zoom), np.uint8)))[1])
+
+
+def sample_name(meta: Mapping[str, Any]) -> str:
+    """What messages call a sample: its volume, slice and file.
+
+    Args:
+        meta: Keys of a sample of ``CTLesionDataset``, or of another dataset, as far as they are there.
+    """
+    address = str(meta.get("img_path", ""))
+    scheme, _, place = address.partition("://")
+    parts = place.rpartition("/")[0].split(",", 3)
+    if scheme != _SCHEME or len(parts) != 4:
+        return address or str(meta.get("img_id", "a sample without name"))
+    volume = meta.get("volume_id") or str(meta.get("img_id", "")).rpartition("/")[0]
+    return f"{parts[3]}: " + (f"volume {volume}, " if volume else "") + f"slice {parts[2]}"

@@ -6,6 +6,9 @@ import io
 import os
 import pickle
 import re
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -21,10 +24,14 @@ from torch import nn
 
 from mmpluld.atomic import atomic_path, atomic_write_text
 from mmpluld.compat.unpickling import ARRAY_MODULES, allow_globals
+from mmpluld.engine.finite import name_some, non_finite
 from mmpluld.errors import InputError
 from mmpluld.zoo.download import local_checkpoint
 
-__all__ = ["AtomicLocalBackend", "checkpoint_bytes", "load_checkpoint_safely", "load_weights"]
+__all__ = ["AtomicLocalBackend", "checkpoint_bytes", "load_checkpoint_safely", "load_weights", "misfits"]
+
+# Logs and settings, where NaN can be right, such as a metric of nothing.
+_NO_WEIGHTS = {"meta", "message_hub"}
 
 
 def _history_statistic(owner: object, name: str) -> Any:
@@ -46,19 +53,22 @@ def _allow_list() -> AbstractContextManager[None]:
 
 
 def load_checkpoint_safely(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[str, Any]:
-    """Read a local checkpoint without running code from it.
+    """Read a local checkpoint without running code from it, and only if it is whole and its weights are numbers.
 
     Args:
-        path: File written by ``torch.save``.
+        path: File written by ``torch.save``. The check sums of its records are verified; files in the form that torch
+            wrote before version 1.6 have none.
         map_location: As for ``torch.load``.
 
     Raises:
-        InputError: If the file is missing, truncated, no checkpoint, or needs anything else than tensors, plain Python
-            values, NumPy arrays and mmengine's log histories.
+        InputError: If the file is missing, truncated, damaged, no checkpoint, or needs anything else than tensors,
+            plain Python values, NumPy arrays and mmengine's log histories; or if a tensor of the weights, their average
+            or the optimizer is not finite.
     """
     file = Path(path).expanduser()
     if not file.is_file():
         raise InputError(f"{path}: no such checkpoint")
+    _check_sums(file, path)
     try:
         with _allow_list():
             checkpoint = torch.load(file, map_location=map_location, weights_only=True)
@@ -74,7 +84,36 @@ def load_checkpoint_safely(path: str | os.PathLike[str], map_location: Any = "cp
         raise InputError(f"{path}: not a checkpoint, or truncated; fetch or write it again") from error
     if not isinstance(checkpoint, dict):
         raise InputError(f"{path}: holds a {type(checkpoint).__name__}; a checkpoint is a dict with a state_dict")
+    broken = list(non_finite({key: value for key, value in checkpoint.items() if key not in _NO_WEIGHTS}))
+    if broken:
+        raise InputError(
+            f"{path}: {len(broken)} of its tensors hold NaN or infinity ({name_some(broken)}), so the training that "
+            "wrote it had failed; take an earlier checkpoint"
+        )
     return checkpoint
+
+
+def _check_sums(file: Path, path: str | os.PathLike[str]) -> None:
+    """InputError unless the check sum of every record is right: torch itself does not look at them."""
+    try:
+        with file.open("rb") as stream:
+            beginning = stream.read(4)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); restore the file") from error
+    if beginning != b"PK\3\4":  # older than torch 1.6, or no checkpoint: for torch to tell
+        return
+    try:
+        with zipfile.ZipFile(file) as archive:
+            packed = [record.filename for record in archive.infolist() if record.compress_type != zipfile.ZIP_STORED]
+            damaged = packed[0] if packed else archive.testzip()
+    except (zipfile.BadZipFile, EOFError, ValueError, OSError, RuntimeError, struct.error, zlib.error) as error:
+        # Also what asks for a position before the file, for a password, or for a name in no code.
+        raise InputError(f"{path}: not a checkpoint, or truncated; fetch or write it again") from error
+    if damaged:
+        raise InputError(
+            f"{path}: not a checkpoint, or damaged (the check sum of its record {damaged} is wrong); fetch or write it "
+            "again, or take another checkpoint"
+        )
 
 
 def checkpoint_bytes(checkpoint: Mapping[str, Any]) -> bytes:
@@ -115,7 +154,22 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     weights = checkpoint.get("state_dict", checkpoint)
     weights = {key.removeprefix("module."): value for key, value in weights.items()}
     target = model.module if is_model_wrapper(model) else model
-    expected = target.state_dict()
+    problems = misfits(weights, target)
+    if problems:
+        raise InputError(
+            f"{path}: weights of another model, {problems}; use the config that the checkpoint was trained with"
+        )
+    target.load_state_dict(weights)
+
+
+def misfits(weights: Mapping[str, Any], model: nn.Module) -> str:
+    """In what weights differ from those of a model: how many are missing and so on; empty where all fit.
+
+    Args:
+        weights: State dict, its names without ``module.``.
+        model: Not wrapped for several processes.
+    """
+    expected = model.state_dict()
     problems = []
     for label, keys in (
         ("missing", [key for key in expected if key not in weights]),
@@ -127,12 +181,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     ):
         if keys:
             problems.append(f"{len(keys)} {label} (first: {keys[0]})")
-    if problems:
-        raise InputError(
-            f"{path}: weights of another model, of {len(expected)} tensors {', '.join(problems)}; "
-            "use the config that the checkpoint was trained with"
-        )
-    target.load_state_dict(weights)
+    return f"of {len(expected)} tensors {', '.join(problems)}" if problems else ""
 
 
 @register_backend("atomic")

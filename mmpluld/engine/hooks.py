@@ -15,6 +15,8 @@ from mmengine.utils import apply_to
 
 from mmpluld.atomic import atomic_write_text, remove_abandoned
 from mmpluld.engine.checkpoint import AtomicLocalBackend
+from mmpluld.engine.guard import check_weights
+from mmpluld.engine.resume import describe_run
 from mmpluld.errors import InputError
 from mmpluld.registry import HOOKS
 
@@ -54,6 +56,7 @@ class SafeCheckpointHook(CheckpointHook):
     - At the start of each epoch all random generators are seeded from the run's seed, the rank and the epoch. So a
       run that was killed and resumes from its last epoch continues exactly as it would have (on CPU bit for bit),
       whatever validation or logging drew in between, and ranks draw different masks.
+    - Weights that are not finite are never written: training stops, and the checkpoints that there are stay.
     - Checkpoints hold tensors and plain values only: the log histories, which smooth printed numbers, are left out.
     - The best checkpoint (``save_best``) is that of a run without interruption, too: a resumed run first repeats the
       validation that was due after the epoch it resumes from, because nobody knows whether that one came to its end.
@@ -89,6 +92,7 @@ class SafeCheckpointHook(CheckpointHook):
             runner.logger.warning(
                 "persistent_workers=True: a resumed run will see other augmentations than one without interruption"
             )
+        self._stay_in_own_folder(runner)
         if self.save_best and runner.val_loop is not None:
             prefixes = [str(getattr(metric, "prefix", None)) for metric in runner.val_loop.evaluator.metrics]
             others = [name for name in self.save_best if name.rpartition("/")[0] not in ("", *prefixes)]
@@ -96,18 +100,41 @@ class SafeCheckpointHook(CheckpointHook):
             if _validation_is_due(runner):
                 runner.val_loop.run()
 
+    def _stay_in_own_folder(self, runner: Runner) -> None:
+        """In a work folder that was moved or copied, the best checkpoints so far are those in it.
+
+        A run that resumes knows them by their old paths, and would remove those files when a better one comes.
+        """
+        if not isinstance(self.file_backend, AtomicLocalBackend):
+            return
+        info = runner.message_hub.runtime_info
+        for key, old in list(info.items()):
+            if key != "last_ckpt" and not key.startswith("best_ckpt") or not old:
+                continue
+            here = Path(self.out_dir) / Path(old).name
+            if here.resolve() == Path(old).resolve():
+                continue
+            path = str(here) if here.is_file() else None
+            info[key] = path
+            if key == "best_ckpt":
+                self.best_ckpt_path = path
+            elif key != "last_ckpt":
+                self.best_ckpt_path_dict[key.removeprefix("best_ckpt_")] = path
+
     def before_train_epoch(self, runner: Runner) -> None:
         """Seed all random generators for this epoch; data workers take their seeds from torch's."""
         seed_everything(int(runner.seed), get_rank(), runner.epoch)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Leave out log histories, and store NumPy's numbers as Python's."""
+        """Leave out log histories, store NumPy's numbers as Python's, and say what resuming must know of the run."""
+        checkpoint["meta"].update(describe_run(runner))
         hub = checkpoint["message_hub"]
         info = apply_to(hub["runtime_info"], lambda value: isinstance(value, np.generic), lambda value: value.item())
         resumed = {key: value for key, value in hub["resumed_keys"].items() if key in info}
         checkpoint["message_hub"] = {"log_scalars": {}, "runtime_info": info, "resumed_keys": resumed}
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
+        check_weights(runner)
         outdated = None
         if self.max_keep_ckpts > 0 and (not self.keep_ckpt_ids or self.keep_ckpt_ids[-1] != step):
             if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
@@ -138,6 +165,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
         _refuse_best([name for name in self.save_best or () if name not in {"auto", *metrics}], list(metrics))
+        check_weights(runner)
         if isinstance(self.file_backend, AtomicLocalBackend):
             with self.file_backend.removals_last():
                 super()._save_best_checkpoint(runner, metrics)

@@ -16,6 +16,7 @@ from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.config_check import check_config
 from mmpluld.engine.processes import check_launcher, sole_writer
 from mmpluld.engine.run_options import draw_tested_samples, enable_auto_scale_lr, write_detections
+from mmpluld.engine.runner import TrainingRunner
 from mmpluld.errors import InputError
 
 __all__ = ["prepare_config", "test", "train"]
@@ -96,6 +97,7 @@ def train(
 
     Raises:
         InputError: Bad config, missing data, or a checkpoint that cannot be resumed.
+        TrainingDivergedError: A loss, a gradient or a weight is not finite.
     """
     cfg = prepare_config(config, work_dir, cfg_options, launcher, local_rank, twin)
     if seed is not None:
@@ -112,7 +114,7 @@ def train(
             raise InputError(f"{resume}: no such checkpoint; `--resume` alone takes the last one of the work folder")
         cfg.resume, cfg.load_from = True, resume
     with sole_writer(cfg.work_dir, launcher):
-        Runner.from_cfg(cfg).train()
+        TrainingRunner.from_cfg(cfg).train()
     return Path(cfg.work_dir)
 
 

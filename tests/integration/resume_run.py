@@ -1,13 +1,17 @@
 """Run by test_resume.py: trains a small detector in child processes that are killed at given moments.
 
-Arguments: folder, number of data workers.
+Arguments: folder, number of data workers; with a third, the number of kills, at random moments: from the start of the
+process to its end, every second one while a checkpoint is being written. A fourth seeds the moments.
 """
 
 from __future__ import annotations
 
 import os
+import random
+import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +28,14 @@ from mmdet.structures import DetDataSample  # noqa: E402
 from mmdet.structures.mask import BitmapMasks  # noqa: E402
 from mmengine.hooks import Hook  # noqa: E402
 from mmengine.registry import FUNCTIONS  # noqa: E402
-from mmengine.runner import Runner, find_latest_checkpoint  # noqa: E402
+from mmengine.runner import find_latest_checkpoint  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 from torch.utils.data import Dataset  # noqa: E402
 
 import mmpluld.datasets  # noqa: E402
 import mmpluld.models  # noqa: E402, F401  loaded once, before the children are forked
 from mmpluld.engine import load_checkpoint_safely, load_config  # noqa: E402
+from mmpluld.engine.runner import TrainingRunner  # noqa: E402
 from mmpluld.registry import DATASETS, HOOKS  # noqa: E402
 
 CONFIG = Path(__file__).parents[2] / "configs/pluld/pluld-a3d_densenet121-fpn_7s_phantom.py"
@@ -72,7 +77,7 @@ class DieInEpoch(Hook):
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, *_: Any, **__: Any) -> None:
+    def after_train_iter(self, runner: TrainingRunner, batch_idx: int, *_: Any, **__: Any) -> None:
         if runner.epoch == self.epoch and batch_idx == 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -113,7 +118,7 @@ def train(folder: Path, workers: int, resume: bool = False, die_in: int | None =
     if die_in is not None:
         cfg.custom_hooks.append({"type": "DieInEpoch", "epoch": die_in})
     cfg.log_level = "ERROR"
-    Runner.from_cfg(cfg).train()
+    TrainingRunner.from_cfg(cfg).train()
 
 
 def in_child(action: Any, killed: bool) -> None:
@@ -142,9 +147,67 @@ def last(folder: Path) -> Path:
     return Path(found)
 
 
+def same(one: Any, other: Any) -> bool:
+    """Whether two checkpoints hold the same, bit for bit, but for paths, times and the config's text."""
+    if isinstance(one, torch.Tensor):
+        return bool(torch.equal(one, other))
+    if isinstance(one, dict):
+        own = {"time", "cfg", "experiment_name", "last_ckpt", "best_ckpt", "log_scalars", "resumed_keys"}
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one.keys() - own)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+def wait_to_kill(child: int, folder: Path, moments: random.Random, seconds: float, writing: bool) -> bool:
+    """Kill a child at a random moment, or as soon as it writes; whether it still lived."""
+    end = time.monotonic() + (4 * seconds if writing else moments.uniform(0, seconds))
+    while time.monotonic() < end:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return False
+        if writing and list(folder.glob(".tmp-*")):
+            time.sleep(moments.uniform(0, 0.02))
+            break
+        time.sleep(0.001)
+    os.kill(child, signal.SIGKILL)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def kill_at_random(base: Path, workers: int, kills: int, seed: int) -> None:
+    """Kill and resume a training until it ends, again and again; compare each end with that of the undisturbed one."""
+    moments, done, ends = random.Random(seed), 0, 0
+    start = time.monotonic()
+    in_child(lambda: train(base / "whole", workers), killed=False)
+    seconds = time.monotonic() - start
+    whole = load_checkpoint_safely(base / "whole" / f"epoch_{EPOCHS}.pth")
+    broken = base / "broken"
+    while done < kills or broken.exists():
+        child = os.fork()
+        if child == 0:
+            try:
+                train(broken, workers, resume=True)
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+        if done < kills and wait_to_kill(child, broken, moments, seconds, writing=done % 2 == 1):
+            done += 1
+            continue
+        if done >= kills:
+            os.waitpid(child, 0)
+        if not same(whole, load_checkpoint_safely(last(broken))):
+            raise SystemExit(f"after {done} kills the end differs, seed {seed}")
+        assert not list(broken.glob(".tmp-*"))
+        ends += 1
+        shutil.rmtree(broken)
+    print(f"{done} kills, {ends} trainings ended, all equal bit for bit")
+
+
 def main() -> None:
     base, workers = Path(sys.argv[1]), int(sys.argv[2])
     assert "seed_worker" in FUNCTIONS.module_dict
+    if len(sys.argv) > 3:
+        kill_at_random(base, workers, int(sys.argv[3]), int(sys.argv[4]))
+        return
     whole, broken = base / "whole", base / "broken"
     in_child(lambda: train(whole, workers), killed=False)
     in_child(lambda: train(broken, workers, die_in=1), killed=True)

@@ -60,7 +60,9 @@ val_dataloader = dict(
             dict(type="LoadAnnotations", with_bbox=True),
             dict(
                 type="PackDetInputs",
-                meta_keys=("img_id", "ori_shape", "img_shape", "scale_factor", "dataset"),
+                meta_keys=(
+                    "img_id", "volume_id", "key_slice", "ori_shape", "img_shape", "scale_factor", "dataset"
+                ),
             ),
         ],
     ),
@@ -233,6 +235,51 @@ def test_calibrated_config_takes_the_fitted_weights_alone(home, calibrated):
             wanted = torch.sigmoid(scale[i] * torch.logit(a.scores.double()) + bias[i])
             assert torch.allclose(b.scores.double(), wanted, atol=1e-3)  # the margin is that of a rounded score
         assert (new.scores[:-1] >= new.scores[1:]).all()
+
+
+TRAINING = """
+_base_ = [{base!r}]
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=True),
+    dataset=dict(
+        type="CTLesionDataset",
+        data_root={root!r},
+        ann_file="val.json",
+        sampling=dict(policy="key_slices"),
+        pipeline=[
+            dict(type="LoadSliceStack", num_slices=9, slice_gap_mm=2.0),
+            dict(type="WindowHU", window_hu=(-160, 240), out_range=(0, 255), offset=-50),
+            dict(type="LoadAnnotations", with_bbox=True),
+            dict(type="PackDetInputs", meta_keys=("img_id", "ori_shape", "img_shape", "dataset")),
+        ],
+    ),
+)
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=1, val_interval=1)
+val_cfg = dict(type="ValLoop")
+val_evaluator = dict(type="FROCMetric", protocol="deeplesion-2d")
+optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=1e-4), clip_grad=dict(max_norm=1))
+default_hooks = dict(checkpoint=dict(type="SafeCheckpointHook", interval=1))
+"""
+
+
+def test_calibrated_config_trains_to_its_end(home, capsys):
+    """Its validation is that of the config without calibration, which follows the training; its test still needs it."""
+    scores = {}
+    for base in ("afp-4datasets", "afp-4datasets-calibrated"):
+        write_config(home, base)
+        config = home / f"train-{base}.py"
+        config.write_text(TRAINING.format(base=f"{base}.py", root=str(home)))
+        assert main(["train", str(config), "--work-dir", str(home / f"work-{base}")]) == 0
+        said = capsys.readouterr().out
+        assert ("validations are without calibration" in said) == base.endswith("calibrated")
+        scores[base] = re.findall(r"froc/avg: (\S+)", said)
+    assert scores["afp-4datasets"] == scores["afp-4datasets-calibrated"] != []
+    written = home / "work-afp-4datasets-calibrated"
+    assert "calibrated=True" in (written / "train-afp-4datasets-calibrated.py").read_text()
+    with pytest.raises(InputError, match="run `mmpluld calibrate CONFIG CHECKPOINT OUT`"):
+        detections(written / "train-afp-4datasets-calibrated.py", written / "epoch_1.pth")
 
 
 def test_fit_does_not_depend_on_test_settings_of_the_joining(home, calibrated):

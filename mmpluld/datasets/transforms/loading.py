@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -77,18 +78,22 @@ class LoadSliceStack(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Load the stack of ``results['key_slice']``."""
-        source = self._open(results)
-        spacing = source.spacing_mm
-        plan = plan_stack(
-            self._centre(results, spacing[0]),
-            spacing[0],
-            self._available,
-            self.num_slices,
-            self.slice_gap_mm,
-            self.interp,
-        )
-        self._slices = self._read(source, plan_indices(plan))
-        stack = blend_stack(plan, self._slices)
+        try:
+            source = self._open(results)
+            spacing = source.spacing_mm
+            plan = plan_stack(
+                self._centre(results, spacing[0]),
+                spacing[0],
+                self._available,
+                self.num_slices,
+                self.slice_gap_mm,
+                self.interp,
+            )
+            self._slices = self._read(source, plan_indices(plan))
+            stack = blend_stack(plan, self._slices)
+        except (InputError, OSError) as error:
+            self._remember(None, None)  # of a series that failed nothing is used again
+            raise InputError(_named(error, results)) from error
         height, width = stack.shape[:2]
         results.update(
             img=stack,
@@ -164,6 +169,15 @@ class LoadSliceStack(BaseTransform):
             f"{type(self).__name__}(num_slices={self.num_slices}, slice_gap_mm={self.slice_gap_mm}, "
             f"interp={self.interp!r}, num_threads={self.num_threads}, z_jitter={self.z_jitter})"
         )
+
+
+def _named(error: Exception, results: Mapping[str, Any]) -> str:
+    """The message of an error with the file and the volume that it is about, unless it names them."""
+    text = str(error)
+    path, volume = str((results.get("source") or {}).get("path", "")), results.get("volume_id")
+    if volume and str(volume) not in text:
+        text = f"volume {volume}: {text}"
+    return f"{path}: {text}" if path and path not in text else text
 
 
 def _pool(num_threads: int) -> ThreadPoolExecutor:

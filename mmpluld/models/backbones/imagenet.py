@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from pickle import UnpicklingError
 
-import torch
 from mmengine.logging import print_log
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
+from mmpluld.engine.checkpoint import load_checkpoint_safely
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.zoo.download import DownloadError, local_checkpoint
 
@@ -101,12 +100,11 @@ class DenseNetImageNet:
         """The state dict of the file or URL."""
         try:
             file = local_checkpoint(self.checkpoint).expanduser()
-            state = torch.load(file, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
-            raise InputError(f"{self.checkpoint}: no such file; {_DOWNLOAD_HINT}") from None
-        except (DownloadError, OSError, RuntimeError, EOFError, UnpicklingError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(f"{self.checkpoint}: cannot be loaded ({reason}); {_DOWNLOAD_HINT}") from error
-        if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+            if not file.is_file():
+                raise InputError(f"{self.checkpoint}: no such file")
+            state = load_checkpoint_safely(file)
+        except (DownloadError, InputError) as error:
+            raise InputError(f"{error}; {_DOWNLOAD_HINT}") from error
+        if not all(isinstance(value, Tensor) for value in state.values()):
             raise InputError(f"{self.checkpoint}: holds no state dict of tensors; {_DOWNLOAD_HINT}")
-        return dict(state)
+        return state

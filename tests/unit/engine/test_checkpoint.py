@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,69 @@ class TestReading:
             load_checkpoint_safely(tmp_path / "a.pth")
         with pytest.raises(InputError, match="holds a Tensor; a checkpoint is a dict"):
             load_checkpoint_safely(save(tmp_path / "a.pth", torch.zeros(1)))
+
+
+class TestSoundness:
+    def test_no_flipped_byte_of_a_tensor_passes(self, tmp_path: Path) -> None:
+        """Nor of the description of the content; a flip in padding or a date changes nothing that is read."""
+        content = {"state_dict": {"weight": torch.arange(40.0)}, "meta": {"epoch": 2}}
+        whole = save(tmp_path / "a.pth", content).read_bytes()
+        refused = 0
+        for at in range(0, len(whole), 3):
+            (tmp_path / "a.pth").write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+            try:
+                loaded = load_checkpoint_safely(tmp_path / "a.pth")
+            except InputError as error:
+                assert str(error).startswith(f"{tmp_path / 'a.pth'}: not a checkpoint, or ")
+                assert "\n" not in str(error)
+                refused += 1
+            else:
+                assert torch.equal(loaded["state_dict"]["weight"], content["state_dict"]["weight"])
+                assert loaded["meta"] == content["meta"]
+        assert refused > 200
+
+    def test_damage_names_the_record(self, tmp_path: Path) -> None:
+        path = save(tmp_path / "a.pth", {"state_dict": {"weight": torch.arange(40.0)}})
+        data = bytearray(path.read_bytes())
+        data[data.index(torch.arange(40.0).numpy().tobytes()) + 80] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=r"a\.pth: .*damaged \(the check sum of its record a/data/0 is wrong\)"):
+            load_checkpoint_safely(path)
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_weights_that_are_no_numbers(self, tmp_path: Path, value: float) -> None:
+        weights = nn.Linear(2, 3).state_dict()
+        weights["bias"][1] = value
+        broken = {"bias": "", "state_dict.bias": "state_dict", "optimizer.state.0": "optimizer"}
+        for named, place in broken.items():
+            content = {place: weights} if place == "state_dict" else weights
+            content = {"state_dict": {}, "optimizer": {"state": [weights["bias"]]}} if place == "optimizer" else content
+            path = save(tmp_path / "a.pth", content)
+            for load in (load_checkpoint_safely, lambda path: CheckpointLoader.load_checkpoint(str(path))):
+                with pytest.raises(InputError, match=rf"a\.pth: 1 of its tensors hold NaN or infinity \({named}\)"):
+                    load(path)
+        model = nn.Linear(2, 3)
+        before = model.weight.clone()
+        with pytest.raises(InputError, match="take an earlier checkpoint"):
+            load_weights(model, save(tmp_path / "a.pth", weights))
+        assert torch.equal(model.weight, before)
+
+    def test_metrics_may_be_nan(self, tmp_path: Path) -> None:
+        content = {"state_dict": {}, "message_hub": {"best": torch.tensor(float("nan"))}, "meta": {"x": float("nan")}}
+        assert load_checkpoint_safely(save(tmp_path / "a.pth", content)).keys() == content.keys()
+
+    def test_the_form_before_torch_1_6_is_read(self, tmp_path: Path) -> None:
+        torch.save({"weight": torch.ones(3)}, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
+        assert torch.equal(load_checkpoint_safely(tmp_path / "a.pth")["weight"], torch.ones(3))
+        torch.save({"w": torch.tensor([float("nan")])}, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
+        with pytest.raises(InputError, match=r"hold NaN or infinity \(w\)"):
+            load_checkpoint_safely(tmp_path / "a.pth")
+
+    def test_packed_records_are_none_of_torch(self, tmp_path: Path) -> None:
+        with zipfile.ZipFile(tmp_path / "a.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a/data.pkl", bytes(10**6))
+        with pytest.raises(InputError, match=r"its record a/data\.pkl is"):
+            load_checkpoint_safely(tmp_path / "a.pth")
 
 
 class TestBytes:

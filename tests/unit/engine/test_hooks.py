@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmpluld.engine.hooks import SafeCheckpointHook, seed_everything
+from mmpluld.engine.runner import TrainingRunner
 from mmpluld.errors import InputError
 
 
@@ -196,3 +198,30 @@ def test_a_best_that_no_metric_gives_is_refused(tmp_path: Path, name: str, known
 def test_errors_are_better_when_smaller(tmp_path: Path) -> None:
     hook = best(save_best=["froc/avg", "recist/long_mae_mm"])
     assert hook.rules == ["greater", "less"]
+
+
+def test_a_copied_folder_leaves_the_best_checkpoint_of_the_other(tmp_path: Path) -> None:
+    folder, copy = tmp_path / "first", tmp_path / "second"
+    run(folder, best(), 1, Course([0.1]))
+    shutil.copytree(folder, copy)
+    text = (copy / "last_checkpoint").read_text()
+    assert text.startswith(str(folder))
+    training = TrainingRunner(
+        model=Toy(),
+        work_dir=str(copy),
+        train_dataloader=LOADER,
+        train_cfg={"by_epoch": True, "max_epochs": 2},
+        optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.1}},
+        default_hooks={"checkpoint": best()},
+        default_scope="mmpluld",
+        experiment_name="copied",
+        randomness={"seed": 1},
+        log_level="ERROR",
+        resume=True,
+        val_dataloader=LOADER,
+        val_evaluator=[Course([0.1, 0.5])],
+        val_cfg={},
+    )
+    training.train()
+    assert kept(folder) == ["best_froc_avg_epoch_1.pth", "epoch_1.pth"]
+    assert kept(copy) == ["best_froc_avg_epoch_2.pth", "epoch_2.pth"]

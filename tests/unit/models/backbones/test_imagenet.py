@@ -101,7 +101,7 @@ def test_no_tensors_map_to_none():
     ("content", "message"),
     [
         (None, "no such file; download torchvision's densenet121"),
-        (b"not a checkpoint", "cannot be loaded"),
+        (b"not a checkpoint", "not a checkpoint, or damaged"),
         ({"epoch": 3}, "holds no state dict"),
         ({"features.conv0.weight": torch.zeros(64, 3, 7, 7)}, "lacks norm0.weight and"),
     ],

@@ -1,0 +1,54 @@
+"""Which tensors hold values that are no numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["all_finite", "name_some", "non_finite"]
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether a tensor has neither NaN nor infinity; one of integers always is.
+
+    Only its extremes are computed, so that a large tensor needs no memory of its size.
+    """
+    if not (tensor.is_floating_point() or tensor.is_complex()) or not tensor.numel():
+        return True
+    tensor = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
+    for dim, stride in enumerate(tensor.stride() if tensor.layout is torch.strided else ()):
+        if stride == 0:  # the same values again and again
+            tensor = tensor.narrow(dim, 0, 1)
+    try:
+        return bool(torch.isfinite(torch.stack(torch.aminmax(tensor))).all())
+    except (RuntimeError, NotImplementedError):  # sparse, or a type without an order, as of eight bits
+        return bool(torch.isfinite(tensor.to_dense().float()).all())
+
+
+def non_finite(node: Any, place: str = "") -> Iterator[str]:
+    """The places, as dotted names, of the tensors in nested dicts, lists and tuples that are not finite.
+
+    Args:
+        node: For example a state dict.
+        place: Name of ``node`` itself.
+    """
+    if isinstance(node, Tensor):
+        if not all_finite(node):
+            yield place
+        return
+    items: Any = ()
+    if isinstance(node, Mapping):
+        items = node.items()
+    elif isinstance(node, (list, tuple)):
+        items = enumerate(node)
+    for key, value in items:
+        yield from non_finite(value, f"{place}.{key}" if place else str(key))
+
+
+def name_some(names: list[str], limit: int = 3) -> str:
+    """The first of some names, and how many more there are."""
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")

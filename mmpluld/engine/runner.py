@@ -1,0 +1,140 @@
+"""mmengine's runner with what a training needs that may diverge, be killed and be resumed."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import all_gather_object
+from mmengine.hooks import Hook
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
+
+from mmpluld.engine.finite import name_some
+from mmpluld.engine.guard import NonFiniteGuard, unwrapped
+from mmpluld.engine.resume import ResumeCheck
+from mmpluld.errors import InputError
+
+__all__ = ["TrainingRunner", "UnreadableReport", "latest_checkpoint"]
+
+
+class UnreadableReport(Hook):
+    """Logs after each epoch which training samples could not be read and were skipped, if the dataset skips them."""
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Say how many there are so far, in all processes together, and name the first."""
+        dataset = runner.train_dataloader.dataset
+        names = sorted({name for some in all_gather_object(_unreadable(dataset)) for name in some})
+        if names:
+            runner.logger.warning(f"{len(names)} unreadable, and skipped in training: {name_some(names, 10)}")
+
+
+def _unreadable(dataset: Any) -> list[str]:
+    """What a dataset, or those that it is made of, has skipped."""
+    parts = [*getattr(dataset, "datasets", []), *([dataset.dataset] if hasattr(dataset, "dataset") else [])]
+    return [*getattr(dataset, "unreadable", []), *(name for part in parts for name in _unreadable(part))]
+
+
+class _FinishedError(Exception):
+    """Nothing is left to train."""
+
+
+class TrainingRunner(Runner):
+    """mmengine's ``Runner`` for trainings: it stops where they diverge, and resumes as the config says.
+
+    ``NonFiniteGuard`` and ``ResumeCheck`` watch every training. Resuming finds the last checkpoint of a folder that was
+    moved, and of a training that is finished does nothing. The experts of LENS are validated without their calibration,
+    which is fitted to the weights that come out.
+    """
+
+    _resume: bool
+    _load_from: str | None
+
+    def train(self) -> nn.Module:
+        """Train; where nothing is left to do, say so."""
+        self._resume_check = ResumeCheck()
+        self.register_hook(self._resume_check)
+        self.register_hook(NonFiniteGuard())
+        self.register_hook(UnreadableReport())
+        settings = getattr(getattr(unwrapped(self.model), "roi_head", None), "test_cfg", None)
+        if settings and settings.get("calibrated"):
+            settings["calibrated"] = False
+            self.logger.warning("validations are without calibration, which follows the training: `mmpluld calibrate`")
+        try:
+            return super().train()
+        except _FinishedError:
+            return self.model
+
+    def load_or_resume(self) -> None:
+        """Find the checkpoint to resume from; without any, start anew."""
+        if self._has_loaded:
+            return
+        if self._resume and self._load_from is None:
+            found = latest_checkpoint(self.work_dir)
+            if found is None:
+                self.logger.warning(f"{self.work_dir}: no checkpoint to resume from, so training starts anew")
+                self._resume = False
+            else:
+                path, note = found
+                if note:
+                    self.logger.warning(note)
+                self._load_from = str(path)
+        super().load_or_resume()
+        if self._resume:
+            self._end_if_finished()
+
+    def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As mmengine's, and messages know the file's name."""
+        self._resume_check.source = str(filename)
+        checkpoint: dict[str, Any] = super().load_checkpoint(filename, *args, **kwargs)
+        return checkpoint
+
+    def _end_if_finished(self) -> None:
+        loop = self.train_loop
+        epochs = isinstance(loop, EpochBasedTrainLoop)
+        done, planned = (loop.epoch, loop.max_epochs) if epochs else (loop.iter, loop.max_iters)
+        if done < planned:
+            return
+        unit = "epoch" if epochs else "iteration"
+        self.logger.warning(
+            f"{self._load_from}: finished already, {unit} {done} of {planned}; to train on, raise "
+            f"train_cfg.max_{'epochs' if epochs else 'iters'} and its schedule"
+        )
+        # A loop over epochs ends by itself, after the validation that may have been cut off; the other would read all
+        # data up to its end first.
+        if not epochs:
+            raise _FinishedError
+
+
+def latest_checkpoint(folder: str | os.PathLike[str]) -> tuple[Path, str] | None:
+    """The checkpoint that a work folder resumes from, and what to say about it; None if it has none.
+
+    ``last_checkpoint`` names it by its absolute path. The file of that name in the folder itself is meant, because the
+    folder may have been moved or copied; else the one at that path; else the last one that is there.
+
+    Raises:
+        InputError: ``last_checkpoint`` names one that is gone, and there is no other.
+    """
+    folder = Path(folder)
+    numbered = {}
+    for path in folder.glob("*.pth"):
+        match = re.fullmatch(r"(epoch|iter)_(\d+)", path.stem)
+        if match:
+            numbered[match[1] == "epoch", int(match[2])] = path
+    newest = numbered[max(numbered)] if numbered else None
+    pointer = folder / "last_checkpoint"
+    if not pointer.is_file():
+        return None if newest is None else (newest, f"{folder}: has no last_checkpoint; resuming from {newest.name}")
+    named = Path(pointer.read_text(encoding="utf-8", errors="replace").strip().replace("\0", ""))
+    if named.name and (folder / named.name).is_file():
+        return folder / named.name, ""
+    if named.is_file():
+        return named, ""
+    if newest is None:
+        raise InputError(
+            f"{pointer}: names {named}, which is gone, and the folder holds no other checkpoint; restore it, or train "
+            "anew without --resume"
+        )
+    return newest, f"{pointer}: names {named}, which is gone; resuming from {newest.name}, the last that is there"
