@@ -12,7 +12,8 @@ __all__ = ["InputError", "MMPluldError", "did_you_mean", "nearest"]
 class MMPluldError(Exception):
     """Base of every error this package raises on purpose (exit status 1).
 
-    One that comes from a data worker keeps its own message: torch makes it anew with the worker's traceback as text.
+    Its message is one line, whatever line breaks the names and values in it hold. One that comes from a data worker
+    keeps its own message: torch makes it anew with the worker's traceback as text.
     """
 
     def __init__(self, *args: object) -> None:
@@ -20,6 +21,9 @@ class MMPluldError(Exception):
             name = f"{type(self).__module__}.{type(self).__qualname__}: "
             args = (args[0].rpartition(name)[2].strip(),)
         super().__init__(*args)
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())
 
 
 class InputError(MMPluldError, ValueError):

@@ -44,7 +44,7 @@ _OPTIONS = {
     "luna16": (*_VOLUMES, "test_subset", "with_excluded"),
     "lits": (*_VOLUMES, "min_voxels"),
     "nih-ln": (*_VOLUMES, "min_voxels"),
-    "boxes": (*_VOLUMES, "boxes", "inclusive", "one_based", "world", "label_scope", "name"),
+    "boxes": (*_VOLUMES, "boxes", "inclusive", "one_based", "world", "max_gap_mm", "label_scope", "name"),
 }
 _FLAGS = {"csv_name": "--csv", "fractions": "--split"}
 
@@ -105,6 +105,13 @@ def _add_boxes(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--one-based", action="store_true", help="the first voxel has number 1, not 0", **_LATER)
     group.add_argument(
         "--world", choices=["lps", "ras"], help="frame of coordX, coordY, coordZ: lps is DICOM's, ras NIfTI's", **_LATER
+    )
+    group.add_argument(
+        "--max-gap-mm",
+        type=not_negative,
+        metavar="MM",
+        help="a lesion ends where more than this lies unmarked between two slices of its name (default: 10)",
+        **_LATER,
     )
     group.add_argument(
         "--label-scope",

@@ -16,6 +16,8 @@ def all_finite(tensor: Tensor) -> bool:
 
     Only its extremes are computed, so that a large tensor needs no memory of its size.
     """
+    if tensor.is_sparse:
+        tensor = tensor.detach().coalesce().values()
     if not (tensor.is_floating_point() or tensor.is_complex()) or not tensor.numel():
         return True
     tensor = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
@@ -24,7 +26,7 @@ def all_finite(tensor: Tensor) -> bool:
             tensor = tensor.narrow(dim, 0, 1)
     try:
         return bool(torch.isfinite(torch.stack(torch.aminmax(tensor))).all())
-    except (RuntimeError, NotImplementedError):  # sparse, or a type without an order, as of eight bits
+    except (RuntimeError, NotImplementedError):  # a type without an order, as of eight bits
         return bool(torch.isfinite(tensor.to_dense().float()).all())
 
 

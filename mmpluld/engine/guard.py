@@ -119,20 +119,16 @@ class NonFiniteGuard(Hook):
         self.stepped = True
         if getattr(optimizer, "found_inf", None) is not None:  # a fused optimizer leaves the step out by itself
             return
-        gradients = [
-            parameter.grad
-            for group in optimizer.param_groups
-            for parameter in group["params"]
-            if parameter.grad is not None
-        ]
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        dense = [gradient for gradient in gradients if gradient.layout is torch.strided]
         found = None
         # The norm is quick, and finite only if all are; huge numbers may overflow in it.
-        if gradients and not bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients))):
+        if len(dense) < len(gradients) or not bool(torch.isfinite(torch.nn.utils.get_total_norm(dense))):
             names = {id(parameter): name for name, parameter in unwrapped(self.runner.model).named_parameters()}
             bad = [
                 names.get(id(parameter), "?")
-                for group in optimizer.param_groups
-                for parameter in group["params"]
+                for parameter in parameters
                 if parameter.grad is not None and not all_finite(parameter.grad)
             ]
             found = f"the gradient of {len(bad)} tensors is not finite ({name_some(bad)})" if bad else None

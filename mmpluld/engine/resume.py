@@ -81,6 +81,10 @@ class ResumeCheck(Hook):
                 f"{self.source}: cannot be resumed from, it has no {missing[0]}; to start a new training from its "
                 "weights, leave out --resume and set load_from to it"
             )
+        if not all(isinstance(checkpoint["meta"].get(key), int) for key in ("epoch", "iter")):
+            raise InputError(
+                f"{self.source}: cannot be resumed from, its meta tells no epoch and iter; set load_from to it"
+            )
         problems = misfits(weights, model)
         if problems:
             raise InputError(

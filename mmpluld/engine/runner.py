@@ -52,9 +52,12 @@ class TrainingRunner(Runner):
     _resume: bool
     _load_from: str | None
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._resume_check = ResumeCheck()
+        super().__init__(*args, **kwargs)
+
     def train(self) -> nn.Module:
         """Train; where nothing is left to do, say so."""
-        self._resume_check = ResumeCheck()
         self.register_hook(self._resume_check)
         self.register_hook(NonFiniteGuard())
         self.register_hook(UnreadableReport())

@@ -40,6 +40,8 @@ _OTHERS = {
     "ignored": "in a type or size, detections that find another lesion are ignored",
     "fp": "in a type or size, detections that find only other lesions are false positives",
 }
+ONE_UNIT = "1 {0}, and a bootstrap over {0}s needs at least 2"
+"""Why a result has no interval; of one patient every draw is the same data."""
 _LABELS = {"iou": "IoU", "iobb": "IoBB", "iogt": "IoGT", "iobbgt": "max(IoBB, IoGT)"}
 
 
@@ -68,7 +70,8 @@ def evaluate_files(
         gt_path: Annotation file or detection record; see ``load_truth`` for the images that it makes.
         protocol: Name or value of the rules.
         strict: Use the strict rules instead of those of the published evaluations.
-        bootstrap: Resamples of patients for a 95 % interval; 0 for none.
+        bootstrap: Resamples of patients for a 95 % interval; 0 for none. Of one patient there is none either, and
+            ``no_interval`` says so.
         seed: Seed of the bootstrap.
         strata: Sub-groups to add: any of ``type``, ``size`` (long diameter), ``interval`` (between slices).
         others: What a detection on a lesion of another type or size is to a sub-group, see ``stratify``.
@@ -92,8 +95,9 @@ def evaluate_files(
             raise InputError(f"{gt_path}: no volume '{name}' to evaluate{did_you_mean(name, names, _listing(names))}")
     pairing, matches = _match(pred_path, detections, truth, rules, strict, first_slice)
     result = _summary(matches, pairing, rules, strict)
-    if bootstrap:
-        _refuse_one_patient(gt_path, pairing)
+    if bootstrap and len(set(pairing.patients)) < 2:
+        result["no_interval"] = ONE_UNIT.format("patient")
+    elif bootstrap:
         interval = bootstrap_sensitivity(matches, pairing.patients, rules, resamples=bootstrap, seed=seed)
         result["interval"] = _interval_values(interval, pairing, bootstrap, seed)
     if strata:
@@ -136,7 +140,8 @@ def compare_files(
     truth = load_truth(gt_path, rules, like=detections)
     pairing, first = _match(pred_path, detections, truth, rules, strict)
     _, second = _match(other_path, DetectionSet.load(other_path), truth, rules, strict)
-    _refuse_one_patient(gt_path, pairing)
+    if len(set(pairing.patients)) < 2:
+        raise InputError(f"{gt_path}: {ONE_UNIT.format('patient')}; give a truth of several, or mend 'patient'")
     interval = bootstrap_difference(first, second, pairing.patients, rules, resamples=bootstrap, seed=seed)
     averages = [float(mean_sensitivity(sensitivity_at(matches, rules.levels), rules)) for matches in (first, second)]
     return {
@@ -209,16 +214,6 @@ def _named_alike(path: StrPath, detections: DetectionSet, same: Sequence[tuple[s
 
 def _listing(names: Sequence[str]) -> str:
     return f"there are {len(names)}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-
-
-def _refuse_one_patient(path: StrPath, pairing: Pairing) -> None:
-    """A bootstrap of one patient draws the same data again and again."""
-    count = len(set(pairing.patients))
-    if count < 2:
-        raise InputError(
-            f"{path}: {count} patient; a bootstrap over patients needs at least 2, leave out --bootstrap, or mend the "
-            "'patient' of the volumes"
-        )
 
 
 def _match(
@@ -365,6 +360,8 @@ def _counts(result: Mapping[str, Any]) -> list[str]:
         (result.get("unexamined_lesions"), "lesions lie on slices that were not examined and count as missed"),
         (len(result["extra_volumes"]), "volumes are unknown to the truth and left out"),
     )
+    if "no_interval" in result:
+        lines.append(f"note: no interval: {result['no_interval']}")
     return lines + [f"note: {number} {text}" for number, text in notes if number]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmpluld.errors import InputError, did_you_mean, nearest
-from mmpluld.evaluation.evaluate import plain
+from mmpluld.evaluation.evaluate import ONE_UNIT, plain
 from mmpluld.evaluation.functional import (
     LUNA16_LEVELS,
     Matches,
@@ -69,11 +69,6 @@ def evaluate_luna16(pred_path: StrPath, truth_dir: StrPath, bootstrap: int = 0, 
             f"{pred_path}: none of its scans ({name!r}, ...) is in {folder / 'seriesuids.csv'} ({series[0]!r}, ...); "
             f"name scans by their series UID{did_you_mean(name, series)}"
         )
-    if bootstrap and len(series) < 2:
-        raise InputError(
-            f"{folder / 'seriesuids.csv'}: {len(series)} scan; a bootstrap over scans needs at least 2, leave out "
-            "--bootstrap"
-        )
     marks = _by_scan(submitted, series)
     points, scores = [part[:, :3] for part in marks], [part[:, 3] for part in marks]
     matches = match_marks(points, scores, nodules, excluded)
@@ -84,7 +79,9 @@ def evaluate_luna16(pred_path: StrPath, truth_dir: StrPath, bootstrap: int = 0, 
         "missing_volumes": [name for name in series if name not in submitted],
         "extra_volumes": [name for name in submitted if name not in known],
     }
-    if bootstrap:
+    if bootstrap and len(series) < 2:
+        result["no_interval"] = ONE_UNIT.format("scan")
+    elif bootstrap:
         result["interval"] = _interval(matches, bootstrap, seed)
     return result
 

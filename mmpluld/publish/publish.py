@@ -19,7 +19,7 @@ from mmpluld.engine.checkpoint import checkpoint_bytes, load_checkpoint_safely, 
 from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
 from mmpluld.registry import MODELS
-from mmpluld.structures.text_files import read_json
+from mmpluld.structures.text_files import read_object
 from mmpluld.version import __version__
 from mmpluld.zoo.index import AVERAGE, PAPER, dump_metafile, load_metafile
 
@@ -213,11 +213,7 @@ def _plain_state(state: Mapping[str, Tensor], half: bool, source: str | os.PathL
 def _read_metrics(path: str | os.PathLike[str]) -> dict[str, Any]:
     needed: tuple[str, ...] = ("protocol", "mode", "per", "levels", "sensitivity", "headline_levels", "average")
     needed += ("num_images", "num_patients", "num_lesions")
-    result = read_json(path, "what `mmpluld evaluate --json` wrote")
-    missing = [key for key in needed if not isinstance(result, dict) or key not in result]
-    if missing:
-        raise InputError(f"{path}: lacks {missing[0]!r}; give what `mmpluld evaluate --json` wrote")
-    return dict(result)
+    return read_object(path, "what `mmpluld evaluate --json` wrote", needed)
 
 
 def _figures(result: Mapping[str, Any] | None) -> list[list[str]]:

@@ -28,12 +28,14 @@ from mmpluld.compat.follow import following
 from mmpluld.compat.system import usable_cores
 from mmpluld.errors import InputError, MMPluldError
 from mmpluld.reproduce.tables import Row
+from mmpluld.structures.text_files import read_object
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
 __all__ = ["Resources", "Run", "RunFailed", "execute", "plan", "run_command"]
 
+_RECORD = "the record of a run as it was written, or remove its folder to run it again"
 _GRACE_S = 10.0  # what a child may take to end before it is killed
 
 
@@ -91,8 +93,7 @@ class Run:
         path = self.folder / "result.json"
         if not path.is_file() or not self.detections.is_file():
             return None
-        found: dict[str, Any] = json.loads(path.read_text())
-        return found
+        return read_object(path, _RECORD, ())
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ def _refuse_other(run: Run) -> None:
     path = run.folder / "run.json"
     if not path.is_file():
         return
-    known = json.loads(path.read_text())["identity"]
+    known = read_object(path, _RECORD, ("identity",))["identity"]
     changed = [name for name, value in run.identity.items() if known.get(name) != value]
     if changed:
         what = {
@@ -362,7 +363,7 @@ def _open_record(run: Run) -> dict[str, Any]:
     """What ``run.json`` knows, after writing it if it is new."""
     path = run.folder / "run.json"
     if path.is_file():
-        record: dict[str, Any] = json.loads(path.read_text())
+        record = read_object(path, _RECORD, ("identity", "trained", "seconds"))
     else:
         record = {"identity": run.identity, "trained": False, "seconds": {"train": 0.0, "test": 0.0}}
         _save(path, record)

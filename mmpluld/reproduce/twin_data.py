@@ -13,8 +13,11 @@ from mmpluld.atomic import is_unfinished
 from mmpluld.errors import InputError
 from mmpluld.phantom import PhantomSpec
 from mmpluld.structures import AnnotationSet
+from mmpluld.structures.text_files import read_object
 
 __all__ = ["PATIENTS", "SEED", "SETTINGS", "describe_phantom", "digest", "ensure_layout", "ensure_phantom"]
+
+_PHANTOM = "the settings that `mmpluld phantom` wrote, or remove the folder to make it anew"
 
 PATIENTS = (60, 1, 200)
 """Patients in training, validation (unused) and test."""
@@ -61,7 +64,7 @@ def ensure_layout(
         InputError: If the folder holds another phantom or something else.
     """
     record, log = root / "phantom.json", root.with_name(f"{root.name}.log")
-    if record.is_file() and json.loads(record.read_text()) != _record(layout, patients, settings):
+    if record.is_file() and read_object(record, _PHANTOM, ()) != _record(layout, patients, settings):
         raise InputError(
             f"{record}: this phantom was made with other settings than the twins'; remove the folder, or pass it as "
             "--data-root to use it all the same"
@@ -96,8 +99,8 @@ def describe_phantom(root: Path) -> str | None:
     record = root / "phantom.json"
     if not record.is_file():
         return None
-    data = json.loads(record.read_text())
     defaults = asdict(PhantomSpec())
+    data = read_object(record, _PHANTOM, ("seed", "num_patients", *defaults))
     changed = [
         f"{name}={data[name]}" for name, value in defaults.items() if data[name] != json.loads(json.dumps(value))
     ]

@@ -28,6 +28,7 @@ __all__ = [
     "parse_number",
     "read_bytes",
     "read_json",
+    "read_object",
     "read_rows",
     "read_table",
     "read_text",
@@ -166,6 +167,26 @@ def read_json(path: StrPath, wanted: str) -> Any:
             characters.
     """
     return parse_json(read_text(path, wanted), path, wanted)
+
+
+def read_object(path: StrPath, wanted: str, keys: Sequence[str]) -> dict[str, Any]:
+    """Parse a JSON file that holds one object with certain keys.
+
+    Args:
+        path: The file.
+        wanted: What to give instead, for the message.
+        keys: Keys that must be there.
+
+    Raises:
+        InputError: As :func:`read_json`, or it is no object, or lacks a key.
+    """
+    data = read_json(path, wanted)
+    if not isinstance(data, dict):
+        raise InputError(f"{_shown(path)}: holds a {type(data).__name__}, not an object; give {wanted}")
+    for key in keys:
+        if key not in data:
+            raise InputError(f"{_shown(path)}: lacks {key!r}; give {wanted}")
+    return data
 
 
 def parse_json(text: str, path: StrPath, wanted: str) -> Any:

@@ -10,7 +10,6 @@ import datetime
 import re
 from collections import OrderedDict
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -20,7 +19,15 @@ from mmpluld.engine.checkpoint import load_checkpoint_safely
 from mmpluld.engine.config import FoundConfig, find_config
 from mmpluld.errors import InputError
 from mmpluld.typing import StrPath
-from mmpluld.weights.conversion import ConversionReport, check_fit, rename, take_rows, write_converted
+from mmpluld.weights.conversion import (
+    ConversionReport,
+    check_fit,
+    published_weights,
+    refuse_existing,
+    rename,
+    take_rows,
+    write_converted,
+)
 
 __all__ = ["OPERATORS", "convert_alignshift", "convert_state_dict"]
 
@@ -64,11 +71,10 @@ def convert_alignshift(
         InputError: If the file cannot be read safely, is of no known variant, or a tensor is missing, unexpected or of
             another shape than the config's model; or if ``target`` exists.
     """
-    if Path(target).exists() and not overwrite:
-        raise InputError(f"{target}: exists already; choose another name or add --overwrite")
+    refuse_existing(target, overwrite)
     with _allow_old_metadata():
         checkpoint = load_checkpoint_safely(source)
-    weights = _weights(source, checkpoint)
+    weights = published_weights(source, checkpoint.get("state_dict"), checkpoint, "state_dict", "AlignShift")
     variant, evidence = _variant(source, weights, checkpoint.get("meta"), operator)
     num_slices = _num_slices(source, weights, variant)
     converted, renamed, reduced, dropped = convert_state_dict(weights, str(source))
@@ -125,17 +131,6 @@ def _allow_old_metadata() -> AbstractContextManager[None]:
     """
     dicts = ("addict.addict.Dict", "mmcv.utils.config.ConfigDict", "mmengine.config.config.ConfigDict")
     return allow_globals([datetime.datetime, *((OrderedDict, name) for name in dicts)])
-
-
-def _weights(source: StrPath, checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """The state dict of a checkpoint, without the prefix of a model wrapper."""
-    weights = checkpoint.get("state_dict")
-    if not isinstance(weights, dict) or not weights or not all(isinstance(item, Tensor) for item in weights.values()):
-        keys = ", ".join(str(key) for key in list(checkpoint)[:4])
-        raise InputError(
-            f"{source}: has no state_dict of tensors (it holds {keys}); give a checkpoint of the AlignShift code"
-        )
-    return {key.removeprefix("module."): value for key, value in weights.items()}
 
 
 def _variant(source: StrPath, weights: dict[str, Tensor], meta: Any, operator: str | None) -> tuple[str, str]:

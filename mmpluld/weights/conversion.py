@@ -21,7 +21,15 @@ from mmpluld.registry import MODELS
 from mmpluld.typing import StrPath
 from mmpluld.version import __version__
 
-__all__ = ["ConversionReport", "check_fit", "rename", "take_rows", "write_converted"]
+__all__ = [
+    "ConversionReport",
+    "check_fit",
+    "published_weights",
+    "refuse_existing",
+    "rename",
+    "take_rows",
+    "write_converted",
+]
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,43 @@ class ConversionReport:
     reduced: tuple[str, ...]
     dropped: tuple[str, ...]
     sha256: str
+
+
+def refuse_existing(target: StrPath, overwrite: bool) -> None:
+    """Refuse to replace a file unasked.
+
+    Raises:
+        InputError: If ``target`` exists and may not be replaced.
+    """
+    if Path(target).exists() and not overwrite:
+        raise InputError(f"{target}: exists already; choose another name or add --overwrite")
+
+
+def published_weights(
+    source: StrPath, weights: Any, keys: Iterable[object], where: str, code: str
+) -> dict[str, Tensor]:
+    """The state dict of a published checkpoint, without the prefix of a model wrapper.
+
+    Args:
+        source: The file, for messages.
+        weights: What it holds where its state dict should be.
+        keys: What the file holds at its top, for messages.
+        where: What that place is called, for messages.
+        code: Name of the code base, for messages.
+
+    Raises:
+        InputError: It is no dict of tensors by name.
+    """
+    if (
+        not isinstance(weights, dict)
+        or not weights
+        or not all(isinstance(key, str) and isinstance(item, Tensor) for key, item in weights.items())
+    ):
+        shown = ", ".join(str(key) for key in list(keys)[:4])
+        raise InputError(
+            f"{source}: has no {where} of tensors (it holds {shown}); give a checkpoint of the {code} code"
+        )
+    return {key.removeprefix("module."): value for key, value in weights.items()}
 
 
 def take_rows(source: str, name: str, value: Tensor, rows: Sequence[int], code: str) -> Tensor:

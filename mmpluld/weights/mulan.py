@@ -7,7 +7,6 @@ under its copy of maskrcnn-benchmark.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +17,15 @@ from mmpluld.engine.config import find_config, load_config
 from mmpluld.errors import InputError
 from mmpluld.registry import TASK_UTILS
 from mmpluld.typing import StrPath
-from mmpluld.weights.conversion import ConversionReport, check_fit, rename, take_rows, write_converted
+from mmpluld.weights.conversion import (
+    ConversionReport,
+    check_fit,
+    published_weights,
+    refuse_existing,
+    rename,
+    take_rows,
+    write_converted,
+)
 
 __all__ = ["convert_mulan", "convert_mulan_state_dict"]
 
@@ -84,8 +91,7 @@ def convert_mulan(
         InputError: If the file cannot be read safely or is of another code, a tensor is missing, unexpected or of
             another shape than the config's model, its anchors are others than the config's, or ``target`` exists.
     """
-    if Path(target).exists() and not overwrite:
-        raise InputError(f"{target}: exists already; choose another name or add --overwrite")
+    refuse_existing(target, overwrite)
     weights = _weights(source, load_checkpoint_safely(source))
     converted, renamed, reduced, dropped = convert_mulan_state_dict(weights, str(source))
     found = find_config(ZOO_CONFIG if config is None else config)
@@ -144,11 +150,7 @@ def convert_mulan_state_dict(
 
 def _weights(source: StrPath, checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     """The state dict of a checkpoint, without the prefix of a model wrapper."""
-    weights = checkpoint.get("model", checkpoint)
-    if not isinstance(weights, dict) or not weights or not all(isinstance(item, Tensor) for item in weights.values()):
-        keys = ", ".join(str(key) for key in list(checkpoint)[:4])
-        raise InputError(f"{source}: has no model of tensors (it holds {keys}); give a checkpoint of the MULAN code")
-    weights = {key.removeprefix("module."): value for key, value in weights.items()}
+    weights = published_weights(source, checkpoint.get("model", checkpoint), checkpoint, "model", "MULAN")
     for name in ("backbone.conv_ilf2.weight", "feature_fuse.conv.weight", "rpn.head.conv.weight"):
         if name not in weights:
             raise InputError(

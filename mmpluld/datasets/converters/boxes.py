@@ -68,6 +68,7 @@ def convert_boxes(
     fractions: Sequence[float] | None = None,
     seed: int | None = None,
     pad_px: float = 0.0,
+    max_gap_mm: float = 10.0,
     overrides: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> ConversionReport:
@@ -94,6 +95,8 @@ def convert_boxes(
             with a table that tells the splits.
         seed: Of that split, 0 unless given.
         pad_px: Pixels added to each side of a box in the plane.
+        max_gap_mm: Boxes of one slice with one name are one lesion as long as no more than this lies unmarked between
+            two of its slices; beyond, a new lesion begins, which is reported.
         overrides: Table of corrections, see :mod:`mmpluld.datasets.converters.overrides`.
         overwrite: Replace annotation files, and volumes whose raw files have changed.
 
@@ -117,7 +120,14 @@ def convert_boxes(
     splits = _told_splits(table, scans) if splits_told else _random_splits(scans, shares, seed or 0, report)
     corrections = read_overrides(overrides, scans)
     convert = partial(
-        _convert, root=root, table=table, scans=scans, overrides=corrections, pad_px=pad_px, overwrite=overwrite
+        _convert,
+        root=root,
+        table=table,
+        scans=scans,
+        overrides=corrections,
+        pad_px=pad_px,
+        max_gap_mm=max_gap_mm,
+        overwrite=overwrite,
     )
     cases = convert_cases(list(scans), convert, corrections, report)
     report.masks["ellipse"] = sum(len(case.lesions) for case in cases)
@@ -327,6 +337,7 @@ def _convert(
     scans: Mapping[str, _Scan],
     overrides: dict[str, Override],
     pad_px: float,
+    max_gap_mm: float,
     overwrite: bool,
 ) -> Case:
     scan = scans[name]
@@ -338,7 +349,7 @@ def _convert(
     if stored.volume.spacing_mm == (1.0, 1.0, 1.0):
         case.remarks.append(("header says 1 x 1 x 1 mm; if it is wrong, correct it (--overrides)", name))
     faults = []
-    for lesion_name, rows in _by_lesion(scan.rows):
+    for lesion_name, rows in _parted(_by_lesion(scan.rows), stored.volume.spacing_mm[0], max_gap_mm, case):
         try:
             lesion = _lesion(rows, stored.volume, case, pad_px)
         except ValueError as error:
@@ -354,6 +365,23 @@ def _convert(
         except InputError as error:
             raise Unusable(str(error)) from None
     return case
+
+
+def _parted(
+    lesions: list[tuple[str, list[BoxRow]]], slice_mm: float, max_gap_mm: float, case: Case
+) -> list[tuple[str, list[BoxRow]]]:
+    """Lesions whose slices lie further apart than anyone leaves out, taken as several that share a name."""
+    parted = []
+    for name, rows in lesions:
+        slices = sorted(row.key_slice or 0 for row in rows) if rows[0].flat else [0]
+        starts = [0, *(n for n, gap in enumerate(np.diff(slices), 1) if (gap - 1) * slice_mm > max_gap_mm)]
+        for start, end in zip(starts, [*starts[1:], len(slices)], strict=True):
+            part = [row for row in rows if not row.flat or slices[start] <= (row.key_slice or 0) <= slices[end - 1]]
+            parted.append((name, part))
+            if start:
+                what = f"more than {max_gap_mm:g} mm unmarked within a lesion, a lesion of its own from there"
+                case.remarks.append((what, f"{name!r} of {case.volume.id}, {part[0].where}"))
+    return parted
 
 
 def _raw_files(path: Path) -> list[Path]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from mmpluld.atomic import atomic_group
 from mmpluld.datasets.converters.assemble import check_annotation_files, refuse_faults
+from mmpluld.datasets.converters.overrides import VOXEL_MM
 from mmpluld.datasets.converters.pseudo_masks import MaskMode, add_pseudo_masks, check_mask_mode
 from mmpluld.datasets.converters.report import ConversionReport, DroppedRow, SplitCounts
 from mmpluld.datasets.converters.tags import TagTable, add_tags, read_tags
@@ -24,7 +25,7 @@ from mmpluld.errors import InputError
 from mmpluld.io.slice_sources import PNGSliceSource
 from mmpluld.progress import track
 from mmpluld.structures import LESION_TYPES, AnnotationSet, LesionRecord, VolumeRecord
-from mmpluld.structures.text_files import read_table
+from mmpluld.structures.text_files import parse_number, read_table
 from mmpluld.typing import StrPath
 
 __all__ = ["SPLITS", "convert_deeplesion"]
@@ -48,6 +49,7 @@ _COLUMNS = (
 )
 _FILE_NAME = re.compile(r"(\d+)_(\d+)_(\d+)_(\d+)\.png", re.ASCII)
 _IMAGES = "Images_png"
+_LAST_SLICE, _LARGEST_PX = 10_000, 8192
 
 
 @dataclass(frozen=True)
@@ -188,9 +190,17 @@ def _parse_row(index: int, line: int, text: dict[str, str]) -> _Row:
     first, last = _whole(text, "Slice_range", 2)
     if last < first:
         raise ValueError(f"Slice_range {text['Slice_range']!r} ends before it begins")
+    if not -1 <= first <= last <= _LAST_SLICE or int(key_slice) > _LAST_SLICE:
+        raise ValueError(f"Slice_range {text['Slice_range']!r} or key slice {key_slice}, allowed is to {_LAST_SLICE}")
     width, height = _whole(text, "Image_size", 2)
-    if width < 1 or height < 1:
-        raise ValueError(f"Image_size {text['Image_size']!r}, needed are positive numbers")
+    if not (1 <= width <= _LARGEST_PX and 1 <= height <= _LARGEST_PX):
+        raise ValueError(f"Image_size {text['Image_size']!r}, needed are positive numbers to {_LARGEST_PX}")
+    if box[2] < 1 or box[3] < 1 or box[0] > width or box[1] > height:
+        raise ValueError(f"Bounding_boxes {text['Bounding_boxes']!r} lies outside the image of {width} x {height}")
+    least, most = VOXEL_MM
+    for value in _numbers(text, "Spacing_mm_px_", 3, finite=False):
+        if math.isinf(value) or (value > 0 and not least <= value <= most):  # 0 and below, and NaN, are unknown
+            raise ValueError(f"Spacing_mm_px_ {text['Spacing_mm_px_']!r}, allowed is {least:g} to {most:g} mm")
     (split,) = _whole(text, "Train_Val_Test", 1)
     if split not in SPLITS:
         raise ValueError(f"Train_Val_Test {split}, allowed are 1, 2, 3")
@@ -223,12 +233,17 @@ def _parse_row(index: int, line: int, text: dict[str, str]) -> _Row:
 def _numbers(text: dict[str, str], column: str, count: int, finite: bool = True) -> list[float]:
     """The ``count`` comma-separated numbers of a field."""
     try:
-        values = [float(part) for part in text[column].split(",")]
+        values = [_number(part, finite) for part in text[column].split(",")]
     except ValueError:
         values = []
     if len(values) != count or (finite and not all(map(math.isfinite, values))):
         raise ValueError(f"{column} {text[column]!r}, needed: {count} numbers")
     return values
+
+
+def _number(part: str, finite: bool) -> float:
+    """A number; without ``finite`` also NaN and infinity, which stand for unknown."""
+    return parse_number("", part) if finite or "n" not in part.lower() else float(part)
 
 
 def _whole(text: dict[str, str], column: str, count: int) -> list[int]:

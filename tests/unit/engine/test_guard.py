@@ -20,7 +20,7 @@ from mmpluld.engine.finite import all_finite, name_some, non_finite
 from mmpluld.engine.guard import TrainingDivergedError
 from mmpluld.errors import InputError
 
-from .toys import Huge, Toy, loader, runner
+from .toys import Bad, Huge, Toy, loader, runner
 
 GOOD = ["good"] * 4
 SGD = {"type": "SGD", "lr": 0.1}
@@ -216,6 +216,22 @@ def test_one_value_is_found_wherever_it_is(value: float, dtype: torch.dtype) -> 
         assert not all_finite(tensor)
         assert not all_finite(tensor.reshape(10, 10).t())
         assert not all_finite(tensor[place].expand(1000, 1000))
+
+
+def test_sparse_gradients_are_looked_at_too(tmp_path: Path) -> None:
+    class Table(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = torch.nn.Embedding(4, 1, sparse=True)
+
+        def forward(self, inputs: Any, data_samples: Any = None, mode: str = "loss") -> Any:
+            value = self.table(torch.tensor([1])).sum()
+            return {"loss": Bad.apply(value) if data_samples[1].kind == "bad_gradient" else value}
+
+    plain = {"optimizer": SGD}
+    runner(tmp_path / "good", GOOD, model=Table(), optim_wrapper=plain).train()
+    with pytest.raises(TrainingDivergedError, match=r"gradient of 1 tensors .*table.weight.*samples: .*v1"):
+        runner(tmp_path / "bad", ["good", "bad_gradient"], model=Table(), optim_wrapper=plain).train()
 
 
 def test_names_of_nested_tensors() -> None:

@@ -208,6 +208,8 @@ def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
     for key in ("optimizer", "message_hub", "meta"):
         torch.save({name: value for name, value in content.items() if name != key}, path)
         refused(tmp_path, rf"epoch_1.pth: cannot be resumed from, it has no {key}; .* set load_from to it")
+    torch.save(content | {"meta": {"epoch": 1}}, path)
+    refused(tmp_path, "epoch_1.pth: cannot be resumed from, its meta tells no epoch and iter")
     torch.save(content["state_dict"], path)
     refused(tmp_path, "epoch_1.pth: cannot be resumed from, it has no state_dict")
     with pytest.raises(InputError, match="load_from: none of its 1 tensors fits the config's model"):

@@ -157,7 +157,12 @@ def test_card_without_figures(trained: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{}", "lacks 'protocol'"), ("{", "not readable as JSON"), ("3", "not readable as JSON"), (None, "no such file")],
+    [
+        ("{}", "lacks 'protocol'"),
+        ("{", "not valid JSON"),
+        ("3", "holds a int, not an object"),
+        (None, "cannot be read .no such file"),
+    ],
 )
 def test_bad_metrics(trained: Path, tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "result.json"

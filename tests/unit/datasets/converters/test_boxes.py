@@ -172,6 +172,18 @@ def test_spheres_in_both_worlds(own, names):
     assert (lesion.key_slice, lesion.attributes["diameter_mm"]) == (2, 3.0)
 
 
+def test_a_name_used_far_apart_is_two_lesions(own):
+    table = "volume,x1,y1,x2,y2,slice,lesion\na,2,1,5,4,5,n1\na,2,1,7,4,1,n1\na,3,2,6,4,2,n1\n"
+    report, sets = own(table, **ALL)  # slices 3 and 4 are 10 mm
+    assert only(sets).box == (2.0, 1.0, 1.0, 7.0, 4.0, 6.0)
+    report, sets = own(table, **ALL, max_gap_mm=9.9, overwrite=True)
+    first, second = sets["train"].lesions
+    assert (first.box, second.box) == ((2.0, 1.0, 1.0, 7.0, 4.0, 3.0), (2.0, 1.0, 5.0, 5.0, 4.0, 6.0))
+    assert (first.attributes["rows"], second.attributes["rows"]) == (["line 3", "line 4"], ["line 2"])
+    (item,) = report.remarks["more than 9.9 mm unmarked within a lesion, a lesion of its own from there"]
+    assert item == "'n1' of a, line 2"
+
+
 def test_slices_of_a_lesion_are_joined(own):
     rows = "a,2,1,5,4,1,n1\na,2,1,7,4,2,n1\na,3,2,6,4,3,n1\na,0,0,2,2,3,\n"
     report, sets = own(f"volume,x1,y1,x2,y2,slice,lesion\n{rows}", **ALL)

@@ -180,6 +180,22 @@ def test_faulty_rows_are_named_and_nothing_is_written(tmp_path, convert, change,
     assert not (tmp_path / "annotations").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"Spacing_mm_px_": "0.8, 0.8, 5000"}, "Spacing_mm_px_ .* allowed is 0.05 to 50 mm"),
+        ({"Spacing_mm_px_": "0.8, inf, 5"}, "Spacing_mm_px_ .* allowed is 0.05 to 50 mm"),
+        ({"Slice_range": "3, 999999999"}, "Slice_range .* allowed is to 10000"),
+        ({"Image_size": "32, 999999999"}, "Image_size .* to 8192"),
+        ({"Bounding_boxes": "40, 7, 50, 20"}, "Bounding_boxes .* lies outside the image of 32 x 32"),
+        ({"Bounding_boxes": "5_5, 7, 60, 20"}, "Bounding_boxes .*, needed: 4 numbers"),
+    ],
+)
+def test_rows_beyond_what_a_ct_can_be(convert, change, message):
+    with pytest.raises(InputError, match=rf"DL_info\.csv: 1 faulty rows: line 3: {message}"):
+        convert([{}, change])
+
+
 def test_only_five_faulty_rows_are_listed(convert):
     with pytest.raises(InputError, match=r"7 faulty rows: line 2: .*line 6: [^;]*; and 2 more; mend the file") as error:
         convert([{"Train_Val_Test": "0"}] * 7)
