@@ -77,7 +77,8 @@ def run(argv: Sequence[str]) -> int:
     import logging  # here, because it takes as long as all else that `--help` needs
 
     logging.raiseExceptions = given.debug  # a log that nobody reads any more is no error
-    return int(module.run(given) or 0)
+    with ends_with_signals():
+        return int(module.run(given) or 0)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,8 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in argv or os.environ.get("MMPLULD_DEBUG") == "1"
     open_streams()
     try:
-        with ends_with_signals():
-            return _status(argv, debug)
+        return _status(argv, debug)
     finally:
         flush()
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -17,7 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Ended", "ends_with_signals", "flush", "open_streams", "say"]
 
-_ENDING = [signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
+# What only a command that runs needs is imported where it is needed: `mmpluld --help` takes as long as its imports.
+_ENDING = ("SIGTERM", "SIGHUP")
 _AGAIN_S = 5.0  # a closed terminal sends several signals at once; they must not disturb what the first one ends
 
 
@@ -29,20 +27,22 @@ class Ended(SystemExit):
         name: Name of the signal.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, name: str) -> None:
         super().__init__(128 + number)
-        self.status = 128 + number
-        self.name = signal.Signals(number).name
+        self.status, self.name = 128 + number, name
 
 
 class _Family:
     """What this module tells the system about the processes that are forked from this one."""
 
     registered = active = lasting = False
+    ending: tuple[int, ...] = ()
     process = 0
 
     @classmethod
     def before_fork(cls) -> None:
+        import threading
+
         cls.process = os.getpid()
         cls.lasting = threading.current_thread() is threading.main_thread()
         if cls.active:  # the child must find them imported
@@ -54,7 +54,9 @@ class _Family:
     def in_child(cls) -> None:
         """The parent cleans up and ends its workers; a worker has nothing of its own to clean up."""
         if cls.active:
-            for number in _ENDING:
+            import signal
+
+            for number in cls.ending:
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             from mmpluld.compat.system import end_with_parent
@@ -69,6 +71,10 @@ def ends_with_signals() -> Iterator[None]:
 
     A signal that is ignored (``nohup``) stays so. Outside the main thread nothing is changed.
     """
+    import signal
+    import threading
+    import time
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -78,9 +84,10 @@ def ends_with_signals() -> Iterator[None]:
         if first and time.monotonic() - first[0] < _AGAIN_S:
             return
         first[:] = [time.monotonic()]
-        raise Ended(number)
+        raise Ended(number, signal.Signals(number).name)
 
-    before = {number: signal.getsignal(number) for number in _ENDING}
+    _Family.ending = tuple(getattr(signal, name) for name in _ENDING if hasattr(signal, name))
+    before = {number: signal.getsignal(number) for number in _Family.ending}
     for number, handler in before.items():
         if handler is signal.SIG_DFL:
             signal.signal(number, end)

@@ -19,6 +19,7 @@ from mmpluld.phantom import write_deeplesion_layout
 WORK = """
 import multiprocessing, subprocess, sys, time
 from pathlib import Path
+import mmpluld.cli.doctor as d
 import mmpluld.cli.main as m
 from mmpluld.atomic import atomic_path
 from mmpluld.compat.follow import following
@@ -31,8 +32,8 @@ def work(_):
         print(worker.pid, child.pid, flush=True)
         time.sleep(100)
 
-m.run = work
-sys.exit(m.main([]))
+d.run = work
+sys.exit(m.main(["doctor"]))
 """
 
 
@@ -76,7 +77,8 @@ def test_a_signal_ends_all_that_a_command_began(tmp_path, number, status, line):
 
 
 def test_an_ignored_signal_stays_ignored(tmp_path):
-    code = "import os, signal, mmpluld.cli.main as m\nm.run = lambda _: os.kill(os.getpid(), signal.SIGHUP) or 0\n"
+    code = "import os, signal, mmpluld.cli.main as m, mmpluld.cli.doctor as d\n"
+    code += "d.run = lambda _: os.kill(os.getpid(), signal.SIGHUP) or 0\n"
     ignored = [
         "sh",
         "-c",
@@ -84,7 +86,7 @@ def test_an_ignored_signal_stays_ignored(tmp_path):
         "sh",
         sys.executable,
         "-c",
-        f"{code}raise SystemExit(m.main([]))",
+        f"{code}raise SystemExit(m.main(['doctor']))",
     ]
     assert subprocess.run(ignored, check=False).returncode == 0
 
@@ -118,12 +120,12 @@ def test_closed_streams_change_no_status(shell, status, tmp_path):
 
 def test_what_a_library_prints_does_not_get_into_a_file(tmp_path):
     code = (
-        "import os, sys, mmpluld.cli.main as m\n"
+        "import os, sys, mmpluld.cli.main as m, mmpluld.cli.doctor as d\n"
         "def run(_):\n"
         " with open(sys.argv[1], 'w') as stream:\n"
         "  os.write(1, b'noise'); os.write(2, b'noise'); stream.write('whole')\n"
         " return 0\n"
-        "m.run = run\nraise SystemExit(m.main([]))"
+        "d.run = run\nraise SystemExit(m.main(['doctor']))"
     )
     out = tmp_path / "out.txt"
     done = subprocess.run(
@@ -135,12 +137,12 @@ def test_what_a_library_prints_does_not_get_into_a_file(tmp_path):
 
 def test_the_work_goes_on_when_nobody_reads_what_it_says(tmp_path):
     code = (
-        "import sys, mmpluld.cli.main as m\n"
+        "import sys, mmpluld.cli.main as m, mmpluld.cli.doctor as d\n"
         "def run(_):\n"
         " for _ in range(3): print('x' * 100000, flush=True); print('note', file=sys.stderr)\n"
         " open(sys.argv[1], 'w').write('whole')\n"
         " return 1\n"
-        "m.run = run\nraise SystemExit(m.main([]))"
+        "d.run = run\nraise SystemExit(m.main(['doctor']))"
     )
     out = tmp_path / "out.txt"
     command = ["bash", "-o", "pipefail", "-c", '"$@" 2>&1 | true', "sh", sys.executable, "-c", code, str(out)]
@@ -159,10 +161,10 @@ def test_a_full_standard_output_is_one_line():
 
 def test_a_broken_pipe_elsewhere_is_a_failure():
     code = (
-        "import os, mmpluld.cli.main as m\n"
+        "import os, mmpluld.cli.main as m, mmpluld.cli.doctor as d\n"
         "def run(_):\n"
         " read, write = os.pipe(); os.close(read); os.write(write, b'x')\n"
-        "m.run = run\nraise SystemExit(m.main([]))"
+        "d.run = run\nraise SystemExit(m.main(['doctor']))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
