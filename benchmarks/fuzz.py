@@ -122,6 +122,35 @@ def _npy() -> Target:
     return Target("npy", lambda folder: write_array(folder / "scan.npy", _volume().array), read)
 
 
+def _dicom(name: str, compressor: str = "") -> Target:
+    """A series of three slices; ``compressor`` is that of SimpleITK, or RLE."""
+
+    def make(folder: Path) -> None:
+        import pydicom
+        import SimpleITK as sitk
+
+        for k, plane in enumerate(_volume().array[:3]):
+            image = sitk.GetImageFromArray(plane[None])
+            image.SetSpacing((0.7, 0.8, 2.5))
+            tags = {"0008|0060": "CT", "0020|000e": "1.2.3", "0020|0013": str(k), "0020|0037": "1\\0\\0\\0\\1\\0"}
+            tags |= {"0020|0032": f"0\\0\\{2.5 * k}", "0028|1052": "0", "0028|1053": "1", "0028|0030": "0.8\\0.7"}
+            for tag, value in tags.items():
+                image.SetMetaData(tag, value)
+            writer = sitk.ImageFileWriter()
+            writer.SetFileName(str(folder / f"{k}.dcm"))
+            writer.KeepOriginalImageUIDOn()
+            if compressor and compressor != "RLE":
+                writer.UseCompressionOn()
+                writer.SetCompressor(compressor)
+            writer.Execute(image)
+            if compressor == "RLE":
+                dataset = pydicom.dcmread(folder / f"{k}.dcm")
+                dataset.compress(pydicom.uid.RLELossless)
+                dataset.save_as(folder / f"{k}.dcm")
+
+    return Target(name, make, lambda folder: _content(read_volume(folder)))
+
+
 TARGETS = {
     target.name: target
     for target in (
@@ -130,6 +159,10 @@ TARGETS = {
         _mhd_list(),
         _png_folder(),
         _npy(),
+        _dicom("dicom"),
+        _dicom("dicom rle", "RLE"),
+        _dicom("dicom jpeg", "JPEG"),
+        _dicom("dicom jpeg 2000", "JPEG2000"),
         *(Target(name, make, read) for name, (make, read) in RECORDS.items()),
     )
 }

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
-__all__ = ["InputError", "MMPluldError", "did_you_mean", "nearest"]
+__all__ = ["InputError", "MMPluldError", "did_you_mean", "nearest", "printable"]
 
 
 class MMPluldError(Exception):
@@ -44,3 +44,18 @@ def did_you_mean(name: object, candidates: Iterable[str], otherwise: str = "", c
     close = nearest(str(name), candidates, cutoff)
     end = otherwise if close is None else f"did you mean {close!r}?"
     return f"; {end}" if end else ""
+
+
+def printable(text: str) -> str:
+    """Return text that any terminal and any UTF-8 file takes.
+
+    Names of files are bytes. Those that are no text in the language set come from Python as surrogates: where they are
+    UTF-8 they become what they mean, and where not, as control characters do, their escapes (``\\xbb``).
+    """
+    try:
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # surrogates that stand for no byte
+        text = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(
+        sign if sign.isprintable() or sign.isspace() else sign.encode("unicode_escape").decode() for sign in text
+    )

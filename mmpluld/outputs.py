@@ -59,8 +59,10 @@ def check_output_folder(path: StrPath) -> None:
 
 
 @contextmanager
-def folder_lock(path: StrPath, name: str = LOCK) -> Iterator[None]:
+def folder_lock(path: StrPath, name: str = LOCK) -> Iterator[bool]:
     """Make a folder if it is missing, and hold it, so that no other process writes to it; freed when this one ends.
+
+    Yields whether it was made; if so and nothing was written into it, it is removed again.
 
     Args:
         path: The folder.
@@ -74,11 +76,13 @@ def folder_lock(path: StrPath, name: str = LOCK) -> Iterator[None]:
     made = not folder.exists()
     with writing(folder, anything=True):
         folder.mkdir(parents=True, exist_ok=True)
-    with hold(folder / name, folder):
-        yield
-    if made:
-        with suppress(OSError):  # it is not empty
-            folder.rmdir()
+    try:
+        with hold(folder / name, folder):
+            yield made
+    finally:
+        if made:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
 @contextmanager

@@ -6,9 +6,14 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-__all__ = ["track"]
+__all__ = ["note", "track"]
 
 T = TypeVar("T")
+
+
+def note(text: str) -> None:
+    """Say on standard error, in one line, what a user should know of the input."""
+    print(f"note: {' '.join(text.split())}", file=sys.stderr)
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:

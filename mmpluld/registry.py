@@ -40,7 +40,7 @@ WEIGHT_INITIALIZERS = _child("WEIGHT_INITIALIZERS", "mmpluld.models")
 TASK_UTILS = _child("TASK_UTILS", "mmpluld.models")
 METRICS = _child("METRICS", "mmpluld.evaluation.metrics")
 HOOKS = _child("HOOKS", "mmpluld.engine")
-LOOPS = _child("LOOPS", "mmpluld.inference")
+LOOPS = _child("LOOPS", "mmpluld.inference.loop")
 
 EVALUATOR = _child("EVALUATOR")
 LOG_PROCESSORS = _child("LOG_PROCESSORS")

@@ -23,6 +23,7 @@ from rich.console import Console
 from mmpluld.cli.process import Ended, ends_with_signals
 from mmpluld.compat.follow import following
 from mmpluld.compat.system import usable_cores
+from mmpluld.engine.option_values import written
 from mmpluld.errors import InputError
 from mmpluld.outputs import check_output_folder
 
@@ -127,7 +128,7 @@ def make_data(out: Path) -> None:
 
 def train_and_test(out: Path, seed: int) -> None:
     """Train both detectors side by side, one core each, then test both on complete truth."""
-    data = f"data_root={out / 'phantom'}"
+    data = f"data_root={written(str(out / 'phantom'))}"
     jobs = {}
     for config in CONFIGS.values():
         arguments = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mmpluld.cli.changes import add_changes
-from mmpluld.cli.numbers import natural
+from mmpluld.cli.numbers import natural, seed
 from mmpluld.cli.outputs import OutputFolder
 
 EXAMPLE = "mmpluld browse pluld-a3d_densenet121-fpn_7s_20e_deeplesion --out samples --number 20"
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="whose data and pipeline (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=natural, default=0, help="of the choice and the augmentations (default: %(default)s)"
+        "--seed", type=seed, default=0, help="of the choice and the augmentations (default: %(default)s)"
     )
     add_changes(parser)
 

@@ -13,6 +13,8 @@ def add_changes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
+        action="extend",
         metavar="KEY=VALUE",
-        help="changes to the config, such as train_cfg.max_epochs=2 or data_root=data/mine",
+        help="changes to the config, such as train_cfg.max_epochs=2 or data_root=data/mine; VALUE is a number, a text, "
+        "a,b or [a, b], (a, b), {key: value}, or a text in quotes of its own",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mmpluld.cli.outputs import OutputFile
+from mmpluld.cli.units import add_units
 
 EXAMPLE = "mmpluld check-data data/luna16"
 
@@ -17,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="read every slice (default: first, middle, last and key slices of each volume)",
     )
+    add_units(parser)
     parser.add_argument("--json", action=OutputFile, metavar="OUT", help="write all problems as JSON")
 
 
@@ -27,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     from mmpluld.atomic import atomic_write_text
     from mmpluld.datasets.check import check_dataset
 
-    check = check_dataset(options.root, all_slices=options.all_slices)
+    check = check_dataset(options.root, all_slices=options.all_slices, units=options.units)
     if options.json:
         atomic_write_text(options.json, json.dumps(check.as_dict(), indent=1) + "\n")
     for problem in check.problems:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmpluld.cli.numbers import natural, not_negative
+from mmpluld.cli.units import add_units
 
 EXAMPLE = """mmpluld convert deeplesion data/deeplesion
   mmpluld convert boxes data/my_ct --boxes boxes.csv --label-scope universal-complete
@@ -58,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", choices=list(_OPTIONS), help="layout of the raw dataset")
     parser.add_argument("root", help="folder of the raw dataset; annotations/ is made in it")
     parser.add_argument("--overwrite", action="store_true", help="replace existing annotation files")
+    add_units(parser)
     _add_deeplesion(parser)
     _add_boxes(parser)
     _add_volumes(parser)
@@ -198,7 +200,7 @@ def run(options: argparse.Namespace) -> int:
     root = Path(options.root)
     usable = root.is_dir() and os.access(root, os.W_OK)  # else the converter says what is wrong
     with folder_lock(root) if usable else nullcontext():
-        report = converters[options.dataset](options.root, overwrite=options.overwrite, **given)
+        report = converters[options.dataset](options.root, overwrite=options.overwrite, units=options.units, **given)
     print(report.summary())
     return 0
 

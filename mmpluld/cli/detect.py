@@ -6,6 +6,8 @@ import argparse
 
 from mmpluld.cli.changes import add_changes
 from mmpluld.cli.outputs import OutputFolder
+from mmpluld.cli.units import add_units
+from mmpluld.errors import printable
 
 EXAMPLE = "mmpluld detect scan.nii.gz --config CONFIG --checkpoint WEIGHTS --out findings"
 
@@ -42,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="DICOM series to read when the folder holds several; with an attribute, such as :AcquisitionNumber=2, "
         "the part of it where a series is several volumes",
     )
+    add_units(parser)
     parser.add_argument(
         "--tags", metavar="FILE", help="names of the model's tags: LesaNet's JSON of labels, or an annotation file"
     )
@@ -58,8 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Detect and name the files written."""
+    from mmpluld.compat.processes import check_alone
     from mmpluld.inference.run import detect_scan
 
+    check_alone("detect")
     given = {name: getattr(options, name) for name in RULES}
     result = detect_scan(
         options.scan,
@@ -67,6 +72,7 @@ def run(options: argparse.Namespace) -> int:
         checkpoint=options.checkpoint,
         out=options.out,
         series=options.series,
+        units=options.units,
         identifiers=options.identifiers,
         device=options.device,
         precision=options.precision,
@@ -76,5 +82,5 @@ def run(options: argparse.Namespace) -> int:
         overwrite=options.overwrite,
         **{name: value for name, value in given.items() if value is not None},
     )
-    print(f"{len(result.findings)} findings; report: {result.report}")
+    print(f"{len(result.findings)} findings; report: {printable(str(result.report))}")
     return 0

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 
 from mmpluld.cli.process import Ended, ends_with_signals, flush, open_streams, say
-from mmpluld.errors import InputError, MMPluldError, did_you_mean
+from mmpluld.errors import InputError, MMPluldError, did_you_mean, printable
 from mmpluld.version import __version__
 
 __all__ = ["COMMANDS", "main", "run"]
@@ -87,8 +88,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     The traceback of an expected error is shown only with ``--debug`` or when MMPLULD_DEBUG=1.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in argv or os.environ.get("MMPLULD_DEBUG") == "1"
     open_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names that the terminal's encoding lacks are escaped, not raised
+            stream.reconfigure(errors="backslashreplace")
+    debug = "--debug" in argv or os.environ.get("MMPLULD_DEBUG") == "1"
     try:
         return _status(argv, debug)
     finally:
@@ -102,7 +106,7 @@ def _status(argv: Sequence[str], debug: bool) -> int:
     except MMPluldError as error:
         if debug:
             raise
-        say(f"mmpluld: error: {' '.join(str(error).split())}")
+        say(f"mmpluld: error: {' '.join(printable(str(error)).split())}")
         return 2 if isinstance(error, InputError) else 1
     except Ended as ended:
         say(f"mmpluld: ended by {ended.name}")
@@ -116,7 +120,7 @@ def _status(argv: Sequence[str], debug: bool) -> int:
             return 2
         if debug:
             raise
-        reason = " ".join(str(error).split())
+        reason = " ".join(printable(str(error)).split())
         say(f"mmpluld: failed: {type(error).__name__}: {reason} (--debug shows where)")
         return 1
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmpluld.cli.numbers import natural
 from mmpluld.cli.outputs import OutputFolder
 
 if TYPE_CHECKING:
@@ -36,11 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--export", action=OutputFolder, metavar="DIR", help="copy the report and each run's figures to DIR/TABLE"
     )
-    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="changes to every config")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="changes to every config"
+    )
 
 
 def _positive(text: str) -> int:
-    value = int(text)
+    value = natural(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
     return value

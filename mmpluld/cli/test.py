@@ -6,6 +6,7 @@ import argparse
 
 from mmpluld.cli.changes import add_changes
 from mmpluld.cli.launcher import add_launcher
+from mmpluld.cli.numbers import score
 from mmpluld.cli.outputs import OutputFile, OutputFolder
 
 EXAMPLE = "mmpluld test CONFIG work_dirs/a3d/epoch_20.pth --out detections.json"
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--show-score-thr",
-        type=float,
+        type=score,
         default=0.3,
         metavar="SCORE",
         help="pictures show detections above this score (default: %(default)s)",

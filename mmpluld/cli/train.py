@@ -6,7 +6,7 @@ import argparse
 
 from mmpluld.cli.changes import add_changes
 from mmpluld.cli.launcher import add_launcher
-from mmpluld.cli.numbers import natural
+from mmpluld.cli.numbers import seed
 from mmpluld.cli.outputs import OutputFolder
 
 EXAMPLE = "mmpluld train configs/pluld/pluld-a3d_densenet121-fpn_7s_20e_deeplesion.py --work-dir work_dirs/a3d"
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CHECKPOINT",
         help="resume from CHECKPOINT, or from the last one in the work folder",
     )
-    parser.add_argument("--seed", type=natural, help="random seed (default: that of the config)")
+    parser.add_argument("--seed", type=seed, help="random seed (default: that of the config)")
     parser.add_argument("--amp", action="store_true", help="mixed precision")
     add_changes(parser)
     parser.add_argument(

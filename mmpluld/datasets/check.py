@@ -13,20 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mmpluld.atomic import is_unfinished
 from mmpluld.errors import InputError
+from mmpluld.io.hounsfield import Units, check_units
+from mmpluld.io.hu_check import HU_NEEDED, hu_sample, slices_fault
 from mmpluld.io.slice_sources import SliceSource, open_source
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, pairwise_overlap
+from mmpluld.structures.volume import VOXEL_MM
 from mmpluld.typing import StrPath
 
 __all__ = ["DataCheck", "Problem", "check_dataset"]
 
 _SAME_LESION_IOU = 0.95
-# Air is -1000; the highest is metal, or the top of a 16-bit scale.
-_VOXEL_MM = (0.05, 50.0)
-_AIR_BELOW_HU, _METAL_UP_TO_HU = -300, 32000
+# The highest is metal, or the top of a 16-bit scale.
+_METAL_UP_TO_HU = 32000
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class DataCheck:
         files: Annotation files that were read, with their numbers of volumes and lesions.
         slices_read: How many slices were read.
         problems: All that is wrong.
-        notes: What is unusual and no fault.
+        notes: What is unusual and no fault, or let pass because of ``units``.
     """
 
     files: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -73,12 +76,12 @@ class DataCheck:
         }
 
 
-def check_dataset(root: StrPath, all_slices: bool = False) -> DataCheck:
+def check_dataset(root: StrPath, all_slices: bool = False, units: Units | None = None) -> DataCheck:
     """Check ``ROOT/annotations/*.json`` and what they point to.
 
     Looked for: annotation files that break their schema or contradict themselves; volumes whose source does not open,
-    or differs from the record in slice size or slice range; slices that do not read; HU that are none
-    (no air, or one value throughout); boxes and RECIST marks that leave the image, boxes that are empty; lesions listed
+    or differs from the record in slice size or slice range; slices that do not read; values that are
+    not HU (:mod:`mmpluld.io.hu_check`); boxes and RECIST marks that leave the image, empty boxes; lesions listed
     twice (IoU above 0.95); tags without a name; ids that are no file names; voxel sizes that no CT has; the same volume
     described differently by two files; patients or scans in two splits. Slices missing in a series are noted. Files
     named after a split with a suffix (``train_mined.json``) belong to that split.
@@ -86,10 +89,12 @@ def check_dataset(root: StrPath, all_slices: bool = False) -> DataCheck:
     Args:
         root: Folder of a converted dataset.
         all_slices: Read every slice, not only the first, the middle, the last and the key slices of each volume.
+        units: ``hu`` to only note values that do not look like HU.
 
     Raises:
         InputError: The folder has no annotation files, or its conversion was interrupted.
     """
+    check_units(units)
     root = Path(root)
     # Hidden files are temporaries, and marks of a conversion that was interrupted.
     paths = sorted(path for path in (root / "annotations").glob("*.json") if not path.name.startswith("."))
@@ -111,13 +116,13 @@ def check_dataset(root: StrPath, all_slices: bool = False) -> DataCheck:
         check.problems += _volume_problems(path, loaded[path])
         check.problems += _lesion_problems(path, loaded[path])
     check.problems += _leaks(loaded)
-    _check_volumes(root, loaded, all_slices, check)
+    _check_volumes(root, loaded, all_slices, units, check)
     return check
 
 
 def _volume_problems(path: Path, annotations: AnnotationSet) -> Iterator[Problem]:
     """Ids that cannot name a file, voxel sizes that no CT has."""
-    least, most = _VOXEL_MM
+    least, most = VOXEL_MM
     for volume in annotations.volumes:
         item = f"volume {volume.id}"
         if "/" in volume.id or "\\" in volume.id or ".." in volume.id or not volume.id.isprintable():
@@ -187,7 +192,9 @@ def _leaks(loaded: dict[Path, AnnotationSet]) -> Iterator[Problem]:
                 yield Problem(str(second), f"volume {volume.id}", what)
 
 
-def _check_volumes(root: Path, loaded: dict[Path, AnnotationSet], all_slices: bool, check: DataCheck) -> None:
+def _check_volumes(
+    root: Path, loaded: dict[Path, AnnotationSet], all_slices: bool, units: Units | None, check: DataCheck
+) -> None:
     """Every volume once, with the key slices that any file has in it."""
     records: dict[str, tuple[Path, VolumeRecord]] = {}
     keys: dict[str, set[int]] = defaultdict(set)
@@ -205,6 +212,7 @@ def _check_volumes(root: Path, loaded: dict[Path, AnnotationSet], all_slices: bo
         item = f"volume {name}"
         try:
             source = open_source(record, root)
+            samples: dict[int, npt.NDArray[Any]] = {}
             inside = _own_slices(record, source)
             check.problems += [Problem(str(path), item, what) for what in _source_problems(record, source, inside)]
             if lacking := sorted(set(range(inside[0], inside[-1])) - set(inside)) if inside else []:
@@ -213,8 +221,11 @@ def _check_volumes(root: Path, loaded: dict[Path, AnnotationSet], all_slices: bo
                 check.notes.append(Problem(str(path), item, what))
             check.problems += [
                 Problem(str(path), item, what)
-                for what in _slice_problems(source, inside, keys[name], all_slices, check)
+                for what in _slice_problems(source, inside, keys[name], all_slices, check, samples)
             ]
+            if fault := slices_fault(samples):
+                found = Problem(str(path), item, f"values are not HU: {fault}; {HU_NEEDED}")
+                (check.problems if units is None else check.notes).append(found)
         except InputError as error:
             check.problems.append(Problem(str(path), item, str(error)))
 
@@ -241,11 +252,16 @@ def _own_slices(record: VolumeRecord, source: SliceSource) -> list[int]:
 
 
 def _slice_problems(
-    source: SliceSource, inside: list[int], keys: set[int], all_slices: bool, check: DataCheck
+    source: SliceSource,
+    inside: list[int],
+    keys: set[int],
+    all_slices: bool,
+    check: DataCheck,
+    samples: dict[int, npt.NDArray[Any]],
 ) -> Iterator[str]:
-    """Slices that do not read, and values that are no HU."""
+    """Slices that do not read or fit; ``samples`` gets what the test for HU needs of the others."""
     wanted = set(inside) if all_slices or not inside else {inside[0], inside[len(inside) // 2], inside[-1]} | keys
-    low, high = math.inf, -math.inf
+    high = -math.inf
     for index in sorted(wanted):
         try:
             hu = source.read(index)
@@ -255,10 +271,7 @@ def _slice_problems(
         check.slices_read += 1
         if hu.shape != tuple(source.shape_yx):
             yield f"slice {index} is {list(hu.shape)} (y, x), others {list(source.shape_yx)}"
-        low, high = min(low, float(hu.min())), max(high, float(hu.max()))
-    if low == high:
-        yield f"all values read are {low:g}"
-    elif low > _AIR_BELOW_HU and math.isfinite(low):
-        yield f"lowest value read is {low:g} HU, so there is no air; is the rescale intercept missing?"
-    elif high > _METAL_UP_TO_HU:
+        high = max(high, float(hu.max()))
+        samples[index] = hu_sample(hu)
+    if high > _METAL_UP_TO_HU:
         yield f"highest value read is {high:g}, above any HU; are these unsigned values?"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict
 from mmengine.utils import import_modules_from_strings
 
 from mmpluld.engine.config_names import (
@@ -25,6 +26,8 @@ from mmpluld.engine.config_names import (
     read_parts,
     set_shared,
 )
+from mmpluld.engine.config_values import check_shared
+from mmpluld.engine.option_values import parse_value
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.typing import StrPath
 from mmpluld.zoo.index import zoo_root
@@ -65,7 +68,10 @@ def has_twin(path: Path) -> bool:
 
 
 def find_config(config: StrPath, twin: bool = False) -> FoundConfig:
-    """Find a config by its path or its name in the zoo (file name with or without ``.py``).
+    """Find a config by its path or its name in the zoo.
+
+    A name of the zoo is the name of a file with or without ``.py``, or the path that the zoo itself gives it
+    (``configs/METHOD/NAME.py``). Any other path that is missing is missing, whatever its last part is called.
 
     Args:
         config: Path or name. A name of the zoo that ends in ``_phantom`` means a miniature.
@@ -78,14 +84,20 @@ def find_config(config: StrPath, twin: bool = False) -> FoundConfig:
     name = path.name.removesuffix(".py")
     if path.is_file():
         return FoundConfig(path, twin)
+    if path.is_dir():
+        raise InputError(f"{config}: is a folder; give a config file in it, or a name of the zoo")
     zoo: dict[str, FoundConfig] = {}
     for found in sorted((zoo_root() / "configs").rglob("*.py")):
         if "_base_" not in found.parts:
             zoo[found.stem] = FoundConfig(found, twin)
             zoo[twin_name(found.stem)] = FoundConfig(found, True)
-    if name in zoo:
+    is_name = os.fspath(config) in (name, f"{name}.py")
+    if name in zoo and (is_name or path.parent == zoo[name].path.parent.relative_to(zoo_root())):
         return zoo[name]
-    hint = did_you_mean(name, zoo, "give a path or a name of the zoo")
+    if name in zoo:
+        hint = f"; the zoo's config of this name is `{name}` or {zoo[name].path}"
+    else:
+        hint = did_you_mean(name, zoo, "give a path or a name of the zoo")
     raise InputError(f"{config}: no such config file{hint}")
 
 
@@ -197,6 +209,7 @@ def _settle_shared(config: Config, source: str, kept: Container[str] = ()) -> di
     """Set the shared values at the top of a config everywhere, but those that are ``kept``; return them."""
     settled = {name: config._cfg_dict.pop(name) for name in SHARED if name in config}
     for name, value in settled.items():
+        check_shared(name, value, source)
         if name not in kept:
             set_shared(config, name, value, source)
     return settled
@@ -212,17 +225,28 @@ def _copy(node: Any) -> Any:
 def _apply_options(config: Config, cfg_options: Sequence[str], path: Path) -> None:
     for option in cfg_options:
         key, separator, text = option.partition("=")
-        if not separator or not key:
+        if not separator or not all(key.split(".")):
             raise InputError(f"--cfg-options {option}: write key=value, for example train_cfg.max_epochs=2")
-        value = DictAction._parse_iterable(text)
+        value = parse_value(key, text)
         if key in SHARED:
+            check_shared(key, value, "--cfg-options")
             set_shared(config, key, value, f"--cfg-options {key}")
             continue
         _check_reached(config, key)
+        _make_room(config._cfg_dict, key)
         try:
             config.merge_from_dict({key: value})
-        except (AttributeError, KeyError, TypeError, IndexError) as error:
+        except (AttributeError, KeyError, TypeError, IndexError, ValueError) as error:
             raise InputError(f"--cfg-options {option}: does not fit {path}: {error}") from error
+
+
+def _make_room(node: Any, key: str) -> None:
+    """Put a dict where a config has None and a change goes below it: mmengine merges into dicts alone."""
+    first, _, rest = key.partition(".")
+    if rest and isinstance(node, dict) and first in node:
+        if node[first] is None:
+            node[first] = ConfigDict()
+        _make_room(node[first], rest)
 
 
 def _check_reached(config: Config, key: str) -> None:

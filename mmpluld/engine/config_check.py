@@ -15,7 +15,9 @@ from mmengine.registry import Registry
 from mmengine.utils import import_modules_from_strings
 
 import mmpluld.registry
+from mmpluld.engine.config_keys import DEFAULT_TYPES, check_untyped, keywords_passed_on
 from mmpluld.engine.config_names import RUNNER_KEYS
+from mmpluld.engine.config_values import check_kinds, check_ranges
 from mmpluld.errors import InputError, did_you_mean, nearest
 
 __all__ = ["check_config"]
@@ -35,10 +37,11 @@ UNREGISTERED += ("_trans", "nms", "fusion", "dcn", "override", "roi_layer")
 
 
 def check_config(config: Config) -> None:
-    """Check every ``type`` and its keywords, and the spelling of top-level keys.
+    """Check every ``type`` with its keywords and their kinds, other known keys, ranges, and the spelling at the top.
 
     Raises:
-        InputError: At the first unknown type, unknown keyword or misspelt top-level key, with its place in the config.
+        InputError: At the first unknown type, key or misspelt top-level key, or value that no run can use, with its
+            place in the config.
     """
     custom = config.get("custom_imports")
     if custom:
@@ -48,8 +51,15 @@ def check_config(config: Config) -> None:
         # `tiny_train_pipeline` is somebody's own name, `train_piplines` is a slip.
         if similar is not None and similar != key and not key.endswith(f"_{similar}"):
             raise InputError(f"config key '{key}' is unknown; did you mean '{similar}'?")
-    for place, node in _typed_dicts(config._cfg_dict.to_dict(), ""):
-        _check_node(place, node)
+    content = config._cfg_dict.to_dict()
+    for place, node in _typed_dicts(content, ""):
+        _check_node(place, node, (node["type"],))
+    for place, names in DEFAULT_TYPES.items():
+        node = content.get(place)
+        if isinstance(node, Mapping) and "type" not in node:
+            _check_node(place, node, names)
+    check_untyped(content, _is_ours_or_mmdets)
+    check_ranges(content)
 
 
 def _typed_dicts(node: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -87,25 +97,32 @@ def _candidates(name: str) -> dict[str, Any]:
     return found
 
 
-def _check_node(place: str, node: Mapping[str, Any]) -> None:
-    name = node["type"]
-    candidates = _candidates(name)
+def _is_ours_or_mmdets(name: str) -> bool:
+    """Whether all that this name can mean is written in this package, mmdet or its hosts."""
+    hosts = ("mmpluld", "mmdet", "mmcv", "mmengine", "torch")
+    found = _candidates(name).values()
+    return all(getattr(entry, "__module__", "").partition(".")[0] in hosts for entry in found)
+
+
+def _check_node(place: str, node: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    """Check the keywords of what a dict asks for by ``names``, any of which it may be."""
+    name = names[0]
+    candidates = [(key, entry) for each in names for key, entry in _candidates(each).items()]
     if not candidates:
         if "." in name:  # another package's scope, or an import path; its own builder will tell
             return
         known = {key for registry in _registries() for key in registry.module_dict}
         hint = did_you_mean(name, known, "is the module that registers it in custom_imports?")
         raise InputError(f"{place}.type: '{name}' is unknown{hint}")
-    accepted: set[str] = set()
-    for registry_name, entry in candidates.items():
-        keywords = _keywords(entry)
-        if keywords is None:
-            return
-        accepted |= keywords | BUILDER_KEYS.get(registry_name, set())
-    for key in node:
+    keywords = [_keywords(entry) for _, entry in candidates]
+    builders = [BUILDER_KEYS.get(registry_name, set()) for registry_name, _ in candidates]
+    accepted = set().union(*(names for names in keywords if names is not None), *builders)
+    for key in node if None not in keywords else ():
         if key not in accepted and key not in ("type", "_scope_"):
             hint = did_you_mean(key, accepted, f"known are {', '.join(sorted(accepted))}")
             raise InputError(f"{place}.{key}: {name} has no such argument{hint}")
+    if len(candidates) == 1:
+        check_kinds(place, name, node, candidates[0][1])
 
 
 def _keywords(entry: Callable[..., Any]) -> set[str] | None:
@@ -131,4 +148,5 @@ def _keywords(entry: Callable[..., Any]) -> set[str] | None:
         if closed and position == 0:
             break
         # With several bases a class may hand its keywords past the next one in line, so all of them count.
-    return names - {"self"} if closed else None
+    passed_on = keywords_passed_on(entry)
+    return (names | passed_on) - {"self"} if closed or passed_on else None

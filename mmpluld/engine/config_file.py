@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from mmengine.config import Config
@@ -11,7 +12,7 @@ from mmpluld.atomic import atomic_write_text
 from mmpluld.errors import InputError
 from mmpluld.outputs import check_output_file
 
-__all__ = ["write_config"]
+__all__ = ["require_replaceable", "write_config"]
 
 
 def write_config(config: Config, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
@@ -29,11 +30,22 @@ def write_config(config: Config, path: str | os.PathLike[str], overwrite: bool =
     if target.suffix != ".py":
         raise InputError(f"{target}: a config is a .py file; change the suffix")
     check_output_file(target)
-    if target.exists() and not overwrite and not (target.is_file() and target.read_bytes() == _text(config).encode()):
-        raise InputError(f"{target}: is there with other content; --overwrite replaces it")
-    atomic_write_text(target, _text(config))
+    text = str(config.pretty_text)
+    require_replaceable(target, lambda: target.read_bytes() == text.encode(), overwrite)
+    atomic_write_text(target, text)
     return target
 
 
-def _text(config: Config) -> str:
-    return str(config.pretty_text)
+def require_replaceable(path: Path, is_same: Callable[[], bool], overwrite: bool) -> None:
+    """Refuse to write over something of other content unless told to.
+
+    Args:
+        path: File to write.
+        is_same: Whether the file that is there has the content that is written.
+        overwrite: Other content may be replaced.
+
+    Raises:
+        InputError: If there is something else at ``path``.
+    """
+    if path.exists() and not overwrite and not (path.is_file() and is_same()):
+        raise InputError(f"{path}: is there with other content; --overwrite replaces it")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mmpluld.atomic import atomic_write_text
 from mmpluld.engine.config import FoundConfig, is_twin, load_config
-from mmpluld.errors import InputError
+from mmpluld.engine.config_file import require_replaceable, write_config
 from mmpluld.outputs import check_output_folder
 from mmpluld.zoo.download import fetch, file_name, sha256_of
 from mmpluld.zoo.index import ZooModel, get_model
@@ -40,14 +39,10 @@ def download_model(name: str, dest: str | os.PathLike[str] = ".", overwrite: boo
     url = model.weights_url
     folder = Path(dest)
     check_output_folder(folder)
-    weights, config = folder / file_name(url), folder / f"{model.name}.py"
-    text = load_config(_found(model)).pretty_text
-    for path, same in (
-        (weights, lambda: sha256_of(weights) == model.sha256),
-        (config, lambda: config.read_bytes() == text.encode()),
-    ):
-        if path.exists() and not overwrite and not (path.is_file() and same()):
-            raise InputError(f"{path}: is there with other content; --overwrite replaces it")
+    weights, target = folder / file_name(url), folder / f"{model.name}.py"
+    config = load_config(_found(model))
+    # Both before the first is written.
+    require_replaceable(weights, lambda: sha256_of(weights) == model.sha256, overwrite)
+    require_replaceable(target, lambda: target.read_bytes() == str(config.pretty_text).encode(), overwrite)
     fetch(url, weights, model.sha256)
-    atomic_write_text(config, text)
-    return weights, config
+    return weights, write_config(config, target, overwrite)

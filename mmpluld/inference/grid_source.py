@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from mmpluld.io.hounsfield import without_padding
 from mmpluld.io.slice_sources import SliceSource
 from mmpluld.postprocess import GridMap
 
@@ -62,7 +63,7 @@ class GridSliceSource:
         """A slice of the scan; the last two are kept, because several grid slices can lie between them."""
         found = self._recent.get(position)
         if found is None:
-            found = self.source.read(int(self.slices[position]))
+            found = without_padding(self.source.read(int(self.slices[position])))
             # A new dict, since several slices may be read at the same time.
             self._recent = {**dict(list(self._recent.items())[-1:]), position: found}
         return found

@@ -6,19 +6,20 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmpluld.compat.allocator import tune_allocator
-from mmpluld.engine.config import find_config, load_config
-from mmpluld.engine.config_check import check_config
-from mmpluld.errors import InputError
-from mmpluld.inference.detector import Precision, VolumeDetector
+from mmpluld.errors import InputError, printable
 from mmpluld.inference.output import output_folder
-from mmpluld.inference.settings import DetectionSettings
 from mmpluld.io import VOLUME_SUFFIXES, read_volume, write_findings_csv
+from mmpluld.io.hounsfield import Units
+from mmpluld.io.opening import file_size
+from mmpluld.progress import note
 from mmpluld.structures import CTVolume, DetectionSet, Finding, findings_to_detections, read_tag_names
-from mmpluld.visualization import write_report
-from mmpluld.zoo.download import local_checkpoint, sha256_of
+from mmpluld.zoo.index import get_model, load_index
+
+if TYPE_CHECKING:
+    from mmpluld.inference.detector import Precision
 
 __all__ = ["OUTPUTS", "ScanResult", "detect_scan"]
 
@@ -44,6 +45,7 @@ def detect_scan(
     precision: Precision = "fp32",
     batch_size: int = 1,
     series: str | None = None,
+    units: Units | None = None,
     identifiers: bool = False,
     tags: str | os.PathLike[str] | None = None,
     twin: bool = False,
@@ -55,7 +57,8 @@ def detect_scan(
 
     ``out`` becomes a folder with ``detections.json`` (detection record in voxels of the scan's file, under the name
     of the scan without suffix; ``mmpluld evaluate`` reads it), ``findings.csv`` (positions in LPS millimetres) and
-    ``report.html``. The folder appears whole at the end, or not at all.
+    ``report.html``. The folder appears whole at the end, or not at all. The scan is read and checked before anything
+    of the network is loaded, so that a wrong one is refused at once; what was assumed of it is noted on standard error.
 
     Args:
         scan: NIfTI, MHD/MHA or NRRD file, or DICOM folder.
@@ -65,6 +68,7 @@ def detect_scan(
         device, precision, batch_size: See :class:`~mmpluld.inference.VolumeDetector`.
         series: DICOM series to read, where the folder holds several, or a part of one, see
             :func:`~mmpluld.io.read_volume`.
+        units: ``hu`` to take the values for HU where they do not look like it.
         identifiers: Write the scan's path and the UID of its series into the outputs, else its file name alone.
         tags: File with the names of the tags that the model predicts, see
             :func:`~mmpluld.structures.read_tag_names`; None numbers them.
@@ -79,22 +83,36 @@ def detect_scan(
     """
     with output_folder(out, OUTPUTS, overwrite) as folder:
         tune_allocator()
-        found = find_config(_config_of(checkpoint) if config is None else config, twin)
-        checkpoint = local_checkpoint(checkpoint)
+        if config is None:
+            config = _config_of(checkpoint)
+        _check_weights(checkpoint)
+        _check_config(config, twin)
+        names = None if tags is None else read_tag_names(tags)
+        volume = read_volume(scan, series=series, units=units)
+        for line in volume.history:
+            note(f"{volume.source}: {line}")
+        # Only now: to import the network's libraries takes seconds.
+        from mmpluld.engine.config import find_config, load_config
+        from mmpluld.engine.config_check import check_config
+        from mmpluld.inference.detector import VolumeDetector
+        from mmpluld.inference.settings import DetectionSettings
+        from mmpluld.visualization import write_report
+        from mmpluld.zoo.download import local_checkpoint, sha256_of
+
+        found = find_config(config, twin)
         cfg = load_config(found, cfg_options)
         check_config(cfg)
         rules = DetectionSettings.from_config(cfg, **settings)
-        names = None if tags is None else read_tag_names(tags)
-        volume = read_volume(scan, series=series)
-        detector = VolumeDetector(cfg, checkpoint, rules, device, precision, batch_size, names)
+        weights = local_checkpoint(checkpoint)
+        detector = VolumeDetector(cfg, weights, rules, device, precision, batch_size, names)
         findings = detector.detect(volume)
-        model = f"{found.name}, weights {checkpoint.name} (SHA-256 {sha256_of(checkpoint)[:16]})"
+        model = f"{found.name}, weights {weights.name} (SHA-256 {sha256_of(weights)[:16]})"
         volume = _named(volume, identifiers)
         volume = replace(volume, history=(*volume.history, *detector.history(volume), f"model {model}"))
         record = DetectionSet({_scan_name(scan): findings_to_detections(findings, volume)})
         record.save(folder / "detections.json")
         write_findings_csv(folder / "findings.csv", findings)
-        details = {"Model": found.name, "Weights": checkpoint.name, "Score threshold": f"{rules.score_thr:g}"}
+        details = {"Model": found.name, "Weights": weights.name, "Score threshold": f"{rules.score_thr:g}"}
         write_report(folder / "report.html", volume, findings, details)
     return ScanResult(findings, *(Path(out) / name for name in OUTPUTS))
 
@@ -107,6 +125,23 @@ def _config_of(checkpoint: str | os.PathLike[str]) -> str:
     return text.removeprefix("zoo:")
 
 
+def _check_weights(checkpoint: str | os.PathLike[str]) -> None:
+    """Refuse weights that are not there, as far as that can be told at once."""
+    text = os.fspath(checkpoint)
+    if text.startswith("zoo:"):
+        get_model(text.removeprefix("zoo:"))
+    elif not text.startswith(("http://", "https://")):
+        file_size(Path(text), "a file of weights, a web address, or zoo:NAME")
+
+
+def _check_config(config: str | os.PathLike[str], twin: bool) -> None:
+    """Refuse a config that is not there; only a name that no model of the zoo has is looked for with MMEngine."""
+    if not Path(config).is_file() and os.fspath(config) not in load_index():
+        from mmpluld.engine.config import find_config
+
+        find_config(config, twin)
+
+
 def _named(volume: CTVolume, identifiers: bool) -> CTVolume:
     """The volume as outputs name it; folders above a scan often are named after the patient."""
     if identifiers:
@@ -115,8 +150,8 @@ def _named(volume: CTVolume, identifiers: bool) -> CTVolume:
 
 
 def _scan_name(scan: str | os.PathLike[str]) -> str:
-    """Name of a scan file without its suffix, or of a folder."""
-    name = Path(scan).resolve().name
+    """Name of a scan file without its suffix, or of a folder, as text that a record can hold."""
+    name = printable(Path(scan).resolve().name)
     for suffix in VOLUME_SUFFIXES:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]

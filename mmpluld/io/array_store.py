@@ -6,6 +6,7 @@ and the memory map leaves caching, and sharing between loader processes, to the 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from mmpluld.atomic import atomic_path
 from mmpluld.errors import InputError
-from mmpluld.structures.text_files import regular_file
+from mmpluld.io.opening import file_size
 from mmpluld.typing import IntArray, StrPath
 
 __all__ = ["NPYSliceSource", "open_array", "write_array"]
@@ -61,10 +62,12 @@ def open_array(path: Path) -> npt.NDArray[np.int16]:
     Raises:
         InputError: The file is missing, cut off, or does not hold a volume of int16.
     """
-    file = regular_file(path, "a volume of the store; convert the dataset again")
+    size = file_size(path, "a volume of the store; convert the dataset again")
     try:
         # Not np.load, which takes archives and pickles too and advises to allow them.
-        array = np.lib.format.open_memmap(file, mode="r")
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on headers of old versions
+            array = np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{path}: cannot be read ({reason}); convert the dataset again") from error
@@ -74,6 +77,11 @@ def open_array(path: Path) -> npt.NDArray[np.int16]:
     if array.dtype != np.int16 or array.ndim != 3 or array.size == 0:
         raise InputError(
             f"{path}: holds {array.dtype} of shape {array.shape}; needed is int16 (z, y, x), convert the dataset again"
+        )
+    held, promised = size - int(array.offset), array.nbytes
+    if held != promised:
+        raise InputError(
+            f"{path}: holds {held} bytes of voxels, but its header promises {promised}; convert the dataset again"
         )
     volume: npt.NDArray[np.int16] = array
     return volume

@@ -17,14 +17,14 @@ from mmpluld.io.dicom_geometry import Slice, parse_slice, sorted_slices, stack_a
 from mmpluld.io.dicom_pixels import Rescale, read_pixels
 from mmpluld.io.dicom_series import Choice, check_one_volume, check_passes, choose_images, tell_apart
 from mmpluld.io.faults import quiet
-from mmpluld.io.hounsfield import to_hu
+from mmpluld.io.hounsfield import Units, to_hu
 from mmpluld.progress import track
 from mmpluld.structures.volume import CTVolume
 
 __all__ = ["read_dicom_folder"]
 
 
-def read_dicom_folder(folder: Path, series: str | None = None) -> CTVolume:
+def read_dicom_folder(folder: Path, series: str | None = None, units: Units | None = None) -> CTVolume:
     """Read one CT series of a folder.
 
     File axes of the result: i = column, j = row, k = slice, ordered along the normal (row direction x column
@@ -34,6 +34,7 @@ def read_dicom_folder(folder: Path, series: str | None = None) -> CTVolume:
         folder: Searched with its subfolders; files are recognised by content, with or without preamble.
         series: SeriesInstanceUID, needed if there are several CT series; with ``:Attribute=value`` a part of it, see
             :mod:`mmpluld.io.dicom_series`.
+        units: See :func:`~mmpluld.io.hounsfield.to_hu`.
 
     Raises:
         InputError: If there is no CT series, or several and none is chosen; if a series holds several volumes; if its
@@ -44,19 +45,22 @@ def read_dicom_folder(folder: Path, series: str | None = None) -> CTVolume:
         found = scan_folder(folder, {*dicom_geometry.TAGS, *dicom_series.TAGS})
         images = choose_images(folder, found, choice)
         parsed = [parse_slice(image) for image in images]
-        check_one_volume(folder, images, choice)
+        notes = check_one_volume(folder, images, choice)
         slices = sorted_slices(parsed)
-        notes = check_passes(folder, slices, choice)
+        notes += check_passes(folder, slices, choice)
         affine = stack_affine(folder, slices, lambda: tell_apart(slices, choice))
         raw, rescales = _pixels(slices)
     slopes, intercepts, rescale_notes = _scaling(slices, rescales)
-    hu = to_hu(raw.transpose(), slopes, intercepts, source=str(folder))
+    hu_notes: list[str] = []
+    names = [item.file.name for item in slices]
+    hu = to_hu(raw.transpose(), slopes, intercepts, source=str(folder), units=units, notes=hu_notes, slice_names=names)
     history = [
         f"DICOM series of {len(slices)} slices{choice.note()}",
         *_skipped(found),
         *notes,
         *stack_notes(slices),
         *rescale_notes,
+        *hu_notes,
     ]
     volume = CTVolume.from_file_array(hu, affine, str(folder), history)
     uid = header_text(images[0].header, "SeriesInstanceUID")

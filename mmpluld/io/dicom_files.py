@@ -18,6 +18,7 @@ from mmpluld.progress import track
 __all__ = ["DicomFolder", "DicomImage", "Unreadable", "header_text", "open_dicom", "scan_folder"]
 
 _CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"  # of enhanced and converted CT the beginning
+_DICOMDIR = "1.2.840.10008.1.3.10"
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _SUFFIXES = {".dcm", ".dicom", ".dic", ".ima"}
 # A deflated file is unpacked whole before its first tag is known; no CT slice comes near this.
@@ -207,10 +208,12 @@ def _sort_in(file: Path, header: Any, found: DicomFolder) -> None:
     """Put one header where it belongs."""
     modality = header_text(header, "Modality").partition("\\")[0].strip().upper()
     storage = header_text(header, "SOPClassUID") or header_text(header.file_meta, "MediaStorageSOPClassUID")
-    if not modality and not storage:
-        found.unreadable.append(Unreadable(file, "holds neither Modality nor SOPClassUID", dicom=True))
+    if not modality and storage.startswith(_CT_STORAGE):
+        modality = "CT"
+    elif not modality and storage != _DICOMDIR:  # every other object has one
+        found.unreadable.append(Unreadable(file, "holds no Modality", dicom=True))
         return
-    modality = modality or ("CT" if storage.startswith(_CT_STORAGE) else "unknown")
+    modality = modality or "DICOMDIR"
     if modality != "CT":
         found.skipped[modality] += 1
         if all(name in header for name in ("Rows", "Columns", "ImagePositionPatient")):

@@ -12,6 +12,7 @@ import numpy as np
 
 from mmpluld.errors import InputError
 from mmpluld.io.dicom_files import DicomImage, header_text
+from mmpluld.structures.volume import VOXEL_MM
 from mmpluld.typing import FloatArray
 
 __all__ = ["TAGS", "Slice", "parse_slice", "sorted_slices", "stack_affine", "stack_notes"]
@@ -22,7 +23,6 @@ TAGS = (
 )  # fmt: skip
 # Positions are often rounded to 0.1 mm, which may move a gap by that much.
 _ROUNDING_MM = 0.11
-_VOXEL_MM = (0.05, 50.0)
 # A few kilobytes of JPEG 2000 may unpack to 65535 x 65535 pixels; no CT has a sixtieth of that.
 _MOST_PIXELS = 8192
 
@@ -70,10 +70,10 @@ def parse_slice(image: DicomImage) -> Slice:
     position = np.array(_numbers(image, "ImagePositionPatient", 3))
     if min(rows, columns) < 1 or max(rows, columns) > _MOST_PIXELS:
         raise InputError(f"{file}: {rows:g} Rows and {columns:g} Columns; allowed are 1 to {_MOST_PIXELS} each")
-    if min(vertical, horizontal) < _VOXEL_MM[0] or max(vertical, horizontal) > _VOXEL_MM[1]:
+    if min(vertical, horizontal) < VOXEL_MM[0] or max(vertical, horizontal) > VOXEL_MM[1]:
         raise InputError(
             f"{file}: PixelSpacing is {vertical:g} x {horizontal:g}; allowed is a spacing above 0, from "
-            f"{_VOXEL_MM[0]:g} to {_VOXEL_MM[1]:g} mm, check its unit and export the series again"
+            f"{VOXEL_MM[0]:g} to {VOXEL_MM[1]:g} mm, check its unit and export the series again"
         )
     with np.errstate(over="ignore"):
         upright = abs(np.linalg.norm(np.cross(orientation[:3], orientation[3:])) - 1.0) < 0.01
@@ -121,9 +121,9 @@ def stack_affine(folder: Path, slices: Sequence[Slice], tell_apart: Callable[[],
         step = first.normal * _single_thickness(folder, first)
         source = "SliceThickness"
     distance = float(np.linalg.norm(step))
-    if not _VOXEL_MM[0] <= distance <= _VOXEL_MM[1]:
+    if not VOXEL_MM[0] <= distance <= VOXEL_MM[1]:
         raise InputError(
-            f"{folder}: slices lie {distance:g} mm apart by {source}; allowed is {_VOXEL_MM[0]:g} to {_VOXEL_MM[1]:g} "
+            f"{folder}: slices lie {distance:g} mm apart by {source}; allowed is {VOXEL_MM[0]:g} to {VOXEL_MM[1]:g} "
             "mm, check its unit and export the series again"
         )
     affine = np.eye(4)

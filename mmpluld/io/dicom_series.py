@@ -49,6 +49,8 @@ _MAY_DIFFER: dict[str, float | None] = {
 }
 # What tells whose images they are.
 _IDENTITY = ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID")
+# What software that writes single images makes up for each; then it tells nothing.
+_MADE_UP = ("StudyInstanceUID", "FrameOfReferenceUID")
 _ALL = {**_ONE_VALUE, **_MAY_DIFFER, "InstanceNumber": None}
 _RANGE = re.compile(r"([0-9]+)-([0-9]+)")
 TAGS = ("SeriesInstanceUID", *_ALL)
@@ -113,16 +115,20 @@ def choose_images(folder: Path, found: DicomFolder, choice: Choice) -> list[Dico
     return images
 
 
-def check_one_volume(folder: Path, images: Sequence[DicomImage], choice: Choice) -> None:
-    """Refuse images that differ in what one volume has once.
+def check_one_volume(folder: Path, images: Sequence[DicomImage], choice: Choice) -> list[str]:
+    """Refuse images that differ in what one volume has once; return notes on what was made up for each file.
 
     Raises:
         InputError: With the parts and how to choose one.
     """
+    notes = []
     for name, tolerance in _ONE_VALUE.items():
         groups = _groups(images, name, tolerance)
-        if len(groups) > 1:
+        if name in _MADE_UP and len(groups) == len(images) > 1:
+            notes.append(f"{name} is another one in each file: assumed one scan")
+        elif len(groups) > 1:
             raise InputError(f"{folder}: {_parts(images, name, groups, choice)}")
+    return notes
 
 
 def check_passes(folder: Path, slices: Sequence[Slice], choice: Choice) -> list[str]:

@@ -70,6 +70,8 @@ def reading(file: Path, kind: str) -> Iterator[None]:
         yield
     except InputError:
         raise
+    except MemoryError:
+        raise InputError(f"{file}: does not fit into the memory that is free; use a machine with more") from None
     except Exception as error:
         raise InputError(damaged(file, kind, error)) from None
 

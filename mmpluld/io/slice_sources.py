@@ -19,6 +19,8 @@ import numpy.typing as npt
 
 from mmpluld.errors import InputError
 from mmpluld.io.array_store import NPYSliceSource
+from mmpluld.io.faults import captured_stderr
+from mmpluld.io.opening import file_size
 from mmpluld.typing import IntArray, StrPath
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ SliceArray = npt.NDArray[np.int16] | npt.NDArray[np.float32]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_COLOURS = {0: "greyscale", 2: "RGB", 3: "palette", 4: "greyscale with alpha", 6: "RGBA"}
+_HIGHEST = 10**9
+_MOST_PIXELS = 8192  # along one side
+_MOST_BYTES = 4 * _MOST_PIXELS**2
 _VOLUME_KINDS = ("nifti", "metaimage", "nrrd", "dicom")
 
 
@@ -75,8 +80,7 @@ class PNGSliceSource:
         """Height and width, read from the header of the first slice."""
         if self._shape_yx is None:
             path = self.folder / self._names[int(self.indices[0])]
-            with path.open("rb") as stream:
-                self._shape_yx = _png16_shape(stream.read(33), path)
+            self._shape_yx = _png16_shape(_bytes_of(path, 33), path)
         return self._shape_yx
 
     def read(self, index: int) -> npt.NDArray[np.int16]:
@@ -125,7 +129,8 @@ def open_source(record: VolumeRecord, root: StrPath) -> SliceSource:
     Args:
         record: A volume of an annotation file. ``source`` is ``{"kind": "png16", "path": FOLDER}``,
             ``{"kind": "npy", "path": FILE}`` or
-            ``{"kind": "nifti" | "metaimage" | "nrrd" | "dicom", "path": FILE_OR_FOLDER}``.
+            ``{"kind": "nifti" | "metaimage" | "nrrd" | "dicom", "path": FILE_OR_FOLDER}``; with ``"units": "hu"``
+            values are taken for HU that do not look like it.
         root: Folder that relative paths start from.
 
     Raises:
@@ -163,7 +168,7 @@ def open_source_at(source: dict[str, Any], root: Path, spacing_mm: Sequence[floa
     if kind in _VOLUME_KINDS:
         from mmpluld.io import read_volume
 
-        return VolumeSliceSource(read_volume(path), first_slice)
+        return VolumeSliceSource(read_volume(path, units=source.get("units")), first_slice)
     allowed = ", ".join(("png16", "npy", *_VOLUME_KINDS))
     raise InputError(f"{path}: unknown kind of slice source {kind!r}; allowed are {allowed}")
 
@@ -180,18 +185,31 @@ def read_png16(path: StrPath) -> npt.NDArray[np.int16]:
     import cv2
 
     path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); restore the file") from error
+    data = _bytes_of(path)
     shape = _png16_shape(data, path)
     _check_chunks(data, path)
-    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    with captured_stderr() as remarks:
+        values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        said = remarks()
     if values is None or values.dtype != np.uint16 or values.shape != shape:
         raise InputError(f"{path}: damaged PNG, its pixels do not decode; restore the file")
+    if "Too much image data" in said:
+        raise InputError(f"{path}: damaged PNG, it holds more pixels than its header says; restore the file")
     # Flipping the top bit of an unsigned value and reading it as signed subtracts 32768 without widening.
     hu: npt.NDArray[np.int16] = np.bitwise_xor(values, np.uint16(0x8000), out=values).view(np.int16)
     return hu
+
+
+def _bytes_of(path: Path, count: int = -1) -> bytes:
+    """Content of a regular file that is no larger than an uncompressed slice may be."""
+    size = file_size(path, "a slice, or another data root")
+    if size > _MOST_BYTES:
+        raise InputError(f"{path}: is {size} bytes large; allowed is {_MOST_BYTES}, give one slice a file")
+    try:
+        with path.open("rb") as stream:
+            return stream.read(count)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); restore the file") from error
 
 
 def _png16_shape(data: bytes, path: Path) -> tuple[int, int]:
@@ -202,6 +220,11 @@ def _png16_shape(data: bytes, path: Path) -> tuple[int, int]:
     if (depth, colour) != (16, 0):
         kind = _PNG_COLOURS.get(colour, "of unknown colour type")
         raise InputError(f"{path}: PNG is {depth}-bit {kind}; allowed is 16-bit greyscale (HU = value - 32768)")
+    if not (0 < height <= _MOST_PIXELS and 0 < width <= _MOST_PIXELS):
+        raise InputError(
+            f"{path}: PNG of {width} x {height} pixels; allowed are {_MOST_PIXELS} x {_MOST_PIXELS} at most, it is "
+            "damaged or no CT slice"
+        )
     return height, width
 
 
@@ -225,10 +248,20 @@ def _png_names(folder: Path) -> dict[int, str]:
     """Slice number -> file name of the PNGs in ``folder``."""
     try:
         with os.scandir(folder) as entries:
-            stems = [entry.name[:-4] for entry in entries if entry.name.endswith(".png")]
+            stems = sorted(entry.name[:-4] for entry in entries if entry.name.endswith(".png"))
     except OSError as error:
         raise InputError(f"{folder}: no folder of slices here ({error.strerror}); check the data root") from error
-    names = {int(stem): f"{stem}.png" for stem in stems if stem.isascii() and stem.isdigit()}
+    names: dict[int, str] = {}
+    for stem in stems:
+        if stem.isascii() and stem.isdigit():
+            number = int(stem)
+            if number in names:
+                raise InputError(f"{folder}: {names[number]} and {stem}.png are both slice {number}; remove one")
+            if number > _HIGHEST:
+                raise InputError(
+                    f"{folder}: {stem}.png has no number of a slice; allowed is up to {_HIGHEST}, rename it"
+                )
+            names[number] = f"{stem}.png"
     if not names:
         raise InputError(f"{folder}: no slices named by number such as 109.png; check the data root")
     return names

@@ -189,6 +189,7 @@ def _describe(
 ) -> tuple[str, dict[str, Any], Path, list[str]]:
     """Config, identity, truth file and options of a row."""
     from mmpluld.engine.config import load_config
+    from mmpluld.engine.option_values import written
     from mmpluld.reproduce.twin_data import digest
 
     name = row.config_name(twins)
@@ -203,7 +204,7 @@ def _describe(
         "cfg_options": list(cfg_options),
     }
     options = [*cfg_options, "default_hooks.checkpoint.max_keep_ckpts=1"]
-    options += [f"data_root={data_root}"] if data_root else []
+    options += [f"data_root={written(str(data_root))}"] if data_root else []
     return name, identity, files[-1], options
 
 

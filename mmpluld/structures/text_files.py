@@ -33,6 +33,7 @@ __all__ = [
     "read_table",
     "read_text",
     "regular_file",
+    "why_unreadable",
 ]
 
 # The longest first: the mark of UTF-32 begins with that of UTF-16.
@@ -96,7 +97,7 @@ def regular_file(path: StrPath, wanted: str) -> Path:
     try:
         mode = file.stat().st_mode
     except (OSError, ValueError) as error:
-        raise InputError(f"{_shown(path)}: cannot be read ({_reason(file, error)}); give {wanted}") from None
+        raise InputError(f"{_shown(path)}: cannot be read ({why_unreadable(file, error)}); give {wanted}") from None
     if stat.S_ISDIR(mode):
         raise InputError(f"{_shown(path)}: is a folder; give {wanted}")
     if not stat.S_ISREG(mode):
@@ -119,7 +120,7 @@ def read_bytes(path: StrPath, wanted: str) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise InputError(f"{_shown(path)}: cannot be read ({_reason(file, error)}); give {wanted}") from None
+        raise InputError(f"{_shown(path)}: cannot be read ({why_unreadable(file, error)}); give {wanted}") from None
     except MemoryError:
         size = file.stat().st_size / 2**30
         raise InputError(f"{_shown(path)}: {size:.1f} GiB, more than the free memory; give {wanted}") from None
@@ -291,7 +292,7 @@ def _shown(path: StrPath) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
-def _reason(file: Path, error: Exception) -> str:
+def why_unreadable(file: Path, error: Exception) -> str:
     """Why a file could not be opened, in words."""
     if isinstance(error, FileNotFoundError):
         link = next((part for part in (file, *file.parents) if part.is_symlink()), None)

@@ -15,14 +15,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, printable
 from mmpluld.structures.boxes import boxes_hull_transform
 from mmpluld.typing import FloatArray
 
-__all__ = ["CTVolume", "checked_affine", "index_matrix", "inverse_index_matrix", "nearest_axes", "permute_boxes"]
+__all__ = [
+    "VOXEL_MM",
+    "CTVolume",
+    "checked_affine",
+    "index_matrix",
+    "inverse_index_matrix",
+    "nearest_axes",
+    "permute_boxes",
+]
 
 # World (LPS) directions of the canonical axes x, y, z.
 _CANONICAL_SIGNS = np.array([1.0, 1.0, -1.0])
+VOXEL_MM = (0.05, 50.0)
+"""Smallest and largest voxel size that a CT can have; what is beyond was given in another unit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +45,8 @@ class CTVolume:
         source_shape: Sizes of the file's axes (i, j, k): ITK's index order, which is nibabel's array order.
         source_axes: For canonical x, y, z: the file axis it runs along, counted from 1, negative when it runs
             against it. ``(1, 2, -3)`` means x along i, y along j, z against k.
-        source: Where the volume came from, for messages and reports.
-        history: What was done to the volume or found in its files, oldest first.
+        source: Where the volume came from, for messages and reports; made printable.
+        history: What was done to the volume or found in its files, oldest first; made printable.
         identifiers: What tells which patient's scan it is, such as the UID of its series: for those who ask for it.
     """
 
@@ -65,6 +75,8 @@ class CTVolume:
                 f"{self.source_shape} and source_axes {self.source_axes}; needed is {expected}"
             )
         object.__setattr__(self, "affine_lps", checked_affine(self.affine_lps, self.source))
+        object.__setattr__(self, "source", printable(self.source))
+        object.__setattr__(self, "history", tuple(map(printable, self.history)))
 
     @classmethod
     def from_file_array(
@@ -73,6 +85,7 @@ class CTVolume:
         affine_lps: npt.ArrayLike,
         source: str,
         history: Sequence[str] = (),
+        lengths: str = "the header, in mm",
     ) -> CTVolume:
         """Reorient a file's array to the nearest canonical axes; voxels are never resampled.
 
@@ -85,9 +98,11 @@ class CTVolume:
             affine_lps: (4, 4), file voxel-centre index (i, j, k, 1) to LPS millimetres.
             source: Name of the file for messages.
             history: Notes to keep.
+            lengths: Field and unit that the voxel size was read from, for messages.
 
         Raises:
-            InputError: If the array is not a non-empty 3D volume or the affine is singular or not finite.
+            InputError: If the array is not a non-empty 3D volume, the affine is singular or not finite, or a voxel is
+                smaller than 0.05 mm or larger than 50 mm.
         """
         if array_ijk.ndim != 3:
             raise InputError(
@@ -95,6 +110,7 @@ class CTVolume:
                 "volume, split the file into volumes"
             )
         affine = checked_affine(affine_lps, source)
+        _check_voxel_size(affine, source, lengths)
         axes = nearest_axes(affine)
         shape_ijk = (int(array_ijk.shape[0]), int(array_ijk.shape[1]), int(array_ijk.shape[2]))
         return cls(
@@ -209,6 +225,19 @@ def checked_affine(affine: npt.ArrayLike, source: str) -> FloatArray:
             f"{source}: the affine is singular (two axes run along one direction); mend the orientation in the header"
         )
     return matrix
+
+
+def _check_voxel_size(affine: FloatArray, source: str, lengths: str) -> None:
+    """Refuse lengths that no CT has."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    least, most = VOXEL_MM
+    # Headers in single precision miss the bounds by a little.
+    if spacing.min() < least * (1 - 1e-5) or spacing.max() > most * (1 + 1e-5):
+        listed = "x".join(f"{value:g}" for value in spacing)
+        raise InputError(
+            f"{source}: voxel size {listed} mm, from {lengths}; allowed is {least:g} to {most:g} mm along each axis, "
+            "mend the unit or the numbers in the header"
+        )
 
 
 def nearest_axes(affine: FloatArray) -> tuple[int, int, int]:

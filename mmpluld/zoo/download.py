@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
 import re
-import shutil
-import urllib.error
 import urllib.parse
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
+from mmpluld.atomic import atomic_write_text
 from mmpluld.compat.system import lock_file
-from mmpluld.errors import InputError, MMPluldError
-from mmpluld.progress import track
-from mmpluld.version import __version__
+from mmpluld.errors import InputError
 from mmpluld.zoo.index import get_model
+from mmpluld.zoo.transfer import DownloadError, is_web_address, restart, transfer, write_all
 
 __all__ = ["DownloadError", "fetch", "file_name", "local_checkpoint", "sha256_of"]
-
-_BLOCK = 1 << 16
-_TIMEOUT_S = 30.0
-
-
-class DownloadError(MMPluldError):
-    """A file could not be fetched, or is not the one that was meant; one line with the next step."""
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
@@ -41,40 +32,48 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
 
 
 def fetch(url: str, target: str | os.PathLike[str], sha256: str = "") -> Path:
-    """Fetch a file to ``target``, which is there only when it is complete and right.
+    """Fetch a checkpoint to ``target``, which is there only when it is complete and right.
 
-    A download that was cut stays as ``<target>.part`` and is resumed where the server can. Several processes may
-    fetch the same file: one works, the others wait. A ``target`` that is there already is kept if it has the digest
-    (or none is given), and replaced otherwise.
+    With a digest, a download that was cut stays as ``<target>.part`` and is resumed where the server can, and the
+    file is compared with the digest. Without one nothing of a cut download is kept, what came must be a checkpoint by
+    its first bytes and whole as far as can be told, and its own digest is kept in ``<target>.sha256`` and compared
+    whenever the file is asked for again. Several processes may fetch the same file: one works, the others wait. A
+    ``target`` that is there already and right is kept, and replaced otherwise.
 
     Args:
         url: http or https address, file URL, or local path.
         target: File to write; its folder is made.
-        sha256: Digest of the file or the first digits of it; empty where none is known.
+        sha256: Digest of the file or the first digits of it, from 8 on, in small or capital letters; empty where none
+            is known.
 
     Returns:
         ``target``.
 
     Raises:
-        DownloadError: The server refuses, cannot be reached or cuts the transfer, the disk is full, or the digest is
-            another; in the last case what came is removed.
-        InputError: If the local source or the target's folder cannot be used.
+        DownloadError: The server refuses, cannot be reached, cuts the transfer, is too slow or sends too much, the disk
+            is full, what came is no checkpoint, or the digest is another; in the last two cases it is removed.
+        InputError: If the digest or address is malformed, or the local source or the target's folder cannot be used.
     """
-    path = Path(target)
+    path, digest = Path(target), _checked_digest(sha256)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if _is_right(path, sha256):
+        if _is_right(path, digest):
             return path
         part = path.with_name(path.name + ".part")
         with _locked(part) as stream:
-            if _is_right(path, sha256):  # another process was faster
+            if _is_right(path, digest):  # another process was faster
                 part.unlink()
                 return path
-            _transfer(url, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-            _verify(part, sha256, url)
+            try:
+                _fetch_part(url, stream, part, digest)
+            except BaseException:
+                if not digest:  # another file may have this address by then
+                    part.unlink(missing_ok=True)
+                raise
+            found = sha256_of(part)
             os.replace(part, path)
+            if not digest:
+                atomic_write_text(_note(path), f"{found}  {path.name}\n")
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error.strerror or error}); choose a folder with space and write permission"
@@ -82,11 +81,31 @@ def fetch(url: str, target: str | os.PathLike[str], sha256: str = "") -> Path:
     return path
 
 
+def _fetch_part(url: str, stream: FileIO, part: Path, digest: str) -> None:
+    """Write the whole file to the stream, and see that it is right."""
+    is_whole = True
+    if not digest:
+        restart(stream)
+    if not url.startswith("file:") and is_web_address(url):
+        is_whole = transfer(url, stream, resumable=bool(digest))
+    else:
+        _copy(url, stream)
+    os.fsync(stream.fileno())
+    if digest:
+        _verify(part, digest, url)
+        return
+    fault = _fault(part, is_whole)
+    if fault:
+        raise DownloadError(
+            f"{url}: {fault}; removed. Open the address in a browser: if a login is asked for, download the file there"
+        )
+
+
 def local_checkpoint(source: str | os.PathLike[str]) -> Path:
     """The local file of a checkpoint that is given as a path, a web address, or ``zoo:NAME``.
 
     Web files are kept in ``$XDG_CACHE_HOME/mmpluld`` (``~/.cache/mmpluld``) and checked against the digits before the
-    suffix of their name, as in ``name-1a2b3c4d.pth``, where there are any.
+    suffix of their name, as in ``name-1a2b3c4d.pth``, where there are any; see :func:`fetch` for those without.
 
     Raises:
         InputError: Unknown model, or one without weights.
@@ -99,26 +118,72 @@ def local_checkpoint(source: str | os.PathLike[str]) -> Path:
         if model.shipped:
             _verify_shipped(Path(url), sha256)
             return Path(url)
-    elif text.startswith(("http://", "https://")):
-        named = re.search(r"-([0-9a-f]{8,64})\.\w+$", file_name(text))
+    elif is_web_address(text):
+        named = re.search(r"-([0-9a-fA-F]{8,64})\.\w+$", file_name(text))
         url, sha256 = text, named[1] if named else ""
     else:
         return Path(source)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mmpluld"
-    return fetch(url, cache / hashlib.sha256(url.encode()).hexdigest()[:12] / file_name(url), sha256)
+    return fetch(url, _cache() / hashlib.sha256(url.encode()).hexdigest()[:12] / file_name(url), sha256)
+
+
+def _cache() -> Path:
+    """Folder of what came from the web."""
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        return (given if given.is_absolute() else Path("~/.cache").expanduser()) / "mmpluld"
+    except RuntimeError as error:
+        raise InputError("no folder to keep downloads in: set HOME or XDG_CACHE_HOME to one") from error
 
 
 def file_name(url: str) -> str:
     """Last part of an address, as a name that cannot leave its folder."""
-    name = urllib.parse.unquote(urllib.parse.urlsplit(url).path).replace("\\", "/").rpartition("/")[2]
+    try:
+        name = urllib.parse.unquote(urllib.parse.urlsplit(url).path).replace("\\", "/").rpartition("/")[2]
+    except ValueError as error:
+        raise InputError(f"{url}: is no address ({error}); correct it") from error
     if not re.fullmatch(r"[A-Za-z0-9_][\w.+-]*", name):
         raise InputError(f"{url}: ends in no usable file name; give the address of the checkpoint file itself")
     return name
 
 
-def _is_right(path: Path, sha256: str) -> bool:
-    """Whether the file is there and has the digest."""
-    return path.is_file() and sha256_of(path).startswith(sha256)
+def _checked_digest(sha256: str) -> str:
+    """A digest or its first digits in small letters.
+
+    Raises:
+        InputError: If it is none.
+    """
+    if sha256 and not re.fullmatch(r"[0-9a-fA-F]{8,64}", sha256):
+        raise InputError(f"SHA-256 {sha256!r}: is none; give its 64 hexadecimal digits, or the first 8 or more of them")
+    return sha256.lower()
+
+
+def _is_right(path: Path, digest: str) -> bool:
+    """Whether the file is there and has the digest, or without one is as it was when it came."""
+    if not path.is_file():
+        return False
+    if digest:
+        return sha256_of(path).startswith(digest)
+    with suppress(OSError, UnicodeDecodeError):
+        return _note(path).read_text(encoding="utf-8").split()[:1] == [sha256_of(path)]
+    return False
+
+
+def _note(path: Path) -> Path:
+    """Where the digest of a file is kept that has none of its own."""
+    return path.with_name(path.name + ".sha256")
+
+
+def _fault(path: Path, is_whole: bool) -> str:
+    """What shows that a file is no checkpoint, or not whole; empty if nothing does."""
+    with path.open("rb") as stream:
+        begin = stream.read(512)
+    if begin.startswith(b"PK\x03\x04"):  # torch.save writes a ZIP, whose directory comes last
+        return "" if zipfile.is_zipfile(path) else "the file is cut"
+    if re.match(rb"\x80[\x00-\x05]", begin):  # a pickle, as torch.save wrote before version 1.6
+        return "" if is_whole else "the server does not say how long the file is, so nobody knows whether it is whole"
+    if re.match(rb"(\xef\xbb\xbf)?\s*<", begin):
+        return "what comes is a web page, no checkpoint"
+    return f"what comes is no checkpoint (it begins with {begin[:8]!r})" if begin else "what comes is empty"
 
 
 def _verify(part: Path, sha256: str, url: str) -> None:
@@ -138,10 +203,10 @@ def _verify_shipped(path: Path, sha256: str) -> None:
 
 
 @contextmanager
-def _locked(part: Path) -> Iterator[BinaryIO]:
+def _locked(part: Path) -> Iterator[FileIO]:
     """The part file, opened for appending and held by this process alone."""
     while True:
-        with part.open("ab") as stream:
+        with part.open("ab", buffering=0) as stream:
             lock_file(stream)
             # Whoever held it may have renamed or removed it; then the lock is on a file that is no longer the part.
             with suppress(FileNotFoundError):
@@ -151,87 +216,14 @@ def _locked(part: Path) -> Iterator[BinaryIO]:
                     return
 
 
-def _transfer(url: str, stream: BinaryIO) -> None:
-    """Append what is missing of ``url`` to the stream, or write all of it anew."""
-    if url.startswith(("http://", "https://")):
-        _transfer_http(url, stream)
-        return
+def _copy(url: str, stream: FileIO) -> None:
+    """Write a local file, given by its path or file URL."""
     source = (
         Path(urllib.request.url2pathname(urllib.parse.urlsplit(url).path)) if url.startswith("file:") else Path(url)
     )
     if not source.is_file():
         raise InputError(f"{url}: no such file; give an http(s) or file address, or a path")
-    _restart(stream)
+    restart(stream)
     with source.open("rb") as opened:
-        shutil.copyfileobj(opened, stream)
-
-
-def _transfer_http(url: str, stream: BinaryIO) -> None:
-    resumable = f"what came is kept in {stream.name}; run again to resume"
-    try:
-        with _request(url, stream) as response:
-            total = _total_bytes(response, stream)
-            _require_space(stream, total)
-            blocks = iter(lambda: response.read(_BLOCK), b"")
-            remaining = None if total is None else -(-(total - stream.tell()) // _BLOCK)
-            for block in track(blocks, f"downloading {file_name(url)}", remaining):
-                _write(stream, block)
-    except urllib.error.HTTPError as error:
-        raise DownloadError(
-            f"{url}: the server says {error.code} {error.reason}; check the address, or install a newer version"
-        ) from error
-    except urllib.error.URLError as error:
-        raise DownloadError(
-            f"{url}: cannot be reached ({error.reason}); check the network and the proxy settings"
-        ) from error
-    except (OSError, http.client.HTTPException) as error:  # what the disk refuses was turned into a DownloadError
-        raise DownloadError(f"{url}: connection cut at {stream.tell()} bytes ({error}); {resumable}") from error
-    if total is not None and stream.tell() != total:
-        raise DownloadError(f"{url}: connection cut at {stream.tell()} of {total} bytes; {resumable}")
-
-
-def _request(url: str, stream: BinaryIO) -> http.client.HTTPResponse:
-    """Ask for what is missing; a server that does not know the part we have is asked for everything."""
-    have = stream.tell()
-    headers = {"User-Agent": f"mmpluld/{__version__}"} | ({"Range": f"bytes={have}-"} if have else {})
-    try:
-        request = urllib.request.Request(url, headers=headers)
-        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
-    except urllib.error.HTTPError as error:
-        if not (have and error.code == 416):  # 416: our part is as long as the file, or longer
-            raise
-        error.close()
-        _restart(stream)
-        return _request(url, stream)
-    if have and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-        _restart(stream)
-    return response
-
-
-def _restart(stream: BinaryIO) -> None:
-    stream.seek(0)
-    stream.truncate()
-
-
-def _total_bytes(response: http.client.HTTPResponse, stream: BinaryIO) -> int | None:
-    """Bytes of the whole file, None where the server does not say."""
-    length = response.headers.get("Content-Length")
-    return None if length is None else stream.tell() + int(length)
-
-
-def _require_space(stream: BinaryIO, total: int | None) -> None:
-    missing = 0 if total is None else total - stream.tell()
-    free = shutil.disk_usage(Path(stream.name).parent).free
-    if missing > free:
-        raise DownloadError(
-            f"{stream.name}: needs {missing / 1e6:.1f} MB more, {free / 1e6:.1f} MB are free; make room"
-        )
-
-
-def _write(stream: BinaryIO, block: bytes) -> None:
-    """Write, keeping failures of the disk apart from those of the network."""
-    try:
-        stream.write(block)
-        stream.flush()
-    except OSError as error:
-        raise DownloadError(f"{stream.name}: cannot be written ({error.strerror}); make room and run again") from error
+        while block := opened.read(1 << 20):
+            write_all(stream, block)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import pytest
 
 from mmpluld.errors import InputError
-from mmpluld.io.slice_sources import read_png16
+from mmpluld.io.slice_sources import PNGSliceSource, read_png16
 
 
 @pytest.fixture
@@ -22,7 +26,7 @@ def test_cut_off_at_any_length(png):
     data = png.read_bytes()
     for length in [0, 7, 8, 20, 32, 33, 34, 100, len(data) // 2, len(data) - 12, len(data) - 1]:
         png.write_bytes(data[:length])
-        with pytest.raises(InputError, match=r"109\.png: (PNG is cut off|not a PNG file, or cut off)"):
+        with pytest.raises(InputError, match=r"109\.png: (PNG is cut off|not a PNG file, or cut off|is empty)"):
             read_png16(png)
 
 
@@ -57,7 +61,9 @@ def test_another_kind_of_file(png):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(InputError, match=r"1\.png: cannot be read \(No such file"):
+    with pytest.raises(
+        InputError, match=r"1\.png: cannot be read \(no such file\); give a slice, or another data root"
+    ):
         read_png16(tmp_path / "1.png")
 
 
@@ -67,3 +73,54 @@ def test_no_pixels_at_all(tmp_path, png):
     png.write_bytes(data[:33] + end)
     with pytest.raises(InputError, match=r"109\.png: damaged PNG, its pixels do not decode"):
         read_png16(png)
+
+
+def _png(width, height, rows):
+    """A 16-bit PNG whose header says ``height`` rows and whose pixels are ``rows``; its check sums are right."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    pixels = zlib.compress((b"\0" + struct.pack(">H", 32768) * width) * rows)
+    header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((6, 4, 3), "its pixels do not decode"),
+        ((6, 4, 5), "it holds more pixels than its header says"),
+        ((9000, 4, 4), "PNG of 9000 x 4 pixels; allowed are 8192 x 8192 at most"),
+        ((40000, 40000, 1), "PNG of 40000 x 40000 pixels"),
+        ((0, 4, 4), "PNG of 0 x 4 pixels"),
+    ],
+)
+def test_header_and_pixels_of_two_sizes(tmp_path, capfd, size, message):
+    (tmp_path / "1.png").write_bytes(_png(6, 4, 4))
+    assert read_png16(tmp_path / "1.png").shape == (4, 6)
+    (tmp_path / "1.png").write_bytes(_png(*size))
+    with pytest.raises(InputError, match=rf"1\.png: .*{message}"):
+        read_png16(tmp_path / "1.png")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_names_of_slices(tmp_path):
+    for names, message in (
+        (("1", "001"), "001.png and 1.png are both slice 1"),
+        (("9" * 30,), "has no number of a slice"),
+    ):
+        folder = tmp_path / names[0]
+        folder.mkdir()
+        for name in names:
+            (folder / f"{name}.png").write_bytes(_png(6, 4, 4))
+        with pytest.raises(InputError, match=message):
+            PNGSliceSource(folder, (1, 1, 1))
+
+
+def test_a_pipe_among_the_slices(tmp_path):
+    os.mkfifo(tmp_path / "1.png")
+    source = PNGSliceSource(tmp_path, (1, 1, 1))
+    for read in (lambda: source.shape_yx, lambda: source.read(1)):
+        with pytest.raises(InputError, match=r"1\.png: is a named pipe"):
+            read()

@@ -161,6 +161,14 @@ def test_an_image_without_series_uid(files, capfd):
     _refused(capfd, files[0].parent, files[5], "holds no SeriesInstanceUID; it may be a slice")
 
 
+def test_an_image_without_modality_of_no_known_class(files, capfd):
+    dataset = pydicom.dcmread(files[5])
+    del dataset.Modality
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.9999"
+    dataset.save_as(files[5])
+    _refused(capfd, files[0].parent, files[5], "holds no Modality; it may be a slice")
+
+
 def test_a_series_without_uid_is_one_series(files):
     for file in files:
         dataset = pydicom.dcmread(file)
@@ -188,7 +196,7 @@ def test_what_plainly_is_no_slice_is_skipped_and_counted(files):
 def test_dicomdir_is_skipped(files):
     shutil.copy(pydicom.data.get_testdata_file("dicomdirtests/DICOMDIR", download=False), files[0].parent / "DICOMDIR")
     volume = read_volume(files[0].parent)
-    assert volume.history[1:] == ("skipped files that are not CT images: 1 unknown",)
+    assert volume.history[1:] == ("skipped files that are not CT images: 1 DICOMDIR",)
 
 
 def test_damaged_files_of_another_series_do_not_matter(files, write_dicom_series):

@@ -25,6 +25,11 @@ def test_damaged_inputs_are_read_or_refused_in_one_line():
     assert all(row["refused"] > 0 for row in rows)
 
 
+class _Rambling(InputError):
+    def __str__(self):
+        return "x:\nbad"
+
+
 def _raise(error):
     raise error
 
@@ -35,7 +40,7 @@ def _raise(error):
         (lambda folder: 5, "same"),
         (lambda folder: 6, "other"),
         (lambda folder: _raise(InputError("x: bad")), "refused"),
-        (lambda folder: _raise(InputError("x:\nbad")), "several lines"),
+        (lambda folder: _raise(_Rambling("x:\nbad")), "several lines"),
         (lambda folder: _raise(KeyError("x")), "exception"),
         (lambda folder: os.write(2, b"advice") and 5, "printed"),
         (lambda folder: os.kill(os.getpid(), 9), "crash"),

@@ -77,7 +77,8 @@ def test_the_volume_is_named_also_from_a_data_worker(tmp_path: Path, fault: str,
 
 def test_messages_of_our_own_stay_as_they_are() -> None:
     for text in ("plain", "Caught in a line", "two\nlines", "Caught A in B.\nOriginal"):
-        assert str(MMPluldError(text)) == text
+        assert MMPluldError(text).args == (text,)
+        assert str(MMPluldError(text)) == " ".join(text.splitlines())
     assert InputError("a", "b").args == ("a", "b")
 
 

@@ -191,6 +191,27 @@ def test_lesion_is_placed_in_the_world_whatever_the_format(name, scans, threshol
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(OUTPUTS)
 
 
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd"])
+def test_a_scan_whose_name_is_no_text(scans, threshold_model, tmp_path, suffix, capfd):
+    name = os.fsdecode(b"\xbb\xbc 1")
+    shutil.copy(scans[f"scan{suffix}"], tmp_path / f"{name}{suffix}")
+    result = detect_scan(tmp_path / f"{name}{suffix}", *threshold_model, tmp_path / "out", score_thr=0.5)
+    assert len(result.findings) == 1
+    assert list(json.loads(result.detections.read_text(encoding="utf-8"))["volumes"]) == ["\\xbb\\xbc 1"]
+    assert "\\xbb\\xbc 1" in result.report.read_text(encoding="utf-8")
+
+
+def test_what_was_assumed_is_noted_on_the_terminal(scans, threshold_model, tmp_path, capfd):
+    image = nibabel.load(scans["scan.nii.gz"])
+    image.header.set_xyzt_units(0)
+    nibabel.save(image, tmp_path / "scan.nii")
+    result = detect_scan(tmp_path / "scan.nii", *threshold_model, tmp_path / "out")
+    note = "no unit of lengths in the header (xyzt_units): mm assumed"
+    assert f"note: {tmp_path / 'scan.nii'}: {note}\n" in capfd.readouterr().err
+    assert note in DetectionSet.load(result.detections).volumes["scan"].history
+    assert note in result.report.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("identifiers", [False, True])
 def test_path_and_series_uid_leave_only_when_asked_for(scans, threshold_model, tmp_path, identifiers):
     folder = tmp_path / "Doe_John_1970"
@@ -369,7 +390,7 @@ def test_model_is_told_the_interval_of_the_scan(interval, tmp_path):
 def test_nothing_found_still_writes_everything(scans, threshold_model, tmp_path):
     array = np.full((9, 32, 32), -1000, dtype=np.int16)
     SimpleITK.WriteImage(as_image(array), str(tmp_path / "empty.mha"))
-    assert detect_scan(tmp_path / "empty.mha", *threshold_model, tmp_path / "out").findings == []
+    assert detect_scan(tmp_path / "empty.mha", *threshold_model, tmp_path / "out", units="hu").findings == []
     record = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert record["volumes"]["empty"]["boxes"] == []
     assert len((tmp_path / "out" / "findings.csv").read_text().splitlines()) == 1

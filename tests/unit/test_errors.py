@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mmpluld.errors import did_you_mean
+from mmpluld.errors import did_you_mean, printable
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,19 @@ def test_hint(name, otherwise, expected):
 def test_cutoff_says_how_close_is_close():
     assert did_you_mean("tr", ("train",)) == ""
     assert did_you_mean("tr", ("train",), cutoff=0.4) == "; did you mean 'train'?"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("скан 1.nii", "скан 1.nii"),
+        ("\udcbb\udcbc.mha", "\\xbb\\xbc.mha"),
+        ("\udcd1\udc81\udcd0\udcba", "ск"),  # UTF-8 as a C locale hands it on
+        ("a\ud800b", "a\\ud800b"),
+        ("a\x1b[2Jb", "a\\x1b[2Jb"),
+        ("two\nlines", "two\nlines"),
+    ],
+)
+def test_printable(text, expected):
+    assert printable(text) == expected
+    assert printable(text).encode("utf-8")

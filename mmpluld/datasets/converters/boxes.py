@@ -33,6 +33,7 @@ from mmpluld.datasets.converters.report import ConversionReport
 from mmpluld.datasets.converters.volume_store import store_volume
 from mmpluld.errors import InputError, nearest
 from mmpluld.io import read_volume
+from mmpluld.io.hounsfield import Units
 from mmpluld.io.readers import VOLUME_SUFFIXES
 from mmpluld.structures import CTVolume, LesionRecord
 
@@ -71,6 +72,7 @@ def convert_boxes(
     max_gap_mm: float = 10.0,
     overrides: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
+    units: Units | None = None,
 ) -> ConversionReport:
     """Write ``ROOT/annotations/*.json`` and the volume store for one's own scans.
 
@@ -99,6 +101,7 @@ def convert_boxes(
             two of its slices; beyond, a new lesion begins, which is reported.
         overrides: Table of corrections, see :mod:`mmpluld.datasets.converters.overrides`.
         overwrite: Replace annotation files, and volumes whose raw files have changed.
+        units: ``hu`` to take values for HU that do not look like it.
 
     Returns:
         What was written, and what was left out and why.
@@ -128,6 +131,7 @@ def convert_boxes(
         pad_px=pad_px,
         max_gap_mm=max_gap_mm,
         overwrite=overwrite,
+        units=units,
     )
     cases = convert_cases(list(scans), convert, corrections, report)
     report.masks["ellipse"] = sum(len(case.lesions) for case in cases)
@@ -339,11 +343,11 @@ def _convert(
     pad_px: float,
     max_gap_mm: float,
     overwrite: bool,
+    units: Units | None,
 ) -> Case:
     scan = scans[name]
-    stored = store_volume(
-        root, name, _raw_files(scan.path), partial(read_volume, scan.path), overrides.get(name), overwrite
-    )
+    read = partial(read_volume, scan.path, units=units)
+    stored = store_volume(root, name, _raw_files(scan.path), read, overrides.get(name), overwrite, units)
     case = Case(stored.record(name, scan.patient, "1", "1"))
     case.remarks += [(what, name) for what in stored.remarks]
     if stored.volume.spacing_mm == (1.0, 1.0, 1.0):

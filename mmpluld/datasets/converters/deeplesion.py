@@ -17,15 +17,17 @@ import numpy as np
 
 from mmpluld.atomic import atomic_group
 from mmpluld.datasets.converters.assemble import check_annotation_files, refuse_faults
-from mmpluld.datasets.converters.overrides import VOXEL_MM
 from mmpluld.datasets.converters.pseudo_masks import MaskMode, add_pseudo_masks, check_mask_mode
 from mmpluld.datasets.converters.report import ConversionReport, DroppedRow, SplitCounts
+from mmpluld.datasets.converters.slice_units import LEFT_OUT, slices_in_hu
 from mmpluld.datasets.converters.tags import TagTable, add_tags, read_tags
 from mmpluld.errors import InputError
+from mmpluld.io.hounsfield import Units
 from mmpluld.io.slice_sources import PNGSliceSource
 from mmpluld.progress import track
 from mmpluld.structures import LESION_TYPES, AnnotationSet, LesionRecord, VolumeRecord
 from mmpluld.structures.text_files import parse_number, read_table
+from mmpluld.structures.volume import VOXEL_MM
 from mmpluld.typing import StrPath
 
 __all__ = ["SPLITS", "convert_deeplesion"]
@@ -94,6 +96,7 @@ def convert_deeplesion(
     masks: MaskMode | None = "exact",
     tags: StrPath | None = None,
     tag_ontology: StrPath | None = None,
+    units: Units | None = None,
 ) -> ConversionReport:
     """Write ``ROOT/annotations/{train,val,test}.json`` for a DeepLesion folder.
 
@@ -111,6 +114,8 @@ def convert_deeplesion(
         tags: LesaNet's file of tags, see :mod:`~mmpluld.datasets.converters.tags`; the CSV must then be the complete
             one, since the file counts its rows.
         tag_ontology: LesaNet's ontology as CSV, which tells what tags exclude each other.
+        units: ``hu`` to take the slices' values for HU where they do not look like it; series that do not are left out
+            otherwise. Up to three key slices of each series are looked at, unless ``require_images`` is off.
 
     Returns:
         What was written, and what was left out and why.
@@ -136,6 +141,8 @@ def convert_deeplesion(
     if drop_noisy:
         rows = _drop(rows, [row.noisy for row in rows], "possibly noisy", report)
     rows, volumes = _volumes(rows, root, require_images, report)
+    if require_images:
+        rows = _in_hu(rows, root, units, report)
     sets = {name: _annotations([row for row in rows if row.split == name], volumes) for name in files}
     if masks is not None and require_images:
         for annotations in sets.values():
@@ -290,6 +297,20 @@ def _volumes(
     if not rows:
         raise InputError(f"{root / _IMAGES}: holds none of the key slices of the CSV; check the root folder")
     return rows, volumes
+
+
+def _in_hu(rows: list[_Row], root: Path, units: Units | None, report: ConversionReport) -> list[_Row]:
+    """The rows of series whose key slices look like HU."""
+    keys: dict[str, list[int]] = {}
+    for row in rows:
+        keys.setdefault(row.volume, []).append(row.key_slice)
+    kept = {
+        name: slices_in_hu(root / _IMAGES / name, numbers, units, report)
+        for name, numbers in track(keys.items(), "looking at values", total=len(keys))
+    }
+    if not any(kept.values()):
+        raise InputError(f"none of {len(kept)} series could be converted; the first: {report.remarks[LEFT_OUT][0]}")
+    return _drop(rows, [not kept[row.volume] for row in rows], "values are not HU", report)
 
 
 def _wanted(row: _Row) -> set[int]:

@@ -22,7 +22,10 @@ from mmpluld.atomic import atomic_group
 from mmpluld.compat.unpickling import ARRAY_MODULES
 from mmpluld.datasets.converters.assemble import check_annotation_files
 from mmpluld.datasets.converters.report import ConversionReport, SplitCounts
+from mmpluld.datasets.converters.slice_units import slices_in_hu
 from mmpluld.errors import InputError
+from mmpluld.io.hounsfield import Units
+from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, pairwise_overlap
 from mmpluld.structures.text_files import read_bytes, read_json
 from mmpluld.typing import StrPath
@@ -35,7 +38,9 @@ _SAME_LESION_IOU = 0.5
 _ARRAY = object()  # stands for the class, which a pickle could otherwise call for an array of any size
 
 
-def convert_deeplesion_3d(root: StrPath, boxes: StrPath, overwrite: bool = False) -> ConversionReport:
+def convert_deeplesion_3d(
+    root: StrPath, boxes: StrPath, overwrite: bool = False, units: Units | None = None
+) -> ConversionReport:
     """Write ``ROOT/annotations/manual_{val,test}.json`` for the fully annotated sub-volumes.
 
     If ``ROOT/annotations/test.json`` exists (``convert_deeplesion`` writes it; all sub-volumes are of that split),
@@ -47,9 +52,11 @@ def convert_deeplesion_3d(root: StrPath, boxes: StrPath, overwrite: bool = False
         boxes: The published pickle, or the same as JSON: ``{"val": {sub-volume: [[x1, y1, z1, x2, y2, z2], ...]},
             "test": ...}``. Of a pickle only plain containers and number arrays are read, no code is run.
         overwrite: Replace annotation files that exist.
+        units: ``hu`` to take the slices' values for HU where they do not look like it; sub-volumes that do not are
+            left out otherwise. Three slices of each are looked at, where there are images.
 
     Returns:
-        What was written.
+        What was written, and what was left out and why.
 
     Raises:
         InputError: The file is missing or faulty, or annotation files exist. Nothing is written then.
@@ -65,10 +72,23 @@ def convert_deeplesion_3d(root: StrPath, boxes: StrPath, overwrite: bool = False
     with atomic_group(list(files.values())) as temporaries:
         for name, content, temporary in zip(files, splits.values(), temporaries, strict=True):
             converted = _convert(source, content, key_slices)
+            _leave_out_what_is_not_hu(converted, Path(root), units, report)
             converted.save(temporary)
             report.splits[name] = SplitCounts(len(converted.volumes), None, len(converted.lesions))
             report.unknown_spacing += [v.id for v in converted.volumes if np.isnan(v.spacing_mm).any()]
     return report
+
+
+def _leave_out_what_is_not_hu(
+    annotations: AnnotationSet, root: Path, units: Units | None, report: ConversionReport
+) -> None:
+    kept = set()
+    for volume in track(annotations.volumes, "looking at values", total=len(annotations.volumes)):
+        numbers = range(volume.first_slice, volume.first_slice + volume.num_slices)
+        if slices_in_hu(root / volume.source["path"], numbers, units, report):
+            kept.add(volume.id)
+    annotations.volumes = [volume for volume in annotations.volumes if volume.id in kept]
+    annotations.lesions = [lesion for lesion in annotations.lesions if lesion.volume in kept]
 
 
 class _KeySlices:

@@ -151,7 +151,7 @@ def _fault(mask: CTVolume, scan: CTVolume, override: Override, origin: bool) -> 
     apart = (corners @ (here - there)[:3, :3].T + (here - there)[:3, 3]) @ np.linalg.inv(there[:3, :3]).T
     if np.abs(apart).max() <= _APART_VOXELS:
         return None
-    if override.spacing_mm is None and not np.allclose(*sizes, rtol=1e-3):
+    if override.spacing_mm is None and not np.allclose(sizes[0], sizes[1], rtol=1e-3):
         what = "voxels of {} mm, but its scan {}".format(*("x".join(f"{value:g}" for value in size) for size in sizes))
     else:
         what = f"voxels up to {np.abs(apart).max():.3g} voxels away from its scan's"
@@ -163,7 +163,7 @@ def _fault(mask: CTVolume, scan: CTVolume, override: Override, origin: bool) -> 
 
 def _mirrored_affine(scan: CTVolume, letters: str) -> FloatArray:
     """The affine with some axes reversed, which undoes an override's flip."""
-    affine = scan.affine_lps.copy()
+    affine: FloatArray = scan.affine_lps.copy()
     for letter in letters:
         axis = "xyz".index(letter)
         affine[:3, 3] += affine[:3, axis] * (scan.shape[2 - axis] - 1)

@@ -26,6 +26,7 @@ from mmpluld.datasets.converters.report import ConversionReport
 from mmpluld.datasets.converters.volume_store import store_volume
 from mmpluld.errors import InputError
 from mmpluld.io import read_volume
+from mmpluld.io.hounsfield import Units
 from mmpluld.typing import StrPath
 
 __all__ = ["convert_lits"]
@@ -43,6 +44,7 @@ def convert_lits(
     pad_px: float = 0.0,
     overrides: StrPath | None = None,
     overwrite: bool = False,
+    units: Units | None = None,
 ) -> ConversionReport:
     """Write ``ROOT/annotations/*.json`` and the volume store for a LiTS folder.
 
@@ -57,6 +59,7 @@ def convert_lits(
         pad_px: Pixels added to each side of a box in the plane.
         overrides: Table of corrections, see :mod:`mmpluld.datasets.converters.overrides`.
         overwrite: Replace annotation files, and volumes whose raw files have changed.
+        units: ``hu`` to take values for HU that do not look like it.
 
     Returns:
         What was written, and what was left out and why.
@@ -82,7 +85,7 @@ def convert_lits(
     table = read_overrides(overrides, masks)
     convert = partial(
         _convert, root=root, images=images, masks=masks, overrides=table, min_voxels=min_voxels, pad_px=pad_px,
-        overwrite=overwrite,
+        overwrite=overwrite, units=units,
     )  # fmt: skip
     cases = convert_cases(list(masks), convert, table, report)
     splits = assign_splits([_number(name) for name in masks], fractions, seed)
@@ -120,9 +123,10 @@ def _convert(
     min_voxels: int,
     pad_px: float,
     overwrite: bool,
+    units: Units | None,
 ) -> Case:
     image, override = images[name], overrides.get(name, Override())
-    stored = store_volume(root, name, [image], partial(read_volume, image), override, overwrite)
+    stored = store_volume(root, name, [image], partial(read_volume, image, units=units), override, overwrite, units)
     case = Case(stored.record(name, _number(name), "1", "1"))
     case.remarks += [(what, str(image)) for what in stored.remarks]
     if stored.volume.spacing_mm == (1.0, 1.0, 1.0):

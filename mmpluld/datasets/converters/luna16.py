@@ -27,6 +27,7 @@ from mmpluld.datasets.converters.report import ConversionReport, DroppedRow
 from mmpluld.datasets.converters.volume_store import store_volume
 from mmpluld.errors import InputError
 from mmpluld.io import read_volume
+from mmpluld.io.hounsfield import Units
 from mmpluld.structures import CTVolume, LesionRecord
 from mmpluld.structures.text_files import parse_number, read_table
 from mmpluld.typing import StrPath
@@ -65,6 +66,7 @@ def convert_luna16(
     pad_px: float = 0.0,
     overrides: StrPath | None = None,
     overwrite: bool = False,
+    units: Units | None = None,
 ) -> ConversionReport:
     """Write ``ROOT/annotations/*.json`` and the volume store for a LUNA16 folder.
 
@@ -79,6 +81,7 @@ def convert_luna16(
         pad_px: Pixels added to each side of a box in the plane.
         overrides: Table of corrections, see :mod:`mmpluld.datasets.converters.overrides`.
         overwrite: Replace annotation files, and volumes whose raw files have changed.
+        units: ``hu`` to take values for HU that do not look like it.
 
     Returns:
         What was written, and what was left out and why.
@@ -102,7 +105,14 @@ def convert_luna16(
         for mark in group:
             by_scan[mark.seriesuid].append((mark, ignore))
     convert = partial(
-        _convert, root=root, scans=scans, marks=by_scan, overrides=table, pad_px=pad_px, overwrite=overwrite
+        _convert,
+        root=root,
+        scans=scans,
+        marks=by_scan,
+        overrides=table,
+        pad_px=pad_px,
+        overwrite=overwrite,
+        units=units,
     )
     splits = assign_splits(scans, fractions, seed) if test_subset is None else _fold(scans, test_subset)
     cases = convert_cases(sorted(scans), convert, table, report)
@@ -162,10 +172,12 @@ def _convert(
     overrides: dict[str, Override],
     pad_px: float,
     overwrite: bool,
+    units: Units | None,
 ) -> Case:
     header = scans[uid]
     raw_files = [path for path in (header, header.with_suffix(".raw"), header.with_suffix(".zraw")) if path.exists()]
-    stored = store_volume(root, uid, raw_files, partial(read_volume, header), overrides.get(uid), overwrite)
+    read = partial(read_volume, header, units=units)
+    stored = store_volume(root, uid, raw_files, read, overrides.get(uid), overwrite, units)
     case = Case(stored.record(uid, uid, header.parent.name, uid))
     case.remarks += [(what, uid) for what in stored.remarks]
     # Canonical x runs with file axis 1 in this dataset's usual headers.

@@ -36,6 +36,7 @@ from mmpluld.datasets.converters.report import ConversionReport
 from mmpluld.datasets.converters.volume_store import store_volume
 from mmpluld.errors import InputError
 from mmpluld.io import read_volume
+from mmpluld.io.hounsfield import Units
 from mmpluld.structures import CTVolume, LesionRecord, VolumeRecord
 from mmpluld.structures.text_files import parse_number, read_text
 from mmpluld.typing import FloatArray, StrPath
@@ -73,6 +74,7 @@ def convert_nih_ln(
     pad_px: float = 0.0,
     overrides: StrPath | None = None,
     overwrite: bool = False,
+    units: Units | None = None,
 ) -> ConversionReport:
     """Write ``ROOT/annotations/*.json`` and the volume store for an NIH-LN folder.
 
@@ -87,6 +89,7 @@ def convert_nih_ln(
         pad_px: Pixels added to each side of a box in the plane.
         overrides: Table of corrections, see :mod:`mmpluld.datasets.converters.overrides`.
         overwrite: Replace annotation files, and volumes whose raw files have changed.
+        units: ``hu`` to take values for HU that do not look like it.
 
     Returns:
         What was written, and what was left out and why.
@@ -99,7 +102,14 @@ def convert_nih_ln(
     folders = _cases(root)
     table = read_overrides(overrides, folders)
     convert = partial(
-        _convert, root=root, folders=folders, overrides=table, min_voxels=min_voxels, pad_px=pad_px, overwrite=overwrite
+        _convert,
+        root=root,
+        folders=folders,
+        overrides=table,
+        min_voxels=min_voxels,
+        pad_px=pad_px,
+        overwrite=overwrite,
+        units=units,
     )
     cases = convert_cases(sorted(folders), convert, table, report)
     splits = assign_splits(folders, fractions, seed)
@@ -160,6 +170,7 @@ def _convert(
     min_voxels: int,
     pad_px: float,
     overwrite: bool,
+    units: Units | None,
 ) -> Case:
     override = overrides.get(name, Override())
     mask_file, texts = root / _MASKS / name / f"{name}_mask.nii.gz", root / _TEXTS / name
@@ -167,7 +178,7 @@ def _convert(
         raise InputError(f"{name}: neither {mask_file} nor {texts}; add one of them")
     folder = folders[name]
     files = [path for path in folder.rglob("*") if path.is_file()]
-    stored = store_volume(root, name, files, partial(read_volume, folder), override, overwrite)
+    stored = store_volume(root, name, files, partial(read_volume, folder, units=units), override, overwrite, units)
     case = Case(stored.record(name, name, "1", "1"))
     case.remarks += [(what, str(folder)) for what in stored.remarks]
     nodes = read_nih_ln_nodes(texts) if texts.is_dir() else []

@@ -18,12 +18,11 @@ import numpy.typing as npt
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.structures import CTVolume
 from mmpluld.structures.text_files import parse_number, read_json, read_table
+from mmpluld.structures.volume import VOXEL_MM
 from mmpluld.typing import StrPath
 
-__all__ = ["VOXEL_MM", "Override", "apply_override", "mirrored", "read_overrides"]
+__all__ = ["Override", "apply_override", "mirrored", "read_overrides"]
 
-VOXEL_MM = (0.05, 50.0)
-"""Smallest and largest voxel size that a CT can have."""
 _KEYS = ("spacing_mm", "flip", "flip_mask", "match", "exclude")
 
 

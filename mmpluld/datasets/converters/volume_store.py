@@ -20,6 +20,7 @@ from mmpluld.atomic import atomic_write_text, mark_unfinished
 from mmpluld.datasets.converters.overrides import Override, apply_override
 from mmpluld.errors import InputError
 from mmpluld.io.array_store import open_array, write_array
+from mmpluld.io.hounsfield import Units
 from mmpluld.structures import CTVolume, VolumeRecord
 from mmpluld.structures.text_files import read_json
 
@@ -59,6 +60,7 @@ def store_volume(
     read: Callable[[], CTVolume],
     override: Override | None,
     overwrite: bool,
+    units: Units | None = None,
 ) -> StoredVolume:
     """Return a volume of the store, written if it is not there yet.
 
@@ -69,21 +71,24 @@ def store_volume(
         read: Reads the raw scan.
         override: Correction to apply.
         overwrite: Replace a stale copy.
+        units: ``hu`` where ``read`` takes values for HU that do not look like it.
 
     Raises:
         InputError: The raw scan cannot be read, or the copy is stale and may not be replaced.
     """
     array_path, meta_path = root / FOLDER / f"{name}.npy", root / FOLDER / f"{name}.json"
     override = override or Override()
-    fingerprint = _fingerprint(raw_files, override)
+    fingerprint = _fingerprint(raw_files, override, units)
     if meta_path.exists():
         meta = _read_meta(meta_path)
-        if meta.get("fingerprint") == fingerprint and array_path.exists():
+        current = meta.get("fingerprint") == fingerprint
+        # Copies without units are of a time when values were not tested: they are made again.
+        if current and "units" in meta and array_path.exists():
             return _open(array_path, meta)
-        if not overwrite:
+        if not (current or overwrite):
             raise InputError(
-                f"{array_path}: made from other raw files or another correction than asked for now; "
-                "remove it, or allow overwriting (--overwrite)"
+                f"{array_path}: made from other raw files, in other units or with another correction than asked for "
+                "now; remove it, or allow overwriting (--overwrite)"
             )
         # Until the annotations are written anew, those that are there speak of other voxels.
         splits = [root / "annotations" / f"{split}.json" for split in ("train", "val", "test")]
@@ -91,7 +96,7 @@ def store_volume(
         meta_path.unlink()
     volume = read()
     array, remarks = _as_int16(volume)
-    remarks += [note for note in volume.history if "oblique" in note or "assumed" in note]
+    remarks += [note for note in volume.history if not note.startswith("DICOM series ")]
     if override.spacing_mm is not None:
         header = "x".join(f"{value:g}" for value in volume.spacing_mm)
         remarks.append(f"spacing overridden (header: {header} mm)")
@@ -102,6 +107,7 @@ def store_volume(
     write_array(array_path, final.array)
     meta = {
         "fingerprint": fingerprint,
+        "units": units or "tested",
         "affine_lps": final.affine_lps.tolist(),
         "source": volume.source,
         "source_shape": list(final.source_shape),
@@ -126,11 +132,11 @@ def _read_meta(path: Path) -> dict[str, Any]:
     return meta if isinstance(meta, dict) else {}
 
 
-def _fingerprint(raw_files: Iterable[Path], override: Override) -> str:
-    # What changes the stored voxels or their geometry; written out, so that copies made before stay valid.
+def _fingerprint(raw_files: Iterable[Path], override: Override, units: Units | None) -> str:
+    # What changes the stored voxels or their geometry; written out, so that copies made before are known.
     kept = (override.spacing_mm, override.flip, override.flip_mask, override.exclude)
     text = "Override(spacing_mm={!r}, flip={!r}, flip_mask={!r}, exclude={!r})".format(*kept)
-    digest = hashlib.sha256(text.encode())
+    digest = hashlib.sha256((text + (units or "")).encode())
     for file in sorted(raw_files):
         status = file.stat()
         digest.update(f"{file.name}/{status.st_size}/{status.st_mtime_ns}\n".encode())

@@ -13,6 +13,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from mmpluld.errors import InputError
+from mmpluld.io.hounsfield import without_padding
 from mmpluld.io.slice_sources import SliceSource, open_source_at
 from mmpluld.io.slice_stack import INTERPOLATIONS, Interpolation, blend_stack, plan_indices, plan_stack, stack_gap_mm
 from mmpluld.registry import TRANSFORMS
@@ -32,7 +33,7 @@ class LoadSliceStack(BaseTransform):
     :class:`~mmpluld.io.slice_sources.SliceSource`) or ``source`` (dict with ``kind`` and ``path``),
     ``spacing_mm``, ``first_slice``.
 
-    Added keys: ``img`` (H, W, D) float32 HU, C-contiguous, slices by increasing number with the key slice in
+    Added keys: ``img`` (H, W, D) float32 HU from -1024, C-contiguous, slices by increasing number with the key slice in
     the centre; ``img_shape`` and ``ori_shape`` (H, W), ``height``, ``width``, ``spacing_mm`` (z, y, x),
     ``slice_interval_mm`` (as the scan has it, NaN if unknown; left alone where the sample states it already).
 
@@ -145,7 +146,7 @@ class LoadSliceStack(BaseTransform):
         missing = [index for index in indices if index not in self._slices]
         several = self.num_threads > 0 and len(missing) > 1
         fresh = _pool(self.num_threads).map(source.read, missing) if several else map(source.read, missing)
-        loaded = self._slices | dict(zip(missing, fresh, strict=True))
+        loaded = self._slices | dict(zip(missing, map(without_padding, fresh), strict=True))
         return {index: loaded[index] for index in indices}
 
     def _remember(self, source: SliceSource | None, place: str | None) -> None:

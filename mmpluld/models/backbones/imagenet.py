@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmpluld.engine.checkpoint import load_checkpoint_safely
 from mmpluld.errors import InputError, did_you_mean
-from mmpluld.zoo.download import DownloadError, local_checkpoint
+from mmpluld.zoo.download import local_checkpoint
 
 __all__ = ["DenseNetImageNet", "map_imagenet_keys"]
 
@@ -103,7 +103,7 @@ class DenseNetImageNet:
             if not file.is_file():
                 raise InputError(f"{self.checkpoint}: no such file")
             state = load_checkpoint_safely(file)
-        except (DownloadError, InputError) as error:
+        except InputError as error:
             raise InputError(f"{error}; {_DOWNLOAD_HINT}") from error
         if not all(isinstance(value, Tensor) for value in state.values()):
             raise InputError(f"{self.checkpoint}: holds no state dict of tensors; {_DOWNLOAD_HINT}")

@@ -1,5 +1,6 @@
 """The command line: exit status, one-line errors, speed-relevant laziness."""
 
+import os
 import subprocess
 import sys
 
@@ -55,3 +56,36 @@ def test_help_imports_no_heavy_package():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("wrong", ["scan", "weights"])
+def test_detect_refuses_before_it_loads_the_network(tmp_path, wrong):
+    (tmp_path / "scan.nii").write_text("no scan")
+    weights = tmp_path / "gone.pth" if wrong == "weights" else "zoo:a3d_densenet121-fpn_7s_phantom"
+    argv = ["detect", str(tmp_path / "scan.nii"), "--checkpoint", str(weights), "--out", str(tmp_path / "out")]
+    if wrong == "weights":
+        argv += ["--config", "a3d_densenet121-fpn_7s_phantom"]
+    code = (
+        "import sys; from mmpluld.cli.main import main\n"
+        f"status = main({argv!r})\n"
+        "print(status, sorted({'torch', 'mmdet', 'SimpleITK', 'jinja2'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.count("\n") == 1
+    assert {"scan": "scan.nii", "weights": "gone.pth"}[wrong] in done.stderr
+    assert done.stdout == "2 []\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_messages_with_any_name_on_any_terminal(tmp_path, encoding):
+    name = str(tmp_path).encode() + b"/" + "患者 скан".encode("gbk", "replace") + "скан\n".encode() + b".nii"
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    arguments = [name, b"--checkpoint", b"zoo:a3d_densenet121-fpn_7s_phantom", b"--out", str(tmp_path / "o").encode()]
+    done = subprocess.run(
+        [os.fsencode(sys.executable), b"-m", b"mmpluld", b"detect", *arguments], capture_output=True, env=environment
+    )
+    assert done.returncode == 2
+    assert done.stderr.count(b"\n") == 1
+    assert b"no such file or folder" in done.stderr
+    assert b"\\xbb\\xbc" in done.stderr or b"\\xbb" in done.stderr

@@ -7,7 +7,7 @@ import argparse
 import pytest
 
 from mmpluld.cli.main import main
-from mmpluld.cli.numbers import natural, not_negative
+from mmpluld.cli.numbers import natural, not_negative, score, seed
 
 
 def test_allowed():
@@ -32,3 +32,24 @@ def test_message(tmp_path, capsys):
     assert ended.value.code == 2
     assert "argument --seed: '-1' is no whole number from 0" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_scores_and_seeds() -> None:
+    assert (score("0"), score("0.3"), score("1"), seed("0"), seed("4294967295")) == (0.0, 0.3, 1.0, 0, 2**32 - 1)
+    for text in ("3", "-0.1", "nan", "x", ""):
+        with pytest.raises(argparse.ArgumentTypeError, match="is no number from 0 to 1"):
+            score(text)
+    for text in ("4294967296", "-1", "x"):
+        with pytest.raises(argparse.ArgumentTypeError, match="is no whole number from 0"):
+            seed(text)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["test", "c", "w", "--show-score-thr", "3"], ["train", "c", "--seed", "-1"], ["browse", "c", "--seed", "1e9"]],
+)
+def test_commands_refuse_them(arguments: list[str], capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1

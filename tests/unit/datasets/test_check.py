@@ -87,18 +87,35 @@ def test_sources_that_disagree_with_their_record(root):
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("change", "message"),
     [
-        ((0, 2000), "lowest value read is 0 HU, so there is no air; is the rescale intercept missing?"),
-        ((-5, -4), "all values read are -5"),
-        ((-1000, 32700), "highest value read is 32699, above any HU; are these unsigned values?"),
+        (lambda hu: hu + 1024, "values are not HU: no value is below 0"),
+        (lambda hu: hu * 0 - 5, "values are not HU: all values are -5"),
+        (
+            lambda hu: np.where(hu > 290, 32700, hu),
+            "highest value read is 32700, above any HU; are these unsigned values?",
+        ),
     ],
 )
-def test_values_that_are_no_hu(root, values, message):
-    array = np.full((6, 16, 20), values[0], np.int16)
-    array[:, 0, 0] = values[1] - 1
-    write_array(root / "volumes" / "a.npy", array)
-    assert found(root) == [f"annotations/train.json: volume a: {message}"]
+def test_values_that_are_no_hu(root, capsys, change, message):
+    stored = root / "volumes" / "a.npy"
+    write_array(stored, change(np.load(stored)).astype(np.int16))
+    (problem,) = found(root)
+    assert problem.startswith(f"annotations/train.json: volume a: {message}")
+    if "not HU" in message:
+        assert found(root, units="hu") == []
+        assert main(["check-data", str(root), "--units", "hu"]) == 0
+        assert "note: " in (out := capsys.readouterr().out) and message in out
+
+
+def test_offset_that_slices_lack(root):
+    stored = root / "volumes" / "a.npy"
+    array = np.load(stored)
+    array[1:] = array[0]
+    array[4:] += 1024
+    write_array(stored, array)
+    (problem,) = found(root, all_slices=True)
+    assert "values are not HU: all values jump by +1024 from slice 3 to 4" in problem
 
 
 def test_damaged_files_are_named(root, capsys):
@@ -117,7 +134,8 @@ def test_a_png_that_does_not_decode(root):
     folder = root / "png"
     folder.mkdir()
     for number in (1, 2, 4):
-        cv2.imwrite(str(folder / f"{number:03d}.png"), np.full((16, 20), 31768 + number * 500, np.uint16))
+        values = np.resize(np.uint16([31768, 32678, 32808]), (16, 20))
+        cv2.imwrite(str(folder / f"{number:03d}.png"), values)
     (folder / "004.png").write_bytes((folder / "004.png").read_bytes()[:-8])
     record = volume("p", first_slice=1, num_slices=4)
     record.source = {"kind": "png16", "path": "png"}
@@ -167,7 +185,7 @@ def test_missing_slices_are_noted(root, capsys):
     folder = root / "png"
     folder.mkdir()
     for number in (1, 2, 5):
-        picture = np.full((16, 20), 31768 + number, np.uint16)
+        picture = np.resize(np.uint16([31768, 32678, 32808]), (16, 20))
         cv2.imwrite(str(folder / f"{number:03d}.png"), picture)
     save(root, "val", [volume("p", first_slice=1, num_slices=5, source={"kind": "png16", "path": "png"})])
     assert main(["check-data", str(root)]) == 0

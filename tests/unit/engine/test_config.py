@@ -27,6 +27,25 @@ class TestFindConfig:
         found = find_config(name)
         assert (found.path.name, found.twin, found.name) == (f"{NAME}.py", True, TWIN)
 
+    @pytest.mark.parametrize("path", ["mine/{}", "./{}", "../{}", "configs/{}", "configs/pluld/{}", "/x/{}", "{}/"])
+    @pytest.mark.parametrize("name", [NAME, f"{NAME}.py", f"{TWIN}.py"])
+    def test_a_path_that_is_missing_is_missing(self, path, name, tmp_path, monkeypatch):
+        """Whatever its last part is called: it is not the zoo's config of that name."""
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(InputError, match="no such config file; the zoo's config of this name is `a3d.*` or"):
+            find_config(path.format(name))
+
+    def test_a_folder_is_no_config(self, tmp_path):
+        with pytest.raises(InputError, match="is a folder; give a config file in it"):
+            find_config(tmp_path)
+
+    @pytest.mark.parametrize("base", [f"mine/{NAME}.py", f"{NAME}.py", f"../configs/a3d/{NAME}.py"])
+    def test_a_base_that_is_missing_is_missing(self, base, tmp_path):
+        own = tmp_path / "mine.py"
+        own.write_text(f"_base_ = {base!r}\n")
+        with pytest.raises(InputError, match=f"cannot be read as a config: .*{NAME}.py"):
+            load_config(own)
+
     def test_own_config_by_path(self, tmp_path):
         own = tmp_path / "mine.py"
         own.write_text("")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from mmengine.config import Config
 from mmpluld.engine.config import load_config
 from mmpluld.engine.config_check import check_config
 from mmpluld.errors import InputError
+from mmpluld.registry import MODELS
 
 ROOT = Path(__file__).parents[3]
 OURS = sorted(path for path in (ROOT / "configs").rglob("*.py") if "_base_" not in path.parts)
@@ -95,3 +97,108 @@ def test_mistakes(place: str, value: object, message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         check_config(changed(place, value))
     assert "\n" not in str(error.value)
+
+
+LOADED = {
+    "train_dataloader": {"batch_size": 2, "num_workers": 0, "dataset": {"type": "CTLesionDataset", "ann_file": "a"}},
+    "default_hooks": {"checkpoint": {"type": "SafeCheckpointHook", "interval": 1, "save_begin": 1}},
+    "env_cfg": {"cudnn_benchmark": False, "mp_cfg": {"opencv_num_threads": 0}, "dist_cfg": {"backend": "nccl"}},
+    "randomness": {"seed": 0, "deterministic": True},
+    "auto_scale_lr": {"enable": False, "base_batch_size": 8},
+    "val_cfg": {"fp16": True},
+    "log_processor": {"window_size": 50, "by_epoch": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("model.test_cfg.rcn", {}, r"model\.test_cfg\.rcn: nothing reads it; did you mean 'rcnn'"),
+        ("model.test_cfg.rpn.nms_pree", 5, "did you mean 'nms_pre'"),
+        ("model.test_cfg.rpn.nms.iou_thresold", 0.5, r"rpn\.nms\.iou_thresold: .* did you mean 'iou_threshold'"),
+        ("model.train_cfg.rpn.pos_wieght", 1, "did you mean 'pos_weight'"),
+        ("auto_scale_lr.enabled", True, "did you mean 'enable'"),
+        ("default_hooks.checkpoint.intervall", 2, "SafeCheckpointHook has no such argument; did you mean 'interval'"),
+        ("default_hooks.chekpoint.interval", 2, "default_hooks.chekpoint: has no type; did you mean 'checkpoint'"),
+        ("optim_wrapper.clip_grad.max_nrm", 1, r"optim_wrapper\.clip_grad\.max_nrm: .* did you mean 'max_norm'"),
+        ("optim_wrapper.paramwise_cfg.bias_lr", 1, "did you mean 'bias_lr_mult'"),
+        (
+            "optim_wrapper.paramwise_cfg.custom_keys",
+            {"neck": {"lr": 1}},
+            "neck.lr: .* known are .*lr_mult",
+        ),
+        ("train_dataloader.batchsize", 4, "did you mean 'batch_size'"),
+        ("train_dataloader.num_worker", 4, "did you mean 'num_workers'"),
+        ("env_cfg.cudnn_bench", True, "did you mean 'cudnn_benchmark'"),
+        ("env_cfg.mp_cfg.opencv_threads", 1, "did you mean 'opencv_num_threads'"),
+        ("env_cfg.dist_cfg.backnd", "gloo", "did you mean 'backend'"),
+        ("randomness.sed", 1, "did you mean 'seed'"),
+        ("param_scheduler", [{"milestones": [1]}], r"param_scheduler\[0\]: has no type"),
+        ("val_cfg.fp61", True, r"val_cfg\.fp61: ValLoop has no such argument; did you mean 'fp16'"),
+        ("log_processor.window_siz", 5, "LogProcessor has no such argument; did you mean 'window_size'"),
+    ],
+)
+def test_mistakes_in_parts_without_a_type(place: str, value: object, message: str) -> None:
+    config = changed("work_dir", "x")
+    config.merge_from_dict(copy.deepcopy(LOADED))
+    check_config(config)
+    config.merge_from_dict({place: value})
+    with pytest.raises(InputError, match=message) as error:
+        check_config(config)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("train_cfg.max_epochs", "one", r"train_cfg\.max_epochs is 'one'; EpochBasedTrainLoop takes a number"),
+        ("train_cfg.max_epochs", 0, "max_epochs is 0; allowed are whole numbers from 1"),
+        ("train_cfg.max_epochs", 1.5, "max_epochs is 1.5"),
+        ("train_dataloader.batch_size", 0, "batch_size is 0; allowed are whole numbers from 1"),
+        ("train_dataloader.batch_size", -2, "batch_size is -2"),
+        ("train_dataloader.batch_size", "x", "batch_size is 'x'"),
+        ("train_dataloader.batch_size", True, "batch_size is True"),
+        ("train_dataloader.num_workers", -1, "num_workers is -1; allowed are whole numbers from 0"),
+        ("optim_wrapper.optimizer.lr", math.nan, r"optim_wrapper\.optimizer\.lr is nan"),
+        ("optim_wrapper.optimizer.lr", math.inf, r"optimizer\.lr is inf; allowed are numbers from 0"),
+        ("optim_wrapper.optimizer.lr", -1, r"optimizer\.lr is -1"),
+        ("optim_wrapper.optimizer.lr", "fast", r"optimizer\.lr is 'fast'"),
+        ("optim_wrapper.clip_grad.max_norm", 0, r"max_norm is 0; allowed are above 0"),
+        ("randomness.seed", -1, r"randomness\.seed is -1; allowed are whole numbers from 0 to 4294967295"),
+        ("param_scheduler.0.start_factor", math.nan, r"param_scheduler\[0\]\.start_factor is nan"),
+        ("default_hooks.checkpoint.interval", "often", "interval is 'often'; SafeCheckpointHook takes a number"),
+        ("train_dataloader.dataset.ann_file", 5, "ann_file is 5; CTLesionDataset takes a text"),
+        ("model.rpn_head.loss_cls.neg_weight", "half", "neg_weight is 'half'; PartialLabelLoss takes a number"),
+    ],
+)
+def test_values_that_no_run_can_use(place: str, value: object, message: str) -> None:
+    config = changed("work_dir", "x")
+    config.merge_from_dict(copy.deepcopy(LOADED))
+    config.merge_from_dict({place: value})
+    with pytest.raises(InputError, match=message) as error:
+        check_config(config)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_not_ours_reads_what_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's module says by its signature what it takes; settings that only it reads are left alone."""
+
+    class OwnRoIHead:
+        __module__ = "somebody"
+
+        def __init__(self, **kwargs: object) -> None: ...
+
+    monkeypatch.setitem(MODELS.module_dict, "OwnRoIHead", OwnRoIHead)
+    config = changed("model.test_cfg", {"rcnn": {"own": 1}, "third": {}})
+    with pytest.raises(InputError, match="rcnn.own|third"):
+        check_config(config)
+    config.model.roi_head = {"type": "OwnRoIHead", "anything": 1}
+    check_config(config)
+    config.optim_wrapper = {"type": "AmpOptimWrapper", "constructor": "OwnConstructor", "paramwise_cfg": {"own": 1}}
+    config.optim_wrapper.optimizer = {"type": "SGD", "lr": 0.1}
+    check_config(config)
+
+
+@pytest.mark.parametrize(("place", "value"), [("optim_wrapper.optimizer.lr", 0), ("train_cfg.max_epochs", 1e2)])
+def test_odd_values_that_work(place: str, value: object) -> None:
+    check_config(changed(place, value))

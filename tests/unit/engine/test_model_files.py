@@ -50,7 +50,7 @@ def test_command(toy_zoo: Path, tmp_path: Path, server, capsys: pytest.CaptureFi
     assert main(arguments) == 0
     assert capsys.readouterr().out.splitlines() == [str(p) for p in download_model("toy_web", tmp_path / "out")]
     server.files.clear()
-    assert main([*arguments[:-1], str(tmp_path / "new")]) == 1
+    assert main([*arguments[:-1], str(tmp_path / "new")]) == 2
     assert "404" in capsys.readouterr().err
 
 

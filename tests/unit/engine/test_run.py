@@ -1,12 +1,77 @@
 """What is refused before a run."""
 
-import pytest
+import os
+import re
+import shutil
 
+import pytest
+from mmengine.config import Config
+
+from mmpluld import outputs
+from mmpluld.cli.main import main
+from mmpluld.engine.refusals import refusals
 from mmpluld.engine.run import train
 from mmpluld.errors import InputError
+from mmpluld.outputs import folder_lock
 
 
 def test_resume_from_a_missing_checkpoint(tmp_path):
     with pytest.raises(InputError, match="nothing.pth: no such checkpoint"):
         train("a3d_densenet121-fpn_7s_20e_deeplesion", work_dir=tmp_path, resume=str(tmp_path / "nothing.pth"))
     assert not list(tmp_path.iterdir())
+
+
+TWIN = "pluld-faster-rcnn_r50-fpn_3s_phantom"
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("data_root=no such/place", "no such/place/annotations/train.json: no such annotation file"),
+        ("model.backbone.depth=51", "ResNet cannot be built from its values in the config: .*invalid depth 51"),
+        ("model.neck.out_channels=-5", "ConvModule|FPN cannot be built"),
+        ("train_cfg.max_epochs=one", "train_cfg.max_epochs is 'one'"),
+        ("train_dataloader.batchsize=2", "did you mean 'batch_size'"),
+    ],
+)
+def test_a_refused_training_is_one_line_and_leaves_no_folder(tmp_path, capsys, option, message):
+    command = ["train", TWIN, "--work-dir", str(tmp_path / "work"), "--cfg-options", option]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error)
+    assert error.splitlines()[-1].startswith("mmpluld: error: ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_was_there_or_holds_more_stays(tmp_path):
+    cfg = Config({"work_dir": str(tmp_path / "new")})
+    for made in ("epoch_1.pth", "20260101_000000/vis_data/scalars.json"):
+        file = tmp_path / "new" / made
+        with pytest.raises(InputError), refusals(cfg):
+            file.parent.mkdir(parents=True)
+            file.write_text("")
+            raise InputError("refused")
+        assert file.exists()
+        shutil.rmtree(tmp_path / "new")
+    (tmp_path / "new").mkdir()
+    with pytest.raises(InputError), refusals(cfg):
+        raise InputError("refused")
+    assert (tmp_path / "new").exists()
+
+
+def test_mistakes_of_the_program_are_not_the_users(tmp_path):
+    with pytest.raises(TypeError, match="ours"), refusals(Config({"work_dir": str(tmp_path / "new")})):
+        raise TypeError("ours")
+
+
+def test_two_trainings_in_one_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(outputs, "_PATIENCE_S", 0.0)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    config = "a3d_densenet121-fpn_7s_phantom"
+    for lock, command in ((".lock", ["train", config]), (".lock-test", ["test", config, "weights.pth"])):
+        with folder_lock(tmp_path / "work", lock):
+            assert main([*command, "--work-dir", str(tmp_path / "work")]) == 2
+        assert capsys.readouterr().err == (
+            f"mmpluld: error: {tmp_path / 'work'}: is being written by another process (pid {os.getpid()}); "
+            "wait for it, or choose another place\n"
+        )

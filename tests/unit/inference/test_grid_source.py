@@ -35,9 +35,17 @@ def test_slices_in_between_are_interpolated(dtype):
 
 
 def test_extremes_of_int16_do_not_overflow():
-    array = np.array([-32768, 32767], dtype=np.int16).reshape(2, 1, 1)
+    array = np.array([-1024, 32767], dtype=np.int16).reshape(2, 1, 1)
     source = GridSliceSource(VolumeSliceSource(CTVolume.from_canonical(array, (4.0, 1, 1))), 2.0)
-    assert source.read(1)[0, 0] == pytest.approx(-0.5)
+    assert source.read(1)[0, 0] == pytest.approx(15871.5)
+
+
+def test_padding_is_air_before_it_is_interpolated():
+    array = np.array([-3024, 100], dtype=np.int16).reshape(2, 1, 1)
+    volume = CTVolume.from_canonical(array, (4.0, 1, 1))
+    source = GridSliceSource(VolumeSliceSource(volume), 2.0)
+    assert [source.read(n)[0, 0] for n in range(3)] == [-1024, -462, 100]
+    assert volume.array[0, 0, 0] == -3024  # what was given stays
 
 
 def test_unknown_slice():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -56,3 +58,27 @@ def test_what_is_no_stored_volume(tmp_path, array):
         np.save(path, wrong)
         with pytest.raises(InputError, match=r"needed is int16 \(z, y, x\)"):
             open_array(path)
+
+
+def test_header_and_voxels_of_two_sizes(tmp_path, array):
+    path = tmp_path / "a.npy"
+    write_array(path, array)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"xx")
+    with pytest.raises(InputError, match=rf"holds {array.nbytes + 2} bytes of voxels, but its header promises"):
+        open_array(path)
+    for old, new in ((b"'shape': (", b"'shape': ("[:-1] + b"["), (b"'descr'", b"'descr\n"), (b"'<i2'", b"'|O' ")):
+        path.write_bytes(whole.replace(old, new, 1))
+        with pytest.raises(InputError, match="not a whole .npy file") as caught:
+            open_array(path)
+        assert "\n" not in str(caught.value)
+        assert "allow_pickle" not in str(caught.value)
+
+
+def test_archives_and_pipes_are_no_arrays(tmp_path, array):
+    np.savez(tmp_path / "a.npz", array)
+    with pytest.raises(InputError, match="not a whole .npy file"):
+        open_array(tmp_path / "a.npz")
+    os.mkfifo(tmp_path / "a.npy")
+    with pytest.raises(InputError, match="is a named pipe"):
+        open_array(tmp_path / "a.npy")

@@ -236,6 +236,7 @@ def test_compressed_pixels_that_are_cut_off(tmp_path, write_dicom_series, capfd,
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.filterwarnings("ignore:End of file reached before delimiter")
 @pytest.mark.parametrize("syntax", [uid.RLELossless, uid.JPEG2000Lossless, uid.JPEGLSLossless, _JPEG_LOSSLESS])
 def test_file_of_compressed_pixels_that_is_cut_off(tmp_path, write_dicom_series, capfd, syntax):
     file = write_dicom_series(tmp_path / "scan", _HU[:, :, :1], _AFFINE)[0]

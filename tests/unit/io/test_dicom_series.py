@@ -64,8 +64,12 @@ _DIFFERENCES = [
 ]
 
 
-@pytest.mark.parametrize("layout", ["same positions", "one after the other", "interleaved"])
-@pytest.mark.parametrize(("name", "first", "second"), _DIFFERENCES)
+_LAYOUTS = [(*item, "same positions") for item in _DIFFERENCES] + [
+    (*item, layout) for item in _DIFFERENCES[3:5] for layout in ("one after the other", "interleaved")
+]
+
+
+@pytest.mark.parametrize(("name", "first", "second", "layout"), _LAYOUTS)
 def test_two_volumes_in_one_series(tmp_path, write_dicom_series, name, first, second, layout):
     start, step = {"same positions": (0, 2.5), "one after the other": (20, 2.5), "interleaved": (1.25, 2.5)}[layout]
     _write(write_dicom_series, tmp_path, _ONE, **{name: first})
@@ -218,6 +222,17 @@ def test_rounding_of_numbers_makes_no_parts(tmp_path, write_dicom_series):
         dataset.ImageOrientationPatient = ["1", "0", ["0", "1e-5"][k % 2], "0", "1", "0"]
         dataset.save_as(file)
     np.testing.assert_array_equal(read_volume(tmp_path).array, _canonical(_ONE))
+
+
+@pytest.mark.parametrize("name", ["StudyInstanceUID", "FrameOfReferenceUID"])
+def test_a_uid_made_up_for_each_file_is_noted(tmp_path, write_dicom_series, name):
+    for k, file in enumerate(write_dicom_series(tmp_path, _ONE, _AFFINE)):
+        dataset = pydicom.dcmread(file)
+        setattr(dataset, name, f"1.5.{k + 1}")
+        dataset.save_as(file)
+    volume = read_volume(tmp_path)
+    np.testing.assert_array_equal(volume.array, _canonical(_ONE))
+    assert f"{name} is another one in each file: assumed one scan" in volume.history
 
 
 def test_series_uid_is_an_identifier_and_no_history(tmp_path, write_dicom_series):

@@ -11,8 +11,33 @@ from mmpluld.io.hounsfield import to_hu
 
 
 def test_int16_is_returned_itself():
-    raw = np.full((2, 3, 4), -1000, np.int16)
+    raw = np.resize(np.int16([-1000, -90, 40]), (2, 3, 4))
     assert to_hu(raw, source="scan") is raw
+
+
+@pytest.mark.parametrize(("padding", "dtype"), [(-3024, np.int16), (-3024.5, np.float32)])
+def test_what_lies_below_air_becomes_minus_1024_and_is_noted(padding, dtype):
+    raw = np.resize(np.array([padding, -1000, -90, 40], dtype), (4, 5, 8))
+    notes = []
+    hu = to_hu(raw, source="scan", notes=notes)
+    assert hu.dtype == dtype
+    assert sorted(set(hu.ravel().tolist())) == [-1024, -1000, -90, 40]
+    assert notes == [f"25.0% of the voxels, down to {padding} HU (padding or noise of air), set to -1024"]
+    raw = np.resize(np.array([padding, -1000, -90, 40], dtype), (4, 5, 8))
+    raw.flags.writeable = False
+    np.testing.assert_array_equal(to_hu(raw, source="scan"), hu)
+    mask = np.full((2, 3, 4), -2000, np.int16)
+    assert to_hu(mask, source="mask", labels=True)[0, 0, 0] == -2000
+
+
+def test_values_that_are_not_hu_are_taken_for_it_when_told_so():
+    raw, notes = np.resize(np.int16([0, 100, 200]), (2, 3, 4)), []
+    with pytest.raises(InputError, match=r"^scan: values are not HU: .*--units hu"):
+        to_hu(raw, source="scan")
+    assert to_hu(raw, source="scan", units="hu", notes=notes) is raw
+    assert len(notes) == 1 and notes[0].startswith("assumed to be in HU as told, though no value is below 0")
+    with pytest.raises(InputError, match="units 'mm'; allowed is hu"):
+        to_hu(raw, source="scan", units="mm")
 
 
 @given(
@@ -37,12 +62,25 @@ def test_equals_plain_arithmetic(raw, slopes, intercepts):
         (np.full((2, 3, 4), 1e300), 1, "values reach 1e"),
         (np.zeros((2, 3, 4), np.int16), 0, "slope or intercept is 0, NaN or inf"),
         (np.zeros((2, 3, 4), np.int16), np.nan, "slope or intercept is 0, NaN or inf"),
-        (np.full((2, 3, 4), 24, np.int16), 1, "lowest value is 24; CT in Hounsfield units"),
+        (np.full((2, 3, 4), 24, np.int16), 1, "values are not HU: all values are 24;"),
+        (
+            np.zeros((2, 3, 4), np.int16),
+            1e30,
+            r"rescale slope is 1e\+30, intercept up to 0; allowed are slopes",
+        ),
+        (np.zeros((2, 3, 4), np.int16), [1, 1, 5e-324, 1], "rescale slope is 4.94066e-324"),
     ],
 )
 def test_refuses(raw, slope, message):
     with pytest.raises(InputError, match=f"^scan: .*{message}"):
         to_hu(raw, slope, source="scan")
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_extreme_intercepts_are_refused_for_masks_too(labels):
+    raw = np.resize(np.int16([-1000, -90, 40]), (2, 3, 4))
+    with pytest.raises(InputError, match=r"^scan: rescale slope is 1, intercept up to 1e\+30"):
+        to_hu(raw, 1.0, [0, 0, 0, -1e30], source="scan", labels=labels)
 
 
 def test_nan_and_inf_are_counted_and_placed():

@@ -105,7 +105,11 @@ def test_open_source_volume(tmp_path):
     from mmpluld.io import write_volume
 
     write_volume(volume(), tmp_path / "scan.nii.gz")
-    source = open_source(record("nifti", "scan.nii.gz", first_slice=4), tmp_path)
+    with pytest.raises(InputError, match="values are not HU"):
+        open_source(record("nifti", "scan.nii.gz", first_slice=4), tmp_path)
+    told = record("nifti", "scan.nii.gz", first_slice=4)
+    told.source["units"] = "hu"
+    source = open_source(told, tmp_path)
     np.testing.assert_array_equal(source.read(5), volume().array[1])
 
 

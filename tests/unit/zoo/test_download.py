@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import multiprocessing
 import resource
 import socket
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,14 @@ from mmpluld.zoo.download import DownloadError, fetch, local_checkpoint, sha256_
 
 CONTENT = bytes(range(256)) * 1000  # 256,000 bytes: several blocks
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+def checkpoint(content: bytes) -> bytes:
+    """A file like those that torch.save writes."""
+    with io.BytesIO() as stream:
+        with zipfile.ZipFile(stream, "w") as archive:
+            archive.writestr(zipfile.ZipInfo("archive/data.pkl"), content)
+        return stream.getvalue()
 
 
 def part_of(path: Path) -> Path:
@@ -142,7 +152,7 @@ class TestFetch:
             "try: fetch(*sys.argv[1:])\n"
             "except DownloadError as error: print(error)"
         )
-        command = [sys.executable, "-c", code, f"{server.url}/a", str(tmp_path / "a")]
+        command = [sys.executable, "-c", code, f"{server.url}/a", str(tmp_path / "a"), DIGEST]
         done = subprocess.run(
             command,
             capture_output=True,
@@ -204,9 +214,9 @@ class TestLocalCheckpoint:
         assert len(server.requests) == 1
 
     def test_same_name_elsewhere_is_another_file(self, server) -> None:
-        server.files |= {"/1/a.pth": b"one", "/2/a.pth": b"two"}
+        server.files |= {"/1/a.pth": checkpoint(b"one"), "/2/a.pth": checkpoint(b"two")}
         paths = [local_checkpoint(f"{server.url}/{folder}/a.pth") for folder in (1, 2)]
-        assert [path.read_bytes() for path in paths] == [b"one", b"two"]
+        assert [path.read_bytes() for path in paths] == [checkpoint(b"one"), checkpoint(b"two")]
 
     def test_digits_in_the_name_are_checked(self, server) -> None:
         server.files["/a-00000000.pth"] = CONTENT
@@ -238,8 +248,6 @@ class TestLoading:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def test_weights_from_the_web(self, server) -> None:
-        import io
-
         import torch
         from mmengine.runner import CheckpointLoader
 

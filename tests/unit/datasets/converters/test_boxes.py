@@ -337,9 +337,9 @@ def test_scans_that_are_no_ct_or_damaged_are_left_out_by_name(own):
     report, sets = own(f"{HEAD}\n{rows}", **ALL)
     assert [volume.id for volume in sets["train"].volumes] == ["a"]
     mask, broken = report.remarks["volume left out"]
-    assert "the lowest value is 1" in mask
+    assert "values are not HU: all values are 1;" in mask
     assert "broken.nii.gz: cannot be read" in broken
-    with pytest.raises(InputError, match=r"none of 1 volumes could be converted.*the lowest value is 1"):
+    with pytest.raises(InputError, match=r"none of 1 volumes could be converted.*all values are 1;"):
         own(f"{HEAD}\nmask,1,1,1,2,2,2\n", overwrite=True, **ALL)
 
 
@@ -361,7 +361,7 @@ def test_coco_that_does_not_fit_its_scan(own):
 def test_one_millimetre_headers_and_linked_folders(own, tmp_path):
     own.root.mkdir()
     (tmp_path / "elsewhere").mkdir()
-    array = np.full((3, 4, 5), -1000, np.int16)
+    array = np.resize(np.int16([-1000, -90, 40]), (3, 4, 5))
     write_volume(CTVolume.from_canonical(array, (1.0, 1.0, 1.0)), tmp_path / "elsewhere" / "c.nrrd")
     (own.root / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     (tmp_path / "elsewhere" / "loop").symlink_to(own.root, target_is_directory=True)

@@ -6,6 +6,8 @@ import csv
 import math
 import shutil
 
+import cv2
+import numpy as np
 import pytest
 
 from mmpluld.datasets.converters.deeplesion import convert_deeplesion
@@ -115,7 +117,7 @@ def test_image_size_is_width_then_height(tmp_path, convert):
 def test_slices_and_size_come_from_the_images(tmp_path, write_csv, write_slices):
     write_csv(tmp_path / "DL_info.csv", [{"Image_size": "512, 512"}])
     write_slices(tmp_path / "Images_png" / "000001_01_01", [1, 2, 5, 6, 12], shape=(24, 30))
-    report = convert_deeplesion(tmp_path)
+    report = convert_deeplesion(tmp_path, units="hu")
     volume = load(tmp_path).volumes[0]
     assert (volume.first_slice, volume.num_slices, volume.shape_yx) == (1, 12, (24, 30))
     assert report.missing_slices == {"000001_01_01": 3}
@@ -126,7 +128,7 @@ def test_lesions_without_their_image_are_dropped(tmp_path, write_csv, write_slic
     names = ["000001_01_01_005.png", "000001_01_01_006.png", "000002_01_01_005.png"]
     write_csv(tmp_path / "DL_info.csv", [{"File_name": name} for name in names])
     write_slices(tmp_path / "Images_png" / "000001_01_01", [5])
-    report = convert_deeplesion(tmp_path)
+    report = convert_deeplesion(tmp_path, units="hu")
     found = load(tmp_path)
     assert [lesion.id for lesion in found.lesions] == [0]
     assert [volume.id for volume in found.volumes] == ["000001_01_01"]
@@ -134,6 +136,27 @@ def test_lesions_without_their_image_are_dropped(tmp_path, write_csv, write_slic
         (1, 3, "no image", "000001_01_01_006.png"),
         (2, 4, "no image", "000002_01_01_005.png"),
     ]
+
+
+def test_series_that_are_not_in_hu_are_left_out(tmp_path, write_csv):
+    """A series of CT, one without its offset, one normalised."""
+    ct = np.random.default_rng(0).normal(np.resize([-1000.0, -100.0, 40.0, 60.0], (32, 32)), 15)
+    values = {"000001": ct, "000002": ct + 1024, "000003": (ct + 1000) / 1400 * 255 - 128}
+    for patient, slice_hu in values.items():
+        folder = tmp_path / "Images_png" / f"{patient}_01_01"
+        folder.mkdir(parents=True)
+        cv2.imwrite(str(folder / "005.png"), (slice_hu + 32768).astype(np.uint16))
+    write_csv(tmp_path / "DL_info.csv", [{"File_name": f"{patient}_01_01_005.png"} for patient in values])
+    report = convert_deeplesion(tmp_path)
+    assert [volume.id for volume in load(tmp_path).volumes] == ["000001_01_01"]
+    assert [row.reason for row in report.dropped] == ["values are not HU"] * 2
+    assert "000002_01_01: values are not HU" in report.remarks["volume left out"][0]
+    report = convert_deeplesion(tmp_path, overwrite=True, units="hu")
+    assert len(load(tmp_path).volumes) == 3
+    assert len(report.remarks["values do not look like HU"]) == 2
+    write_csv(tmp_path / "DL_info.csv", [{"File_name": "000002_01_01_005.png"}])
+    with pytest.raises(InputError, match=r"none of 1 series could be converted; the first: .*values are not HU"):
+        convert_deeplesion(tmp_path, overwrite=True)
 
 
 def test_no_image_at_all(tmp_path, write_csv, write_slices):

@@ -24,8 +24,10 @@ def pair(tmp_path):
 
     def write(labels, number=0, spacing=(2.0, 1.0, 0.5), mask_affine=None, mask_shape=None, hu=None):
         affine = np.diag([-spacing[2], -spacing[1], -spacing[0], 1.0])
-        image = np.full(labels.shape, -900, np.int16) if hu is None else hu
-        nib.save(nib.Nifti1Image(image.transpose(), affine), tmp_path / f"volume-{number}.nii")
+        image = np.resize(np.int16([-900, -90, 40, 300]), labels.shape) if hu is None else hu
+        volume = nib.Nifti1Image(image.transpose(), affine)
+        volume.header.set_xyzt_units("mm")
+        nib.save(volume, tmp_path / f"volume-{number}.nii")
         stored = labels if mask_shape is None else np.zeros(mask_shape, np.uint8)
         mask = nib.Nifti1Image(stored.transpose(), affine if mask_affine is None else mask_affine)
         nib.save(mask, tmp_path / f"segmentation-{number}.nii")
@@ -193,7 +195,7 @@ def test_a_mask_of_another_shape_leaves_the_volume_out(pair):
 
 
 def test_images_without_mask_and_values_with_fractions_are_reported(pair):
-    root = pair(labels_with(), hu=np.full((8, 24, 32), -899.6, np.float32))
+    root = pair(labels_with(), hu=np.resize(np.float32([-899.6, -90, 40, 300]), (8, 24, 32)))
     shutil.copy(root / "volume-0.nii", root / "volume-5.nii")
     found, report = train(root)
     assert report.remarks["no segmentation, left out"] == [str(root / "volume-5.nii")]

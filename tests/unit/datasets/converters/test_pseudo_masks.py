@@ -194,12 +194,12 @@ def test_unknown_mode(annotations):
 def test_converter_writes_masks_unless_told_otherwise(tmp_path, write_csv, write_slices):
     write_slices(tmp_path / "Images_png/000001_01_01", range(3, 8))
     write_csv(tmp_path / "DL_info.csv", [{}])
-    report = convert_deeplesion(tmp_path)
+    report = convert_deeplesion(tmp_path, units="hu")
     (lesion,) = AnnotationSet.load(tmp_path / "annotations/train.json").lesions
     assert decode_mask(lesion.mask).any()
     assert sum(report.masks.values()) == 1
     assert "masks: " in report.summary()
-    report = convert_deeplesion(tmp_path, overwrite=True, masks=None)
+    report = convert_deeplesion(tmp_path, overwrite=True, masks=None, units="hu")
     assert AnnotationSet.load(tmp_path / "annotations/train.json").lesions[0].mask is None
     assert "masks: " not in report.summary()
 

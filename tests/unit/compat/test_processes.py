@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
 
-from mmpluld import outputs
 from mmpluld.cli.main import main
-from mmpluld.engine.processes import check_launcher, sole_writer, started_by
+from mmpluld.compat.processes import check_alone, check_launcher, is_first, started_by
 from mmpluld.errors import InputError
-from mmpluld.outputs import folder_lock
 
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
 # What slurm sets everywhere in an allocation of four tasks, and what a batch script and srun add.
@@ -66,6 +62,38 @@ def test_a_launcher_that_did_not_start_the_process(launcher: str, environment: d
         check_launcher(launcher, environment)
 
 
+@pytest.mark.parametrize("counter", ["PMI_SIZE", "MV2_COMM_WORLD_SIZE"])
+@pytest.mark.parametrize("launcher", ["none", "mpi", "pytorch"])
+def test_another_mpi_is_noticed(counter: str, launcher: str) -> None:
+    with pytest.raises(InputError, match=rf"started 4 processes \({counter}\), .* only Open MPI's mpirun is known"):
+        check_launcher(launcher, {counter: "4", "PMI_RANK": "0"})
+    check_launcher("none", {counter: "1", "PMI_RANK": "0"})
+
+
+@pytest.mark.parametrize("local", ["1", "2"])
+def test_torchruns_that_srun_started_beside_one_another(local: str) -> None:
+    alone = {**SRUN, **TORCHRUN, "RANK": "0", "WORLD_SIZE": local, "GROUP_WORLD_SIZE": "1"}
+    with pytest.raises(InputError, match="srun started 4 tasks, but this torchrun knows of 1: .* --nnodes 4"):
+        check_launcher("pytorch", alone)
+    check_launcher("pytorch", {**SRUN, **TORCHRUN, "WORLD_SIZE": "8", "GROUP_WORLD_SIZE": "4"})
+    check_launcher("pytorch", {**SRUN, **TORCHRUN, "SLURM_STEP_NUM_TASKS": "1", "GROUP_WORLD_SIZE": "1"})
+
+
+@pytest.mark.parametrize("environment", [TORCHRUN, MPIRUN, {"PMI_SIZE": "2"}, {**SRUN, **TORCHRUN}])
+def test_detect_in_several_processes(environment: dict[str, str], monkeypatch, capsys) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert main(["detect", "scan.nii.gz", "--checkpoint", "x.pth", "--out", "out"]) == 2
+    line = capsys.readouterr().err
+    assert "started 2 processes" in line
+    assert line.count("\n") == 1
+
+
+def test_detect_as_one_task_of_slurm() -> None:
+    check_alone("detect", SRUN)  # each may have a scan of its own
+    check_alone("detect", {**TORCHRUN, "WORLD_SIZE": "1"})
+
+
 def test_launchers_that_need_gpus() -> None:
     check_launcher("pytorch", TORCHRUN)
     if torch.cuda.is_available():
@@ -88,7 +116,7 @@ def test_commands_refuse_before_they_look_at_anything_else(
 
 
 @pytest.mark.parametrize(
-    ("launcher", "environment", "holds"),
+    ("launcher", "environment", "first"),
     [
         ("none", {"RANK": "3"}, True),
         ("pytorch", {"RANK": "0"}, True),
@@ -98,20 +126,5 @@ def test_commands_refuse_before_they_look_at_anything_else(
         ("mpi", {"OMPI_COMM_WORLD_RANK": "2"}, False),
     ],
 )
-def test_the_first_process_holds_the_work_folder(tmp_path, launcher, environment, holds):
-    with sole_writer(tmp_path, launcher, environment=environment):
-        assert (tmp_path / ".lock").exists() == holds
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_two_trainings_in_one_folder(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(outputs, "_PATIENCE_S", 0.0)
-    monkeypatch.setenv("LOCAL_RANK", "0")
-    config = "a3d_densenet121-fpn_7s_phantom"
-    for lock, command in ((".lock", ["train", config]), (".lock-test", ["test", config, "weights.pth"])):
-        with folder_lock(tmp_path / "work", lock):
-            assert main([*command, "--work-dir", str(tmp_path / "work")]) == 2
-        assert capsys.readouterr().err == (
-            f"mmpluld: error: {tmp_path / 'work'}: is being written by another process (pid {os.getpid()}); "
-            "wait for it, or choose another place\n"
-        )
+def test_the_first_process_does_for_all_what_one_may_do(launcher, environment, first):
+    assert is_first(launcher, environment) == first

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-
-import torch
 
 from mmpluld.errors import InputError
-from mmpluld.outputs import LOCK, folder_lock
-from mmpluld.typing import StrPath
 
-__all__ = ["check_launcher", "sole_writer", "started_by"]
+__all__ = ["check_alone", "check_launcher", "is_first", "started_by"]
 
 # By launcher, what it calls itself, the variable that counts the processes it started, all that mmengine reads, and
 # the variable that numbers the processes.
@@ -33,6 +28,8 @@ _LAUNCHERS = {
         "OMPI_COMM_WORLD_RANK",
     ),
 }
+# How the processes of other MPIs are counted; mmengine knows Open MPI's alone.
+_OTHER_MPI = {"PMI_SIZE": "MPICH or Intel MPI", "MV2_COMM_WORLD_SIZE": "MVAPICH"}
 _EXAMPLES = {
     "pytorch": "torchrun --nproc-per-node 4 -m mmpluld COMMAND CONFIG --launcher pytorch",
     "slurm": "srun --ntasks 8 --gpus-per-task 1 mmpluld COMMAND CONFIG --launcher slurm",
@@ -53,6 +50,46 @@ def started_by(environment: Mapping[str, str]) -> tuple[str, int] | None:
     return None
 
 
+def check_alone(command: str, environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse processes of a command that knows of no others, where each would do the same.
+
+    Tasks of srun may each have arguments of their own and pass.
+
+    Raises:
+        InputError: If torchrun or an MPI started several processes.
+    """
+    _refuse_other_mpi(environment)
+    found = started_by(environment)
+    if found is not None and found[0] != "slurm":
+        name = _LAUNCHERS[found[0]][0]
+        raise InputError(
+            f"{name} started {found[1]} processes, but {command} runs in one: each would do the same work and write "
+            f"the same files; start it without {name}"
+        )
+
+
+def _refuse_other_mpi(environment: Mapping[str, str]) -> None:
+    for counter, name in _OTHER_MPI.items():
+        count = environment.get(counter, "")
+        if count.isdigit() and int(count) > 1 and started_by(environment) is None:
+            raise InputError(
+                f"{name} started {count} processes ({counter}), and they would not find one another: only Open MPI's "
+                "mpirun is known; use that, srun or torchrun"
+            )
+
+
+def _refuse_separate_groups(environment: Mapping[str, str]) -> None:
+    """Refuse torchruns that srun started beside one another without telling them so."""
+    tasks = environment.get("SLURM_STEP_NUM_TASKS", "")
+    groups = environment.get("GROUP_WORLD_SIZE", "")
+    if tasks.isdigit() and groups.isdigit() and int(tasks) > int(groups):
+        raise InputError(
+            f"srun started {tasks} tasks, but this torchrun knows of {groups}: each would do all the work and write "
+            f"the same files; give torchrun --nnodes {tasks} --rdzv-backend c10d --rdzv-endpoint HOST:PORT, or leave "
+            "it out and use --launcher slurm"
+        )
+
+
 def check_launcher(launcher: str, environment: Mapping[str, str] = os.environ) -> None:
     """Refuse processes that would not find one another.
 
@@ -64,6 +101,7 @@ def check_launcher(launcher: str, environment: Mapping[str, str] = os.environ) -
         InputError: Several processes were started and ``launcher`` is "none", so that each would do all the work and
             write the same files; or ``launcher`` is not what started this process; or it needs GPUs and there are none.
     """
+    _refuse_other_mpi(environment)
     found = started_by(environment)
     if launcher == "none":
         if found is not None:
@@ -73,6 +111,10 @@ def check_launcher(launcher: str, environment: Mapping[str, str] = os.environ) -
                 f"work alone and write the same files; add --launcher {started}"
             )
         return
+    if launcher == "pytorch":
+        _refuse_separate_groups(environment)
+    import torch  # here, because commands that start no network ask for the rest of this module
+
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return  # whoever called us has brought the processes together
     missing = [name for name in _LAUNCHERS[launcher][2] if name not in environment]
@@ -91,22 +133,15 @@ def check_launcher(launcher: str, environment: Mapping[str, str] = os.environ) -
         )
 
 
-def sole_writer(
-    folder: StrPath, launcher: str, lock: str = LOCK, environment: Mapping[str, str] = os.environ
-) -> AbstractContextManager[None]:
-    """Hold a folder that the processes of one run write to; the first of them does so for all.
+def is_first(launcher: str, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process does for all processes of a run what only one may do.
 
     Args:
-        folder: Work folder of the run.
         launcher: none | pytorch | slurm | mpi.
-        lock: See :func:`mmpluld.outputs.folder_lock`.
         environment: Environment variables of the process.
-
-    Raises:
-        InputError: On entering, in the first process: the folder cannot be written to, or another run holds it.
     """
+    import torch
+
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        first = torch.distributed.get_rank() == 0
-    else:
-        first = launcher == "none" or environment.get(_LAUNCHERS[launcher][3], "0") == "0"
-    return folder_lock(folder, lock) if first else nullcontext()
+        return int(torch.distributed.get_rank()) == 0
+    return launcher == "none" or environment.get(_LAUNCHERS[launcher][3], "0") == "0"

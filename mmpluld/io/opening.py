@@ -1,0 +1,83 @@
+"""Files before they are opened: only regular ones are, and what is wrong with others is said."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmpluld.errors import InputError
+from mmpluld.structures.text_files import regular_file, why_unreadable
+from mmpluld.typing import StrPath
+
+__all__ = ["file_size", "is_folder", "plain_path"]
+
+
+def is_folder(path: Path, wanted: str) -> bool:
+    """Whether a path is a folder.
+
+    Args:
+        path: The path.
+        wanted: What to give if nothing is there, for the message.
+
+    Raises:
+        InputError: Nothing is there, or it may not be looked at.
+    """
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError as error:
+        reason = why_unreadable(path, error)
+        text = "no such file or folder" if reason == "no such file" else reason
+        raise InputError(f"{path}: {text}; give {wanted}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({why_unreadable(path, error)}); give {wanted}") from None
+
+
+def file_size(path: StrPath, wanted: str = "the whole scan") -> int:
+    """Size in bytes of a regular file that may be read and is not empty.
+
+    Args:
+        path: The file.
+        wanted: What to give instead, for the message.
+
+    Raises:
+        InputError: It is missing, a link to nothing, a folder, pipe or device, empty, or may not be read.
+    """
+    file = regular_file(path, wanted)
+    try:
+        with file.open("rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({why_unreadable(file, error)}); give {wanted}") from None
+    if size == 0:
+        raise InputError(f"{file}: is empty (0 bytes); it is damaged or cut off, give {wanted}")
+    return size
+
+
+@contextmanager
+def plain_path(file: Path, parts: Iterable[str] = ()) -> Iterator[Path]:
+    """Yield a path to a file that libraries can take which know UTF-8 only.
+
+    Names on disk are bytes. Python keeps those that are no text as surrogates, which SimpleITK refuses; then the file
+    is reached through a link with a plain name.
+
+    Args:
+        file: The file; its suffix is kept.
+        parts: Names inside it of further files, relative to its folder, that must be found beside the link.
+    """
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory(prefix="mmpluld-") as name:
+            folder = Path(name)
+            link = folder / f"header{file.suffix}"
+            link.symlink_to(file.absolute())
+            for part in parts:
+                (folder / part).parent.mkdir(parents=True, exist_ok=True)
+                (folder / part).symlink_to((file.parent / part).absolute())
+            yield link
+    else:
+        yield file
