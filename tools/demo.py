@@ -16,12 +16,16 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 
+from mmpluld.cli.process import Ended, ends_with_signals
+from mmpluld.compat.follow import following
 from mmpluld.compat.system import usable_cores
 from mmpluld.engine.option_values import written
 from mmpluld.errors import InputError
+from mmpluld.outputs import check_output_folder
 
 CONFIGS = {
     "with the partial-label loss": "pluld-a3d_densenet121-fpn_7s_phantom",
@@ -34,9 +38,9 @@ CT_SHA256 = "5c3e82cc387538c5c38143827314fc2aa743ef886e8518f7f52beff6805c635d"
 CT_FOLDER = "cerr/datasets/radiomics_phantom_dicom/pat_1/"
 
 
-def say(text: str) -> None:
+def say(text: str, stream: TextIO | None = None) -> None:
     """Print a line at once, also into a pipe."""
-    print(text, flush=True)
+    print(text, file=stream, flush=True)
 
 
 def start(*arguments: str, log: Path, threads: int) -> subprocess.Popen:
@@ -44,9 +48,8 @@ def start(*arguments: str, log: Path, threads: int) -> subprocess.Popen:
     say(f"$ mmpluld {' '.join(arguments)}")
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     with log.open("w") as stream:
-        return subprocess.Popen(
-            [sys.executable, "-m", "mmpluld", *arguments], stdout=stream, stderr=stream, env=environment
-        )
+        command = following([sys.executable, "-m", "mmpluld", *arguments])
+        return subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
 
 
 def standing(log: Path) -> str:
@@ -58,16 +61,20 @@ def standing(log: Path) -> str:
 def finish(processes: dict[Path, subprocess.Popen]) -> None:
     """Wait for all; on a failure stop the others and show the end of the log."""
     waiting = dict(processes)
-    with Console(stderr=True).status("") as status:  # shows nothing when the output is not a terminal
-        while waiting:
-            status.update(" | ".join(map(standing, waiting)))
-            time.sleep(0.5)
-            for log in [log for log, process in waiting.items() if process.poll() is not None]:
-                if waiting.pop(log).returncode != 0:
-                    for other in waiting.values():
-                        other.terminate()
-                    end = "\n".join(log.read_text().splitlines()[-5:])
-                    sys.exit(f"demo: a command failed; the end of {log}:\n{end}")
+    try:
+        with Console(stderr=True).status("") as status:  # shows nothing when the output is not a terminal
+            while waiting:
+                status.update(" | ".join(map(standing, waiting)))
+                time.sleep(0.5)
+                for log in [log for log, process in waiting.items() if process.poll() is not None]:
+                    if waiting.pop(log).returncode != 0:
+                        end = "\n".join(log.read_text().splitlines()[-5:])
+                        sys.exit(f"demo: a command failed; the end of {log}:\n{end}")
+    finally:
+        for process in waiting.values():
+            process.terminate()
+        for process in waiting.values():
+            process.wait()
 
 
 def run(*arguments: str, log: Path) -> None:
@@ -178,6 +185,18 @@ def detect(out: Path, scans: dict[str, Path]) -> list[Path]:
     return [out / f"detect_{name}/report.html" for name in scans]
 
 
+def empty(out: Path) -> None:
+    """Remove what an earlier demo wrote; a folder that holds anything else is refused."""
+    check_output_folder(out)
+    for item in sorted(out.glob("*")):
+        own = ("phantom", "convert.", "scan.", "froc.", "download", "detect_", *CONFIGS.values(), ".tmp-mmpluld-")
+        if not item.name.startswith(own):
+            raise InputError(f"{item}: is no part of a demo, so {out} is not replaced; give another folder")
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+
+
 def main() -> int:
     """Run the demo."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -188,9 +207,7 @@ def main() -> int:
     if options.ct is not None and not options.ct.exists():
         raise InputError(f"{options.ct}: no such file or folder; CT= takes a scan file or a DICOM folder")
     begin = time.monotonic()
-    if (options.out / "phantom").is_dir():
-        shutil.rmtree(options.out)
-    options.out.mkdir(parents=True, exist_ok=True)
+    empty(options.out)
     make_data(options.out)
     train_and_test(options.out, options.seed)
     report_froc(options.out)
@@ -207,6 +224,14 @@ def main() -> int:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        with ends_with_signals():
+            sys.exit(main())
     except InputError as error:
-        sys.exit(f"demo: error: {error}")
+        say(f"demo: error: {error}", sys.stderr)
+        sys.exit(2)
+    except Ended as ended:
+        say(f"demo: ended by {ended.name}", sys.stderr)
+        raise
+    except KeyboardInterrupt:
+        say("demo: interrupted", sys.stderr)
+        sys.exit(130)

@@ -12,6 +12,7 @@ Example, to a folder that a web server serves:
 import argparse
 import sys
 
+from mmpluld.cli.outputs import OutputFile, OutputFolder
 from mmpluld.errors import InputError
 
 
@@ -19,7 +20,9 @@ def main() -> int:
     """Publish one checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="file that training wrote")
-    parser.add_argument("out_dir", help="folder to write to: checkpoints, or one that a web server serves")
+    parser.add_argument(
+        "out_dir", action=OutputFolder, help="folder to write to: checkpoints, or one that a web server serves"
+    )
     parser.add_argument("--name", required=True, help="model of the zoo: the name of its config")
     parser.add_argument("--config", help="config that it was trained with, if not the zoo's of that name")
     parser.add_argument("--data", required=True, help="what it was trained on, for the card")
@@ -31,12 +34,14 @@ def main() -> int:
         metavar="URL",
         help="http(s) address of out_dir on the server; without, the weights ship in checkpoints/",
     )
-    parser.add_argument("--metafile", metavar="YML", help="enter it here; without, the entry is printed")
-    options = parser.parse_args()
+    parser.add_argument(
+        "--metafile", metavar="YML", action=OutputFile, help="enter it here; without, the entry is printed"
+    )
     from mmpluld.publish.publish import metafile_entry, publish, require_entry, served_from, update_metafile
     from mmpluld.zoo.index import dump_metafile
 
     try:
+        options = parser.parse_args()
         if options.metafile:
             require_entry(options.metafile, options.name)
         address = served_from(options.out_dir, options.base_url, options.metafile)

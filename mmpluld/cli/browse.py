@@ -6,6 +6,7 @@ import argparse
 
 from mmpluld.cli.changes import add_changes
 from mmpluld.cli.numbers import natural, seed
+from mmpluld.cli.outputs import OutputFolder
 
 EXAMPLE = "mmpluld browse pluld-a3d_densenet121-fpn_7s_20e_deeplesion --out samples --number 20"
 
@@ -13,7 +14,7 @@ EXAMPLE = "mmpluld browse pluld-a3d_densenet121-fpn_7s_20e_deeplesion --out samp
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("config", help="config file, or the name of a config of the zoo")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the pictures")
+    parser.add_argument("--out", required=True, action=OutputFolder, metavar="DIR", help="folder of the pictures")
     parser.add_argument("--number", type=natural, default=20, help="how many pictures (default: %(default)s)")
     parser.add_argument(
         "--part",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mmpluld.cli.changes import add_changes
+from mmpluld.cli.outputs import OutputFile
 
 EXAMPLE = "mmpluld calibrate CONFIG work_dirs/lens/epoch_8.pth work_dirs/lens/calibrated.pth"
 
@@ -13,7 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("config", help="config file, or name of a config of the zoo; its val_dataloader has the data")
     parser.add_argument("checkpoint", help="trained weights: file, web address, or zoo:NAME")
-    parser.add_argument("out", help="checkpoint to write: the same with the fitted scale and bias of every expert")
+    parser.add_argument(
+        "out", action=OutputFile, help="checkpoint to write: the same with the fitted scale and bias of every expert"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
     add_changes(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing OUT")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from mmpluld.cli.outputs import OutputFile
 from mmpluld.cli.units import add_units
 
 EXAMPLE = "mmpluld check-data data/luna16"
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="read every slice (default: first, middle, last and key slices of each volume)",
     )
     add_units(parser)
-    parser.add_argument("--json", metavar="OUT", help="write all problems as JSON")
+    parser.add_argument("--json", action=OutputFile, metavar="OUT", help="write all problems as JSON")
 
 
 def run(options: argparse.Namespace) -> int:

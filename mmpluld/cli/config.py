@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mmpluld.cli.changes import add_changes
+from mmpluld.cli.outputs import OutputFile
 
 EXAMPLE = "mmpluld config pluld-a3d_densenet121-fpn_7s_20e_deeplesion --out my_config.py"
 
@@ -13,7 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("config", help="name of a config of the zoo, or a config file")
     add_changes(parser)
-    parser.add_argument("--out", metavar="FILE", help="write to FILE, which ends in .py, instead of the screen")
+    parser.add_argument(
+        "--out", action=OutputFile, metavar="FILE", help="write to FILE, which ends in .py, instead of the screen"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a FILE of other content")
 
 

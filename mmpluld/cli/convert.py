@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 from mmpluld.cli.numbers import natural, not_negative
@@ -168,6 +171,7 @@ def run(options: argparse.Namespace) -> int:
         convert_nih_ln,
     )
     from mmpluld.errors import InputError
+    from mmpluld.outputs import folder_lock
 
     given = {
         name: value for names in _OPTIONS.values() for name in names if (value := _given(options, name)) is not None
@@ -193,7 +197,10 @@ def run(options: argparse.Namespace) -> int:
         "nih-ln": convert_nih_ln,
         "boxes": convert_boxes,
     }
-    report = converters[options.dataset](options.root, overwrite=options.overwrite, units=options.units, **given)
+    root = Path(options.root)
+    usable = root.is_dir() and os.access(root, os.W_OK)  # else the converter says what is wrong
+    with folder_lock(root) if usable else nullcontext():
+        report = converters[options.dataset](options.root, overwrite=options.overwrite, units=options.units, **given)
     print(report.summary())
     return 0
 

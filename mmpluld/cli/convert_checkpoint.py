@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from mmpluld.cli.outputs import OutputFile
+
 EXAMPLE = "mmpluld convert-checkpoint alignshift downloads/epoch_20.pth weights/a3d.pth"
 
 
@@ -13,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "code", choices=["alignshift", "mulan"], help="code base that wrote the checkpoint (alignshift also has A3D)"
     )
     parser.add_argument("source", help="published checkpoint")
-    parser.add_argument("target", help="checkpoint to write")
+    parser.add_argument("target", action=OutputFile, help="checkpoint to write")
     parser.add_argument(
         "--operator",
         choices=["alignshift", "tsm"],

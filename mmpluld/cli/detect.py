@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mmpluld.cli.changes import add_changes
+from mmpluld.cli.outputs import OutputFolder
 from mmpluld.cli.units import add_units
 from mmpluld.errors import printable
 
@@ -29,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config", help="config file, or the name of a config of the zoo (default: the one of zoo:NAME as weights)"
     )
     parser.add_argument("--checkpoint", required=True, help="weights of the config: file, web address, or zoo:NAME")
-    parser.add_argument("--out", required=True, help="folder for detections.json, findings.csv and report.html")
+    parser.add_argument(
+        "--out", required=True, action=OutputFolder, help="folder for detections.json, findings.csv and report.html"
+    )
     rules = parser.add_argument_group(
         "rules of findings", "default: as the config is tested, else the value in brackets"
     )

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from mmpluld.cli.numbers import natural
+from mmpluld.cli.outputs import OutputFile
 from mmpluld.errors import InputError
 
 EXAMPLE = (
@@ -66,8 +67,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the first slice of the one scan is slice N of its series, where the truth counts these (DeepLesion) "
         "and the scan is not named SERIES_FIRST-LAST",
     )
-    parser.add_argument("--json", metavar="OUT", help="write the result as JSON")
-    parser.add_argument("--plot", metavar="OUT", help="write the FROC curve as a picture (.png, .svg or .pdf)")
+    parser.add_argument("--json", action=OutputFile, metavar="OUT", help="write the result as JSON")
+    parser.add_argument(
+        "--plot", action=OutputFile, metavar="OUT", help="write the FROC curve as a picture (.png, .svg or .pdf)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

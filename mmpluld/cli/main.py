@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import io
 import os
 import sys
 from collections.abc import Sequence
 
+from mmpluld.cli.process import Ended, ends_with_signals, flush, open_streams, say
 from mmpluld.errors import InputError, MMPluldError, did_you_mean, printable
 from mmpluld.version import __version__
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "main", "run"]
 
 # Name of a sub-command -> its line in `mmpluld --help`. Each lives in mmpluld/cli/<name>.py, with _ for -.
 COMMANDS = {
@@ -39,7 +41,7 @@ class _Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        self.exit(2, f"{self.prog}: error: {message} (see `{self.prog} --help`)\n")
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (see `{self.prog} --help`)\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,7 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(argv: Sequence[str]) -> int:
+def run(argv: Sequence[str]) -> int:
+    """Run a command line and return its exit status; whatever is raised is the caller's to handle."""
     options = _parser().parse_args(argv)
     name = options.command
     if name not in COMMANDS:
@@ -70,38 +73,55 @@ def _run(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     module.add_arguments(parser)
-    return int(module.run(parser.parse_args(options.arguments)) or 0)
+    given = parser.parse_args(options.arguments)
+
+    import logging  # here, because it takes as long as all else that `--help` needs
+
+    logging.raiseExceptions = given.debug  # a log that nobody reads any more is no error
+    with ends_with_signals():
+        return int(module.run(given) or 0)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0, 1 (failed) or 2 (usage or bad input).
+    """Run the command line; return 0, 1 (failed), 2 (usage or bad input), or 128 and the number of an ending signal.
 
     The traceback of an expected error is shown only with ``--debug`` or when MMPLULD_DEBUG=1.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names that the terminal's encoding lacks are escaped, not raised
             stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in argv or os.environ.get("MMPLULD_DEBUG") == "1"
     try:
-        return _run(argv)
+        return _status(argv, debug)
+    finally:
+        flush()
+
+
+def _status(argv: Sequence[str], debug: bool) -> int:
+    """Exit status of a command, after one line on what went wrong."""
+    try:
+        return run(argv)
     except MMPluldError as error:
         if debug:
             raise
-        print(f"mmpluld: error: {' '.join(printable(str(error)).split())}", file=sys.stderr)
+        say(f"mmpluld: error: {' '.join(printable(str(error)).split())}")
         return 2 if isinstance(error, InputError) else 1
+    except Ended as ended:
+        say(f"mmpluld: ended by {ended.name}")
+        return ended.status
     except KeyboardInterrupt:
-        print("mmpluld: interrupted", file=sys.stderr)
+        say("mmpluld: interrupted")
         return 130
-    except BrokenPipeError:
-        # The reader of our output went away (`mmpluld ... | head`); nothing is wrong on this side.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) and not debug:
+            say(f"mmpluld: error: {error.filename or 'an output'}: cannot be written ({error.strerror}); make room")
+            return 2
         if debug:
             raise
         reason = " ".join(printable(str(error)).split())
-        print(f"mmpluld: failed: {type(error).__name__}: {reason} (--debug shows where)", file=sys.stderr)
+        say(f"mmpluld: failed: {type(error).__name__}: {reason} (--debug shows where)")
         return 1
 
 

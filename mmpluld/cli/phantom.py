@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+from pathlib import Path
 from typing import Any
 
 from mmpluld.cli.numbers import natural
@@ -55,8 +56,6 @@ def _settings(items: list[str]) -> dict[str, Any]:
 
 def run(options: argparse.Namespace) -> int:
     """Write the phantom."""
-    from pathlib import Path
-
     from mmpluld.errors import InputError
     from mmpluld.phantom import (
         make_phantom,
@@ -87,27 +86,38 @@ def run(options: argparse.Namespace) -> int:
         )
         print(f"{options.out}: phantom written; next: mmpluld convert deeplesion {options.out}")
         return 0
-    if Path(options.out).exists() and not options.overwrite:
-        raise InputError(f"{options.out}: exists; choose another name or pass --overwrite")
+    _check_scan(Path(options.out), options.overwrite)
     truth = write_nifti(make_phantom(seed, **settings), options.out)
     print(f"{options.out}: phantom written; complete truth in {truth}")
     return 0
 
 
+def _check_scan(scan: Path, overwrite: bool) -> None:
+    """Refuse a scan, or its truth, that is there already; what an interrupted command left is replaced."""
+    from mmpluld.atomic import is_unfinished
+    from mmpluld.errors import InputError
+    from mmpluld.outputs import check_output_file
+    from mmpluld.phantom import truth_beside
+
+    files = (scan, truth_beside(scan))
+    begun = any(is_unfinished(file) for file in files)
+    for file in files:
+        check_output_file(file)
+        if file.exists() and not overwrite and not begun:
+            raise InputError(f"{file}: exists; choose another name or pass --overwrite")
+
+
 def _lens(options: argparse.Namespace) -> int:
     """Write and convert the phantoms of LENS' twins."""
-    from pathlib import Path
-
-    from mmpluld.cli.main import main
-    from mmpluld.errors import InputError, MMPluldError
+    from mmpluld.cli.main import run as run_line
+    from mmpluld.errors import InputError
     from mmpluld.reproduce.twin_datasets import describe_lens_phantoms, ensure_lens_phantoms
 
     if options.patients or options.set or options.seed is not None or options.overwrite:
         raise InputError("phantom lens: takes no options, its settings are those of the twins; remove the folder first")
 
     def command(arguments: list[str], _: Path) -> None:
-        if main(arguments) != 0:
-            raise MMPluldError(f"mmpluld {' '.join(arguments)} failed, see above")
+        run_line(arguments)
 
     ensure_lens_phantoms(Path(options.out), command)
     print(describe_lens_phantoms(Path(options.out)))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmpluld.cli.numbers import natural
+from mmpluld.cli.outputs import OutputFolder
 
 if TYPE_CHECKING:
     from mmpluld.reproduce.runner import Resources, Run
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", metavar="A,B", help="train these rows only (default: all)")
     parser.add_argument(
         "--work-dir",
+        action=OutputFolder,
         default="work_dirs/reproduce",
         metavar="DIR",
         help="folder of runs and reports; finished runs are not repeated (default: work_dirs/reproduce)",
@@ -32,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-root", metavar="DIR", help="dataset (default: the config's, or DIR/phantom for twins)")
     parser.add_argument("--jobs", type=_positive, metavar="J", help="runs at once (default: one per core, 1 with GPUs)")
     parser.add_argument("--gpus", type=_positive, default=0, metavar="G", help="GPUs of each run")
-    parser.add_argument("--export", metavar="DIR", help="copy the report and each run's figures to DIR/TABLE")
+    parser.add_argument(
+        "--export", action=OutputFolder, metavar="DIR", help="copy the report and each run's figures to DIR/TABLE"
+    )
     parser.add_argument(
         "--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="changes to every config"
     )
@@ -47,14 +51,15 @@ def _positive(text: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Train what is missing, then report; 1 if a run failed."""
-    from mmpluld.reproduce.runner import Resources, locked
+    from mmpluld.outputs import folder_lock
+    from mmpluld.reproduce.runner import Resources
     from mmpluld.reproduce.tables import get_table
 
     table = get_table(options.table)
     rows = _chosen(table, options.rows)
     resources = Resources.of_machine(options.jobs, options.gpus)
     _check_gpus(resources)
-    with locked(Path(options.work_dir)):
+    with folder_lock(options.work_dir):
         return _reproduce(table, rows, resources, options)
 
 

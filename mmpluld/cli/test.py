@@ -7,6 +7,7 @@ import argparse
 from mmpluld.cli.changes import add_changes
 from mmpluld.cli.launcher import add_launcher
 from mmpluld.cli.numbers import score
+from mmpluld.cli.outputs import OutputFile, OutputFolder
 
 EXAMPLE = "mmpluld test CONFIG work_dirs/a3d/epoch_20.pth --out detections.json"
 
@@ -15,9 +16,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("config", help="config file, or the name of a config of the zoo")
     parser.add_argument("checkpoint", help="weights to test: file, web address, or zoo:NAME")
-    parser.add_argument("--work-dir", help="folder for logs (default: work_dirs/<config name>)")
-    parser.add_argument("--out", metavar="FILE", help="write the detections as a detection record (.json)")
-    parser.add_argument("--show-dir", metavar="DIR", help="write pictures of the tested slices, truth and detections")
+    parser.add_argument("--work-dir", action=OutputFolder, help="folder for logs (default: work_dirs/<config name>)")
+    parser.add_argument(
+        "--out", action=OutputFile, metavar="FILE", help="write the detections as a detection record (.json)"
+    )
+    parser.add_argument(
+        "--show-dir",
+        action=OutputFolder,
+        metavar="DIR",
+        help="write pictures of the tested slices, truth and detections",
+    )
     parser.add_argument(
         "--show-score-thr",
         type=score,

@@ -7,6 +7,7 @@ import argparse
 from mmpluld.cli.changes import add_changes
 from mmpluld.cli.launcher import add_launcher
 from mmpluld.cli.numbers import seed
+from mmpluld.cli.outputs import OutputFolder
 
 EXAMPLE = "mmpluld train configs/pluld/pluld-a3d_densenet121-fpn_7s_20e_deeplesion.py --work-dir work_dirs/a3d"
 
@@ -14,7 +15,9 @@ EXAMPLE = "mmpluld train configs/pluld/pluld-a3d_densenet121-fpn_7s_20e_deeplesi
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("config", help="config file, or the name of a config of the zoo")
-    parser.add_argument("--work-dir", help="folder for logs and checkpoints (default: work_dirs/<config name>)")
+    parser.add_argument(
+        "--work-dir", action=OutputFolder, help="folder for logs and checkpoints (default: work_dirs/<config name>)"
+    )
     parser.add_argument(
         "--resume",
         nargs="?",

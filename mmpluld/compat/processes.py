@@ -7,22 +7,25 @@ from collections.abc import Mapping
 
 from mmpluld.errors import InputError
 
-__all__ = ["check_alone", "check_launcher", "started_by"]
+__all__ = ["check_alone", "check_launcher", "is_first", "started_by"]
 
-# By launcher, what it calls itself, the variable that counts the processes it started, and all that mmengine reads.
+# By launcher, what it calls itself, the variable that counts the processes it started, all that mmengine reads, and
+# the variable that numbers the processes.
 # SLURM_NTASKS is set in a whole allocation, also for a shell or a batch script that is one process of it; only srun
 # sets the count of its own step.
 _LAUNCHERS = {
-    "pytorch": ("torchrun", "WORLD_SIZE", ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")),
+    "pytorch": ("torchrun", "WORLD_SIZE", ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"), "RANK"),
     "slurm": (
         "srun",
         "SLURM_STEP_NUM_TASKS",
         ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST", "SLURM_STEP_NUM_TASKS"),
+        "SLURM_PROCID",
     ),
     "mpi": (
         "mpirun",
         "OMPI_COMM_WORLD_SIZE",
         ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MASTER_ADDR"),
+        "OMPI_COMM_WORLD_RANK",
     ),
 }
 # How the processes of other MPIs are counted; mmengine knows Open MPI's alone.
@@ -40,7 +43,7 @@ def started_by(environment: Mapping[str, str]) -> tuple[str, int] | None:
     Args:
         environment: Environment variables of the process.
     """
-    for launcher, (_, counter, needed) in _LAUNCHERS.items():
+    for launcher, (_, counter, needed, _) in _LAUNCHERS.items():
         count = environment.get(counter, "")
         if count.isdigit() and int(count) > 1 and needed[0] in environment:
             return launcher, int(count)
@@ -128,3 +131,17 @@ def check_launcher(launcher: str, environment: Mapping[str, str] = os.environ) -
             f"--launcher {launcher} needs a GPU for every process, and there is none here; on CPUs use torchrun with "
             "--launcher pytorch"
         )
+
+
+def is_first(launcher: str, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process does for all processes of a run what only one may do.
+
+    Args:
+        launcher: none | pytorch | slurm | mpi.
+        environment: Environment variables of the process.
+    """
+    import torch
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return int(torch.distributed.get_rank()) == 0
+    return launcher == "none" or environment.get(_LAUNCHERS[launcher][3], "0") == "0"

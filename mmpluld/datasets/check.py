@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mmpluld.atomic import is_unfinished
 from mmpluld.errors import InputError
 from mmpluld.io.hounsfield import Units, check_units
 from mmpluld.io.hu_check import HU_NEEDED, hu_sample, slices_fault
@@ -91,12 +92,16 @@ def check_dataset(root: StrPath, all_slices: bool = False, units: Units | None =
         units: ``hu`` to only note values that do not look like HU.
 
     Raises:
-        InputError: The folder has no annotation files.
+        InputError: The folder has no annotation files, or its conversion was interrupted.
     """
     check_units(units)
     root = Path(root)
-    # Hidden files are what a writer has left that was killed.
+    # Hidden files are temporaries, and marks of a conversion that was interrupted.
     paths = sorted(path for path in (root / "annotations").glob("*.json") if not path.name.startswith("."))
+    cut = [root / "annotations" / f"{split}.json" for split in ("train", "val", "test")]
+    cut = [path for path in cut if is_unfinished(path)]
+    if cut:
+        raise InputError(f"{cut[0]}: its conversion was interrupted; convert the dataset again (mmpluld convert)")
     if not paths:
         raise InputError(f"{root}: no annotations/*.json in it; convert the dataset first (mmpluld convert)")
     check = DataCheck()

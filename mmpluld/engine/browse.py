@@ -19,6 +19,7 @@ from mmpluld.engine.hooks import seed_everything
 from mmpluld.engine.pictures import zoom_of
 from mmpluld.engine.run import prepare_config
 from mmpluld.errors import InputError
+from mmpluld.outputs import check_output_folder, folder_lock
 from mmpluld.progress import track
 from mmpluld.registry import DATASETS, VISUALIZERS
 from mmpluld.typing import StrPath
@@ -61,24 +62,24 @@ def browse(
     loader = cfg.get(f"{part}_dataloader")
     if not loader:
         raise InputError(f"{config}: has no {part}_dataloader; --part is one of {', '.join(PARTS)}")
-    if Path(out).exists() and not Path(out).is_dir():
-        raise InputError(f"--out {out}: is a file; name a folder")
+    check_output_folder(out)
     init_default_scope(cfg.get("default_scope", "mmpluld"))
     dataset = DATASETS.build(loader.dataset)
     visualizer = _visualizer(cfg, dataset)
     seed_everything(seed)
     order = np.random.default_rng(seed).permutation(len(dataset))
     paths = []
-    for place in track(range(number), "samples"):
-        item = dataset[int(order[place % len(order)])]
-        sample = item["data_samples"]
-        name = Path(str(sample.get("img_path", sample.get("img_id", "sample")))).stem
-        paths.append(Path(out) / f"{place:03d}_{name}.png")
-        if getattr(dataset, "test_mode", False):
-            _to_pixels_shown(sample)
-        picture = cv2.imencode(".png", _draw(visualizer, item["inputs"].numpy(), sample)[..., ::-1])[1]
-        with atomic_path(paths[-1]) as temporary:
-            temporary.write_bytes(picture.tobytes())
+    with folder_lock(out):
+        for place in track(range(number), "samples"):
+            item = dataset[int(order[place % len(order)])]
+            sample = item["data_samples"]
+            name = Path(str(sample.get("img_path", sample.get("img_id", "sample")))).stem
+            paths.append(Path(out) / f"{place:03d}_{name}.png")
+            if getattr(dataset, "test_mode", False):
+                _to_pixels_shown(sample)
+            picture = cv2.imencode(".png", _draw(visualizer, item["inputs"].numpy(), sample)[..., ::-1])[1]
+            with atomic_path(paths[-1]) as temporary:
+                temporary.write_bytes(picture.tobytes())
     return paths
 
 

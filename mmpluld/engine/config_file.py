@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from mmpluld.atomic import atomic_write_text
 from mmpluld.errors import InputError
+from mmpluld.outputs import check_output_file
 
 __all__ = ["require_replaceable", "write_config"]
 
@@ -28,12 +29,10 @@ def write_config(config: Config, path: str | os.PathLike[str], overwrite: bool =
     target = Path(path)
     if target.suffix != ".py":
         raise InputError(f"{target}: a config is a .py file; change the suffix")
+    check_output_file(target)
     text = str(config.pretty_text)
     require_replaceable(target, lambda: target.read_bytes() == text.encode(), overwrite)
-    try:
-        atomic_write_text(target, text)
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror}); choose another place") from error
+    atomic_write_text(target, text)
     return target
 
 

@@ -13,7 +13,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.utils import apply_to
 
-from mmpluld.atomic import atomic_write_text
+from mmpluld.atomic import atomic_write_text, remove_abandoned
 from mmpluld.engine.checkpoint import AtomicLocalBackend
 from mmpluld.engine.guard import check_weights
 from mmpluld.engine.resume import describe_run
@@ -86,8 +86,7 @@ class SafeCheckpointHook(CheckpointHook):
         """Prepare the folder, warn where exact resuming is out of reach, and repeat the last validation on resuming."""
         super().before_train(runner)
         if is_main_process() and isinstance(self.file_backend, AtomicLocalBackend):
-            for remains in Path(self.out_dir).glob(".tmp-*"):  # of a run that was killed while it wrote
-                remains.unlink(missing_ok=True)
+            remove_abandoned(self.out_dir)  # what a run left that was killed while it wrote
         loader = runner.train_dataloader
         if getattr(loader, "persistent_workers", False):
             runner.logger.warning(

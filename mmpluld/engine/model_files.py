@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmpluld.engine.config import FoundConfig, is_twin, load_config
 from mmpluld.engine.config_file import require_replaceable, write_config
-from mmpluld.errors import InputError
+from mmpluld.outputs import check_output_folder
 from mmpluld.zoo.download import fetch, file_name, sha256_of
 from mmpluld.zoo.index import ZooModel, get_model
 
@@ -38,8 +38,7 @@ def download_model(name: str, dest: str | os.PathLike[str] = ".", overwrite: boo
     model = get_model(name)
     url = model.weights_url
     folder = Path(dest)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file; --dest takes a folder")
+    check_output_folder(folder)
     weights, target = folder / file_name(url), folder / f"{model.name}.py"
     config = load_config(_found(model))
     # Both before the first is written.

@@ -30,18 +30,19 @@ _BAD_VALUES = (
 
 
 @contextmanager
-def refusals(cfg: Config) -> Iterator[None]:
+def refusals(cfg: Config, made: bool | None = None) -> Iterator[None]:
     """Around building and running: see the module.
 
     Args:
         cfg: Of the run; its ``work_dir`` is removed after a refusal if it was not there before and the run has not
             written more than log and config into it.
+        made: Whether the folder was made for this run, where the caller made it; None looks.
 
     Raises:
         InputError: If a part of the config refused its values while it was built; the message names the part.
     """
     folder = Path(cfg.work_dir)
-    was_there = folder.exists()
+    was_there = folder.exists() if made is None else not made
     try:
         yield
     except InputError:

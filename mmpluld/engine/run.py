@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -12,15 +13,17 @@ from mmengine.runner import Runner
 
 from mmpluld.compat.allocator import tune_allocator
 from mmpluld.compat.config_text import remember_formatted
-from mmpluld.compat.processes import check_launcher
+from mmpluld.compat.processes import check_launcher, is_first
 from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.config_check import check_config
 from mmpluld.engine.refusals import refusals
 from mmpluld.engine.run_options import draw_tested_samples, enable_auto_scale_lr, write_detections
 from mmpluld.engine.runner import TrainingRunner
 from mmpluld.errors import InputError
+from mmpluld.outputs import LOCK, folder_lock
+from mmpluld.typing import StrPath
 
-__all__ = ["prepare_config", "test", "train"]
+__all__ = ["prepare_config", "sole_writer", "test", "train"]
 
 
 def prepare_config(
@@ -70,6 +73,17 @@ def _join_cpu_processes(cfg: Config) -> None:
     }
 
 
+def sole_writer(folder: StrPath, launcher: str, lock: str = LOCK) -> AbstractContextManager[bool]:
+    """Hold a work folder; the first process of a run does so for all.
+
+    Args:
+        folder: Work folder.
+        launcher: none | pytorch | slurm | mpi.
+        lock: See :func:`mmpluld.outputs.folder_lock`, which this is in the first process.
+    """
+    return folder_lock(folder, lock) if is_first(launcher) else nullcontext(False)
+
+
 def train(
     config: str | os.PathLike[str],
     work_dir: str | os.PathLike[str] | None = None,
@@ -114,7 +128,7 @@ def train(
         if not Path(resume).is_file():
             raise InputError(f"{resume}: no such checkpoint; `--resume` alone takes the last one of the work folder")
         cfg.resume, cfg.load_from = True, resume
-    with refusals(cfg):
+    with sole_writer(cfg.work_dir, launcher) as made, refusals(cfg, made):
         TrainingRunner.from_cfg(cfg).train()
     return Path(cfg.work_dir)
 
@@ -153,7 +167,8 @@ def test(
         write_detections(cfg, out)
     if show_dir is not None:
         draw_tested_samples(cfg, show_dir, show_score_thr)
-    with refusals(cfg):
+    # Testing what a training goes on from is no conflict.
+    with sole_writer(cfg.work_dir, launcher, ".lock-test") as made, refusals(cfg, made):
         runner = Runner.from_cfg(cfg)
         load_weights(runner.model, checkpoint)
         metrics: dict[str, float] = runner.test()

@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from mmpluld.errors import InputError
 from mmpluld.evaluation.metrics import FROCMetric, VolumeFROCMetric
+from mmpluld.outputs import check_output_folder
 from mmpluld.registry import METRICS
 from mmpluld.typing import StrPath
 
@@ -50,8 +51,7 @@ def draw_tested_samples(cfg: Config, folder: StrPath, score_thr: float) -> None:
         )
     if cfg.launcher != "none":
         raise InputError("--show-dir: one process alone draws; leave out --launcher, or --show-dir")
-    if Path(folder).exists() and not Path(folder).is_dir():
-        raise InputError(f"--show-dir {folder}: is a file; name a folder")
+    check_output_folder(folder)
     cfg.default_hooks.visualization = {
         "type": "LesionVisualizationHook",
         "draw": True,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
-import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mmpluld.atomic import TEMPORARY, temporary_folder, unwritable, writing
 from mmpluld.errors import InputError
+from mmpluld.outputs import check_output_folder, hold
 
 __all__ = ["output_folder"]
 
@@ -23,36 +24,34 @@ def output_folder(path: str | os.PathLike[str], names: Collection[str], overwrit
     Args:
         path: The folder to make.
         names: The files the block will write. An existing folder is replaced only if it holds nothing else, so
-            that no other file is ever deleted.
+            that no other file is ever deleted, not even one that came there during the block.
         overwrite: Whether an earlier output may be replaced; an empty folder always may.
 
     Raises:
-        InputError: If ``path`` may not be replaced or its parent cannot be written to. Nothing has been done then.
+        InputError: If ``path`` may not be replaced or its parent cannot be written to, or another process makes it.
+            Nothing has been done then.
     """
+    check_output_folder(path)
     target = Path(path).resolve()
-    _check_target(target, names, overwrite)
-    try:
+    _check_target(target, target, names, overwrite)
+    check_output_folder(target.parent)  # where the temporary folder lies
+    with writing(target, anything=True):
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".tmp-", suffix=f"-{target.name}", dir=target.parent))
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror}); choose another folder") from None
-    try:
+    lock = target.with_name(f"{TEMPORARY}lock-{target.name[:50]}")  # removed as abandoned where nobody holds it
+    with hold(lock, target), temporary_folder(target) as temporary:
         yield temporary
-        # mkdtemp makes folders for the owner alone; give the final one the usual permissions.
+        # It was made for its owner alone; give the final one the usual permissions.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o777 & ~umask)
-        _replace(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _replace(temporary, target, names, overwrite)
 
 
-def _check_target(target: Path, names: Collection[str], overwrite: bool) -> None:
-    if not target.exists():
+def _check_target(folder: Path, target: Path, names: Collection[str], overwrite: bool) -> None:
+    """Refuse what ``folder`` holds, which is or was at ``target``, if it may not be removed."""
+    if not folder.exists():
         return
-    if not target.is_dir():
-        raise InputError(f"{target}: is a file; give a folder to write to")
-    present = sorted(item.name for item in target.iterdir())
+    present = sorted(item.name for item in folder.iterdir())
     if present and not overwrite:
         raise InputError(f"{target}: holds {present[0]} already; give another folder, or --overwrite to replace it")
     foreign = [name for name in present if name not in names]
@@ -60,16 +59,24 @@ def _check_target(target: Path, names: Collection[str], overwrite: bool) -> None
         raise InputError(f"{target}: holds {foreign[0]}, which is no output of this command; give another folder")
 
 
-def _replace(temporary: Path, target: Path) -> None:
+def _replace(temporary: Path, target: Path, names: Collection[str], overwrite: bool) -> None:
     """Put ``temporary`` where ``target`` is or was."""
-    if not target.exists() or not any(target.iterdir()):
-        os.replace(temporary, target)
-        return
-    aside = temporary.with_name(temporary.name + ".old")
-    os.replace(target, aside)
     try:
-        os.replace(temporary, target)
-    except OSError:
-        os.replace(aside, target)
-        raise
-    shutil.rmtree(aside)
+        os.replace(temporary, target)  # an empty folder is replaced, nothing else
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise unwritable(target, error) from error
+    _check_target(target, target, names, overwrite)
+    with temporary_folder(target) as aside:
+        earlier = aside / target.name
+        with writing(target, anything=True):
+            os.replace(target, earlier)
+        try:
+            # Only now can nobody put anything into it any more.
+            _check_target(earlier, target, names, overwrite)
+            os.replace(temporary, target)
+        except BaseException:
+            with writing(target, anything=True):
+                os.replace(earlier, target)
+            raise

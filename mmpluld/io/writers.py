@@ -5,20 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmpluld.atomic import atomic_path, atomic_write_text
+from mmpluld.atomic import atomic_path, atomic_write_text, temporary_folder, writing
+from mmpluld.errors import InputError
 from mmpluld.io.readers import NIFTI_SUFFIXES, volume_suffix
 from mmpluld.structures.findings import Finding
 from mmpluld.structures.volume import CTVolume
 from mmpluld.typing import StrPath
 
-__all__ = ["write_findings_csv", "write_volume"]
+__all__ = ["plain_cell", "write_findings_csv", "write_volume"]
 
 _COLUMNS = (
     "id",
@@ -50,7 +50,7 @@ def write_volume(volume: CTVolume, path: StrPath) -> None:
         path: Ends in ``.nii``, ``.nii.gz``, ``.mha``, ``.mhd`` (with a ``.raw`` beside it) or ``.nrrd``.
 
     Raises:
-        InputError: If the suffix is none of these.
+        InputError: If the suffix is none of these, or the file cannot be written.
     """
     file = Path(path)
     suffix = volume_suffix(file)
@@ -78,8 +78,10 @@ def write_findings_csv(path: StrPath, findings: Sequence[Finding]) -> None:
         recist = finding.recist
         diameters = ("", "") if recist is None else (f"{recist.long_mm:.1f}", f"{recist.short_mm:.1f}")
         lengths = (f"{value:.3f}" for value in numbers)
-        tags = "; ".join(f"{name} {score:.2f}" for name, score in finding.tags)
-        writer.writerow([rank, f"{finding.score:.6f}", *lengths, finding.key_slice_source, *diameters, tags])
+        tags = plain_cell("; ".join(f"{name} {score:.2f}" for name, score in finding.tags))
+        writer.writerow(
+            [rank, f"{finding.score:.6f}", *lengths, finding.key_slice_source, *diameters, plain_cell(tags)]
+        )
     atomic_write_text(path, text.getvalue())
 
 
@@ -107,9 +109,29 @@ def _write_itk(volume: CTVolume, file: Path, suffix: str) -> None:
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(volume.affine_lps[:3, 3].tolist())
     image.SetDirection((volume.affine_lps[:3, :3] / spacing).ravel().tolist())
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=file.parent) as folder:
-        header = Path(folder) / f"{file.name[: -len(suffix)]}{suffix}"
-        sitk.WriteImage(image, str(header))
-        for part in sorted(Path(folder).iterdir(), key=lambda part: part == header):
-            os.replace(part, file if part == header else file.parent / part.name)
+    with temporary_folder(file) as folder:
+        header = folder / f"{file.name[: -len(suffix)]}{suffix}"
+        try:
+            sitk.WriteImage(image, str(header))
+        except RuntimeError:
+            raise InputError(f"{file}: could not be written whole; make room") from None
+        parts = sorted(folder.iterdir(), key=lambda part: part == header)
+        with writing(file, anything=True):
+            if len(parts) > 1:
+                file.unlink(missing_ok=True)  # an old header must not be found with new voxels
+            for part in parts:
+                os.replace(part, file if part == header else file.parent / part.name)
+
+
+def plain_cell(text: str) -> str:
+    """Text for a cell of a table: what a spreadsheet would take for a formula gets an apostrophe in front.
+
+    Numbers stay as they are.
+    """
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text

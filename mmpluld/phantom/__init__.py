@@ -3,7 +3,7 @@
 from mmpluld.phantom.case import PhantomCase, PhantomLesion, PhantomSeries, make_phantom
 from mmpluld.phantom.layouts import write_lits_layout, write_luna16_layout, write_nih_ln_layout
 from mmpluld.phantom.spec import REGIONS_MM, PhantomSpec
-from mmpluld.phantom.writers import DL_INFO_COLUMNS, write_deeplesion_layout, write_nifti
+from mmpluld.phantom.writers import DL_INFO_COLUMNS, truth_beside, write_deeplesion_layout, write_nifti
 
 __all__ = [
     "DL_INFO_COLUMNS",
@@ -13,6 +13,7 @@ __all__ = [
     "PhantomSeries",
     "PhantomSpec",
     "make_phantom",
+    "truth_beside",
     "write_deeplesion_layout",
     "write_lits_layout",
     "write_luna16_layout",

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
+from mmpluld.atomic import is_unfinished, unfinished
 from mmpluld.errors import InputError
+from mmpluld.outputs import LOCK, folder_lock
 from mmpluld.structures.text_files import read_json
 
-__all__ = ["SETTINGS", "clear"]
+__all__ = ["SETTINGS", "phantom_folder"]
 
 SETTINGS = "phantom.json"
 """Name of the file that says what the phantom in a folder is."""
@@ -18,33 +21,46 @@ SETTINGS = "phantom.json"
 _EVERY_LAYOUT = (SETTINGS, "truth", "annotations", "volumes", ".tmp-*")  # annotations and volumes: the converters'
 
 
-def clear(root: Path, layout: str, names: Sequence[str], overwrite: bool) -> None:
-    """Make an empty folder; one that holds a phantom of the same layout, and what was converted of it, is emptied.
+@contextmanager
+def phantom_folder(root: Path, layout: str, names: Sequence[str], overwrite: bool) -> Iterator[None]:
+    """Write a phantom into an empty folder; one that holds a phantom of the same layout is emptied first.
+
+    During the block the folder is held by this process, and its settings file is marked as unfinished; if the block
+    does not come to its end, the next call empties the folder and starts again, whatever ``overwrite`` says.
 
     Args:
         root: The folder.
         layout: As written to the settings.
-        names: Patterns of what the layout has at the top.
-        overwrite: Whether a phantom may be removed.
+        names: Patterns of what the layout has at the top. What was converted of a phantom is removed with it.
+        overwrite: Whether a whole phantom may be removed.
 
     Raises:
-        InputError: The folder is in use and may not be emptied, or holds anything that no phantom of the layout has.
+        InputError: The folder is in use and may not be emptied, holds anything that no phantom of the layout has,
+            cannot be written to, or is held by another process.
     """
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        if not overwrite:
-            raise InputError(f"{root}: exists and is not an empty folder; choose another or allow overwriting")
-        if _layout(root) != layout:
-            raise InputError(f"{root}: holds no {layout} phantom, so it is not overwritten; choose another")
-        entries = sorted(root.iterdir())
-        for entry in entries:
-            if not any(fnmatch(entry.name, name) for name in (*_EVERY_LAYOUT, *names)):
-                raise InputError(f"{entry}: is no part of a {layout} phantom; move it away, or choose another folder")
-        for entry in entries:
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
-    root.mkdir(parents=True, exist_ok=True)
+    with folder_lock(root):
+        entries = _removable(root, layout, names, overwrite)
+        with unfinished([root / SETTINGS]):
+            for entry in entries:
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+            yield
+
+
+def _removable(root: Path, layout: str, names: Sequence[str], overwrite: bool) -> list[Path]:
+    """What is to be removed from the folder; refused if it may not be."""
+    entries = [entry for entry in sorted(root.iterdir()) if entry.name not in (LOCK, f".unfinished-{SETTINGS}")]
+    begun = is_unfinished(root / SETTINGS)
+    if entries and not overwrite and not begun:
+        raise InputError(f"{root}: exists and is not an empty folder; choose another or allow overwriting")
+    if entries and _layout(root) != layout and not (begun and not (root / SETTINGS).exists()):
+        raise InputError(f"{root}: holds no {layout} phantom, so it is not overwritten; choose another")
+    for entry in entries:
+        if not any(fnmatch(entry.name, name) for name in (*_EVERY_LAYOUT, *names)):
+            raise InputError(f"{entry}: is no part of a {layout} phantom; move it away, or choose another folder")
+    return entries
 
 
 def _layout(root: Path) -> object:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from mmpluld.atomic import atomic_path, atomic_write_text
 from mmpluld.errors import InputError
 from mmpluld.phantom.case import PhantomSeries, make_case
-from mmpluld.phantom.folder import SETTINGS, clear
+from mmpluld.phantom.folder import SETTINGS, phantom_folder
 from mmpluld.phantom.layout_nih_ln import write_nih_ln_series
 from mmpluld.phantom.placement import centre_and_sides, flipped, full_mask
 from mmpluld.phantom.spec import PhantomSpec
@@ -71,7 +71,20 @@ def write_luna16_layout(
         "candidates_V2": [],
         "seriesuids": [],
     }
-    _write(root, "luna16", num_patients, seed, overwrite, {"regions": ("chest",)} | settings, partial(_luna16, tables))
+    settings = {"regions": ("chest",)} | settings
+    return _write(
+        root,
+        "luna16",
+        num_patients,
+        seed,
+        overwrite,
+        settings,
+        partial(_luna16, tables),
+        partial(_luna16_tables, root, tables),
+    )
+
+
+def _luna16_tables(root: Path, tables: dict[str, list[str]]) -> None:
     head = "seriesuid,coordX,coordY,coordZ,"
     for name, header in (
         ("annotations", f"{head}diameter_mm\n"),
@@ -80,7 +93,6 @@ def write_luna16_layout(
         ("seriesuids", ""),
     ):
         atomic_write_text(root / f"{name}.csv", header + "".join(f"{line}\n" for line in tables[name]))
-    return root
 
 
 def write_lits_layout(
@@ -110,33 +122,45 @@ def write_nih_ln_layout(
 
 
 def _write(
-    root: Path, layout: str, count: int, seed: int, overwrite: bool, settings: dict[str, Any], write: _Writer
+    root: Path,
+    layout: str,
+    count: int,
+    seed: int,
+    overwrite: bool,
+    settings: dict[str, Any],
+    write: _Writer,
+    write_tables: Callable[[], None] = lambda: None,
 ) -> Path:
-    """Make the patients, write each with ``write``, then the truth."""
+    """Make the patients, write each with ``write``, then the tables and the truth."""
     if seed < 0:
         raise InputError(f"phantom seed={seed}: must be 0 or more")
     if count < 1:
         raise InputError(f"phantom num_patients={count!r}: must be 1 or more")
     spec = PhantomSpec.from_settings(settings)
-    clear(root, layout, _NAMES[layout], overwrite)
     record = {"layout": layout, "seed": seed, "num_patients": count, **asdict(spec)}
-    atomic_write_text(root / SETTINGS, json.dumps(record, indent=1) + "\n")
     truth = AnnotationSet({"name": f"phantom-{layout}", "label_scope": "universal-complete"})
-    for patient in track(range(1, count + 1), "writing phantoms", total=count):
-        series = make_case(seed, patient, spec).series[0]
-        name = write(root, patient, series)
-        depth, height, width = series.volume.shape
-        source = {"kind": "npy", "path": f"volumes/{name}.npy"}
-        truth.volumes.append(
-            VolumeRecord(name, str(patient), "1", "1", source, 0, depth, (height, width), series.volume.spacing_mm)
-        )
-        for lesion in series.lesions:
-            box = tuple(float(edge) for edge in lesion.mask_box)
-            truth.lesions.append(
-                LesionRecord(len(truth.lesions), name, box, lesion.key_slice, type=lesion.type_name)  # type: ignore[arg-type]
-            )
-    truth.save(root / "truth" / "complete.json")
+    with phantom_folder(root, layout, _NAMES[layout], overwrite):
+        atomic_write_text(root / SETTINGS, json.dumps(record, indent=1) + "\n")
+        for patient in track(range(1, count + 1), "writing phantoms", total=count):
+            series = make_case(seed, patient, spec).series[0]
+            _add(truth, series, write(root, patient, series), patient)
+        write_tables()
+        truth.save(root / "truth" / "complete.json")
     return root
+
+
+def _add(truth: AnnotationSet, series: PhantomSeries, name: str, patient: int) -> None:
+    """Add one patient's series and all its lesions."""
+    depth, height, width = series.volume.shape
+    source = {"kind": "npy", "path": f"volumes/{name}.npy"}
+    truth.volumes.append(
+        VolumeRecord(name, str(patient), "1", "1", source, 0, depth, (height, width), series.volume.spacing_mm)
+    )
+    for lesion in series.lesions:
+        box = tuple(float(edge) for edge in lesion.mask_box)
+        truth.lesions.append(
+            LesionRecord(len(truth.lesions), name, box, lesion.key_slice, type=lesion.type_name)  # type: ignore[arg-type]
+        )
 
 
 def _luna16(tables: dict[str, list[str]], root: Path, patient: int, series: PhantomSeries) -> str:

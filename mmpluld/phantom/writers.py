@@ -15,17 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from mmpluld.atomic import atomic_write_text
+from mmpluld.atomic import atomic_group, atomic_write_text
 from mmpluld.compat.system import start_method, usable_cores
 from mmpluld.errors import InputError
 from mmpluld.phantom.case import PhantomCase, PhantomLesion, PhantomSeries, make_case
-from mmpluld.phantom.folder import SETTINGS, clear
+from mmpluld.phantom.folder import SETTINGS, phantom_folder
 from mmpluld.phantom.spec import PhantomSpec
 from mmpluld.progress import track
 from mmpluld.structures import LESION_TYPES, AnnotationSet, LesionRecord, VolumeRecord
 from mmpluld.typing import StrPath
 
-__all__ = ["DL_INFO_COLUMNS", "write_deeplesion_layout", "write_nifti"]
+__all__ = ["DL_INFO_COLUMNS", "truth_beside", "write_deeplesion_layout", "write_nifti"]
 
 DL_INFO_COLUMNS = (
     "File_name", "Patient_index", "Study_index", "Series_ID", "Key_slice_index", "Measurement_coordinates",
@@ -92,7 +92,6 @@ def write_deeplesion_layout(
         raise InputError(f"phantom num_patients={num_patients!r}: must be three counts (train, val, test), one above 0")
     if seed < 0:
         raise InputError(f"phantom seed={seed}: must be 0 or more")
-    clear(root, "deeplesion", _NAMES, overwrite)
     record = {
         "layout": "deeplesion",
         "seed": seed,
@@ -100,12 +99,13 @@ def write_deeplesion_layout(
         "all_slices": all_slices,
         **asdict(spec),
     }
-    atomic_write_text(root / SETTINGS, json.dumps(record, indent=1) + "\n")
     patients = range(1, sum(num_patients) + 1)
     splits = [name for name, count in zip(_SPLITS, num_patients, strict=True) for _ in range(count)]
     job = partial(_write_patient, seed=seed, spec=spec, root=root, all_slices=all_slices)
-    written = list(track(_run(job, patients, splits, workers), "writing phantoms", total=len(patients)))
-    _write_tables(root, written, splits)
+    with phantom_folder(root, "deeplesion", _NAMES, overwrite):
+        atomic_write_text(root / SETTINGS, json.dumps(record, indent=1) + "\n")
+        written = list(track(_run(job, patients, splits, workers), "writing phantoms", total=len(patients)))
+        _write_tables(root, written, splits)
     return root
 
 
@@ -158,7 +158,12 @@ def _run(job: Any, patients: Iterable[int], splits: list[str], workers: int | No
         return
     # A fork is safe here: the workers use NumPy only.
     with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context(start_method())) as pool:
-        yield from pool.map(job, patients, splits)
+        try:
+            yield from pool.map(job, patients, splits)
+        except BaseException:
+            for worker in multiprocessing.active_children():  # else the pool waits for what they have begun
+                worker.terminate()
+            raise
 
 
 def _write_patient(patient: int, split: str, *, seed: int, spec: PhantomSpec, root: Path, all_slices: bool) -> _Written:
@@ -202,7 +207,7 @@ def _write_slices(series: PhantomSeries, folder: Path, first: int, last: int) ->
     for number in range(first, last + 1):
         path = folder / f"{number:03d}.png"
         if not cv2.imwrite(str(path), shifted[number - 1], [cv2.IMWRITE_PNG_COMPRESSION, 3]):
-            raise OSError(f"{path}: could not be written")
+            raise InputError(f"{path}: could not be written; make room")
 
 
 def _spacing_xyz(series: PhantomSeries) -> tuple[float, float, float]:
@@ -322,12 +327,10 @@ def write_nifti(case: PhantomCase, path: StrPath, series: int = 0) -> Path:
     from mmpluld.io import write_volume
 
     target = Path(path)
-    if not target.name.endswith((".nii", ".nii.gz")):
-        raise InputError(f"{target}: a phantom volume is written as .nii or .nii.gz; change the suffix")
+    truth = truth_beside(target)
     if not 0 <= series < len(case.series):
         raise InputError(f"phantom series={series}: the case has {len(case.series)} series, counted from 0")
     item = case.series[series]
-    write_volume(item.volume, target)
     stem = target.name[: target.name.rindex(".nii")]
     name = case.series_id(item)
     patient, study, number = name.split("_")
@@ -349,6 +352,19 @@ def write_nifti(case: PhantomCase, path: StrPath, series: int = 0) -> Path:
         )
         for index, lesion in enumerate(item.lesions)
     ]
-    truth = target.with_name(f"{stem}.json")
-    AnnotationSet(dict(_DATASET), [volume], lesions).save(truth)
+    with atomic_group([target, truth]) as (scan_file, truth_file):
+        write_volume(item.volume, scan_file)
+        AnnotationSet(dict(_DATASET), [volume], lesions).save(truth_file)
     return truth
+
+
+def truth_beside(path: StrPath) -> Path:
+    """Where :func:`write_nifti` writes the truth of a scan: beside it, .json for .nii or .nii.gz.
+
+    Raises:
+        InputError: The scan has another suffix.
+    """
+    name = Path(path).name
+    if not name.endswith((".nii", ".nii.gz")):
+        raise InputError(f"{path}: a phantom volume is written as .nii or .nii.gz; change the suffix")
+    return Path(path).with_name(f"{name[: name.rindex('.nii')]}.json")

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmpluld.atomic import atomic_write_text
+from mmpluld.atomic import atomic_path, atomic_write_text
+from mmpluld.io.writers import plain_cell
 from mmpluld.reproduce.collect import PairResult, RowResult, Summary
 from mmpluld.reproduce.runner import Run
 from mmpluld.version import __version__
@@ -50,7 +51,8 @@ def export(files: Sequence[Path], runs: Iterable[Run], folder: Path) -> Path:
     target = folder / files[0].stem
     target.mkdir(parents=True, exist_ok=True)
     for file in files:
-        (target / file.name).write_bytes(file.read_bytes())
+        with atomic_path(target / file.name) as temporary:
+            temporary.write_bytes(file.read_bytes())
     atomic_write_text(target / "runs.csv", runs_csv(runs))
     return target
 
@@ -206,7 +208,7 @@ def _number(value: float) -> str:
 
 def _csv(lines: Iterable[Sequence[str]]) -> str:
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(lines)
+    csv.writer(stream, lineterminator="\n").writerows(map(plain_cell, line) for line in lines)
     return stream.getvalue()
 
 

@@ -24,7 +24,8 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
 from mmpluld.atomic import atomic_write_text
-from mmpluld.compat.system import lock_file, usable_cores
+from mmpluld.compat.follow import following
+from mmpluld.compat.system import usable_cores
 from mmpluld.errors import InputError, MMPluldError
 from mmpluld.reproduce.tables import Row
 from mmpluld.structures.text_files import read_object
@@ -32,7 +33,7 @@ from mmpluld.structures.text_files import read_object
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-__all__ = ["Resources", "Run", "RunFailed", "execute", "locked", "plan", "run_command"]
+__all__ = ["Resources", "Run", "RunFailed", "execute", "plan", "run_command"]
 
 _RECORD = "the record of a run as it was written, or remove its folder to run it again"
 _GRACE_S = 10.0  # what a child may take to end before it is killed
@@ -234,24 +235,6 @@ def _refuse_other(run: Run) -> None:
         )
 
 
-@contextmanager
-def locked(work_dir: Path) -> Iterator[None]:
-    """Hold a work folder for this process and its children, so that no run is trained twice at once.
-
-    Raises:
-        InputError: If another process holds it.
-    """
-    work_dir.mkdir(parents=True, exist_ok=True)
-    with (work_dir / ".lock").open("w") as stream:
-        os.set_inheritable(stream.fileno(), True)
-        if not lock_file(stream, wait=False):
-            raise InputError(
-                f"{work_dir}: another `mmpluld reproduce` (or a training it started) is at work here; wait for it or "
-                "choose another --work-dir"
-            )
-        yield
-
-
 class _Children:
     """Child processes of this process, to be stopped together."""
 
@@ -271,10 +254,9 @@ class _Children:
             with self._lock:
                 if self.stopped:
                     raise RunFailed("interrupted")
-                # Children get a session of their own: an interrupt reaches them through `stop`, once. They inherit
-                # the lock of the work folder.
+                # Children get a session of their own: an interrupt reaches them through `stop`, once.
                 child = subprocess.Popen(
-                    command, stdout=stream, stderr=stream, env=environment, start_new_session=True, close_fds=False
+                    following(command), stdout=stream, stderr=stream, env=environment, start_new_session=True
                 )
                 self._running.add(child)
             try:
@@ -322,7 +304,8 @@ def run_command(arguments: Sequence[str], log: Path) -> None:
 def execute(runs: Sequence[Run], resources: Resources, on_tick: Callable[[], None] = lambda: None) -> None:
     """Do what is not done; a failing run leaves its error and the others go on.
 
-    An interrupt (or SIGTERM) stops the children; the next call resumes each training from its last checkpoint.
+    An exception in this thread, such as an interrupt, stops the children; the next call resumes each training from its
+    last checkpoint.
 
     Args:
         runs: As from :func:`plan`; ``state`` and ``error`` are kept up to date.
@@ -333,7 +316,6 @@ def execute(runs: Sequence[Run], resources: Resources, on_tick: Callable[[], Non
     slots: SimpleQueue[int] = SimpleQueue()
     for slot in range(resources.jobs):
         slots.put(slot)
-    before = _terminate_as_interrupt()
     pool = ThreadPoolExecutor(resources.jobs)
     waiting: set[Future[None]] = set()
     try:
@@ -348,19 +330,6 @@ def execute(runs: Sequence[Run], resources: Resources, on_tick: Callable[[], Non
     finally:
         children.stop()
         pool.shutdown(cancel_futures=True)
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
-
-
-def _terminate_as_interrupt() -> Any:
-    """Let SIGTERM end this process as Ctrl-C does; return the former handler, None outside the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        return None
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    return signal.signal(signal.SIGTERM, interrupt)
 
 
 def _perform(run: Run, resources: Resources, slots: SimpleQueue[int], children: _Children) -> None:

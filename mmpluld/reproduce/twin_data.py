@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mmpluld.atomic import is_unfinished
 from mmpluld.errors import InputError
 from mmpluld.phantom import PhantomSpec
 from mmpluld.structures import AnnotationSet
@@ -71,7 +72,10 @@ def ensure_layout(
     deeplesion = layout == "deeplesion"
     # What each writes last.
     made = (root / "truth" / ("test_key_slices.json" if deeplesion else "complete.json")).is_file()
+    made = made and not is_unfinished(record)
     converted = (root / "annotations" / ("test.json" if deeplesion else "train.json")).is_file()
+    splits = [root / "annotations" / f"{split}.json" for split in ("train", "val", "test")]
+    converted = converted and not any(map(is_unfinished, splits))
     if not made:
         # A value is a Python literal for the command, as repr writes it.
         values = [f"{name}={value!r}" for name, value in settings.items()]

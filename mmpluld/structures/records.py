@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmpluld.atomic import atomic_write_text
+from mmpluld.atomic import atomic_write_text, refuse_unfinished
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.structures.boxes import as_boxes
 from mmpluld.structures.run_lengths import run_lengths
@@ -114,8 +114,10 @@ class AnnotationSet:
         """Read and check an annotation file.
 
         Raises:
-            InputError: If the file is missing, not JSON, breaks the schema, or contradicts itself.
+            InputError: If the file is missing, not JSON, breaks the schema, contradicts itself, or belongs to a
+                conversion that was interrupted.
         """
+        refuse_unfinished(path)
         data = _read_json(path, "annotations")
         volumes = [VolumeRecord(**_volume_fields(item)) for item in data["volumes"]]
         lesions = [LesionRecord(**_lesion_fields(item)) for item in data["lesions"]]

@@ -22,6 +22,7 @@ from mmpluld.engine.run import prepare_config
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import DEEPLESION_2D, match_detections
 from mmpluld.models.roi_heads import ExpertBBoxHead
+from mmpluld.outputs import check_output_file
 from mmpluld.progress import track
 from mmpluld.registry import MODELS
 from mmpluld.structures import instance_boxes, predicted_boxes, to_array
@@ -192,8 +193,7 @@ def _check_out(out: StrPath, source: Path, overwrite: bool) -> None:
     path = Path(out)
     if path.resolve() == source.resolve() or (path.exists() and source.exists() and path.samefile(source)):
         raise InputError(f"{out}: is the checkpoint itself; choose another name for the calibrated one")
-    if path.is_dir():
-        raise InputError(f"{out}: is a folder; name the file to write, such as {path / 'calibrated.pth'}")
+    check_output_file(path)
     if path.exists() and not overwrite:
         raise InputError(f"{out}: exists already; choose another name or add --overwrite")
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
-from mmpluld.atomic import atomic_path
+from mmpluld.atomic import atomic_group, is_unfinished
 from mmpluld.datasets.converters.overrides import Override
 from mmpluld.datasets.converters.pseudo_masks import encode_mask
 from mmpluld.datasets.converters.report import ConversionReport, SplitCounts
+from mmpluld.datasets.converters.volume_store import FOLDER
 from mmpluld.errors import InputError
+from mmpluld.outputs import check_output_folder
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, CTVolume, LesionRecord, VolumeRecord
 from mmpluld.typing import BoolArray
@@ -26,6 +27,7 @@ __all__ = [
     "Unusable",
     "annotation_files",
     "assign_splits",
+    "check_annotation_files",
     "component_lesion",
     "components",
     "convert_cases",
@@ -69,16 +71,29 @@ def annotation_files(root: Path, fractions: Sequence[float], overwrite: bool) ->
         raise InputError(f"split {list(fractions)}: needed are three shares (train val test) from 0, such as 80 0 20")
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the folder of the raw dataset")
+    files = {name: root / "annotations" / f"{name}.json" for name in _SPLITS}
+    check_annotation_files(root, list(files.values()), overwrite)
+    check_output_folder(root / FOLDER)
+    return {name: path for (name, path), part in zip(files.items(), fractions, strict=True) if part > 0}
+
+
+def check_annotation_files(root: Path, files: Sequence[Path], overwrite: bool) -> None:
+    """Refuse annotation files that exist or cannot be written; those of an interrupted conversion are replaced.
+
+    Raises:
+        InputError: As said, or the root holds a phantom that is not complete.
+    """
+    if is_unfinished(root / "phantom.json"):
+        raise InputError(f"{root}: holds a phantom that was interrupted; run `mmpluld phantom` again before converting")
     if not os.access(root, os.W_OK):
         raise InputError(
             f"{root}: may not be written to, but annotations and volumes go there; make a folder with a link to it "
             "(mkdir data, ln -s), and give that"
         )
-    files = {name: root / "annotations" / f"{name}.json" for name in _SPLITS}
-    existing = [str(path) for path in files.values() if path.exists()]
-    if existing and not overwrite:
+    existing = [str(path) for path in files if path.exists()]
+    if existing and not overwrite and not any(is_unfinished(path) for path in files):
         raise InputError(f"{existing[0]}: exists already; move it away, or allow overwriting (--overwrite)")
-    return {name: path for (name, path), part in zip(files.items(), fractions, strict=True) if part > 0}
+    check_output_folder(root / "annotations")
 
 
 def assign_splits(patients: Iterable[str], fractions: Sequence[float], seed: int) -> dict[str, str]:
@@ -139,13 +154,12 @@ def write_cases(
         for index, lesion in enumerate(lesions):
             lesion.id = index
         sets[split] = AnnotationSet(dict(dataset), [case.volume for case in members], lesions)
-    with ExitStack() as stack:
-        for split, annotations in sets.items():
-            annotations.save(stack.enter_context(atomic_path(report.files[split])))
     folder = next(iter(report.files.values())).parent
-    for split in set(_SPLITS) - set(report.files):
-        # Left by an earlier conversion with other shares; its patients are in the files above now.
-        (folder / f"{split}.json").unlink(missing_ok=True)
+    # Left by an earlier conversion with other shares; its patients are in other files now.
+    obsolete = [folder / f"{split}.json" for split in _SPLITS if split not in report.files]
+    with atomic_group(list(report.files.values()), obsolete) as temporaries:
+        for annotations, temporary in zip(sets.values(), temporaries, strict=True):
+            annotations.save(temporary)
     for split, annotations in sets.items():
         keys = {(lesion.volume, lesion.key_slice) for lesion in annotations.lesions}
         report.splits[split] = SplitCounts(len(annotations.volumes), len(keys), len(annotations.lesions))

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import math
 import re
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mmpluld.atomic import atomic_path
-from mmpluld.datasets.converters.assemble import refuse_faults
+from mmpluld.atomic import atomic_group
+from mmpluld.datasets.converters.assemble import check_annotation_files, refuse_faults
 from mmpluld.datasets.converters.pseudo_masks import MaskMode, add_pseudo_masks, check_mask_mode
 from mmpluld.datasets.converters.report import ConversionReport, DroppedRow, SplitCounts
 from mmpluld.datasets.converters.slice_units import LEFT_OUT, slices_in_hu
@@ -133,9 +132,8 @@ def convert_deeplesion(
     table = None if tags is None else read_tags(tags, tag_ontology)
     root = Path(root)
     files = {name: root / "annotations" / f"{name}.json" for name in SPLITS.values()}
-    existing = [str(path) for path in files.values() if path.exists()]
-    if existing and not overwrite:
-        raise InputError(f"{existing[0]}: exists already; move it away, or allow overwriting (--overwrite)")
+    if root.is_dir():  # else the table is what is missing
+        check_annotation_files(root, list(files.values()), overwrite)
     rows = _read_rows(root / csv_name)
     if table is not None:
         _check_tagged_rows(tags, table, root / csv_name, len(rows))
@@ -152,11 +150,9 @@ def convert_deeplesion(
     if table is not None:
         for annotations in sets.values():
             report.tagged = (report.tagged or 0) + add_tags(annotations, table)
-    with ExitStack() as stack:
-        # All three are complete before the first takes its final name.
-        temporary = {name: stack.enter_context(atomic_path(path)) for name, path in files.items()}
-        for name, annotations in sets.items():
-            annotations.save(temporary[name])
+    with atomic_group(list(files.values())) as temporaries:
+        for annotations, temporary in zip(sets.values(), temporaries, strict=True):
+            annotations.save(temporary)
     for name, annotations in sets.items():
         keys = {(lesion.volume, lesion.key_slice) for lesion in annotations.lesions}
         report.splits[name] = SplitCounts(len(annotations.volumes), len(keys), len(annotations.lesions))

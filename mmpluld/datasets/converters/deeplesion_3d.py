@@ -13,14 +13,14 @@ import math
 import pickle
 import re
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmpluld.atomic import atomic_path
+from mmpluld.atomic import atomic_group
 from mmpluld.compat.unpickling import ARRAY_MODULES
+from mmpluld.datasets.converters.assemble import check_annotation_files
 from mmpluld.datasets.converters.report import ConversionReport, SplitCounts
 from mmpluld.datasets.converters.slice_units import slices_in_hu
 from mmpluld.errors import InputError
@@ -65,16 +65,15 @@ def convert_deeplesion_3d(
     source = Path(boxes)
     splits = _read(source)
     files = {f"manual_{name}": annotations / f"manual_{name}.json" for name in splits}
-    existing = [str(path) for path in files.values() if path.exists()]
-    if existing and not overwrite:
-        raise InputError(f"{existing[0]}: exists already; move it away, or allow overwriting (--overwrite)")
+    if Path(root).is_dir():
+        check_annotation_files(Path(root), list(files.values()), overwrite)
     key_slices = _KeySlices(annotations / "test.json")
     report = ConversionReport(files=files)
-    with ExitStack() as stack:
-        for (name, path), content in zip(files.items(), splits.values(), strict=True):
+    with atomic_group(list(files.values())) as temporaries:
+        for name, content, temporary in zip(files, splits.values(), temporaries, strict=True):
             converted = _convert(source, content, key_slices)
             _leave_out_what_is_not_hu(converted, Path(root), units, report)
-            converted.save(stack.enter_context(atomic_path(path)))
+            converted.save(temporary)
             report.splits[name] = SplitCounts(len(converted.volumes), None, len(converted.lesions))
             report.unknown_spacing += [v.id for v in converted.volumes if np.isnan(v.spacing_mm).any()]
     return report

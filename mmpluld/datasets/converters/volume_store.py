@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mmpluld.atomic import atomic_write_text
+from mmpluld.atomic import atomic_write_text, mark_unfinished
 from mmpluld.datasets.converters.overrides import Override, apply_override
 from mmpluld.errors import InputError
 from mmpluld.io.array_store import open_array, write_array
@@ -90,6 +90,9 @@ def store_volume(
                 f"{array_path}: made from other raw files, in other units or with another correction than asked for "
                 "now; remove it, or allow overwriting (--overwrite)"
             )
+        # Until the annotations are written anew, those that are there speak of other voxels.
+        splits = [root / "annotations" / f"{split}.json" for split in ("train", "val", "test")]
+        mark_unfinished(path for path in splits if path.exists())
         meta_path.unlink()
     volume = read()
     array, remarks = _as_int16(volume)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmpluld.cli.main import main
-from mmpluld.compat.processes import check_alone, check_launcher, started_by
+from mmpluld.compat.processes import check_alone, check_launcher, is_first, started_by
 from mmpluld.errors import InputError
 
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
@@ -113,3 +113,18 @@ def test_commands_refuse_before_they_look_at_anything_else(
     line = capsys.readouterr().err
     assert line.startswith("mmpluld: error: torchrun started 2 processes")
     assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("launcher", "environment", "first"),
+    [
+        ("none", {"RANK": "3"}, True),
+        ("pytorch", {"RANK": "0"}, True),
+        ("pytorch", {"RANK": "1"}, False),
+        ("slurm", {"SLURM_PROCID": "0"}, True),
+        ("slurm", {"SLURM_PROCID": "5"}, False),
+        ("mpi", {"OMPI_COMM_WORLD_RANK": "2"}, False),
+    ],
+)
+def test_the_first_process_does_for_all_what_one_may_do(launcher, environment, first):
+    assert is_first(launcher, environment) == first

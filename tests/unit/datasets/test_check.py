@@ -216,3 +216,8 @@ def test_parts_of_one_folder_of_slices(tmp_path):
     assert found(tmp_path) == [
         "annotations/test.json: volume part: slices 26 to 29 exist, the record says 26 to 31; convert again"
     ]
+
+
+def test_hidden_files_are_no_annotations(root):
+    (root / "annotations" / ".tmp-mmpluld-x-val.json").write_text("{")
+    assert check_dataset(root).files == {"train.json": (1, 1), "test.json": (1, 1)}

@@ -116,7 +116,7 @@ def test_nothing_is_removed_when_writing_fails(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(Path, "write_bytes", full_disk)
     folder = tmp_path / "full"
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(InputError, match="No space left"):
         run(folder, SafeCheckpointHook(max_keep_ckpts=1, interval=1), 3)
     assert [path.name for path in folder.glob("*.pth")] == ["epoch_1.pth"]
     assert (folder / "last_checkpoint").read_text() == str(folder / "epoch_1.pth")
@@ -182,7 +182,7 @@ def test_the_best_checkpoint_survives_a_full_disk(tmp_path: Path, monkeypatch: p
         return write_bytes(path, data)
 
     monkeypatch.setattr(Path, "write_bytes", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(InputError, match="No space left"):
         run(tmp_path / "fullbest", best(), 2, Course([0.1, 0.3]))
     assert kept(tmp_path / "fullbest") == ["best_froc_avg_epoch_1.pth", "epoch_2.pth"]
 

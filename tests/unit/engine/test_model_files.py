@@ -72,5 +72,5 @@ def test_bad_name(toy_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture, 
 
 def test_dest_is_a_file(toy_zoo: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(InputError, match="is a file; --dest takes a folder"):
+    with pytest.raises(InputError, match="is a file; give a folder to write to"):
         download_model("toy_web", tmp_path / "file")

@@ -1,15 +1,18 @@
 """What is refused before a run."""
 
+import os
 import re
 import shutil
 
 import pytest
 from mmengine.config import Config
 
+from mmpluld import outputs
 from mmpluld.cli.main import main
 from mmpluld.engine.refusals import refusals
 from mmpluld.engine.run import train
 from mmpluld.errors import InputError
+from mmpluld.outputs import folder_lock
 
 
 def test_resume_from_a_missing_checkpoint(tmp_path):
@@ -59,3 +62,16 @@ def test_a_folder_that_was_there_or_holds_more_stays(tmp_path):
 def test_mistakes_of_the_program_are_not_the_users(tmp_path):
     with pytest.raises(TypeError, match="ours"), refusals(Config({"work_dir": str(tmp_path / "new")})):
         raise TypeError("ours")
+
+
+def test_two_trainings_in_one_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(outputs, "_PATIENCE_S", 0.0)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    config = "a3d_densenet121-fpn_7s_phantom"
+    for lock, command in ((".lock", ["train", config]), (".lock-test", ["test", config, "weights.pth"])):
+        with folder_lock(tmp_path / "work", lock):
+            assert main([*command, "--work-dir", str(tmp_path / "work")]) == 2
+        assert capsys.readouterr().err == (
+            f"mmpluld: error: {tmp_path / 'work'}: is being written by another process (pid {os.getpid()}); "
+            "wait for it, or choose another place\n"
+        )

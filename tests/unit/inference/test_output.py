@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from mmpluld import outputs
 from mmpluld.errors import InputError
 from mmpluld.inference.output import output_folder
 
@@ -84,3 +87,61 @@ def test_a_parent_that_is_a_file(tmp_path):
         output_folder(tmp_path / "file" / "out", NAMES),
     ):
         pytest.fail("the block must not run")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_comes_during_the_work_is_not_deleted(tmp_path, overwrite):
+    target = tmp_path / "out"
+    target.mkdir()
+    if overwrite:
+        write(target, "old")
+    with pytest.raises(InputError, match="out: holds thesis.tex"), output_folder(target, NAMES, overwrite) as folder:
+        write(folder)
+        (target / "thesis.tex").write_text("precious")
+    assert contents(target) == {"thesis.tex": "precious"} | (dict.fromkeys(NAMES, "old") if overwrite else {})
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_comes_while_it_is_moved_away_is_put_back(tmp_path, monkeypatch):
+    target = tmp_path / "out"
+    target.mkdir()
+    write(target, "old")
+    real = os.replace
+
+    def late(source, destination):
+        if source == target:
+            (target / "thesis.tex").write_text("precious")
+        real(source, destination)
+
+    monkeypatch.setattr(os, "replace", late)
+    with pytest.raises(InputError, match="out: holds thesis.tex"), output_folder(target, NAMES, True) as folder:
+        write(folder)
+    assert contents(target) == {"thesis.tex": "precious", **dict.fromkeys(NAMES, "old")}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_file_that_comes_during_the_work_is_not_deleted(tmp_path):
+    with pytest.raises(InputError, match="out: cannot be written"), output_folder(tmp_path / "out", NAMES) as folder:
+        write(folder)
+        (tmp_path / "out").write_text("precious")
+    assert (tmp_path / "out").read_text() == "precious"
+
+
+def test_one_process_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(outputs, "_PATIENCE_S", 0.0)
+    with output_folder(tmp_path / "out", NAMES) as folder:
+        write(folder)
+        message = rf"out: is being written by another process \(pid {os.getpid()}\)"
+        with pytest.raises(InputError, match=message), output_folder(tmp_path / "out", NAMES):
+            pytest.fail("the block must not run")
+    assert contents(tmp_path / "out") == dict.fromkeys(NAMES, "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_a_killed_command_left_is_removed(tmp_path):
+    (tmp_path / ".tmp-mmpluld-lock-out").write_text("123456")
+    (tmp_path / ".tmp-mmpluld-abc-out").mkdir()
+    (tmp_path / ".tmp-mmpluld-abc-out" / "a.json").write_text("half")
+    with output_folder(tmp_path / "out", NAMES) as folder:
+        write(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

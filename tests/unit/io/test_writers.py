@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import csv
+import os
 
 import numpy as np
 import pytest
 
 from mmpluld.errors import InputError
 from mmpluld.io import read_volume, write_findings_csv, write_volume
+from mmpluld.io.writers import plain_cell
 from mmpluld.structures import RECIST, CTVolume, Finding
 
 _SUFFIXES = [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd"]
@@ -116,3 +118,31 @@ def test_no_findings_leave_the_heading(tmp_path):
     write_findings_csv(tmp_path / "findings.csv", [])
     assert (tmp_path / "findings.csv").read_text().startswith("id,score,x_lps_mm")
     assert len((tmp_path / "findings.csv").read_text().splitlines()) == 1
+
+
+def test_no_cell_begins_a_formula(tmp_path):
+    for text in ("=1+2", "+A1", "-A1", "@SUM(A1)", "\tx", "\r=x"):
+        assert plain_cell(text) == f"'{text}"
+    for text in ("-0.5", "+3", "-1e-3", "liver mass 0.93", "", "a=b"):
+        assert plain_cell(text) == text
+    finding = Finding.from_canonical(
+        _volume(), (0, 0, 0, 1, 1, 1), 0.9, 0, (0, 0, 1, 1), tags=(("=HYPERLINK(A1)", 0.9),)
+    )
+    write_findings_csv(tmp_path / "findings.csv", [finding])
+    (row,) = csv.DictReader((tmp_path / "findings.csv").open(newline=""))
+    assert row["tags"] == "'=HYPERLINK(A1) 0.90"
+    assert row["z_lps_mm"].startswith("-")
+
+
+def test_an_old_header_is_not_left_with_new_voxels(tmp_path, monkeypatch):
+    write_volume(_volume(), tmp_path / "scan.mhd")
+    real = os.replace
+
+    def stop(source, target):
+        real(source, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_volume(_volume(np.float32), tmp_path / "scan.mhd")
+    assert [path.name for path in tmp_path.iterdir()] == ["scan.raw"]

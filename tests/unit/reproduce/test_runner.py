@@ -12,7 +12,7 @@ import pytest
 
 from mmpluld.cli.reproduce import _chosen
 from mmpluld.errors import InputError
-from mmpluld.reproduce.runner import Resources, RunFailed, _Children, _command, execute, locked, run_command
+from mmpluld.reproduce.runner import Resources, RunFailed, _Children, _command, execute, run_command
 from mmpluld.reproduce.tables import TABLES, Row, Table
 
 
@@ -118,13 +118,6 @@ def test_resources_share_cores_and_devices(monkeypatch):
     assert "CUDA_VISIBLE_DEVICES" not in Resources(2, 3).environment(1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
     assert Resources(3, 1, 1).environment(2)["CUDA_VISIBLE_DEVICES"] == "6"
-
-
-def test_work_folder_is_held_by_one(tmp_path):
-    with locked(tmp_path / "new"), pytest.raises(InputError, match="is at work here"), locked(tmp_path / "new"):
-        pass
-    with locked(tmp_path / "new"):
-        pass
 
 
 def test_failing_command_shows_log_and_last_line(tmp_path):

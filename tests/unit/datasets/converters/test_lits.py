@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from mmpluld.datasets.check import check_dataset
+from mmpluld.datasets.converters import lits
 from mmpluld.datasets.converters.lits import convert_lits
 from mmpluld.datasets.converters.pseudo_masks import decode_mask
 from mmpluld.errors import InputError
@@ -244,3 +247,53 @@ def test_bad_input(tmp_path, pair):
         path.unlink()
     with pytest.raises(InputError, match=r"none of 1 volumes has its segmentation"):
         convert_lits(root)
+
+
+def killed_after(renames, convert):
+    """Run ``convert`` in a process that is gone after so many annotation files have their final names."""
+    child = os.fork()
+    if child == 0:
+        real, left = os.replace, [renames]
+
+        def replace(source, target):
+            if "annotations" in str(target):
+                if not left[0]:
+                    os._exit(9)
+                left[0] -= 1
+            real(source, target)
+
+        os.replace = replace
+        convert()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+def test_a_conversion_that_was_killed_says_so_and_is_done_again(pair, tmp_path):
+    for number in range(2):
+        root = pair(labels_with(np.s_[2:5, 6:9, 10:14]), number)
+    convert_lits(root, fractions=(50, 0, 50))
+    whole = {path.name: path.read_bytes() for path in (root / "annotations").iterdir()}
+    assert set(whole) == {"train.json", "test.json"}
+    killed_after(1, lambda: convert_lits(root, fractions=(50, 0, 50), overwrite=True))
+    with pytest.raises(InputError, match=r"train\.json: its conversion was interrupted; convert the dataset again"):
+        check_dataset(root)
+    with pytest.raises(InputError, match="interrupted"):
+        AnnotationSet.load(root / "annotations" / "test.json")
+    convert_lits(root, fractions=(50, 0, 50))
+    assert {path.name: path.read_bytes() for path in (root / "annotations").iterdir()} == whole
+    assert check_dataset(root).files == {"test.json": (1, 1), "train.json": (1, 1)}
+
+
+def test_annotations_of_replaced_volumes_are_not_taken_for_whole(pair, monkeypatch):
+    for number in range(2):
+        root = pair(labels_with(np.s_[2:5, 6:9, 10:14]), number)
+    convert_lits(root, fractions=(50, 0, 50))
+    pair(labels_with(np.s_[3:5, 6:9, 10:14]), 0, hu=np.full((8, 24, 32), -800, np.int16))
+    with monkeypatch.context() as patch:
+        patch.setattr(lits, "write_cases", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            convert_lits(root, fractions=(50, 0, 50), overwrite=True)
+    with pytest.raises(InputError, match="interrupted"):
+        AnnotationSet.load(root / "annotations" / "train.json")
+    convert_lits(root, fractions=(50, 0, 50))
+    assert check_dataset(root).files == {"test.json": (1, 1), "train.json": (1, 1)}
