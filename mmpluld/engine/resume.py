@@ -15,7 +15,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmpluld.engine.checkpoint import misfits
 from mmpluld.engine.guard import optim_wrappers, unwrapped
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, name_some
 
 __all__ = ["ResumeCheck", "describe_run"]
 
@@ -241,7 +241,7 @@ def _follow_schedule(runner: Runner, checkpoint: dict[str, Any], moved: bool, so
     checkpoint["param_schedulers"] = replayed if isinstance(runner.param_schedulers, dict) else replayed.get("", [])
     if not changes:
         return []
-    shown = "; ".join(changes[:4]) + (f" and {len(changes) - 4} more changes" if len(changes) > 4 else "")
+    shown = name_some(changes, 4, "more changes", "; ")
     rates = sorted({group["lr"] for wrapper in wrappers.values() for group in wrapper.optimizer.param_groups})
     return [
         f"the schedule is that of the config, as if it had been so from the start ({shown}); the learning rate is "

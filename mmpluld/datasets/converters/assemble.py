@@ -33,13 +33,11 @@ __all__ = [
     "convert_cases",
     "padded",
     "place_in_scan",
-    "refuse_faults",
     "sphere_lesion",
     "write_cases",
 ]
 
 _SPLITS = ("train", "val", "test")
-_LISTED = 5
 
 
 class Unusable(InputError):
@@ -268,17 +266,6 @@ def sphere_lesion(
         key_slice=math.floor(z),
         attributes={"centre_lps": list(centre_lps), "diameter_mm": diameter_mm, "slice_boxes": slice_boxes},
     )
-
-
-def refuse_faults(file: Path, faults: Sequence[str]) -> None:
-    """Refuse a table with faulty rows.
-
-    Raises:
-        InputError: There are faults; the first five are named.
-    """
-    if faults:
-        more = f"; and {len(faults) - _LISTED} more" if len(faults) > _LISTED else ""
-        raise InputError(f"{file}: {len(faults)} faulty rows: {'; '.join(faults[:_LISTED])}{more}; mend the file")
 
 
 def padded(box: Sequence[float], pad_px: float, shape_yx: tuple[int, int]) -> tuple[float, float, float, float]:

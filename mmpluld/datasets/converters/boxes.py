@@ -21,7 +21,6 @@ from mmpluld.datasets.converters.assemble import (
     convert_cases,
     padded,
     place_in_scan,
-    refuse_faults,
     sphere_lesion,
     write_cases,
 )
@@ -36,6 +35,7 @@ from mmpluld.io import read_volume
 from mmpluld.io.hounsfield import Units
 from mmpluld.io.readers import VOLUME_SUFFIXES
 from mmpluld.structures import CTVolume, LesionRecord
+from mmpluld.structures.text_files import refuse_faults
 
 __all__ = ["convert_boxes"]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from mmpluld.atomic import atomic_group
-from mmpluld.datasets.converters.assemble import check_annotation_files, refuse_faults
+from mmpluld.datasets.converters.assemble import check_annotation_files
 from mmpluld.datasets.converters.pseudo_masks import MaskMode, add_pseudo_masks, check_mask_mode
 from mmpluld.datasets.converters.report import ConversionReport, DroppedRow, SplitCounts
 from mmpluld.datasets.converters.slice_units import LEFT_OUT, slices_in_hu
@@ -26,7 +26,7 @@ from mmpluld.io.hounsfield import Units
 from mmpluld.io.slice_sources import PNGSliceSource
 from mmpluld.progress import track
 from mmpluld.structures import LESION_TYPES, AnnotationSet, LesionRecord, VolumeRecord
-from mmpluld.structures.text_files import parse_number, read_table
+from mmpluld.structures.text_files import parse_number, read_table, refuse_faults
 from mmpluld.structures.volume import VOXEL_MM
 from mmpluld.typing import StrPath
 
