@@ -24,8 +24,6 @@ _PROGRESS = {"last_step", "_global_step", "_last_value", "best", "num_bad_epochs
 # How an optimizer computes, not what; other versions of torch write others.
 _TORCH_FLAGS = {"params", "foreach", "fused", "capturable", "differentiable", "decoupled_weight_decay"}
 
-Group = dict[str, Any]
-
 
 def describe_run(runner: Runner) -> dict[str, Any]:
     """What a checkpoint must tell of its run, besides what mmengine puts into it, so that it can be resumed from."""

@@ -26,11 +26,11 @@ from mmpluld.datasets.converters.volume_store import store_volume
 from mmpluld.errors import InputError, nearest
 from mmpluld.io import read_volume
 from mmpluld.io.hounsfield import Units
+from mmpluld.structures.splits import SPLITS
 from mmpluld.structures.text_files import refuse_faults
 
 __all__ = ["convert_boxes"]
 
-_SPLITS = ("train", "val", "test")
 _FRACTIONS = (70, 10, 20)
 _SCOPES = ("universal-partial", "universal-complete")
 _TABLES = (".csv", ".tsv", ".txt")
@@ -95,7 +95,7 @@ def convert_boxes(
     splits_told = any(row.split for row in rows)
     if splits_told and (fractions is not None or seed is not None):
         raise InputError(f"{table}: tells the splits, and --split or --seed asks for others; leave one of them out")
-    told = [float(any(row.split == split for row in rows)) for split in _SPLITS]
+    told = [float(any(row.split == split for row in rows)) for split in SPLITS]
     shares = told if splits_told else (_FRACTIONS if fractions is None else fractions)
     report = ConversionReport(files=annotation_files(root, shares, overwrite))
     scans = group_by_scan(root, table, rows, find_scans(root, table, rows, report), report)
@@ -139,10 +139,10 @@ def _read(table: Path, convention: Convention) -> list[BoxRow]:
         raise InputError(f"{table}: no box in it ({len(rows)} rows); give a table of boxes")
     faults = []
     for row in rows:
-        if row.split and row.split not in _SPLITS:
-            close = nearest(row.split, _SPLITS)
+        if row.split and row.split not in SPLITS:
+            close = nearest(row.split, SPLITS)
             hint = f", did you mean {close!r}?" if close else ""
-            faults.append(f"{row.where}: split is {row.split!r}; allowed are {', '.join(_SPLITS)}{hint}")
+            faults.append(f"{row.where}: split is {row.split!r}; allowed are {', '.join(SPLITS)}{hint}")
     refuse_faults(table, faults)
     return rows
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from mmpluld.datasets.converters.pseudo_masks import MaskOrigin
 from mmpluld.errors import name_some
 
-__all__ = ["ConversionReport", "DroppedRow", "SplitCounts"]
+__all__ = ["LEFT_OUT", "ConversionReport", "DroppedRow", "SplitCounts"]
 
+LEFT_OUT = "volume left out"
+"""What a report says of a volume that could not be converted."""
 _LISTED = 5
 
 
