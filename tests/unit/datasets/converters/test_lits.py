@@ -287,13 +287,13 @@ def test_a_conversion_that_was_killed_says_so_and_is_done_again(pair, tmp_path):
 def test_annotations_of_replaced_volumes_are_not_taken_for_whole(pair, monkeypatch):
     for number in range(2):
         root = pair(labels_with(np.s_[2:5, 6:9, 10:14]), number)
-    convert_lits(root, fractions=(50, 0, 50), units="hu")
-    pair(labels_with(np.s_[3:5, 6:9, 10:14]), 0, hu=np.full((8, 24, 32), -800, np.int16))
+    convert_lits(root, fractions=(50, 0, 50))
+    pair(labels_with(np.s_[3:5, 6:9, 10:14]), 0, hu=np.resize(np.int16([-800, -90, 40, 300]), (8, 24, 32)))
     with monkeypatch.context() as patch:
         patch.setattr(lits, "write_cases", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            convert_lits(root, fractions=(50, 0, 50), overwrite=True, units="hu")
+            convert_lits(root, fractions=(50, 0, 50), overwrite=True)
     with pytest.raises(InputError, match="interrupted"):
         AnnotationSet.load(root / "annotations" / "train.json")
-    convert_lits(root, fractions=(50, 0, 50), units="hu")
+    convert_lits(root, fractions=(50, 0, 50))
     assert check_dataset(root).files == {"test.json": (1, 1), "train.json": (1, 1)}
