@@ -38,7 +38,7 @@ from mmpluld.engine import load_checkpoint_safely, load_config  # noqa: E402
 from mmpluld.engine.runner import TrainingRunner  # noqa: E402
 from mmpluld.registry import DATASETS, HOOKS  # noqa: E402
 
-CONFIG = Path(__file__).parents[2] / "configs/pluld/pluld-a3d_densenet121-fpn_7s_phantom.py"
+CONFIG = "pluld-a3d_densenet121-fpn_7s_phantom"
 EPOCHS, IMAGES, BATCH = 3, 8, 2
 
 
