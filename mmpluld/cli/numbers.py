@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 
-__all__ = ["natural", "not_negative", "score", "seed"]
+__all__ = ["natural", "not_negative", "score", "seed", "whole"]
 
 
-def natural(text: str) -> int:
-    """A whole number from 0."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = -1
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0")
-    return value
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Reader of whole numbers from ``least`` to ``most``."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least or most is not None and value > most:
+            limit = "" if most is None else f" to {most}"
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least}{limit}")
+        return value
+
+    return read
+
+
+natural = whole(0)
+seed = whole(0, 2**32 - 1)  # what NumPy and torch take
 
 
 def not_negative(text: str) -> float:
@@ -38,12 +48,4 @@ def score(text: str) -> float:
         value = math.nan
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1")
-    return value
-
-
-def seed(text: str) -> int:
-    """A seed that NumPy and torch take."""
-    value = natural(text)
-    if value >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to {2**32 - 1}")
     return value

@@ -28,7 +28,7 @@ def read_metaimage(file: Path, labels: bool, units: Units | None = None) -> CTVo
 
 
 def read_nrrd(file: Path, labels: bool, units: Units | None = None) -> CTVolume:
-    """Read ``.nrrd``; see :func:`mmpluld.io.read_volume`."""
+    """Read ``.nrrd`` or ``.nhdr``; see :func:`mmpluld.io.read_volume`."""
     return _read(file, labels, units, read_nrrd_header(file), "NrrdImageIO")
 
 
