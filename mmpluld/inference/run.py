@@ -61,7 +61,7 @@ def detect_scan(
     of the network is loaded, so that a wrong one is refused at once; what was assumed of it is noted on standard error.
 
     Args:
-        scan: NIfTI, MHD/MHA or NRRD file, or DICOM folder.
+        scan: NIfTI, MHD/MHA or NRRD/NHDR file, or DICOM folder.
         config: Path, or name of a config of the zoo; None takes that of a checkpoint ``zoo:NAME``.
         checkpoint: Weights that belong to the config's model: a path, a web address, or ``zoo:NAME``.
         out: Folder to make.

@@ -44,7 +44,9 @@ def test_missing_file(tmp_path, capfd):
 )
 def test_unknown_suffix(tmp_path, capfd, name, hint):
     (tmp_path / name).write_bytes(b"")
-    _refused(capfd, tmp_path / name, rf"unknown file type .*allowed are .nii.gz, .nii, .mha, .mhd, .nrrd; {hint}")
+    _refused(
+        capfd, tmp_path / name, rf"unknown file type .*allowed are .nii.gz, .nii, .mha, .mhd, .nrrd, .nhdr; {hint}"
+    )
 
 
 def test_series_of_a_file(tmp_path, capfd):
@@ -52,12 +54,12 @@ def test_series_of_a_file(tmp_path, capfd):
     _refused(capfd, tmp_path / "scan.nii", "leave the series out", series="1.2")
 
 
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd"])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr"])
 @pytest.mark.parametrize("part", [0, 0.01, 0.3, 0.99])
 def test_truncated_file(tmp_path, capfd, suffix, part):
     path = tmp_path / f"scan{suffix}"
     write_volume(_VOLUME, path)
-    voxels = tmp_path / "scan.raw" if suffix == ".mhd" else path
+    voxels = tmp_path / "scan.raw" if suffix in (".mhd", ".nhdr") else path
     content = voxels.read_bytes()
     voxels.write_bytes(content[: int(part * len(content))])
     _refused(capfd, path, "it is damaged or cut off, (copy or export it again|give the whole scan)")

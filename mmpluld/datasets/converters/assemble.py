@@ -61,10 +61,10 @@ def annotation_files(root: Path, fractions: Sequence[float], overwrite: bool) ->
     """The files that are to be written: those of the splits with a share.
 
     Raises:
-        InputError: The shares are no three numbers with a positive sum, the folder is missing or may not be written to,
-            or a file exists and may not be replaced.
+        InputError: The shares are no three numbers from 0 with a positive sum, the folder is missing or may not be
+            written to, or a file exists and may not be replaced.
     """
-    if len(fractions) != 3 or not all(math.isfinite(part) and part >= 0 for part in fractions) or sum(fractions) <= 0:
+    if len(fractions) != 3 or not all(part >= 0 for part in fractions) or not 0 < sum(fractions) < math.inf:
         raise InputError(f"split {list(fractions)}: needed are three shares (train val test) from 0, such as 80 0 20")
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the folder of the raw dataset")

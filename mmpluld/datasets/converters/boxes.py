@@ -61,7 +61,7 @@ def convert_boxes(
     given or the middle one, and on it a mask: the ellipse that fills its box.
 
     Args:
-        root: Folder with the scans, in any subfolders: NIfTI, MHD, MHA, NRRD, or folders of one DICOM series.
+        root: Folder with the scans, in any subfolders: NIfTI, MHD, MHA, NRRD, NHDR, or folders of one DICOM series.
         boxes: Table, ``.csv`` (see :func:`~mmpluld.datasets.converters.box_rows.read_box_csv`) or COCO ``.json`` (see
             :mod:`~mmpluld.datasets.converters.box_coco`). It names a scan by its path below ``root``, with or without
             the ending, or by its name alone where that is unambiguous.
@@ -216,4 +216,4 @@ def _convert(
 def _raw_files(path: Path) -> list[Path]:
     if path.is_dir():
         return [file for file in path.rglob("*") if file.is_file()]
-    return [path, *(file for suffix in (".raw", ".zraw") if (file := path.with_suffix(suffix)).is_file())]
+    return [path, *(file for suffix in (".raw", ".zraw", ".raw.gz") if (file := path.with_suffix(suffix)).is_file())]
