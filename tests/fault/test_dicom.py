@@ -195,6 +195,53 @@ def test_what_plainly_is_no_slice_is_skipped_and_counted(files):
     assert volume.history == ("DICOM series of 6 slices", counted)
 
 
+def _beside(file, storage, **tags):
+    """Turn a copy of a slice into another object of the series."""
+    dataset = pydicom.dcmread(file)
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = storage
+    for name, value in tags.items():
+        if value is None:
+            del dataset[name]
+        else:
+            setattr(dataset, name, value)
+    dataset.save_as(file.parent / "more.dcm")
+
+
+_NOWHERE = {"ImagePositionPatient": None, "ImageOrientationPatient": None}
+_PICTURE = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "BitsAllocated": 8, "PlanarConfiguration": 0}
+
+
+@pytest.mark.parametrize("series", ["1.2.3", "1.2.9"])
+@pytest.mark.parametrize(
+    ("storage", "tags", "counted"),
+    [
+        (uid.SecondaryCaptureImageStorage, _NOWHERE, "1 screenshot"),
+        (uid.SecondaryCaptureImageStorage, _PICTURE, "1 screenshot"),
+        (uid.MultiFrameTrueColorSecondaryCaptureImageStorage, _PICTURE, "1 screenshot"),
+        (uid.RawDataStorage, {"Rows": None, "PixelData": None}, "1 CT object without image"),
+        ("1.3.12.2.1107.5.9.1", {"Rows": None, "PixelData": None}, "1 CT object without image"),
+    ],
+)
+def test_dose_reports_and_raw_data_that_say_ct(files, storage, tags, counted, series):
+    _beside(files[2], storage, SeriesInstanceUID=series, **tags)
+    volume = read_volume(files[0].parent)
+    np.testing.assert_array_equal(volume.array, _CANONICAL)
+    assert volume.history[1:] == (f"skipped files that are not CT images: {counted}",)
+
+
+def test_slices_written_as_secondary_captures_are_slices(files):
+    for file in files:
+        dataset = pydicom.dcmread(file)
+        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = uid.SecondaryCaptureImageStorage
+        dataset.save_as(file)
+    np.testing.assert_array_equal(read_volume(files[0].parent).array, _CANONICAL)
+
+
+def test_a_ct_image_without_rows_is_not_skipped(files, capfd):
+    _beside(files[2], uid.CTImageStorage, Rows=None)
+    _refused(capfd, files[0].parent, files[0].parent / "more.dcm", "Rows is None")
+
+
 def test_dicomdir_is_skipped(files):
     shutil.copy(pydicom.data.get_testdata_file("dicomdirtests/DICOMDIR", download=False), files[0].parent / "DICOMDIR")
     volume = read_volume(files[0].parent)
