@@ -338,6 +338,7 @@ def _answer_and_exit(target: Target, expected: str, questions: int, answers: int
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.dup2(terminal, 1)
         os.dup2(terminal, 2)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))  # a test may catch them
         with os.fdopen(questions) as lines:
             for line in lines:
                 outcome, text = _outcome(target, Path(line.rstrip("\n")), expected)

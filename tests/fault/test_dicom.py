@@ -307,6 +307,13 @@ def test_odd_numbers_name_the_file_and_the_tag(files, capfd, old, new, message):
     _refused(capfd, files[0].parent, files[5], message)
 
 
+def test_an_empty_value_of_a_type_that_does_not_exist(files):
+    content = files[2].read_bytes()
+    assert content.count(b"CS\x02\x00CT") == 1
+    files[2].write_bytes(content.replace(b"CS\x02\x00CT", b"CN\x00\x00"))
+    np.testing.assert_array_equal(read_volume(files[0].parent).array, _CANONICAL)
+
+
 def test_unknown_character_sets_and_private_values_do_not_matter(files):
     for file in files:
         dataset = pydicom.dcmread(file)
