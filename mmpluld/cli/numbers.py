@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Callable
 
 __all__ = ["natural", "not_negative", "score", "seed", "whole"]
@@ -31,21 +32,19 @@ seed = whole(0, 2**32 - 1)  # what NumPy and torch take
 
 def not_negative(text: str) -> float:
     """A number from 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0")
-    return value
+    return _real(text, sys.float_info.max, "from 0")
 
 
 def score(text: str) -> float:
     """A number from 0 to 1."""
+    return _real(text, 1, "from 0 to 1")
+
+
+def _real(text: str, most: float, allowed: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1")
+    if not 0 <= value <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number {allowed}")
     return value

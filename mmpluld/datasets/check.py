@@ -22,6 +22,7 @@ from mmpluld.io.hu_check import HU_NEEDED, hu_sample, slices_fault
 from mmpluld.io.slice_sources import SliceSource, open_source
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, pairwise_overlap
+from mmpluld.structures.splits import SPLITS, annotation_paths
 from mmpluld.structures.volume import VOXEL_MM
 from mmpluld.typing import StrPath
 
@@ -98,8 +99,7 @@ def check_dataset(root: StrPath, all_slices: bool = False, units: Units | None =
     root = Path(root)
     # Hidden files are temporaries, and marks of a conversion that was interrupted.
     paths = sorted(path for path in (root / "annotations").glob("*.json") if not path.name.startswith("."))
-    cut = [root / "annotations" / f"{split}.json" for split in ("train", "val", "test")]
-    cut = [path for path in cut if is_unfinished(path)]
+    cut = [path for path in annotation_paths(root).values() if is_unfinished(path)]
     if cut:
         raise InputError(f"{cut[0]}: its conversion was interrupted; convert the dataset again (mmpluld convert)")
     if not paths:
@@ -182,7 +182,7 @@ def _leaks(loaded: dict[Path, AnnotationSet]) -> Iterator[Problem]:
             if volume.patient:
                 patients[split].setdefault(volume.patient, path)
             scans[split].setdefault(os.path.normpath(volume.source["path"]), (path, volume))
-    for one, two in combinations([name for name in ("train", "val", "test") if name in scans], 2):
+    for one, two in combinations([name for name in SPLITS if name in scans], 2):
         for patient in sorted(set(patients[one]) & set(patients[two])):
             where = f"{patients[one][patient].name} and {patients[two][patient].name}"
             yield Problem(str(patients[two][patient]), f"patient {patient}", f"is in two splits, {where}")

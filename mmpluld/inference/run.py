@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from mmpluld.compat.allocator import tune_allocator
 from mmpluld.errors import InputError, printable
 from mmpluld.inference.output import output_folder
+from mmpluld.inputs import file_size
 from mmpluld.io import VOLUME_SUFFIXES, read_volume, write_findings_csv
 from mmpluld.io.hounsfield import Units
-from mmpluld.io.opening import file_size
 from mmpluld.progress import note
 from mmpluld.structures import CTVolume, DetectionSet, Finding, findings_to_detections, read_tag_names
 from mmpluld.zoo.index import get_model, load_index

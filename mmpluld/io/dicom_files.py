@@ -18,6 +18,7 @@ from mmpluld.progress import track
 __all__ = ["DicomFolder", "DicomImage", "Unreadable", "header_text", "open_dicom", "scan_folder"]
 
 _CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"  # of enhanced and converted CT the beginning
+_SCREENSHOT = "1.2.840.10008.5.1.4.1.1.7"  # secondary capture; of several frames the beginning
 _DICOMDIR = "1.2.840.10008.1.3.10"
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _SUFFIXES = {".dcm", ".dicom", ".dic", ".ima"}
@@ -25,7 +26,10 @@ _SUFFIXES = {".dcm", ".dicom", ".dic", ".ima"}
 _MOST_INFLATED = 256 << 20
 
 # What says whether a file is a CT image, and of which series.
-_TAGS = ("SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "Rows", "Columns", "ImagePositionPatient")
+_TAGS = (
+    "SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "Rows", "Columns", "ImagePositionPatient",
+    "ImageOrientationPatient", "SamplesPerPixel",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -220,8 +224,18 @@ def _sort_in(file: Path, header: Any, found: DicomFolder) -> None:
             found.others.append(DicomImage(file, header, modality))
     elif "LOCALIZER" in header_text(header, "ImageType").upper().split("\\"):
         found.skipped["localizer"] += 1
+    elif storage and not storage.startswith((_CT_STORAGE, _SCREENSHOT)) and "Rows" not in header:
+        found.skipped["CT object without image"] += 1  # what vendors keep beside the images: raw data, reports
+    elif storage.startswith(_SCREENSHOT) and _is_picture(header):
+        found.skipped["screenshot"] += 1
     else:
         found.series[header_text(header, "SeriesInstanceUID")].append(DicomImage(file, header))
+
+
+def _is_picture(header: Any) -> bool:
+    """Whether a secondary capture is in colour or lies nowhere in the patient, as a dose report does."""
+    placed = any(header_text(header, name) for name in ("ImagePositionPatient", "ImageOrientationPatient"))
+    return not placed or header_text(header, "SamplesPerPixel") not in ("", "1")
 
 
 def _begins_like_dicom(head: bytes) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mmpluld.errors import name_some
 from mmpluld.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["HU_NEEDED", "hu_sample", "slices_fault", "volume_fault"]
@@ -32,6 +33,7 @@ _RANGE = 40_000  # the histogram's half width, beyond the 16 bits of any scanner
 _BELOW_AIR, _AIR_UP_TO, _LUNG_UP_TO, _BODY_FROM, _DENSE_FROM = -1080, -850, -250, -250, 700
 _FAT, _SOFT, _BETWEEN = (-160, -40), (-200, 300), (-650, -300)
 _RAISED = (850, 1300)  # fat and soft tissue without their intercept of -1024 or -1000
+_DENSEST, _METAL = 3000, 0.05  # where scales end, and the largest share of a scan that may be metal
 _NARROWEST_SPAN = 15.0
 _NARROWEST_TISSUE = 220  # from fat to vessels, where there is no air
 _SPIKE, _CUT_OFF, _FEWEST_EQUAL = 0.005, 0.01, 20  # shares, and a count
@@ -122,8 +124,8 @@ def _jump_fault(values: npt.NDArray[Any], numbers: IntArray, names: Sequence[str
             found.append(f"by {shift:+.0f} from slice {names[k]} to {names[k + 1]}")
     if not found:
         return None
-    more = f" and {len(found) - 4} times more" if len(found) > 4 else ""
-    return f"all values jump {', '.join(found[:4])}{more}, so the rescale is missing, or another, in part of the series"
+    jumps = name_some(found, 4, "times more")
+    return f"all values jump {jumps}, so the rescale is missing, or another, in part of the series"
 
 
 def _shift(one: FloatArray, two: FloatArray) -> float | None:
@@ -188,6 +190,12 @@ def _histogram_fault(counts: IntArray, floor_share: float) -> str | None:
         """Share of the voxels from ``low`` up to ``high``."""
         return float(counts[int(low) + _RANGE : int(high) + _RANGE + 1].sum() / max(of, 1))
 
+    highest = int(np.flatnonzero(counts)[-1]) - _RANGE
+    if highest >= _DENSEST and counts[highest + _RANGE] > max(_METAL * total, _FEWEST_EQUAL):
+        return (
+            f"{counts[highest + _RANGE] / total:.0%} of the voxels are {highest}{' or more' * (highest == _RANGE)}, as "
+            "only metal is: is it padding, or were values below 0 stored without a sign?"
+        )
     below, low, body = share(-_RANGE, _BELOW_AIR - 1), share(_BELOW_AIR, _LUNG_UP_TO), share(_BODY_FROM)
     body_voxels = body * total
     soft, dense = share(*_SOFT, of=body_voxels), share(_DENSE_FROM, of=body_voxels)
@@ -217,11 +225,13 @@ def _histogram_fault(counts: IntArray, floor_share: float) -> str | None:
     between = share(*_BETWEEN)
     if between > 2 * body and (peak := _narrow_peak(counts, *_BETWEEN)) is not None:
         return f"{between:.0%} of the voxels are about {peak}, where neither lung nor fat is: is the slope another?"
-    if low > 0.003 and share(_BELOW_AIR, -800) > 0.02 * low:
+    peak = _narrow_peak(counts, _BELOW_AIR, _LUNG_UP_TO)
+    moved = peak is not None and peak > -865 and share(_BELOW_AIR, -900) < 0.01 * low
+    moved = moved and peak is not None and share(peak - 30, peak + 30) > 0.5  # lung is broader, and not so much
+    if not moved and low > 0.003 and share(_BELOW_AIR, -800) > 0.02 * low:
         return None
-    if low > 0.02 and (peak := _narrow_peak(counts, _BELOW_AIR, _LUNG_UP_TO)) is not None:
+    if low > 0.02 and peak is not None:
         return f"air is at {peak}; are slope and intercept applied?"
-    highest = int(np.flatnonzero(counts)[-1]) - _RANGE
     if share(*_FAT, of=body_voxels) > 0.01 and highest - lowest > _NARROWEST_TISSUE:
         return None
     return f"there is no air, lung or fat ({low:.1%} of the voxels are below {_LUNG_UP_TO})"
@@ -250,7 +260,7 @@ def _slice_fault(whole: IntArray, padding: Sequence[int], names: Sequence[str]) 
     odd = np.flatnonzero((raised | lowered | steeper) & (sizes >= 50)).tolist()
     if not odd:
         return None
-    what = ", ".join(names[k] for k in odd[:6]) + (f" and {len(odd) - 6} more" if len(odd) > 6 else "")
+    what = name_some([names[k] for k in odd], 6)
     return f"slices {what} are far denser or lighter than tissue: is the rescale missing, or another, in them?"
 
 

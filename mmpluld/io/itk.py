@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mmpluld.errors import InputError
+from mmpluld.inputs import plain_path
 from mmpluld.io.faults import captured_stderr, damaged
 from mmpluld.io.hounsfield import Units, to_hu
 from mmpluld.io.metaimage import read_metaimage_header
 from mmpluld.io.nrrd import read_nrrd_header
-from mmpluld.io.opening import plain_path
 from mmpluld.io.promised import check_volume
 from mmpluld.io.text_header import TextHeader
 from mmpluld.structures.volume import CTVolume
@@ -63,6 +63,8 @@ def _decoded(file: Path, header: TextHeader, name: str) -> tuple[npt.NDArray[Any
             image = reader.Execute()
         except RuntimeError as error:
             raise InputError(damaged(file, "image", (remarks() or str(error)).replace(str(path), file.name))) from None
+        if "Uncompress failed" in remarks():  # and yet ITK gives an image
+            raise InputError(damaged(file, "image", "its compressed voxels do not decode"))
     dim = len(shape)
     affine = np.eye(4)
     direction = np.array(image.GetDirection()).reshape(dim, dim)[:3, :3]

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from mmpluld.errors import InputError
+from mmpluld.inputs import file_size
 from mmpluld.io.faults import damaged
-from mmpluld.io.opening import file_size
 from mmpluld.io.promised import Coding, Promise, check_held, check_memory, data_names, voxel_file
 from mmpluld.io.text_header import TextHeader, numbers, whole_numbers
 
@@ -25,6 +25,9 @@ _LAST = "ElementDataFile"
 # Names that MetaIO takes for one thing.
 _DIRECTIONS = ("TransformMatrix", "Rotation", "Orientation")
 _POSITIONS = ("Offset", "Position", "Origin")
+# MetaIO does not apply them.
+_SCALE = {"ElementToIntensityFunctionSlope": 1.0, "ElementToIntensityFunctionOffset": 0.0}
+_MILLIMETRES = ("mm", "?", "")
 _MOST_BYTES = 1 << 20
 
 
@@ -89,6 +92,8 @@ def _check_geometry(file: Path, fields: dict[str, str], dimension: int, header: 
             "scan again"
         )
     header.lengths = f"{spacing}, in mm"
+    if (unit := fields.get("DistanceUnits", "mm")).lower() not in _MILLIMETRES:
+        raise InputError(f"{file}: DistanceUnits is {unit!r}; needed are lengths in mm, turn them into mm")
     for name in ("ElementSpacing", "ElementSize"):
         if name in fields and min(numbers(file, name, fields[name], dimension)) <= 0:
             raise InputError(f"{file}: {name} is {fields[name]!r}; a spacing is above 0, mend the header")
@@ -116,6 +121,12 @@ def _check_geometry(file: Path, fields: dict[str, str], dimension: int, header: 
 def _check_voxels(file: Path, fields: dict[str, str], promise: Promise, rest: list[str], start: int) -> list[str]:
     """Compare the voxels' files with the header; returns their names, none if the voxels follow the header."""
     check_memory(file, promise)
+    for name, nothing in _SCALE.items():
+        if name in fields and numbers(file, name, fields[name], 1) != [nothing]:
+            raise InputError(
+                f"{file}: {name} is {fields[name]!r}, which is not applied; allowed is {nothing:g}, store the values "
+                "themselves"
+            )
     (skipped,) = whole_numbers(file, "HeaderSize", fields.get("HeaderSize", "0"), 1, -1)
     coding: Coding = "raw"
     if fields.get("CompressedData", "False")[:1] in "Tt1":
@@ -127,8 +138,14 @@ def _check_voxels(file: Path, fields: dict[str, str], promise: Promise, rest: li
     value = fields[_LAST]
     if value.lower() == "local":
         offset = start if skipped == 0 else skipped
-        _check_compressed_size(file, fields, file_size(file) - offset, coding)
+        held = file_size(file) - offset
+        said = _check_compressed_size(file, fields, held, coding)
         check_held(file, promise, coding, offset)
+        if said == 0 and coding == "deflate":  # ITK then decodes from a wrong byte, and tells nobody
+            raise InputError(
+                f"{file}: its header does not say how many compressed bytes follow; add 'CompressedDataSize = {held}' "
+                f"before {_LAST}, or export the scan again"
+            )
         return []
     names = data_names(file, _LAST, value, rest, promise.shape)
     for name in names:
@@ -139,13 +156,14 @@ def _check_voxels(file: Path, fields: dict[str, str], promise: Promise, rest: li
     return names
 
 
-def _check_compressed_size(file: Path, fields: dict[str, str], held: int, coding: Coding) -> None:
-    """ITK takes as many bytes as the header says."""
-    if coding != "deflate" or "CompressedDataSize" not in fields:
-        return
-    (said,) = whole_numbers(file, "CompressedDataSize", fields["CompressedDataSize"], 1, 0)
+def _check_compressed_size(file: Path, fields: dict[str, str], held: int, coding: Coding) -> int:
+    """ITK takes as many bytes as the header says; returns that, 0 if it does not say."""
+    if coding != "deflate":
+        return 0
+    (said,) = whole_numbers(file, "CompressedDataSize", fields.get("CompressedDataSize", "0"), 1, 0)
     if said not in (0, held):
         raise InputError(
             f"{file}: CompressedDataSize is {said}, but there are {held} compressed bytes; it is damaged or cut off, "
             "copy or export it again"
         )
+    return said

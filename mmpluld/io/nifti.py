@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mmpluld.errors import InputError
+from mmpluld.inputs import file_size
 from mmpluld.io.faults import damaged, quiet, reading
 from mmpluld.io.hounsfield import Units, to_hu
-from mmpluld.io.opening import file_size
 from mmpluld.io.promised import Promise, check_memory, check_ratio, check_volume, size_message
 from mmpluld.structures.volume import CTVolume
 from mmpluld.typing import FloatArray
@@ -24,6 +24,7 @@ __all__ = ["read_nifti"]
 
 _Stream = io.BufferedReader | gzip.GzipFile
 
+_UNITS = {1: "meter", 2: "mm", 3: "micron"}
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
 _GZIP = b"\x1f\x8b"
 _MOST_BEFORE = 1 << 26  # bytes of header and extensions
@@ -110,7 +111,7 @@ def _geometry(file: Path, header: Any, stored: Any) -> tuple[FloatArray, str, li
         listed = "x".join(f"{value:g}" for value in pixdim)
         raise InputError(f"{file}: voxel size {listed} mm in pixdim; each must be above 0, mend the file's header")
     affine = np.array(header.get_best_affine(), dtype=np.float64)
-    unit = header.get_xyzt_units()[0]
+    unit = _UNITS.get(int(header["xyzt_units"]) & 7, "unknown")
     scale = _MILLIMETRES.get(unit, 1.0)
     notes = []
     if used == "pixdim":
@@ -143,4 +144,6 @@ def _disagreement(header: Any, sform: FloatArray, pixdim: FloatArray, scale: flo
         apart = float(np.linalg.norm((corners @ (qform - sform).T)[:, :3], axis=1).max() * scale)
     if apart <= _AGREE_MM:
         return []
+    if not np.isfinite(apart):
+        return ["the qform holds no directions: the sform is used"]
     return [f"sform and qform disagree by up to {apart:.4g} mm at the volume's corners: the sform is used"]

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from mmpluld.errors import InputError, did_you_mean
+from mmpluld.inputs import is_folder
 from mmpluld.io.dicom import read_dicom_folder
 from mmpluld.io.hounsfield import Units
 from mmpluld.io.itk import read_metaimage, read_nrrd
 from mmpluld.io.nifti import read_nifti
-from mmpluld.io.opening import is_folder
 from mmpluld.structures.volume import CTVolume
 from mmpluld.typing import FloatArray, StrPath
 

@@ -33,6 +33,7 @@ __all__ = [
 _CANONICAL_SIGNS = np.array([1.0, 1.0, -1.0])
 VOXEL_MM = (0.05, 50.0)
 """Smallest and largest voxel size that a CT can have; what is beyond was given in another unit."""
+_FARTHEST_MM = 1e6  # of a scanner's table from its isocentre; far beyond, positions lose their decimals
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +102,8 @@ class CTVolume:
             lengths: Field and unit that the voxel size was read from, for messages.
 
         Raises:
-            InputError: If the array is not a non-empty 3D volume, the affine is singular or not finite, or a voxel is
-                smaller than 0.05 mm or larger than 50 mm.
+            InputError: If the array is not a non-empty 3D volume, the affine is singular or not finite, a voxel is
+                smaller than 0.05 mm or larger than 50 mm, or the volume lies more than a kilometre off.
         """
         if array_ijk.ndim != 3:
             raise InputError(
@@ -110,7 +111,7 @@ class CTVolume:
                 "volume, split the file into volumes"
             )
         affine = checked_affine(affine_lps, source)
-        _check_voxel_size(affine, source, lengths)
+        _check_lengths(affine, source, lengths)
         axes = nearest_axes(affine)
         shape_ijk = (int(array_ijk.shape[0]), int(array_ijk.shape[1]), int(array_ijk.shape[2]))
         return cls(
@@ -227,8 +228,8 @@ def checked_affine(affine: npt.ArrayLike, source: str) -> FloatArray:
     return matrix
 
 
-def _check_voxel_size(affine: FloatArray, source: str, lengths: str) -> None:
-    """Refuse lengths that no CT has."""
+def _check_lengths(affine: FloatArray, source: str, lengths: str) -> None:
+    """Refuse voxel sizes and positions that no CT has."""
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     least, most = VOXEL_MM
     # Headers in single precision miss the bounds by a little.
@@ -237,6 +238,11 @@ def _check_voxel_size(affine: FloatArray, source: str, lengths: str) -> None:
         raise InputError(
             f"{source}: voxel size {listed} mm, from {lengths}; allowed is {least:g} to {most:g} mm along each axis, "
             "mend the unit or the numbers in the header"
+        )
+    if (farthest := float(np.abs(affine[:3, 3]).max())) > _FARTHEST_MM:
+        raise InputError(
+            f"{source}: its first voxel lies {farthest:g} mm from the origin; allowed are {_FARTHEST_MM:g}, mend the "
+            "position in the header"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import struct
 import zlib
@@ -13,6 +14,7 @@ import pytest
 from pydicom import uid
 from pydicom.encaps import encapsulate
 
+from benchmarks import fuzz
 from mmpluld.errors import InputError
 from mmpluld.io import read_volume
 
@@ -193,6 +195,53 @@ def test_what_plainly_is_no_slice_is_skipped_and_counted(files):
     assert volume.history == ("DICOM series of 6 slices", counted)
 
 
+def _beside(file, storage, **tags):
+    """Turn a copy of a slice into another object of the series."""
+    dataset = pydicom.dcmread(file)
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = storage
+    for name, value in tags.items():
+        if value is None:
+            del dataset[name]
+        else:
+            setattr(dataset, name, value)
+    dataset.save_as(file.parent / "more.dcm")
+
+
+_NOWHERE = {"ImagePositionPatient": None, "ImageOrientationPatient": None}
+_PICTURE = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "BitsAllocated": 8, "PlanarConfiguration": 0}
+
+
+@pytest.mark.parametrize("series", ["1.2.3", "1.2.9"])
+@pytest.mark.parametrize(
+    ("storage", "tags", "counted"),
+    [
+        (uid.SecondaryCaptureImageStorage, _NOWHERE, "1 screenshot"),
+        (uid.SecondaryCaptureImageStorage, _PICTURE, "1 screenshot"),
+        (uid.MultiFrameTrueColorSecondaryCaptureImageStorage, _PICTURE, "1 screenshot"),
+        (uid.RawDataStorage, {"Rows": None, "PixelData": None}, "1 CT object without image"),
+        ("1.3.12.2.1107.5.9.1", {"Rows": None, "PixelData": None}, "1 CT object without image"),
+    ],
+)
+def test_dose_reports_and_raw_data_that_say_ct(files, storage, tags, counted, series):
+    _beside(files[2], storage, SeriesInstanceUID=series, **tags)
+    volume = read_volume(files[0].parent)
+    np.testing.assert_array_equal(volume.array, _CANONICAL)
+    assert volume.history[1:] == (f"skipped files that are not CT images: {counted}",)
+
+
+def test_slices_written_as_secondary_captures_are_slices(files):
+    for file in files:
+        dataset = pydicom.dcmread(file)
+        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = uid.SecondaryCaptureImageStorage
+        dataset.save_as(file)
+    np.testing.assert_array_equal(read_volume(files[0].parent).array, _CANONICAL)
+
+
+def test_a_ct_image_without_rows_is_not_skipped(files, capfd):
+    _beside(files[2], uid.CTImageStorage, Rows=None)
+    _refused(capfd, files[0].parent, files[0].parent / "more.dcm", "Rows is None")
+
+
 def test_dicomdir_is_skipped(files):
     shutil.copy(pydicom.data.get_testdata_file("dicomdirtests/DICOMDIR", download=False), files[0].parent / "DICOMDIR")
     volume = read_volume(files[0].parent)
@@ -336,3 +385,20 @@ def test_image_sizes_of_no_scanner(files, capfd):
         dataset.Rows = dataset.Columns = 65535
         dataset.save_as(file)
     _refused(capfd, files[0].parent, files[0], "65535 Rows and 65535 Columns; allowed are 1 to 8192 each")
+
+
+@pytest.mark.parametrize(("bits", "gibibytes"), [(16, "2.2"), (32, "2.9")])
+def test_a_stack_that_does_not_fit_into_memory(files, tmp_path, bits, gibibytes):
+    for file in files:
+        dataset = pydicom.dcmread(file)
+        dataset.Rows, dataset.Columns, dataset.BitsAllocated = 8192, 8000, bits
+        dataset.save_as(file)
+
+    def read(_):
+        resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+        return read_volume(files[0].parent)
+
+    outcome, said, peak = fuzz.attempt(fuzz.Target("dicom", lambda _: None, read), tmp_path, "")
+    assert outcome == "refused", said
+    assert f"scan: 8000 x 8192 x 6 of {bits} bits needs {gibibytes} GiB of memory, of which" in said
+    assert peak >> 10 < resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + (100 << 10)

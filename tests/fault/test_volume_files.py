@@ -17,7 +17,7 @@ import pytest
 import SimpleITK as sitk
 
 from benchmarks import fuzz
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, printable
 from mmpluld.io import read_volume, write_volume
 from mmpluld.structures import CTVolume
 
@@ -192,12 +192,45 @@ def test_nifti_pixdim_is_not_repaired(tmp_path, value):
     _refused(_nifti(tmp_path / "a.nii", change), "voxel size 0.7x0.8x.* mm in pixdim; each must be above 0")
 
 
-def test_nifti_without_a_unit(tmp_path):
+@pytest.mark.parametrize("code", [0, 7, 255])
+def test_nifti_without_a_unit(tmp_path, code):
     def change(header):
-        header["xyzt_units"] = 0
+        header["xyzt_units"] = code
 
     history = read_volume(_nifti(tmp_path / "a.nii", change)).history
     assert history == ("no unit of lengths in the header (xyzt_units): mm assumed",)
+
+
+def test_a_qform_of_no_numbers_beside_a_good_sform(tmp_path):
+    def change(header):
+        header["quatern_b"] = np.nan
+
+    history = read_volume(_nifti(tmp_path / "a.nii", change)).history
+    assert history == ("the qform holds no directions: the sform is used",)
+
+
+def test_units_and_scales_of_a_metaimage(tmp_path):
+    """MetaIO knows the fields and applies none of them."""
+    good = _mhd(
+        tmp_path / "a.mha",
+        DistanceUnits="mm",
+        ElementToIntensityFunctionSlope="1.0",
+        ElementToIntensityFunctionOffset="0",
+    )
+    np.testing.assert_array_equal(read_volume(good).array, ARRAY)
+    _refused(_mhd(tmp_path / "a.mha", DistanceUnits="cm"), "DistanceUnits is 'cm'; needed are lengths in mm")
+    for name, value in (("Slope", "2"), ("Offset", "-1024")):
+        path = _mhd(tmp_path / "a.mha", **{f"ElementToIntensityFunction{name}": value})
+        _refused(path, f"ElementToIntensityFunction{name} is '{value}', which is not applied")
+
+
+def test_a_scan_beyond_the_room(tmp_path):
+    affine = np.diag([0.7, 0.8, 2.5, 1.0])
+    affine[0, 3] = 9e5
+    assert read_volume(_nifti(tmp_path / "a.nii", affine=affine)).spacing_mm[0] == pytest.approx(2.5)
+    affine[0, 3] = 1e30
+    for path in (_nifti(tmp_path / "a.nii", affine=affine), _mhd(tmp_path / "a.mha", Offset="0 1e30 0")):
+        _refused(path, "its first voxel lies 1e.30 mm from the origin; allowed are 1e.06, mend the position")
 
 
 # Promised and held
@@ -233,6 +266,12 @@ def test_compressed_voxels_are_read_right(tmp_path):
         _mhd(tmp_path / "a.mha", voxels=packed, CompressedData="True", CompressedDataSize="70"),
         f"CompressedDataSize is 70, but there are {size} compressed bytes",
     )
+    for said in (None, "0"):  # ITK made up voxels
+        path = _mhd(tmp_path / "a.mha", voxels=packed, CompressedData="True", CompressedDataSize=said)
+        _refused(path, f"does not say how many compressed bytes follow; add 'CompressedDataSize = {size}' before")
+    (tmp_path / "b.zraw").write_bytes(packed)
+    alone = _mhd(tmp_path / "b.mhd", "b.zraw", CompressedData="True")
+    np.testing.assert_array_equal(read_volume(alone).array, ARRAY)
     _refused(_mhd(tmp_path / "a.mha", voxels=packed[:-9], CompressedData="True"), "compressed data .* early")
     _refused(_mhd(tmp_path / "a.mha", voxels=b"x" * 99, CompressedData="True"), "compressed data do not decode")
 
@@ -483,7 +522,7 @@ def test_any_name(tmp_path, name, suffix):
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(InputError) as caught:
         read_volume(path)
-    assert " ".join(str(path).splitlines()) in str(caught.value)
+    assert " ".join(printable(str(path)).splitlines()) in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["complex64", "rgb"])

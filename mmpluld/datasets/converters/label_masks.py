@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmpluld.datasets.converters.overrides import Override, mirrored
+from mmpluld.datasets.converters.overrides import Override, mirrored, mirrored_affine
 from mmpluld.errors import InputError
 from mmpluld.io import read_volume
 from mmpluld.structures import CTVolume
-from mmpluld.typing import FloatArray, StrPath
+from mmpluld.typing import StrPath
 
 __all__ = ["check_organ", "label_array", "mask_on_scan", "read_labels"]
 
@@ -209,7 +209,7 @@ def _fault(mask: CTVolume, scan: CTVolume, override: Override, origin: bool) -> 
     if mask.shape != scan.shape:
         return _unlike(mask.shape[::-1], scan.shape[::-1])
     # The corrections of the scan's header are undone: the mask's has not got them.
-    there = _mirrored_affine(scan, override.flip)
+    there = mirrored_affine(scan.affine_lps, scan.shape, override.flip)
     here = mask.affine_lps.copy()
     sizes = [np.linalg.norm(affine[:3, :3], axis=0) for affine in (here, there)]
     if override.spacing_mm is not None:
@@ -229,16 +229,6 @@ def _fault(mask: CTVolume, scan: CTVolume, override: Override, origin: bool) -> 
         f"its header gives {what}; mend the header, or name the volume in a table with match = voxels, which takes it "
         "voxel for voxel (--overrides)"
     )
-
-
-def _mirrored_affine(scan: CTVolume, letters: str) -> FloatArray:
-    """The affine with some axes reversed, which undoes an override's flip."""
-    affine: FloatArray = scan.affine_lps.copy()
-    for letter in letters:
-        axis = "xyz".index(letter)
-        affine[:3, 3] += affine[:3, axis] * (scan.shape[2 - axis] - 1)
-        affine[:3, axis] *= -1
-    return affine
 
 
 def _unlike(found: tuple[int, ...], needed: tuple[int, ...]) -> str:

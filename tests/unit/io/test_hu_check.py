@@ -43,6 +43,7 @@ def flat_water(shape=(40, 40, 6)):
         lambda hu: np.where(CIRCLE, 0, hu),
         lambda hu: np.where(hu < -900, -1024, hu),  # what is around the body painted over
         lambda hu: np.clip(hu, -1000, 400),
+        lambda hu: np.where(hu > np.percentile(hu, 98), 3071, hu),  # metal
         lambda hu: hu + noise(60),  # sharp kernel
         lambda hu: np.clip(hu + noise(120), -1024, 3071),  # low dose
         lambda hu: hu[:, :, 7:8],
@@ -76,6 +77,10 @@ def test_ct_is_taken(ct, change):
         (lambda hu: hu - 1024, "are below -1080, where not even air is"),
         (lambda hu: hu * 2, "are below -1080"),
         (lambda hu: hu * 0.5, "where neither lung nor fat is: is the slope another"),
+        (lambda hu: hu * 0.8, "air is at -79"),
+        (lambda hu: hu + 200, "air is at -79"),
+        (lambda hu: np.where(CIRCLE, 3071, hu), "2.% of the voxels are 3071, as only metal is: is it padding"),
+        (lambda hu: np.where(hu < 0, hu + 65536, hu), "are 40000 or more, as only metal is.*without a sign"),
         (lambda hu: (hu + 1024) * 2 - 1024, "soft tissue"),
         (lambda hu: (hu + 1024) * 0.5 - 1024, "no soft tissue"),
         (lambda hu: np.abs(hu), "no value is below 0"),  # as magnetic resonance

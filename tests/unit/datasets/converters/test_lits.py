@@ -348,7 +348,7 @@ def test_annotations_of_replaced_volumes_are_not_taken_for_whole(pair, monkeypat
     for number in range(2):
         root = pair(labels_with(np.s_[2:5, 6:9, 10:14]), number)
     convert_lits(root, fractions=(50, 0, 50))
-    pair(labels_with(np.s_[3:5, 6:9, 10:14]), 0, hu=np.resize(np.int16([-900, -80, 40, 300]), (8, 24, 32)))
+    pair(labels_with(np.s_[3:5, 6:9, 10:14]), 0, hu=np.resize(np.int16([-800, -90, 40, 300]), (8, 24, 32)))
     with monkeypatch.context() as patch:
         patch.setattr(lits, "write_cases", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
