@@ -283,8 +283,8 @@ def _refuse_mismatch(pairing: Pairing, truth: Truth) -> None:
             )
     if pairing.unexamined:
         raise InputError(
-            f"lesions of {truth.source} on slices that were not examined: {pairing.unexamined}; strict evaluation "
-            "needs the whole volumes"
+            f"{counted(pairing.unexamined, 'lesion')} of {truth.source} not on slices that were examined; strict "
+            "evaluation needs the whole volumes"
         )
 
 
@@ -365,27 +365,63 @@ def _interval_rows(result: Mapping[str, Any]) -> list[list[str]]:
 
 def _counts(result: Mapping[str, Any]) -> list[str]:
     """What was evaluated, and what was left out."""
-    images = f"{result['num_images']} key slices of " if result["dim"] == 2 else ""
-    patients = f", {result['num_patients']} patients" if result["num_patients"] is not None else ""
+    images = f"{counted(result['num_images'], 'key slice')} of " if result["dim"] == 2 else ""
+    patients = f", {counted(result['num_patients'], 'patient')}" if result["num_patients"] is not None else ""
     hit = "a mark nearer to the centre than the radius"
     if result["overlap"] in _LABELS:
         hit = f"{_LABELS[result['overlap']]} >= {result['threshold']:g}"
     lines = [
-        f"{result['num_lesions']} lesions, {result['num_detections']} detections, {images}"
-        f"{result['num_volumes']} volumes{patients}; a hit is {hit}"
+        f"{counted(result['num_lesions'], 'lesion')}, {counted(result['num_detections'], 'detection')}, {images}"
+        f"{counted(result['num_volumes'], 'volume')}{patients}; a hit is {hit}"
     ]
-    notes = (
-        (result["num_ignored_lesions"], "lesions marked ignore are not counted"),
-        (result["num_off_slice_detections"], "detections lie on no evaluated slice and are left out"),
-        (result.get("num_over_limit"), "marks beyond 100 in a scan, the least probable ones, are left out"),
-        (result.get("num_set_aside"), "marks on excluded findings, or again on a nodule, are not counted"),
-        (len(result["missing_volumes"]), "volumes have no entry and count as without detections"),
-        (result.get("unexamined_lesions"), "lesions lie on slices that were not examined and count as missed"),
-        (len(result["extra_volumes"]), "volumes are unknown to the truth and left out"),
-    )
     if "no_interval" in result:
         lines.append(f"note: no interval: {result['no_interval']}")
-    return lines + [f"note: {number} {text}" for number, text in notes if number]
+    return lines + _notes(result)
+
+
+def _notes(result: Mapping[str, Any]) -> list[str]:
+    """What was left out or counts otherwise, one line each."""
+    # Number, noun, and what is said of one and of several.
+    found = (
+        (result["num_ignored_lesions"], "lesion", "marked ignore is not counted", "marked ignore are not counted"),
+        (
+            result["num_off_slice_detections"],
+            "detection",
+            "lies on no evaluated slice and is left out",
+            "lie on no evaluated slice and are left out",
+        ),
+        (
+            result.get("num_over_limit"),
+            "mark",
+            "beyond 100 in a scan, the least probable one, is left out",
+            "beyond 100 in a scan, the least probable ones, are left out",
+        ),
+        (
+            result.get("num_set_aside"),
+            "mark",
+            "on an excluded finding, or again on a nodule, is not counted",
+            "on excluded findings, or again on a nodule, are not counted",
+        ),
+        (
+            len(result["missing_volumes"]),
+            "volume",
+            "has no entry and counts as without detections",
+            "have no entry and count as without detections",
+        ),
+        (
+            result.get("unexamined_lesions"),
+            "lesion",
+            "lies on slices that were not examined and counts as missed",
+            "lie on slices that were not examined and count as missed",
+        ),
+        (
+            len(result["extra_volumes"]),
+            "volume",
+            "is unknown to the truth and left out",
+            "are unknown to the truth and left out",
+        ),
+    )
+    return [f"note: {counted(n, noun)} {one if n == 1 else several}" for n, noun, one, several in found if n]
 
 
 def _align(rows: Sequence[Sequence[str]]) -> list[str]:

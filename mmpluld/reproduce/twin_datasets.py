@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmpluld.errors import counted
 from mmpluld.phantom.subvolumes import cut_subvolumes
 from mmpluld.reproduce.twin_data import SETTINGS, ensure_layout
 from mmpluld.structures import AnnotationSet
@@ -77,10 +78,10 @@ def describe_lens_phantoms(root: Path) -> str | None:
         path = root / layout / "annotations" / "train.json"
         if path.is_file():
             found = AnnotationSet.load(path)
-            parts.append(f"{layout} {len(found.lesions)} lesions in {len(found.volumes)} volumes")
+            parts.append(f"{layout} {counted(len(found.lesions), 'lesion')} in {counted(len(found.volumes), 'volume')}")
     truth = AnnotationSet.load(test)
     count = sum(not lesion.ignore for lesion in truth.lesions)
     return (
-        f"Phantoms, training: {'; '.join(parts)}. Test: all {count} lesions in sub-volumes of {len(truth.volumes)} "
-        "patients, in 3D."
+        f"Phantoms, training: {'; '.join(parts)}. Test: all {count} lesions in sub-volumes of "
+        f"{counted(len(truth.volumes), 'patient')}, in 3D."
     )

@@ -16,7 +16,7 @@ from mmpluld.datasets.converters.overrides import Override
 from mmpluld.datasets.converters.pseudo_masks import encode_mask
 from mmpluld.datasets.converters.report import LEFT_OUT, ConversionReport, SplitCounts
 from mmpluld.datasets.converters.volume_store import FOLDER
-from mmpluld.errors import InputError, counted
+from mmpluld.errors import InputError
 from mmpluld.outputs import check_output_folder
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, CTVolume, LesionRecord, VolumeRecord
@@ -136,7 +136,7 @@ def convert_cases(
         cases.append(case)
     if not cases:
         first = reasons[0] if reasons else "there are none"
-        raise InputError(f"none of {counted(len(names), 'volume')} could be converted; the first: {first}")
+        raise InputError(f"no volume of {len(names)} could be converted; the first: {first}")
     return cases
 
 

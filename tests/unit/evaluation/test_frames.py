@@ -225,8 +225,8 @@ def test_first_slice_of_an_exported_series(tmp_path: Path, capsys: pytest.Captur
         evaluate_files(pred, gt, "lens-3d")
     result = evaluate_files(pred, gt, "lens-3d", first_slice=FIRST)
     assert (result["average"], result["unexamined_lesions"]) == (pytest.approx(11 / 21), 1)
-    assert "note: 1 lesions lie on slices that were not examined and count as missed" in format_table(result)
-    with pytest.raises(InputError, match="1 lesions of .* lie on slices that were not examined; strict"):
+    assert "note: 1 lesion lies on slices that were not examined and counts as missed" in format_table(result)
+    with pytest.raises(InputError, match="1 lesion of .* not on slices that were examined; strict"):
         evaluate_files(pred, gt, "lens-3d", first_slice=FIRST, strict=True)
     assert evaluate_files(pred, gt, "lens-3d", first_slice=FIRST + 9)["average"] == 0  # as told, though wrong
     with pytest.raises(InputError, match="slices 120 to 133 are not all among 103 to 126"):

@@ -318,7 +318,7 @@ def test_check_data_dataset_and_evaluation_take_the_result(own, tmp_path):
         (f"{HEAD},patient\na,2,1,1,7,4,5,p\nb,0,0,0,1,1,1,\n", r"line 3: no patient of 'b', though others have one"),
         (f"{HEAD},split\na,2,1,1,7,4,5,training\n", r"split is 'training'; allowed are train, val, test, did you mean"),
         (f"{HEAD},patient,split\na,2,1,1,7,4,5,p,train\nb,2,1,1,7,4,5,p,test\n", r"patient 'p' is in two splits"),
-        (f"{HEAD}\na,,,,,,\n", r"no box in it \(1 rows\)"),
+        (f"{HEAD}\na,,,,,,\n", r"no box in it \(1 row\)"),
     ],
 )  # fmt: skip
 def test_faults_end_the_conversion_with_nothing_written(own, table, message):
@@ -355,7 +355,7 @@ def test_scans_that_are_no_ct_or_damaged_are_left_out_by_name(own):
     mask, broken = report.remarks["volume left out"]
     assert "values are not HU: all values are 1;" in mask
     assert "broken.nii.gz: cannot be read" in broken
-    with pytest.raises(InputError, match=r"none of 1 volumes could be converted.*all values are 1;"):
+    with pytest.raises(InputError, match=r"no volume of 1 could be converted.*all values are 1;"):
         own(f"{HEAD}\nmask,1,1,1,2,2,2\n", overwrite=True, **ALL)
 
 

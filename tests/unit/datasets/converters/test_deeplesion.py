@@ -86,7 +86,7 @@ def test_noisy_rows(tmp_path, convert):
     report = convert(rows)
     assert [lesion.id for lesion in load(tmp_path).lesions] == [0]
     assert [(row.row, row.line, row.reason) for row in report.dropped] == [(1, 3, "possibly noisy")]
-    assert "dropped, possibly noisy: 1 rows: line 3 (000001_01_01_005.png)" in report.summary()
+    assert "dropped, possibly noisy: 1 row: line 3 (000001_01_01_005.png)" in report.summary()
     convert(rows, drop_noisy=False, overwrite=True)
     assert [lesion.attributes["noisy"] for lesion in load(tmp_path).lesions] == [False, True]
 

@@ -128,7 +128,7 @@ def test_damaged_and_missing_files(tmp_path: Path, raw: Path) -> None:
 
 def test_command(tmp_path: Path, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["convert", "deeplesion-3d", str(tmp_path), "--boxes", str(raw)]) == 0
-    assert "manual_val.json: 0 lesions, 1 volumes" in capsys.readouterr().out
+    assert "manual_val.json: 0 lesions, 1 volume\n" in capsys.readouterr().out
     assert main(["convert", "deeplesion-3d", str(tmp_path), "--boxes", str(raw)]) == 2
     assert "exists already" in capsys.readouterr().err
     assert main(["convert", "deeplesion-3d", str(tmp_path), "--boxes", str(raw), "--overwrite"]) == 0

@@ -221,7 +221,7 @@ def test_a_liver_of_another_density_is_refused_unless_a_table_places_it(pair):
 
 def test_an_empty_mask_is_noted(pair):
     found, report = train(pair(np.zeros((8, 24, 32), np.uint8)))
-    assert found.lesions == [] and list(report.remarks) == ["mask is empty"]
+    assert found.lesions == [] and list(report.remarks) == ["mask is empty", "split without a lesion that counts"]
 
 
 def test_overrides(pair, tmp_path):
@@ -305,7 +305,7 @@ def test_bad_input(tmp_path, pair):
         convert_lits(root)
     for path in (root / "part" / "volume-0.nii", root / "segmentation-0.nii"):
         path.unlink()
-    with pytest.raises(InputError, match=r"none of 1 volumes has its segmentation"):
+    with pytest.raises(InputError, match=r"no volume of 1 has its segmentation"):
         convert_lits(root)
 
 

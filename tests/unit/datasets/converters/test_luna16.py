@@ -167,7 +167,7 @@ def test_a_scan_taken_as_it_is_is_reported_and_its_copy_serves_no_other_call(one
     array = np.resize(np.int16([24, 934, 1064]), (10, 20, 30))
     volume = CTVolume.from_canonical(array, (2.0, 1.0, 0.5), (100.0, -50.0, 7.0))
     write_volume(volume, one_scan.root / "subset3" / "1.2.mhd")
-    with pytest.raises(InputError, match=r"none of 1 volumes.*values are not HU: no value is below 0"):
+    with pytest.raises(InputError, match=r"no volume of 1.*values are not HU: no value is below 0"):
         one_scan("1.2,105,-42,-1,5\n")
     report = one_scan("1.2,105,-42,-1,5\n", units="hu")
     assert any(what.startswith("assumed to be in HU as told, though no value is below 0") for what in report.remarks)
@@ -181,7 +181,7 @@ def test_existing_files_and_stale_volumes_are_not_replaced_unasked(one_scan):
         one_scan("1.2,105,-42,-1,5\n")
     (one_scan.root / "annotations" / "train.json").unlink()
     os.utime(one_scan.root / "subset3" / "1.2.raw", ns=(1, 1))
-    with pytest.raises(InputError, match=r"none of 1 volumes.*1\.2\.npy: made from other raw files"):
+    with pytest.raises(InputError, match=r"no volume of 1.*1\.2\.npy: made from other raw files"):
         one_scan("1.2,105,-42,-1,5\n")
     assert one_scan("1.2,105,-42,-1,5\n", overwrite=True).splits["train"].lesions == 1
 
