@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mmpluld.errors import InputError, did_you_mean, nearest
+from mmpluld.errors import InputError, alike, nearest, suggest
 from mmpluld.evaluation.evaluate import ONE_UNIT, plain
 from mmpluld.evaluation.functional import (
     LUNA16_LEVELS,
@@ -65,9 +65,10 @@ def evaluate_luna16(pred_path: StrPath, truth_dir: StrPath, bootstrap: int = 0, 
     submitted = _read_marks(Path(pred_path))
     if submitted and not set(submitted) & set(series):
         name = next(iter(submitted))
+        hint = suggest(alike(name, series))
         raise InputError(
             f"{pred_path}: none of its scans ({name!r}, ...) is in {folder / 'seriesuids.csv'} ({series[0]!r}, ...); "
-            f"name scans by their series UID{did_you_mean(name, series)}"
+            f"name scans by their series UID{hint and '; '}{hint}"
         )
     marks = _by_scan(submitted, series)
     points, scores = [part[:, :3] for part in marks], [part[:, 3] for part in marks]
