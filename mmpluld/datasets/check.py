@@ -110,7 +110,8 @@ def check_dataset(root: StrPath, all_slices: bool = False, units: Units | None =
         try:
             loaded[path] = AnnotationSet.load(path)
         except InputError as error:
-            check.problems.append(Problem(str(path), "", str(error).removeprefix(f"{path}: ")))
+            what = str(error).removeprefix(str(InputError(f"{path}: ")))
+            check.problems.append(Problem(str(path), "", what))
             continue
         check.files[path.name] = (len(loaded[path].volumes), len(loaded[path].lesions))
         check.problems += _volume_problems(path, loaded[path])
