@@ -278,6 +278,7 @@ _BOX = [0, 0, 0, 1, 1, 1]
         ({"boxes": [_BOX], "scores": [math.nan]}, "NaN is no JSON number"),
         ({"boxes": [[0, 0, 0, 1, 1]]}, r"volume 'v': boxes have shape \(1, 5\)"),
         ({"boxes": [[0, 0, 2, 1, 1, 1]]}, "volume 'v': box 0 .* far edge"),
+        ({"boxes": [[0, 0, 2, 1, 1, 2], [0, 0, 1, 1, 1, 1]]}, "volume 'v': all boxes end along z where they begin"),
         ({"scores": []}, "boxes"),
         ({"boxes": [], "score": []}, "score"),
         ({"boxes": [], "slice_axis": 3}, "slice_axis must be one of"),
