@@ -11,6 +11,7 @@ from pathlib import Path
 
 import benchmarks
 from mmpluld.atomic import atomic_write_text
+from mmpluld.cli.numbers import whole
 from mmpluld.compat.versions import describe_environment
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
@@ -62,7 +63,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of: {', '.join(names)} (default: all)")
     parser.add_argument("--write", action="store_true", help=f"write what was run to {PAGE.name}")
-    parser.add_argument("--inputs", type=int, default=1000, help="damaged inputs of `fuzz` (default: %(default)s)")
+    parser.add_argument("--inputs", type=whole(1), default=1000, help="damaged inputs of `fuzz` (default: %(default)s)")
     options = parser.parse_args()
     unknown = set(options.names) - set(names)
     if unknown:

@@ -1,7 +1,7 @@
 """Damaged files of every kind that the package reads: each is read, or refused in one line.
 
 Every input is a good one with seeded damage (bits flipped, cut off, lengthened, numbers of the header changed), read in
-a child process of its own that is watched for time and memory. To look at one again, call ``make_input`` with the
+a child process that is watched for time and memory. To look at one again, call ``make_input`` with the
 target and the number that the table names. A new kind of file is one more :class:`Target` in ``TARGETS``.
 
 Run: python -m benchmarks fuzz --inputs 10000
@@ -9,10 +9,12 @@ Run: python -m benchmarks fuzz --inputs 10000
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
 import select
+import shutil
 import signal
 import sys
 import tempfile
@@ -241,67 +243,120 @@ def _line_changed(content: bytearray, random: np.random.Generator) -> bytes:
 _DAMAGES = (_flipped, _cut, _lengthened, _removed, _inserted, _overwritten, _renumbered, _line_changed)
 
 
-def attempt(target: Target, folder: Path, expected: str) -> tuple[str, str, int]:
-    """Read a folder in a child process.
+class Reader:
+    """A child process that reads one folder after another; after one that ends badly the next gets a new child.
 
-    Returns:
-        The outcome (one of ``GOOD`` or ``BAD``), what was said, and the peak of memory in bytes.
+    Args:
+        target: What is read.
+        expected: ``repr`` of the good content.
     """
-    receive, send = os.pipe()
-    with tempfile.TemporaryFile() as terminal:
-        child = os.fork()
-        if child == 0:
-            _read_and_exit(target, folder, expected, send, terminal.fileno())
-        os.close(send)
-        said, late = _listen(receive, child)
-        os.close(receive)
-        _, status, usage = os.wait4(child, 0)
-        terminal.seek(0)
-        printed = terminal.read().decode(errors="replace")
-    peak = usage.ru_maxrss * 1024
-    outcome, _, text = said.partition(":")
-    if late:
-        return "hang", f"above {TIMEOUT_S:g} s", peak
-    if status != 0:
-        return "crash", f"status {status} {printed[-200:]}", peak
-    if peak > MEMORY_LIMIT:
-        return "memory", f"{peak / 2**30:.1f} GiB, {outcome} {text}", peak
-    if outcome in GOOD and printed:
-        return "printed", printed[-200:], peak
-    return outcome, text, peak
+
+    def __init__(self, target: Target, expected: str) -> None:
+        self._target, self._expected = target, expected
+        self._terminal = tempfile.TemporaryFile()  # noqa: SIM115
+        self._child = self._questions = self._answers = 0
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+        self._terminal.close()
+
+    def attempt(self, folder: Path) -> tuple[str, str, int]:
+        """Read a folder.
+
+        Returns:
+            The outcome (one of ``GOOD`` or ``BAD``), what was said, and the peak of the child's memory in bytes.
+        """
+        if not self._child:
+            self._start()
+        os.write(self._questions, f"{folder}\n".encode())
+        answer, late = self._listen()
+        self._terminal.seek(0)  # which the child shares
+        printed = self._terminal.read().decode(errors="replace")
+        self._terminal.seek(0)
+        self._terminal.truncate()
+        if late:
+            os.kill(self._child, signal.SIGKILL)
+            return "hang", f"above {TIMEOUT_S:g} s", self._end()[1]
+        if not answer.endswith(b"\n"):
+            status, peak = self._end()
+            return "crash", f"status {status} {printed[-200:]}", peak
+        outcome, text, peak = json.loads(answer)
+        if peak > MEMORY_LIMIT:
+            outcome, text = "memory", f"{peak / 2**30:.1f} GiB, {outcome} {text}"
+        elif outcome in GOOD and printed:
+            outcome, text = "printed", printed[-200:]
+        if outcome in BAD:
+            self._end()
+        return outcome, text, peak
+
+    def _start(self) -> None:
+        questions, self._questions = os.pipe()
+        self._answers, answers = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            os.close(self._questions)
+            _answer_and_exit(self._target, self._expected, questions, answers, self._terminal.fileno())
+        os.close(questions)
+        os.close(answers)
+
+    def _listen(self) -> tuple[bytes, bool]:
+        """The child's answer, without its line end if the child has ended; and whether it takes too long."""
+        answer, deadline = b"", time.monotonic() + TIMEOUT_S
+        while not answer.endswith(b"\n"):
+            ready, _, _ = select.select([self._answers], [], [], max(deadline - time.monotonic(), 0))
+            if not ready:
+                return b"", True
+            part = os.read(self._answers, 1 << 16)
+            if not part:
+                break
+            answer += part
+        return answer, False
+
+    def _end(self) -> tuple[int, int]:
+        """Status of the child, which ends when nothing more is asked, and its peak of memory in bytes."""
+        if not self._child:
+            return 0, 0
+        os.close(self._questions)
+        os.close(self._answers)
+        _, status, usage = os.wait4(self._child, 0)
+        self._child = 0
+        return status, usage.ru_maxrss * 1024
 
 
-def _listen(receive: int, child: int) -> tuple[str, bool]:
-    """What the child says before it ends; it is killed if it takes too long."""
-    parts, deadline = [], time.monotonic() + TIMEOUT_S
-    while True:
-        ready, _, _ = select.select([receive], [], [], max(deadline - time.monotonic(), 0))
-        if not ready:
-            os.kill(child, signal.SIGKILL)
-            return "", True
-        part = os.read(receive, 1 << 16)
-        if not part:
-            return b"".join(parts).decode(errors="replace"), False
-        parts.append(part)
+def attempt(target: Target, folder: Path, expected: str) -> tuple[str, str, int]:
+    """Read one folder in a child process of its own; returns what :meth:`Reader.attempt` does."""
+    with Reader(target, expected) as reader:
+        return reader.attempt(folder)
 
 
-def _read_and_exit(target: Target, folder: Path, expected: str, send: int, terminal: int) -> None:
-    """What the child does."""
+def _answer_and_exit(target: Target, expected: str, questions: int, answers: int, terminal: int) -> None:
+    """What the child does: a folder a line comes in, an outcome a line goes out."""
     try:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.dup2(terminal, 1)
         os.dup2(terminal, 2)
-        try:
-            said = "same" if repr(target.read(folder)) == expected else "other"
-        except InputError as error:
-            said = ("several lines:" if "\n" in str(error) else "refused:") + str(error)
-        except BaseException as error:
-            said = f"exception:{type(error).__name__}: {' '.join(str(error).split())}"
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.write(send, said.encode(errors="backslashreplace")[:60000])
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))  # a test may catch them
+        with os.fdopen(questions) as lines:
+            for line in lines:
+                outcome, text = _outcome(target, Path(line.rstrip("\n")), expected)
+                sys.stdout.flush()
+                sys.stderr.flush()
+                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+                os.write(answers, f"{json.dumps([outcome, text[:9000], peak])}\n".encode())
     finally:
         os._exit(0)
+
+
+def _outcome(target: Target, folder: Path, expected: str) -> tuple[str, str]:
+    try:
+        return ("same" if repr(target.read(folder)) == expected else "other"), ""
+    except InputError as error:
+        return ("several lines" if "\n" in str(error) else "refused"), str(error)
+    except BaseException as error:
+        return "exception", f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def fuzz(target: Target, inputs: int, seed: int = 0) -> dict[str, Any]:
@@ -312,19 +367,17 @@ def fuzz(target: Target, inputs: int, seed: int = 0) -> dict[str, Any]:
         good = Path(top) / "good"
         good.mkdir()
         target.make(good)
-        expected = repr(target.read(good))
-        for number in range(inputs):
-            folder = Path(top) / str(number)
-            folder.mkdir()
-            change = make_input(target, number, folder, seed)
-            outcome, said, peak = attempt(target, folder, expected)
-            counts[outcome] += 1
-            highest = max(highest, peak)
-            if outcome in BAD and not worst:
-                worst = f"{number} ({change}): {outcome} {said}".replace("|", "/")
-            for file in sorted(folder.rglob("*"), reverse=True):
-                file.rmdir() if file.is_dir() and not file.is_symlink() else file.unlink()
-            folder.rmdir()
+        with Reader(target, repr(target.read(good))) as reader:
+            for number in range(inputs):
+                folder = Path(top) / str(number)
+                folder.mkdir()
+                change = make_input(target, number, folder, seed)
+                outcome, said, peak = reader.attempt(folder)
+                counts[outcome] += 1
+                highest = max(highest, peak)
+                if outcome in BAD and not worst:
+                    worst = f"{number} ({change}): {outcome} {said}".replace("|", "/")
+                shutil.rmtree(folder)
     return {
         "kind": target.name,
         "inputs": inputs,

@@ -22,6 +22,8 @@ __all__ = [
     "atomic_group",
     "atomic_path",
     "atomic_write_text",
+    "behind_links",
+    "give_usual_mode",
     "is_unfinished",
     "mark_unfinished",
     "refuse_unfinished",
@@ -51,7 +53,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         InputError: The file cannot be written: no room, no permission, a folder in its place.
     """
-    target = _behind_links(path)
+    target = _target(path)
     if target.name.startswith(TEMPORARY):  # one of a group; it is renamed with the others
         yield target
         return
@@ -91,7 +93,7 @@ def atomic_group(
     Raises:
         InputError: As for :func:`atomic_path`.
     """
-    targets, outdated = [_behind_links(path) for path in paths], [Path(path) for path in obsolete]
+    targets, outdated = [_target(path) for path in paths], [Path(path) for path in obsolete]
     with ExitStack() as stack:
         temporaries = [stack.enter_context(_temporary_file(target)) for target in targets]
         with writing(targets[0], *temporaries):
@@ -121,6 +123,13 @@ def temporary_folder(target: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)
+
+
+def give_usual_mode(path: Path) -> None:
+    """Give a temporary file or folder, which was made for its owner alone, the permissions of any other new one."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
 
 
 def remove_abandoned(folder: str | os.PathLike[str]) -> None:
@@ -203,11 +212,20 @@ def writing(target: Path, *own: Path, anything: bool = False) -> Iterator[None]:
         raise
 
 
-def _behind_links(path: str | os.PathLike[str]) -> Path:
+def behind_links(path: str | os.PathLike[str]) -> Path:
+    """The path that is written where ``path`` is a link, or lies below one.
+
+    Raises:
+        InputError: The links lead in a circle.
+    """
     try:
-        target = Path(path).resolve()
-    except (OSError, RuntimeError) as error:  # links in a circle
-        raise InputError(f"{path}: cannot be written (links in a circle); choose another place") from error
+        return Path(path).resolve()
+    except (OSError, RuntimeError):
+        raise InputError(f"{path}: cannot be written (links in a circle); choose another place") from None
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    target = behind_links(path)
     with writing(target, anything=True), suppress(FileNotFoundError):
         target.stat()
     return target
@@ -246,12 +264,10 @@ def _make_locked(target: Path, folder: bool) -> tuple[int, Path]:
 
 
 def _finish(temporary: Path) -> None:
-    """Flush a temporary file to disk, and give it the usual permissions: it was made for its owner alone."""
+    """Flush a temporary file to disk, and give it the usual permissions."""
     with temporary.open("rb") as stream:
         os.fsync(stream.fileno())
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o666 & ~umask)
+    give_usual_mode(temporary)
 
 
 def _marker(path: Path) -> Path:

@@ -1,18 +1,18 @@
-"""The package's own exceptions; the command line turns them into one line and an exit status."""
+"""The package's own exceptions, which the command line turns into one line and an exit status, and words for them."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-__all__ = ["InputError", "MMPluldError", "did_you_mean", "nearest", "printable"]
+__all__ = ["InputError", "MMPluldError", "did_you_mean", "name_some", "nearest", "printable"]
 
 
 class MMPluldError(Exception):
     """Base of every error this package raises on purpose (exit status 1).
 
-    Its message is one line, whatever line breaks the names and values in it hold. One that comes from a data worker
+    Its message is one printable line, whatever the names and values in it hold. One that comes from a data worker
     keeps its own message: torch makes it anew with the worker's traceback as text.
     """
 
@@ -23,7 +23,7 @@ class MMPluldError(Exception):
         super().__init__(*args)
 
     def __str__(self) -> str:
-        return " ".join(super().__str__().splitlines())
+        return " ".join(printable(super().__str__()).splitlines())
 
 
 class InputError(MMPluldError, ValueError):
@@ -44,6 +44,12 @@ def did_you_mean(name: object, candidates: Iterable[str], otherwise: str = "", c
     close = nearest(str(name), candidates, cutoff)
     end = otherwise if close is None else f"did you mean {close!r}?"
     return f"; {end}" if end else ""
+
+
+def name_some(names: Sequence[str], limit: int = 3, more: str = "more", separator: str = ", ") -> str:
+    """Return the first of some names, and how many more there are."""
+    rest = len(names) - limit
+    return separator.join(names[:limit]) + (f" and {rest} {more}" if rest > 0 else "")
 
 
 def printable(text: str) -> str:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from mmpluld.atomic import remove_abandoned, unwritable, writing
+from mmpluld.atomic import behind_links, remove_abandoned, unwritable, writing
 from mmpluld.compat.system import lock_file
 from mmpluld.errors import InputError
 from mmpluld.typing import StrPath
@@ -134,10 +134,7 @@ def _held(lock: Path, what: StrPath) -> IO[str]:
 def _target(path: StrPath) -> Path:
     """The path behind links; refused if it cannot be one."""
     absolute = Path(os.path.abspath(path))  # noqa: PTH100  links are looked at first
-    try:
-        target = absolute.resolve()
-    except (OSError, RuntimeError):
-        raise InputError(f"{path}: cannot be written (links in a circle); choose another place") from None
+    target = behind_links(path)
     if long := [part for part in target.parts if len(os.fsencode(part)) > _NAME_BYTES]:
         raise InputError(
             f"{path}: cannot be written ('{long[0][:20]}...' is longer than {_NAME_BYTES} bytes); choose a shorter name"

@@ -20,6 +20,7 @@ from typing import TextIO
 
 from rich.console import Console
 
+from mmpluld.cli.numbers import seed
 from mmpluld.cli.process import Ended, ends_with_signals
 from mmpluld.compat.follow import following
 from mmpluld.compat.system import usable_cores
@@ -202,7 +203,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("demo_output"), help="folder of the demo; replaced")
     parser.add_argument("--ct", type=Path, help="a CT scan of your own instead of the downloaded one")
-    parser.add_argument("--seed", type=int, default=0, help="seed of both trainings")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of both trainings")
     options = parser.parse_args()
     if options.ct is not None and not options.ct.exists():
         raise InputError(f"{options.ct}: no such file or folder; CT= takes a scan file or a DICOM folder")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 
+from mmpluld.cli.numbers import natural
 from mmpluld.phantom.picture import save_picture
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Draw a synthetic CT with its marked and unmarked lesions.")
     parser.add_argument("out", help="PNG file to write")
-    parser.add_argument("--seed", type=int, default=3)
-    parser.add_argument("--size", type=int, default=256, help="rows and columns of the CT (default: %(default)s)")
+    parser.add_argument("--seed", type=natural, default=3)
+    parser.add_argument("--size", type=natural, default=256, help="rows and columns of the CT (default: %(default)s)")
     arguments = parser.parse_args()
     save_picture(arguments.out, arguments.seed, arguments.size)
 

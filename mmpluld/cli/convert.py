@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from mmpluld.cli.numbers import natural, not_negative
+from mmpluld.cli.numbers import natural, not_negative, whole
 from mmpluld.cli.units import add_units
 
 EXAMPLE = """mmpluld convert deeplesion data/deeplesion
@@ -146,7 +146,11 @@ def _add_volumes(parser: argparse.ArgumentParser) -> None:
         "--overrides", metavar="FILE", help="CSV or JSON: volume, spacing_mm, flip, flip_mask, match, exclude", **_LATER
     )
     group.add_argument(
-        "--test-subset", type=int, metavar="N", help="luna16: test on this subset, train on the others", **_LATER
+        "--test-subset",
+        type=whole(0, 9),
+        metavar="N",
+        help="luna16: test on this subset, train on the others",
+        **_LATER,
     )
     group.add_argument(
         "--with-excluded",

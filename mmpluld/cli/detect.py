@@ -25,7 +25,7 @@ RULES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("scan", help="NIfTI, MHD, MHA or NRRD file, or a folder with one DICOM series")
+    parser.add_argument("scan", help="NIfTI, MHD, MHA, NRRD or NHDR file, or a folder with one DICOM series")
     parser.add_argument(
         "--config", help="config file, or the name of a config of the zoo (default: the one of zoo:NAME as weights)"
     )

@@ -6,10 +6,11 @@ import argparse
 import json
 from typing import Any
 
-from mmpluld.cli.numbers import natural
+from mmpluld.cli.numbers import natural, whole
 from mmpluld.cli.outputs import OutputFile
 from mmpluld.errors import InputError
 
+_MOST_RESAMPLES = 1_000_000  # 40 MB a curve; the interval has long stopped moving
 EXAMPLE = (
     "mmpluld evaluate detections.json annotations/test.json --protocol deeplesion-2d --bootstrap 1000\n"
     "  mmpluld evaluate submission.csv luna16/evaluation --protocol luna16"
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="strict rules instead of those of the published code")
     parser.add_argument(
         "--bootstrap",
-        type=int,
+        type=whole(0, _MOST_RESAMPLES),
         default=0,
         metavar="N",
         help="95 %% interval from N resamples of patients (luna16: of scans)",
@@ -62,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--first-slice",
-        type=int,
+        type=natural,
         metavar="N",
         help="the first slice of the one scan is slice N of its series, where the truth counts these (DeepLesion) "
         "and the scan is not named SERIES_FIRST-LAST",

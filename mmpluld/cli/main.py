@@ -111,7 +111,7 @@ def _status(argv: Sequence[str], debug: bool) -> int:
     except MMPluldError as error:
         if debug:
             raise
-        say(f"mmpluld: error: {' '.join(printable(str(error)).split())}")
+        say(f"mmpluld: error: {' '.join(str(error).split())}")
         return 2 if isinstance(error, InputError) else 1
     except Ended as ended:
         say(f"mmpluld: ended by {ended.name}")

@@ -4,46 +4,47 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
+from collections.abc import Callable
 
-__all__ = ["natural", "not_negative", "score", "seed"]
+__all__ = ["natural", "not_negative", "score", "seed", "whole"]
 
 
-def natural(text: str) -> int:
-    """A whole number from 0."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = -1
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0")
-    return value
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Reader of whole numbers from ``least`` to ``most``."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least or most is not None and value > most:
+            limit = "" if most is None else f" to {most}"
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least}{limit}")
+        return value
+
+    return read
+
+
+natural = whole(0)
+seed = whole(0, 2**32 - 1)  # what NumPy and torch take
 
 
 def not_negative(text: str) -> float:
     """A number from 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0")
-    return value
+    return _real(text, sys.float_info.max, "from 0")
 
 
 def score(text: str) -> float:
     """A number from 0 to 1."""
+    return _real(text, 1, "from 0 to 1")
+
+
+def _real(text: str, most: float, allowed: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1")
-    return value
-
-
-def seed(text: str) -> int:
-    """A seed that NumPy and torch take."""
-    value = natural(text)
-    if value >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to {2**32 - 1}")
+    if not 0 <= value <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number {allowed}")
     return value

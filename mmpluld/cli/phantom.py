@@ -7,7 +7,7 @@ import ast
 from pathlib import Path
 from typing import Any
 
-from mmpluld.cli.numbers import natural
+from mmpluld.cli.numbers import natural, whole
 
 EXAMPLE = "mmpluld phantom deeplesion data/phantom --patients 60 2 20 --seed 0"
 
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--patients",
         nargs="+",
-        type=int,
+        type=whole(0, 999_999),  # ids have six digits
         metavar="N",
         help="deeplesion: patients per split, TRAIN VAL TEST (default: 40 10 10); others: how many (default: 20)",
     )

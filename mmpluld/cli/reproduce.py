@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmpluld.cli.numbers import natural
+from mmpluld.cli.numbers import whole
 from mmpluld.cli.outputs import OutputFolder
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from mmpluld.reproduce.tables import TABLES
 
     parser.add_argument("table", help=f"one of {', '.join(TABLES)}")
-    parser.add_argument("--seeds", type=_positive, default=3, metavar="N", help="trainings per row (default: 3)")
+    parser.add_argument("--seeds", type=whole(1), default=3, metavar="N", help="trainings per row (default: 3)")
     parser.add_argument("--twins", action="store_true", help="miniatures on the phantom, which is made if absent")
     parser.add_argument("--rows", metavar="A,B", help="train these rows only (default: all)")
     parser.add_argument(
@@ -32,21 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of runs and reports; finished runs are not repeated (default: work_dirs/reproduce)",
     )
     parser.add_argument("--data-root", metavar="DIR", help="dataset (default: the config's, or DIR/phantom for twins)")
-    parser.add_argument("--jobs", type=_positive, metavar="J", help="runs at once (default: one per core, 1 with GPUs)")
-    parser.add_argument("--gpus", type=_positive, default=0, metavar="G", help="GPUs of each run")
+    parser.add_argument("--jobs", type=whole(1), metavar="J", help="runs at once (default: one per core, 1 with GPUs)")
+    parser.add_argument("--gpus", type=whole(1), default=0, metavar="G", help="GPUs of each run")
     parser.add_argument(
         "--export", action=OutputFolder, metavar="DIR", help="copy the report and each run's figures to DIR/TABLE"
     )
     parser.add_argument(
         "--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="changes to every config"
     )
-
-
-def _positive(text: str) -> int:
-    value = natural(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return value
 
 
 def run(options: argparse.Namespace) -> int:

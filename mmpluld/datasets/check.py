@@ -22,6 +22,7 @@ from mmpluld.io.hu_check import HU_NEEDED, hu_sample, slices_fault
 from mmpluld.io.slice_sources import SliceSource, open_source
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, pairwise_overlap
+from mmpluld.structures.splits import SPLITS, annotation_paths
 from mmpluld.structures.volume import VOXEL_MM
 from mmpluld.typing import StrPath
 
@@ -98,8 +99,7 @@ def check_dataset(root: StrPath, all_slices: bool = False, units: Units | None =
     root = Path(root)
     # Hidden files are temporaries, and marks of a conversion that was interrupted.
     paths = sorted(path for path in (root / "annotations").glob("*.json") if not path.name.startswith("."))
-    cut = [root / "annotations" / f"{split}.json" for split in ("train", "val", "test")]
-    cut = [path for path in cut if is_unfinished(path)]
+    cut = [path for path in annotation_paths(root).values() if is_unfinished(path)]
     if cut:
         raise InputError(f"{cut[0]}: its conversion was interrupted; convert the dataset again (mmpluld convert)")
     if not paths:
@@ -110,7 +110,8 @@ def check_dataset(root: StrPath, all_slices: bool = False, units: Units | None =
         try:
             loaded[path] = AnnotationSet.load(path)
         except InputError as error:
-            check.problems.append(Problem(str(path), "", str(error).removeprefix(f"{path}: ")))
+            what = str(error).removeprefix(str(InputError(f"{path}: ")))
+            check.problems.append(Problem(str(path), "", what))
             continue
         check.files[path.name] = (len(loaded[path].volumes), len(loaded[path].lesions))
         check.problems += _volume_problems(path, loaded[path])
@@ -173,22 +174,24 @@ def _twins(path: Path, volume: str, lesions: list[LesionRecord]) -> Iterator[Pro
 
 
 def _leaks(loaded: dict[Path, AnnotationSet]) -> Iterator[Problem]:
-    """Patients, and scans under two patients, in two splits."""
+    """Patients, and scans under two patients, in two splits; where no patient is named, each volume is one."""
     patients: dict[str, dict[str, Path]] = defaultdict(dict)
     scans: dict[str, dict[str, tuple[Path, VolumeRecord]]] = defaultdict(dict)
     for path, content in loaded.items():
         split = re.split(r"[_.-]", path.stem)[0]
         for volume in content.volumes:
-            patients[split].setdefault(volume.patient, path)
+            if volume.patient:
+                patients[split].setdefault(volume.patient, path)
             scans[split].setdefault(os.path.normpath(volume.source["path"]), (path, volume))
-    for one, two in combinations([name for name in ("train", "val", "test") if name in patients], 2):
+    for one, two in combinations([name for name in SPLITS if name in scans], 2):
         for patient in sorted(set(patients[one]) & set(patients[two])):
             where = f"{patients[one][patient].name} and {patients[two][patient].name}"
             yield Problem(str(patients[two][patient]), f"patient {patient}", f"is in two splits, {where}")
         for place in sorted(set(scans[one]) & set(scans[two])):
             (first, other), (second, volume) = scans[one][place], scans[two][place]
-            if other.patient != volume.patient:
-                what = f"its scan {place} is in two splits, {first.name} and {second.name}, under two patients"
+            if other.patient != volume.patient or not volume.patient:
+                named = "under two patients" if other.patient != volume.patient else "and no patient is named"
+                what = f"its scan {place} is in two splits, {first.name} and {second.name}, {named}"
                 yield Problem(str(second), f"volume {volume.id}", what)
 
 

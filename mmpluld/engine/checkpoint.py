@@ -24,8 +24,8 @@ from torch import nn
 
 from mmpluld.atomic import atomic_path, atomic_write_text
 from mmpluld.compat.unpickling import ARRAY_MODULES, allow_globals
-from mmpluld.engine.finite import name_some, non_finite
-from mmpluld.errors import InputError
+from mmpluld.engine.finite import non_finite
+from mmpluld.errors import InputError, name_some
 from mmpluld.zoo.download import local_checkpoint
 
 __all__ = ["AtomicLocalBackend", "checkpoint_bytes", "load_checkpoint_safely", "load_weights", "misfits"]

@@ -28,7 +28,7 @@ from mmpluld.engine.config_names import (
 )
 from mmpluld.engine.config_values import check_shared
 from mmpluld.engine.option_values import parse_value
-from mmpluld.errors import InputError, did_you_mean
+from mmpluld.errors import InputError, did_you_mean, name_some
 from mmpluld.typing import StrPath
 from mmpluld.zoo.index import zoo_root
 
@@ -175,8 +175,9 @@ def _note_replaced(before: Mapping[str, Any], after: Mapping[str, Any], path: Pa
     inherited, own, kept = (dict(leaves(read_parts(node))) for node in (bases, before, after))
     lost = [place for place, value in own.items() if inherited.get(place) != value and kept.get(place) != value]
     if lost:
-        shown = ", ".join(lost[:4]) + (f" and {len(lost) - 4} more" if len(lost) > 4 else "")
-        _LOGGER.warning("%s: the miniature has values of its own for %s; `twin = dict(...)` sets them", path, shown)
+        _LOGGER.warning(
+            "%s: the miniature has values of its own for %s; `twin = dict(...)` sets them", path, name_some(lost, 4)
+        )
 
 
 def _import_custom(config: Config, path: Path) -> None:

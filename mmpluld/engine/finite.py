@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["all_finite", "name_some", "non_finite"]
+__all__ = ["all_finite", "non_finite"]
 
 
 def all_finite(tensor: Tensor) -> bool:
@@ -48,9 +48,3 @@ def non_finite(node: Any, place: str = "") -> Iterator[str]:
         items = enumerate(node)
     for key, value in items:
         yield from non_finite(value, f"{place}.{key}" if place else str(key))
-
-
-def name_some(names: list[str], limit: int = 3) -> str:
-    """The first of some names, and how many more there are."""
-    more = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")

@@ -15,8 +15,8 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmpluld.datasets.slice_pictures import sample_name
-from mmpluld.engine.finite import all_finite, name_some, non_finite
-from mmpluld.errors import InputError, MMPluldError
+from mmpluld.engine.finite import all_finite, non_finite
+from mmpluld.errors import InputError, MMPluldError, name_some
 
 __all__ = ["NonFiniteGuard", "TrainingDivergedError", "check_weights", "optim_wrappers", "unwrapped"]
 

@@ -15,7 +15,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmpluld.engine.checkpoint import misfits
 from mmpluld.engine.guard import optim_wrappers, unwrapped
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, name_some
 
 __all__ = ["ResumeCheck", "describe_run"]
 
@@ -23,8 +23,6 @@ __all__ = ["ResumeCheck", "describe_run"]
 _PROGRESS = {"last_step", "_global_step", "_last_value", "best", "num_bad_epochs", "cooldown_counter"}
 # How an optimizer computes, not what; other versions of torch write others.
 _TORCH_FLAGS = {"params", "foreach", "fused", "capturable", "differentiable", "decoupled_weight_decay"}
-
-Group = dict[str, Any]
 
 
 def describe_run(runner: Runner) -> dict[str, Any]:
@@ -241,7 +239,7 @@ def _follow_schedule(runner: Runner, checkpoint: dict[str, Any], moved: bool, so
     checkpoint["param_schedulers"] = replayed if isinstance(runner.param_schedulers, dict) else replayed.get("", [])
     if not changes:
         return []
-    shown = "; ".join(changes[:4]) + (f" and {len(changes) - 4} more changes" if len(changes) > 4 else "")
+    shown = name_some(changes, 4, "more changes", "; ")
     rates = sorted({group["lr"] for wrapper in wrappers.values() for group in wrapper.optimizer.param_groups})
     return [
         f"the schedule is that of the config, as if it had been so from the start ({shown}); the learning rate is "

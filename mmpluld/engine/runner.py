@@ -12,10 +12,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
-from mmpluld.engine.finite import name_some
 from mmpluld.engine.guard import NonFiniteGuard, unwrapped
 from mmpluld.engine.resume import ResumeCheck
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, name_some
 
 __all__ = ["TrainingRunner", "UnreadableReport", "latest_checkpoint"]
 

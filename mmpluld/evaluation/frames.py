@@ -23,6 +23,7 @@ from mmpluld.structures.records import (
     VolumeRecord,
 )
 from mmpluld.structures.volume import index_matrix, inverse_index_matrix, nearest_axes, permute_boxes
+from mmpluld.structures.volume_record import SPACING_RTOL
 from mmpluld.typing import FloatArray
 
 __all__ = ["DEEPLESION_NAME", "Grid", "Placed", "adopt_frame", "grid_of_record", "grid_of_volume", "place", "turned"]
@@ -32,8 +33,7 @@ DEEPLESION_NAME = re.compile(
 )
 """How DeepLesion names a series, a sub-volume of it (FIRST-LAST, also what its script exports as NIfTI), or a slice."""
 
-# Tables round voxel sizes to a few digits, headers keep positions as 32-bit numbers; the next voxel is 1 away.
-_SPACING_RTOL = 0.01
+# Headers keep positions as 32-bit numbers; the next voxel is 1 away.
 _PLACE_ATOL_VOXELS = 0.3
 
 
@@ -263,16 +263,13 @@ class _Mapper:
         sizes = np.abs(turn) @ np.array(grid.shape)
         if sizes.tolist() != list(self.target.shape):
             self._refuse_grid(grid, "numbers of voxels differ")
-        centres = np.eye(4)
-        centres[:3, :3] = turn
-        centres[:3, 3] = np.where(turn.sum(axis=1) < 0, sizes - 1, 0)
+        i, j, k = (int(axis) for axis in np.array([1, 2, 3]) @ turn)
+        centres = index_matrix((i, j, k), self.target.shape, edges=False)
         corners = np.array(np.meshgrid(*[(0, size - 1) for size in grid.shape], [1])).reshape(4, -1)
         off = float(np.abs((relative - centres) @ corners).max())
         if off > _PLACE_ATOL_VOXELS:
             self._refuse_grid(grid, f"corners lie up to {off:.3g} voxels apart in the world")
-        edges: FloatArray = centres.copy()
-        edges[:3, 3] = np.where(turn.sum(axis=1) < 0, sizes, 0)
-        return edges
+        return index_matrix((i, j, k), self.target.shape, edges=True)
 
     def _compare(self, grid: Grid, depth: bool) -> None:
         """Refuse what is known to differ in size or spacing, of two upright grids."""
@@ -281,7 +278,7 @@ class _Mapper:
             self._refuse_grid(grid, "numbers of voxels differ")
         if grid.spacing_mm is not None and self.target.spacing_mm is not None:
             own, wanted = np.array(grid.spacing_mm), np.array(self.target.spacing_mm)
-            if (np.abs(own - wanted) > _SPACING_RTOL * wanted).any():  # not where one is NaN
+            if (np.abs(own - wanted) > SPACING_RTOL * wanted).any():  # not where one is NaN
                 self._refuse_grid(grid, "voxel size differs")
 
     def _first_slice(self, grid: Grid) -> int:

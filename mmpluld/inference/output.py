@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmpluld.atomic import TEMPORARY, temporary_folder, unwritable, writing
+from mmpluld.atomic import TEMPORARY, give_usual_mode, temporary_folder, unwritable, writing
 from mmpluld.errors import InputError
 from mmpluld.outputs import check_output_folder, hold
 
@@ -40,10 +40,7 @@ def output_folder(path: str | os.PathLike[str], names: Collection[str], overwrit
     lock = target.with_name(f"{TEMPORARY}lock-{target.name[:50]}")  # removed as abandoned where nobody holds it
     with hold(lock, target), temporary_folder(target) as temporary:
         yield temporary
-        # It was made for its owner alone; give the final one the usual permissions.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
+        give_usual_mode(temporary)
         _replace(temporary, target, names, overwrite)
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from mmpluld.compat.allocator import tune_allocator
 from mmpluld.errors import InputError, printable
 from mmpluld.inference.output import output_folder
+from mmpluld.inputs import file_size
 from mmpluld.io import VOLUME_SUFFIXES, read_volume, write_findings_csv
 from mmpluld.io.hounsfield import Units
-from mmpluld.io.opening import file_size
 from mmpluld.progress import note
 from mmpluld.structures import CTVolume, DetectionSet, Finding, findings_to_detections, read_tag_names
 from mmpluld.zoo.index import get_model, load_index
@@ -61,7 +61,7 @@ def detect_scan(
     of the network is loaded, so that a wrong one is refused at once; what was assumed of it is noted on standard error.
 
     Args:
-        scan: NIfTI, MHD/MHA or NRRD file, or DICOM folder.
+        scan: NIfTI, MHD/MHA or NRRD/NHDR file, or DICOM folder.
         config: Path, or name of a config of the zoo; None takes that of a checkpoint ``zoo:NAME``.
         checkpoint: Weights that belong to the config's model: a path, a web address, or ``zoo:NAME``.
         out: Folder to make.

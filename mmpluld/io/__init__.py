@@ -1,4 +1,15 @@
-"""Reading CT scans into :class:`mmpluld.structures.CTVolume` and writing volumes and findings."""
+"""Reading CT scans into :class:`mmpluld.structures.CTVolume` and writing volumes and findings.
+
+From outside to inside:
+
+- ``readers`` chooses by the kind of file: ``nifti``, ``itk`` (with ``metaimage`` and ``nrrd``, whose headers are of
+  ``text_header``), ``dicom``; ``promised`` compares what headers say with what files hold, before a voxel is read.
+- ``dicom`` reads a folder in steps: ``dicom_files`` finds its images, ``dicom_series`` chooses one series that is one
+  volume, ``dicom_geometry`` stacks its slices, ``dicom_pixels`` decodes them.
+- ``hounsfield`` turns stored values into HU, ``hu_check`` tells whether they are any.
+- ``array_store``, ``slice_sources`` and ``slice_stack`` read single slices of converted datasets.
+- ``faults`` turns what libraries say of damaged files into one line; ``writers`` writes volumes and tables.
+"""
 
 from __future__ import annotations
 

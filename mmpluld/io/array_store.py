@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from mmpluld.atomic import atomic_path
 from mmpluld.errors import InputError
-from mmpluld.io.opening import file_size
+from mmpluld.inputs import file_size
 from mmpluld.typing import IntArray, StrPath
 
 __all__ = ["NPYSliceSource", "open_array", "write_array"]

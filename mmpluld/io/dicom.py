@@ -18,6 +18,7 @@ from mmpluld.io.dicom_pixels import Rescale, read_pixels
 from mmpluld.io.dicom_series import Choice, check_one_volume, check_passes, choose_images, tell_apart
 from mmpluld.io.faults import quiet
 from mmpluld.io.hounsfield import Units, to_hu
+from mmpluld.io.promised import Promise, check_memory
 from mmpluld.progress import track
 from mmpluld.structures.volume import CTVolume
 
@@ -38,7 +39,8 @@ def read_dicom_folder(folder: Path, series: str | None = None, units: Units | No
 
     Raises:
         InputError: If there is no CT series, or several and none is chosen; if a series holds several volumes; if its
-            slices are missing, doubled, or unevenly spaced; or if a file is damaged, in colour, or multi-frame.
+            slices are missing, doubled, or unevenly spaced; if a file is damaged, in colour, or multi-frame; or if the
+            volume does not fit into memory.
     """
     with quiet("pydicom"):
         choice = Choice(folder, series)
@@ -49,6 +51,7 @@ def read_dicom_folder(folder: Path, series: str | None = None, units: Units | No
         slices = sorted_slices(parsed)
         notes += check_passes(folder, slices, choice)
         affine = stack_affine(folder, slices, lambda: tell_apart(slices, choice))
+        _check_memory(folder, slices)
         raw, rescales = _pixels(slices)
     slopes, intercepts, rescale_notes = _scaling(slices, rescales)
     hu_notes: list[str] = []
@@ -73,6 +76,12 @@ def _skipped(found: DicomFolder) -> list[str]:
         counts["damaged or not to be opened" if item.dicom or item.silent else "not DICOM"] += 1
     listed = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()) if count)
     return [f"skipped files that are not CT images: {listed}"] if listed else []
+
+
+def _check_memory(folder: Path, slices: list[Slice]) -> None:
+    rows, columns = slices[0].shape_yx
+    words = 4 if any(header_text(item.image.header, "BitsAllocated") == "32" for item in slices) else 2
+    check_memory(folder, Promise((columns, rows, len(slices)), f"{8 * words} bits", words))
 
 
 def _pixels(slices: list[Slice]) -> tuple[npt.NDArray[Any], list[Rescale]]:

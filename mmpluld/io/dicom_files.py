@@ -141,7 +141,7 @@ def header_text(header: Any, name: str) -> str:
     try:
         value = header.get(name)
     except Exception:  # pydicom raises anything on values that it cannot convert
-        raw = getattr(header.get_item(name), "value", "")
+        raw = getattr(header.get_item(name, keep_deferred=True), "value", None)
         value = raw.decode("ascii", errors="replace") if isinstance(raw, bytes) else raw
     if value is None:
         return ""

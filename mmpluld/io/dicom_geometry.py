@@ -19,7 +19,7 @@ __all__ = ["TAGS", "Slice", "parse_slice", "sorted_slices", "stack_affine", "sta
 
 TAGS = (
     "NumberOfFrames", "SamplesPerPixel", "Rows", "Columns", "PixelSpacing", "ImagePositionPatient",
-    "ImageOrientationPatient", "SliceThickness", "SpacingBetweenSlices", "InstanceNumber",
+    "ImageOrientationPatient", "SliceThickness", "SpacingBetweenSlices", "InstanceNumber", "BitsAllocated",
 )  # fmt: skip
 # Positions are often rounded to 0.1 mm, which may move a gap by that much.
 _ROUNDING_MM = 0.11

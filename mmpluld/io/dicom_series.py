@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmpluld.errors import InputError, did_you_mean
+from mmpluld.errors import InputError, did_you_mean, name_some
 from mmpluld.io.dicom_files import DicomFolder, DicomImage, Unreadable, header_text
 from mmpluld.io.dicom_geometry import Slice
 
@@ -282,4 +282,4 @@ def _listed(groups: dict[str, list[DicomImage]]) -> str:
         f"'{value}' ({len(group)} slices)" if len(group) > 1 else f"'{value}' ({group[0].file.name})"
         for value, group in groups.items()
     ]
-    return ", ".join(items[:10]) + (f" and {len(items) - 10} more" if len(items) > 10 else "")
+    return name_some(items, 10)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mmpluld.errors import name_some
 from mmpluld.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["HU_NEEDED", "hu_sample", "slices_fault", "volume_fault"]
@@ -123,8 +124,8 @@ def _jump_fault(values: npt.NDArray[Any], numbers: IntArray, names: Sequence[str
             found.append(f"by {shift:+.0f} from slice {names[k]} to {names[k + 1]}")
     if not found:
         return None
-    more = f" and {len(found) - 4} times more" if len(found) > 4 else ""
-    return f"all values jump {', '.join(found[:4])}{more}, so the rescale is missing, or another, in part of the series"
+    jumps = name_some(found, 4, "times more")
+    return f"all values jump {jumps}, so the rescale is missing, or another, in part of the series"
 
 
 def _shift(one: FloatArray, two: FloatArray) -> float | None:
@@ -259,7 +260,7 @@ def _slice_fault(whole: IntArray, padding: Sequence[int], names: Sequence[str]) 
     odd = np.flatnonzero((raised | lowered | steeper) & (sizes >= 50)).tolist()
     if not odd:
         return None
-    what = ", ".join(names[k] for k in odd[:6]) + (f" and {len(odd) - 6} more" if len(odd) > 6 else "")
+    what = name_some([names[k] for k in odd], 6)
     return f"slices {what} are far denser or lighter than tissue: is the rescale missing, or another, in them?"
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mmpluld.errors import InputError
+from mmpluld.inputs import plain_path
 from mmpluld.io.faults import captured_stderr, damaged
 from mmpluld.io.hounsfield import Units, to_hu
 from mmpluld.io.metaimage import read_metaimage_header
 from mmpluld.io.nrrd import read_nrrd_header
-from mmpluld.io.opening import plain_path
 from mmpluld.io.promised import check_volume
 from mmpluld.io.text_header import TextHeader
 from mmpluld.structures.volume import CTVolume
@@ -28,7 +28,7 @@ def read_metaimage(file: Path, labels: bool, units: Units | None = None) -> CTVo
 
 
 def read_nrrd(file: Path, labels: bool, units: Units | None = None) -> CTVolume:
-    """Read ``.nrrd``; see :func:`mmpluld.io.read_volume`."""
+    """Read ``.nrrd`` or ``.nhdr``; see :func:`mmpluld.io.read_volume`."""
     return _read(file, labels, units, read_nrrd_header(file), "NrrdImageIO")
 
 

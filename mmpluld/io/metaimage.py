@@ -6,9 +6,11 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
+
 from mmpluld.errors import InputError
+from mmpluld.inputs import file_size
 from mmpluld.io.faults import damaged
-from mmpluld.io.opening import file_size
 from mmpluld.io.promised import Coding, Promise, check_held, check_memory, data_names, voxel_file
 from mmpluld.io.text_header import TextHeader, numbers, whole_numbers
 
@@ -98,7 +100,11 @@ def _check_geometry(file: Path, fields: dict[str, str], dimension: int, header: 
     directions = [name for name in _DIRECTIONS if name in fields]
     positions = [name for name in _POSITIONS if name in fields]
     for name in directions:
-        numbers(file, name, fields[name], dimension**2)
+        matrix = np.reshape(numbers(file, name, fields[name], dimension**2), (dimension, dimension))
+        if np.linalg.matrix_rank(matrix) < dimension:
+            raise InputError(
+                f"{file}: {name} is {fields[name][:60]!r}; needed are directions that differ, mend the header"
+            )
     for name in positions:
         numbers(file, name, fields[name], dimension)
     for group in (directions, positions):

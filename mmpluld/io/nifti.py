@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mmpluld.errors import InputError
+from mmpluld.inputs import file_size
 from mmpluld.io.faults import damaged, quiet, reading
 from mmpluld.io.hounsfield import Units, to_hu
-from mmpluld.io.opening import file_size
 from mmpluld.io.promised import Promise, check_memory, check_ratio, check_volume, size_message
 from mmpluld.structures.volume import CTVolume
 from mmpluld.typing import FloatArray

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 from mmpluld.errors import InputError
+from mmpluld.inputs import file_size
 from mmpluld.io.faults import damaged
-from mmpluld.io.opening import file_size
 from mmpluld.io.promised import Coding, Promise, check_held, check_memory, data_names, voxel_file
 from mmpluld.io.text_header import TextHeader, numbers, whole_numbers
 

@@ -17,7 +17,7 @@ from typing import BinaryIO, Literal
 
 from mmpluld.compat.memory import available_memory
 from mmpluld.errors import InputError
-from mmpluld.io.opening import file_size
+from mmpluld.inputs import file_size
 
 __all__ = [
     "Coding",

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from mmpluld.errors import InputError, did_you_mean
+from mmpluld.inputs import is_folder
 from mmpluld.io.dicom import read_dicom_folder
 from mmpluld.io.hounsfield import Units
 from mmpluld.io.itk import read_metaimage, read_nrrd
 from mmpluld.io.nifti import read_nifti
-from mmpluld.io.opening import is_folder
 from mmpluld.structures.volume import CTVolume
 from mmpluld.typing import FloatArray, StrPath
 
@@ -24,6 +24,7 @@ _READERS = {
     ".mha": read_metaimage,
     ".mhd": read_metaimage,
     ".nrrd": read_nrrd,
+    ".nhdr": read_nrrd,
 }
 VOLUME_SUFFIXES = tuple(_READERS)
 
@@ -34,8 +35,8 @@ def read_volume(
     """Read a CT scan into canonical orientation.
 
     Args:
-        path: A ``.nii``, ``.nii.gz``, ``.mha``, ``.mhd`` or ``.nrrd`` file, or a folder of DICOM files (searched with
-            its subfolders; the files need no suffix).
+        path: A ``.nii``, ``.nii.gz``, ``.mha``, ``.mhd``, ``.nrrd`` or ``.nhdr`` file, or a folder of DICOM files
+            (searched with its subfolders; the files need no suffix).
         series: SeriesInstanceUID to read if the folder holds several CT series; ``UID:Attribute=value`` for a part of
             one, see :mod:`mmpluld.io.dicom_series`.
         labels: True to read a label mask, whose values are not HU.

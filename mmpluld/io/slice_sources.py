@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mmpluld.errors import InputError
+from mmpluld.inputs import file_size
 from mmpluld.io.array_store import NPYSliceSource
 from mmpluld.io.faults import captured_stderr
-from mmpluld.io.opening import file_size
 from mmpluld.typing import IntArray, StrPath
 
 if TYPE_CHECKING:

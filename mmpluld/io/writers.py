@@ -47,7 +47,8 @@ def write_volume(volume: CTVolume, path: StrPath) -> None:
 
     Args:
         volume: Its type is kept (int16 or float32).
-        path: Ends in ``.nii``, ``.nii.gz``, ``.mha``, ``.mhd`` (with a ``.raw`` beside it) or ``.nrrd``.
+        path: Ends in ``.nii``, ``.nii.gz``, ``.mha``, ``.nrrd``, ``.mhd`` or ``.nhdr`` (these with a ``.raw`` beside
+            them).
 
     Raises:
         InputError: If the suffix is none of these, or the file cannot be written.

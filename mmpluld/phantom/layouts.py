@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mmpluld.atomic import atomic_path, atomic_write_text
 from mmpluld.errors import InputError
@@ -37,7 +36,6 @@ _NAMES = {
 }
 _UID = "1.2.826.0.1.3680043.10.1338"
 _LIVER_REACH_MM = 12.0
-Int16 = npt.NDArray[np.int16]
 # Writes one series under the root and returns the id that the converter gives it.
 _Writer = Callable[[Path, int, PhantomSeries], str]
 

@@ -23,6 +23,7 @@ from mmpluld.phantom.folder import SETTINGS, phantom_folder
 from mmpluld.phantom.spec import PhantomSpec
 from mmpluld.progress import track
 from mmpluld.structures import LESION_TYPES, AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.structures.splits import SPLITS
 from mmpluld.typing import StrPath
 
 __all__ = ["DL_INFO_COLUMNS", "truth_beside", "write_deeplesion_layout", "write_nifti"]
@@ -32,7 +33,6 @@ DL_INFO_COLUMNS = (
     "Bounding_boxes", "Lesion_diameters_Pixel_", "Normalized_lesion_location", "Coarse_lesion_type", "Possibly_noisy",
     "Slice_range", "Spacing_mm_px_", "Image_size", "DICOM_windows", "Patient_gender", "Patient_age", "Train_Val_Test",
 )  # fmt: skip
-_SPLITS = ("train", "val", "test")
 _NAMES = ("Images_png", "DL_info.csv", "tags.json", "tag_ontology.csv")
 _CONTEXT_MM = 30.0
 _DATASET = {"name": "phantom", "label_scope": "universal-complete"}
@@ -100,7 +100,7 @@ def write_deeplesion_layout(
         **asdict(spec),
     }
     patients = range(1, sum(num_patients) + 1)
-    splits = [name for name, count in zip(_SPLITS, num_patients, strict=True) for _ in range(count)]
+    splits = [name for name, count in zip(SPLITS, num_patients, strict=True) for _ in range(count)]
     job = partial(_write_patient, seed=seed, spec=spec, root=root, all_slices=all_slices)
     with phantom_folder(root, "deeplesion", _NAMES, overwrite):
         atomic_write_text(root / SETTINGS, json.dumps(record, indent=1) + "\n")
@@ -118,7 +118,7 @@ def _write_tables(root: Path, written: list[_Written], splits: list[str]) -> Non
         writer.writerows(item.rows)
     atomic_write_text(root / "DL_info.csv", table.getvalue())
     _write_tags(root, [(number, name) for item, name in zip(written, splits, strict=True) for number in item.types])
-    for split in _SPLITS:
+    for split in SPLITS:
         members = [item for item, name in zip(written, splits, strict=True) if name == split]
         volumes = [volume for item in members for volume in item.volumes]
         for suffix, lesions in (
@@ -135,7 +135,7 @@ def _write_tags(root: Path, marked: list[tuple[int, str]]) -> None:
     terms = list(LESION_TYPES.values())
     place = {number: index for index, number in enumerate(LESION_TYPES)}
     tags: dict[str, list[Any]] = {"term_list": terms}
-    for split in _SPLITS:
+    for split in SPLITS:
         own = [(row, place[number]) for row, (number, name) in enumerate(marked) if name == split and row % 4 != 3]
         tags[f"{split}_lesion_idxs"] = [row for row, _ in own]
         tags[f"{split}_relevant_labels"] = [[tag] for _, tag in own]
@@ -247,7 +247,7 @@ def _row(
         _listed(recist), _listed(box), _listed((mark.long_px, mark.short_px)), _listed(place),
         str(-1 if split == "train" else lesion.type), str(int(lesion.noisy)), _listed(slices),
         _listed(_spacing_xyz(series)), _listed((width, height)), _listed(window),
-        case.sex, age, str(_SPLITS.index(split) + 1),
+        case.sex, age, str(SPLITS.index(split) + 1),
     ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from mmpluld.atomic import is_unfinished
 from mmpluld.errors import InputError
 from mmpluld.phantom import PhantomSpec
 from mmpluld.structures import AnnotationSet
+from mmpluld.structures.splits import annotation_paths
 from mmpluld.structures.text_files import read_object
 
 __all__ = ["PATIENTS", "SEED", "SETTINGS", "describe_phantom", "digest", "ensure_layout", "ensure_phantom"]
@@ -74,8 +75,7 @@ def ensure_layout(
     made = (root / "truth" / ("test_key_slices.json" if deeplesion else "complete.json")).is_file()
     made = made and not is_unfinished(record)
     converted = (root / "annotations" / ("test.json" if deeplesion else "train.json")).is_file()
-    splits = [root / "annotations" / f"{split}.json" for split in ("train", "val", "test")]
-    converted = converted and not any(map(is_unfinished, splits))
+    converted = converted and not any(map(is_unfinished, annotation_paths(root).values()))
     if not made:
         # A value is a Python literal for the command, as repr writes it.
         values = [f"{name}={value!r}" for name, value in settings.items()]

@@ -1,7 +1,6 @@
 """The one way to read records that people or other programs wrote: JSON, tables and plain text.
 
-Whatever is wrong with such a file becomes one line. Only regular files are opened: a pipe would block, a device never
-ends. Text is UTF-8, or UTF-16 or UTF-32 that says so in its first bytes.
+Whatever is wrong with such a file becomes one line. Text is UTF-8, or UTF-16 or UTF-32 that says so in its first bytes.
 """
 
 from __future__ import annotations
@@ -12,13 +11,12 @@ import io
 import json
 import math
 import re
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mmpluld.errors import InputError, nearest
+from mmpluld.inputs import read_bytes
 from mmpluld.typing import StrPath
 
 __all__ = [
@@ -26,14 +24,12 @@ __all__ = [
     "check_columns",
     "parse_json",
     "parse_number",
-    "read_bytes",
     "read_json",
     "read_object",
     "read_rows",
     "read_table",
     "read_text",
-    "regular_file",
-    "why_unreadable",
+    "refuse_faults",
 ]
 
 # The longest first: the mark of UTF-32 begins with that of UTF-16.
@@ -45,7 +41,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _DELIMITERS = ",;\t"
-_KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+_MOST_FAULTS = 5
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
@@ -83,49 +79,6 @@ class Table:
         return {name: cell.strip() for name, cell in zip(self.columns, cells, strict=True)}
 
 
-def regular_file(path: StrPath, wanted: str) -> Path:
-    """Return the path if a file is there that can be read to its end.
-
-    Args:
-        path: The file.
-        wanted: What to give instead, for the message.
-
-    Raises:
-        InputError: It is missing, a folder, a link to nothing or to itself, a pipe or device, or not accessible.
-    """
-    file = Path(path)
-    try:
-        mode = file.stat().st_mode
-    except (OSError, ValueError) as error:
-        raise InputError(f"{_shown(path)}: cannot be read ({why_unreadable(file, error)}); give {wanted}") from None
-    if stat.S_ISDIR(mode):
-        raise InputError(f"{_shown(path)}: is a folder; give {wanted}")
-    if not stat.S_ISREG(mode):
-        kind = _KINDS.get(stat.S_IFMT(mode), "no regular file")
-        raise InputError(f"{_shown(path)}: is {kind}; give {wanted}, as a file")
-    return file
-
-
-def read_bytes(path: StrPath, wanted: str) -> bytes:
-    """Return what a regular file holds.
-
-    Args:
-        path: The file.
-        wanted: What to give instead, for the message.
-
-    Raises:
-        InputError: It cannot be read.
-    """
-    file = regular_file(path, wanted)
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{_shown(path)}: cannot be read ({why_unreadable(file, error)}); give {wanted}") from None
-    except MemoryError:
-        size = file.stat().st_size / 2**30
-        raise InputError(f"{_shown(path)}: {size:.1f} GiB, more than the free memory; give {wanted}") from None
-
-
 def read_text(path: StrPath, wanted: str) -> str:
     """Return the text of a file, without the mark of its encoding.
 
@@ -142,13 +95,13 @@ def read_text(path: StrPath, wanted: str) -> str:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{_shown(path)}: not UTF-8 text ({error.reason} at byte {error.start}); give {wanted}, saved in UTF-8"
+            f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); give {wanted}, saved in UTF-8"
         ) from None
     if "\0" in text:
         where = text.index("\0")
         hint = "is it UTF-16 without its mark? " if text.count("\0") > len(text) // 4 else ""
         raise InputError(
-            f"{_shown(path)}: not text (a zero byte after {where} characters); {hint}Give {wanted}, saved in UTF-8"
+            f"{path}: not text (a zero byte after {where} characters); {hint}Give {wanted}, saved in UTF-8"
         )
     return text
 
@@ -183,10 +136,10 @@ def read_object(path: StrPath, wanted: str, keys: Sequence[str]) -> dict[str, An
     """
     data = read_json(path, wanted)
     if not isinstance(data, dict):
-        raise InputError(f"{_shown(path)}: holds a {type(data).__name__}, not an object; give {wanted}")
+        raise InputError(f"{path}: holds a {type(data).__name__}, not an object; give {wanted}")
     for key in keys:
         if key not in data:
-            raise InputError(f"{_shown(path)}: lacks {key!r}; give {wanted}")
+            raise InputError(f"{path}: lacks {key!r}; give {wanted}")
     return data
 
 
@@ -203,15 +156,15 @@ def parse_json(text: str, path: StrPath, wanted: str) -> Any:
         if _SURROGATE.search(text):
             json.dumps(data, ensure_ascii=False).encode()
     except RecursionError:
-        raise InputError(f"{_shown(path)}: not valid JSON (nested too deep); give {wanted}") from None
+        raise InputError(f"{path}: not valid JSON (nested too deep); give {wanted}") from None
     except UnicodeEncodeError:
-        raise InputError(f"{_shown(path)}: not valid JSON (half a surrogate pair in a text); give {wanted}") from None
+        raise InputError(f"{path}: not valid JSON (half a surrogate pair in a text); give {wanted}") from None
     except _Unfit as error:
         found = re.search(rf"[\[,:\s]{re.escape(error.token)}", text)
         line = text.count("\n", 0, found.start() + 1) + 1 if found else 1
-        raise InputError(f"{_shown(path)}: not valid JSON ({error}: line {line}); give {wanted}") from None
+        raise InputError(f"{path}: not valid JSON ({error}: line {line}); give {wanted}") from None
     except ValueError as error:
-        raise InputError(f"{_shown(path)}: not valid JSON ({error}); it may be cut off, give {wanted}") from None
+        raise InputError(f"{path}: not valid JSON ({error}); it may be cut off, give {wanted}") from None
     return data
 
 
@@ -234,7 +187,7 @@ def read_rows(path: StrPath, wanted: str) -> list[tuple[int, list[str]]]:
         return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     except csv.Error as error:
         raise InputError(
-            f"{_shown(path)}: not a CSV text file ({error} at line {reader.line_num}); give {wanted}, saved as CSV"
+            f"{path}: not a CSV text file ({error} at line {reader.line_num}); give {wanted}, saved as CSV"
         ) from None
 
 
@@ -265,10 +218,21 @@ def check_columns(path: StrPath, columns: Sequence[str], needed: Sequence[str] =
         if name not in columns:
             close = nearest(name, columns)
             hint = f"; is it the one called {close!r}?" if close else ""
-            raise InputError(f"{_shown(path)}: no column {name!r} in the header{hint}; needed: {', '.join(needed)}")
+            raise InputError(f"{path}: no column {name!r} in the header{hint}; needed: {', '.join(needed)}")
     for name in columns:
         if name and columns.count(name) > 1:
-            raise InputError(f"{_shown(path)}: two columns {name!r} in the header; keep one")
+            raise InputError(f"{path}: two columns {name!r} in the header; keep one")
+
+
+def refuse_faults(path: StrPath, faults: Sequence[str]) -> None:
+    """Refuse a table with faulty rows.
+
+    Raises:
+        InputError: There are faults; the first five are named.
+    """
+    if faults:
+        more = f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
+        raise InputError(f"{path}: {len(faults)} faulty rows: {'; '.join(faults[:_MOST_FAULTS])}{more}; mend the file")
 
 
 def parse_number(name: str, text: str) -> float:
@@ -285,22 +249,6 @@ def parse_number(name: str, text: str) -> float:
         hint = ", with a decimal point, not a comma" if _DECIMAL_COMMA.fullmatch(plain) else ""
         raise ValueError(f"{name} is {text[:60]!r}; needed is a finite number{hint}")
     return value
-
-
-def _shown(path: StrPath) -> str:
-    """A path as a message can print it."""
-    return str(path).encode("utf-8", "backslashreplace").decode()
-
-
-def why_unreadable(file: Path, error: Exception) -> str:
-    """Why a file could not be opened, in words."""
-    if isinstance(error, FileNotFoundError):
-        link = next((part for part in (file, *file.parents) if part.is_symlink()), None)
-        return f"{link} is a link to {link.readlink()}, which does not exist" if link else "no such file"
-    if isinstance(error, OSError):
-        reason = error.strerror or str(error)
-        return reason.replace("Too many levels of symbolic links", "a link that leads to itself")
-    return str(error)
 
 
 def _constant(name: str) -> float:

@@ -11,7 +11,7 @@ from mmpluld.errors import InputError
 from mmpluld.structures.volume import checked_affine
 from mmpluld.typing import StrPath
 
-__all__ = ["CANONICAL_VOXELS", "FILE_VOXELS", "SERIES_SLICES", "VolumeRecord", "check_geometry"]
+__all__ = ["CANONICAL_VOXELS", "FILE_VOXELS", "SERIES_SLICES", "SPACING_RTOL", "VolumeRecord", "check_geometry"]
 
 FILE_VOXELS = "file-voxels"
 """Frame of boxes (i1, j1, k1, i2, j2, k2) in a scan's file, in the order and direction of its own axes."""
@@ -20,8 +20,8 @@ CANONICAL_VOXELS = "canonical-voxels"
 SERIES_SLICES = "series-slices"
 """Frame of boxes with canonical x and y, whose z is the number that the raw dataset gives a slice."""
 
-# Tables round voxel sizes to a few digits.
-_SPACING_RTOL = 0.01
+SPACING_RTOL = 0.01
+"""How far apart two records of one voxel size may be: tables round to a few digits."""
 
 
 @dataclass
@@ -80,7 +80,7 @@ def check_geometry(path: StrPath, volume: VolumeRecord) -> None:
     if volume.affine_lps is not None:
         spacing = np.linalg.norm(checked_affine(volume.affine_lps, where)[:3, :3], axis=0)[::-1]
         wanted = np.array(volume.spacing_mm)
-        if (np.abs(spacing - wanted) > _SPACING_RTOL * wanted).any():  # not where one is unknown
+        if (np.abs(spacing - wanted) > SPACING_RTOL * wanted).any():  # not where one is unknown
             raise InputError(
                 f"{where}: spacing_mm is {list(volume.spacing_mm)}, but affine_lps says {spacing.round(6).tolist()}; "
                 "mend one of them"

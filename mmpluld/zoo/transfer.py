@@ -88,7 +88,7 @@ def transfer(url: str, stream: FileIO, resumable: bool) -> bool:
             f"{url}: cannot be reached ({error.reason}); check the network and the proxy settings"
         ) from error
     except (OSError, http.client.HTTPException) as error:  # what the disk refuses was turned into a DownloadError
-        reason = _shown(" ".join(str(error).split())) or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise DownloadError(f"{url}: connection cut at {stream.tell()} bytes ({reason}); {again}") from error
     except ValueError as error:
         raise DownloadError(
@@ -112,7 +112,7 @@ def _checked_address(url: str) -> str:
         InputError: If it is malformed, or holds a password.
     """
     if re.search(r"[\x00-\x20\x7f\ud800-\udfff]", url):
-        raise InputError(f"{_shown(url)}: has spaces or control characters; write a space in an address as %20")
+        raise InputError(f"{url}: has spaces or control characters; write a space in an address as %20")
     try:
         parts = urllib.parse.urlsplit(url)
         port, host = parts.port, (parts.hostname or "")
@@ -130,10 +130,6 @@ def _checked_address(url: str) -> str:
     return urllib.parse.urlunsplit((parts.scheme.lower(), netloc + (f":{port}" if port else ""), path, query, ""))
 
 
-def _shown(url: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in url)
-
-
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows a redirection to another http(s) address, and none that gives up encryption."""
 
@@ -143,7 +139,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         """The request to go on with."""
         scheme = urllib.parse.urlsplit(newurl).scheme.lower()
         if scheme not in ("http", "https") or (req.type == "https" and scheme != "https"):
-            raise DownloadError(f"{req.full_url}: redirects to {_shown(newurl)}, which is not followed")
+            raise DownloadError(f"{req.full_url}: redirects to {newurl}, which is not followed")
         return super().redirect_request(req, fp, code, msg, headers, _checked_address(newurl))  # type: ignore[arg-type]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import struct
 import zlib
@@ -13,6 +14,7 @@ import pytest
 from pydicom import uid
 from pydicom.encaps import encapsulate
 
+from benchmarks import fuzz
 from mmpluld.errors import InputError
 from mmpluld.io import read_volume
 
@@ -305,6 +307,13 @@ def test_odd_numbers_name_the_file_and_the_tag(files, capfd, old, new, message):
     _refused(capfd, files[0].parent, files[5], message)
 
 
+def test_an_empty_value_of_a_type_that_does_not_exist(files):
+    content = files[2].read_bytes()
+    assert content.count(b"CS\x02\x00CT") == 1
+    files[2].write_bytes(content.replace(b"CS\x02\x00CT", b"CN\x00\x00"))
+    np.testing.assert_array_equal(read_volume(files[0].parent).array, _CANONICAL)
+
+
 def test_unknown_character_sets_and_private_values_do_not_matter(files):
     for file in files:
         dataset = pydicom.dcmread(file)
@@ -383,3 +392,20 @@ def test_image_sizes_of_no_scanner(files, capfd):
         dataset.Rows = dataset.Columns = 65535
         dataset.save_as(file)
     _refused(capfd, files[0].parent, files[0], "65535 Rows and 65535 Columns; allowed are 1 to 8192 each")
+
+
+@pytest.mark.parametrize(("bits", "gibibytes"), [(16, "2.2"), (32, "2.9")])
+def test_a_stack_that_does_not_fit_into_memory(files, tmp_path, bits, gibibytes):
+    for file in files:
+        dataset = pydicom.dcmread(file)
+        dataset.Rows, dataset.Columns, dataset.BitsAllocated = 8192, 8000, bits
+        dataset.save_as(file)
+
+    def read(_):
+        resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+        return read_volume(files[0].parent)
+
+    outcome, said, peak = fuzz.attempt(fuzz.Target("dicom", lambda _: None, read), tmp_path, "")
+    assert outcome == "refused", said
+    assert f"scan: 8000 x 8192 x 6 of {bits} bits needs {gibibytes} GiB of memory, of which" in said
+    assert peak >> 10 < resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + (100 << 10)

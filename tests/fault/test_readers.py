@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 
-import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
@@ -45,7 +44,9 @@ def test_missing_file(tmp_path, capfd):
 )
 def test_unknown_suffix(tmp_path, capfd, name, hint):
     (tmp_path / name).write_bytes(b"")
-    _refused(capfd, tmp_path / name, rf"unknown file type .*allowed are .nii.gz, .nii, .mha, .mhd, .nrrd; {hint}")
+    _refused(
+        capfd, tmp_path / name, rf"unknown file type .*allowed are .nii.gz, .nii, .mha, .mhd, .nrrd, .nhdr; {hint}"
+    )
 
 
 def test_series_of_a_file(tmp_path, capfd):
@@ -53,12 +54,12 @@ def test_series_of_a_file(tmp_path, capfd):
     _refused(capfd, tmp_path / "scan.nii", "leave the series out", series="1.2")
 
 
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd"])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr"])
 @pytest.mark.parametrize("part", [0, 0.01, 0.3, 0.99])
 def test_truncated_file(tmp_path, capfd, suffix, part):
     path = tmp_path / f"scan{suffix}"
     write_volume(_VOLUME, path)
-    voxels = tmp_path / "scan.raw" if suffix == ".mhd" else path
+    voxels = tmp_path / "scan.raw" if suffix in (".mhd", ".nhdr") else path
     content = voxels.read_bytes()
     voxels.write_bytes(content[: int(part * len(content))])
     _refused(capfd, path, "it is damaged or cut off, (copy or export it again|give the whole scan)")
@@ -98,12 +99,6 @@ def test_colour_volume(tmp_path, capfd, suffix):
     path = tmp_path / f"scan{suffix}"
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 5, 4, 3), np.uint8), isVector=True), str(path))
     _refused(capfd, path, "voxels have 3 components")
-
-
-def test_colour_nifti(tmp_path, capfd):
-    pixels = np.zeros((2, 5, 4), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
-    nib.save(nib.Nifti1Image(pixels, np.eye(4)), tmp_path / "scan.nii")
-    _refused(capfd, tmp_path / "scan.nii", "voxels are of type .*allowed are whole or real numbers")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -236,15 +231,6 @@ def test_shifted_slice(dicom, capfd):
 def test_doubled_slice(dicom, capfd):
     shutil.copy(dicom[3], dicom[3].with_name("copy"))
     _refused(capfd, dicom[0].parent, f"{dicom[3].name} .* and copy .* share one position; .* remove one")
-
-
-def test_truncated_dicom(dicom, capfd):
-    content = dicom[5].read_bytes()
-    dicom[5].write_bytes(content[:-100])
-    with pytest.raises(InputError, match="damaged or cut off") as caught:
-        read_volume(dicom[0].parent)
-    assert str(caught.value).startswith(str(dicom[5]))
-    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ from mmpluld.engine import load_checkpoint_safely, load_config  # noqa: E402
 from mmpluld.engine.runner import TrainingRunner  # noqa: E402
 from mmpluld.registry import DATASETS, HOOKS  # noqa: E402
 
-CONFIG = Path(__file__).parents[2] / "configs/pluld/pluld-a3d_densenet121-fpn_7s_phantom.py"
+CONFIG = "pluld-a3d_densenet121-fpn_7s_phantom"
 EPOCHS, IMAGES, BATCH = 3, 8, 2
 
 
@@ -148,11 +148,12 @@ def last(folder: Path) -> Path:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two checkpoints hold the same, bit for bit, but for paths, times and the config's text."""
+    """Whether two checkpoints hold the same, bit for bit, but for paths, times, the config's text and Git's commit."""
     if isinstance(one, torch.Tensor):
         return bool(torch.equal(one, other))
     if isinstance(one, dict):
         own = {"time", "cfg", "experiment_name", "last_ckpt", "best_ckpt", "log_scalars", "resumed_keys"}
+        own.add("mmengine_version")  # with the commit that is checked out
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one.keys() - own)
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(same, one, other))

@@ -488,7 +488,7 @@ def test_mask_of_a_real_tumour_is_found_where_it_is(threshold_model, tmp_path):
     painted = SimpleITK.GetImageFromArray(marked)
     painted.CopyInformation(image)
     SimpleITK.WriteImage(painted, str(tmp_path / "painted.nii.gz"))
-    config = tmp_path / "full.py"
+    config = threshold_model[0].with_name("full.py")  # beside the base that it inherits from
     config.write_text(threshold_model[0].read_text().replace("(96, 80)", "(512, 512)"))
     findings = detect_scan(tmp_path / "painted.nii.gz", config, threshold_model[1], tmp_path / "out").findings
     stored = np.nonzero(voxels)

@@ -1,10 +1,12 @@
-"""Commands that are killed at random moments: run again, they leave what they would have left without the kill."""
+"""Commands that are killed or ended at random moments, or started twice: what is left is that of one whole run."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -130,3 +132,100 @@ def test_reproduce(tmp_path):
         return found
 
     killed(tmp_path, 4, Path.mkdir, arguments, result)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A scan, a raw dataset of three patients, and the same converted."""
+    root = tmp_path_factory.mktemp("data")
+    finish(["phantom", "scan", str(root / "scan.nii.gz"), *SMALL])
+    finish(["phantom", "deeplesion", str(root / "raw"), "--patients", "1", "1", "1", *SMALL])
+    shutil.copytree(root / "raw", root / "converted")
+    finish(["convert", "deeplesion", str(root / "converted")])
+    return root
+
+
+def command(name: str, data: Path, root: Path) -> list[str]:
+    """A command that writes below ``root``, a folder that is there."""
+    config = "a3d_densenet121-fpn_7s_phantom"
+    if name == "phantom":
+        return ["phantom", "deeplesion", str(root / "out"), "--patients", "2", "1", "1", "--overwrite", *SMALL]
+    if name == "convert":
+        shutil.copytree(data / "raw", root / "out", dirs_exist_ok=True)
+        return ["convert", "deeplesion", str(root / "out")]
+    if name == "detect":
+        weights = next((Path(__file__).parents[2] / "checkpoints").glob("a3d_*.pth"))
+        options = ["--config", config, "--checkpoint", str(weights), "--out", str(root / "out")]
+        return ["detect", str(data / "scan.nii.gz"), *options]
+    changed = [f"data_root={data / 'converted'}", "train_cfg.max_epochs=1", "train_dataloader.num_workers=2"]
+    return ["train", config, "--work-dir", str(root / "out"), "--cfg-options", *changed]
+
+
+def in_session(session: int) -> list[int]:
+    """Processes of a session that have not ended."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, own = stat.read_text().rsplit(")", 1)[1].split()[:4]
+        except OSError:  # ended meanwhile
+            continue
+        if int(own) == session and state != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for orphans in /proc")
+@pytest.mark.parametrize("name", ["phantom", "convert", "detect", "train"])
+def test_signals(tmp_path, data, name):
+    """SIGTERM and SIGHUP in turn: the status and the line say so, and neither temporaries nor processes are left."""
+    moments, kinds = np.random.default_rng(5), [signal.SIGTERM, signal.SIGHUP]
+    (tmp_path / "whole").mkdir()
+    seconds = finish(command(name, data, tmp_path / "whole"))
+    ended = 0
+    for number in range(2 * KILLS):
+        kind, root = kinds[number % 2], tmp_path / str(number)
+        root.mkdir()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mmpluld", *command(name, data, root)],
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        time.sleep(seconds * moments.uniform(0.2, 0.9))
+        process.send_signal(kind)
+        _, said = process.communicate(timeout=60)
+        if process.returncode not in (0, -kind):  # else it had ended, or had not begun
+            ended += 1
+            assert process.returncode == 128 + kind, said
+            assert said.splitlines()[-1] == f"mmpluld: ended by {kind.name}"
+        assert "Traceback" not in said
+        assert [path for path in root.rglob("*") if path.name.startswith(".tmp-")] == []
+        deadline = time.monotonic() + 10
+        while in_session(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert in_session(process.pid) == []
+    assert ended >= KILLS
+
+
+@pytest.mark.parametrize("name", ["phantom", "convert", "detect", "train"])
+def test_two_at_once(tmp_path, data, name):
+    """One does its work as if it were alone, the other is refused in one line."""
+    for root in (tmp_path / "alone", tmp_path / "both"):
+        root.mkdir()
+    finish(command(name, data, tmp_path / "alone"))
+    arguments = [sys.executable, "-m", "mmpluld", *command(name, data, tmp_path / "both")]
+    both = [
+        subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=280)[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 2], said
+    refusal = said[0 if both[0].returncode else 1]
+    assert refusal.count("\n") == 1
+    assert re.search("is being written by another process|exists already", refusal)
+    alone, result = contents(tmp_path / "alone"), contents(tmp_path / "both")
+    if name == "train":  # times are in names of folders, logs, and checkpoints
+        alone, result = ({file for file in found if "/2" not in file} for found in (alone, result))
+    assert result == alone

@@ -1,10 +1,10 @@
-"""Hints at the end of messages on unknown names."""
+"""Messages: hints on unknown names, lists that are cut short, text that any terminal takes."""
 
 from __future__ import annotations
 
 import pytest
 
-from mmpluld.errors import did_you_mean, printable
+from mmpluld.errors import InputError, did_you_mean, name_some, printable
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,13 @@ def test_cutoff_says_how_close_is_close():
 def test_printable(text, expected):
     assert printable(text) == expected
     assert printable(text).encode("utf-8")
+
+
+def test_messages_are_one_printable_line():
+    assert str(InputError("scan\udcbb\n1.nii: is empty")) == "scan\\xbb 1.nii: is empty"
+
+
+def test_of_many_names_the_first_are_listed():
+    assert name_some(["a", "b"]) == "a, b"
+    assert name_some(list("abcde")) == "a, b, c and 2 more"
+    assert name_some(["x 1 -> 2", "y 3 -> 4"], 1, "more changes", "; ") == "x 1 -> 2 and 1 more changes"

@@ -14,12 +14,13 @@ from scipy import ndimage
 from mmpluld.atomic import atomic_group, is_unfinished
 from mmpluld.datasets.converters.overrides import Override
 from mmpluld.datasets.converters.pseudo_masks import encode_mask
-from mmpluld.datasets.converters.report import ConversionReport, SplitCounts
+from mmpluld.datasets.converters.report import LEFT_OUT, ConversionReport, SplitCounts
 from mmpluld.datasets.converters.volume_store import FOLDER
 from mmpluld.errors import InputError
 from mmpluld.outputs import check_output_folder
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, CTVolume, LesionRecord, VolumeRecord
+from mmpluld.structures.splits import SPLITS, annotation_paths
 from mmpluld.typing import BoolArray
 
 __all__ = [
@@ -33,13 +34,9 @@ __all__ = [
     "convert_cases",
     "padded",
     "place_in_scan",
-    "refuse_faults",
     "sphere_lesion",
     "write_cases",
 ]
-
-_SPLITS = ("train", "val", "test")
-_LISTED = 5
 
 
 class Unusable(InputError):
@@ -64,14 +61,14 @@ def annotation_files(root: Path, fractions: Sequence[float], overwrite: bool) ->
     """The files that are to be written: those of the splits with a share.
 
     Raises:
-        InputError: The shares are no three numbers with a positive sum, the folder is missing or may not be written to,
-            or a file exists and may not be replaced.
+        InputError: The shares are no three numbers from 0 with a positive sum, the folder is missing or may not be
+            written to, or a file exists and may not be replaced.
     """
-    if len(fractions) != 3 or not all(math.isfinite(part) and part >= 0 for part in fractions) or sum(fractions) <= 0:
+    if len(fractions) != 3 or not all(part >= 0 for part in fractions) or not 0 < sum(fractions) < math.inf:
         raise InputError(f"split {list(fractions)}: needed are three shares (train val test) from 0, such as 80 0 20")
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the folder of the raw dataset")
-    files = {name: root / "annotations" / f"{name}.json" for name in _SPLITS}
+    files = annotation_paths(root)
     check_annotation_files(root, list(files.values()), overwrite)
     check_output_folder(root / FOLDER)
     return {name: path for (name, path), part in zip(files.items(), fractions, strict=True) if part > 0}
@@ -105,7 +102,7 @@ def assign_splits(patients: Iterable[str], fractions: Sequence[float], seed: int
     order = np.random.default_rng(seed).permutation(len(names))
     ends = np.rint(np.cumsum(fractions) / sum(fractions) * len(names)).astype(int)
     split_of_rank = np.searchsorted(ends, np.arange(len(names)), side="right")
-    return {names[index]: _SPLITS[split_of_rank[rank]] for rank, index in enumerate(order)}
+    return {names[index]: SPLITS[split_of_rank[rank]] for rank, index in enumerate(order)}
 
 
 def convert_cases(
@@ -132,7 +129,7 @@ def convert_cases(
             raise
         except InputError as error:
             reasons.append(f"{name} ({error})")
-            report.remark("volume left out", reasons[-1])
+            report.remark(LEFT_OUT, reasons[-1])
             continue
         for what, item in case.remarks:
             report.remark(what, item)
@@ -156,7 +153,7 @@ def write_cases(
         sets[split] = AnnotationSet(dict(dataset), [case.volume for case in members], lesions)
     folder = next(iter(report.files.values())).parent
     # Left by an earlier conversion with other shares; its patients are in other files now.
-    obsolete = [folder / f"{split}.json" for split in _SPLITS if split not in report.files]
+    obsolete = [folder / f"{split}.json" for split in SPLITS if split not in report.files]
     with atomic_group(list(report.files.values()), obsolete) as temporaries:
         for annotations, temporary in zip(sets.values(), temporaries, strict=True):
             annotations.save(temporary)
@@ -268,17 +265,6 @@ def sphere_lesion(
         key_slice=math.floor(z),
         attributes={"centre_lps": list(centre_lps), "diameter_mm": diameter_mm, "slice_boxes": slice_boxes},
     )
-
-
-def refuse_faults(file: Path, faults: Sequence[str]) -> None:
-    """Refuse a table with faulty rows.
-
-    Raises:
-        InputError: There are faults; the first five are named.
-    """
-    if faults:
-        more = f"; and {len(faults) - _LISTED} more" if len(faults) > _LISTED else ""
-        raise InputError(f"{file}: {len(faults)} faulty rows: {'; '.join(faults[:_LISTED])}{more}; mend the file")
 
 
 def padded(box: Sequence[float], pad_px: float, shape_yx: tuple[int, int]) -> tuple[float, float, float, float]:

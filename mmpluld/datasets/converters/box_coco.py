@@ -19,10 +19,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mmpluld.datasets.converters.assemble import refuse_faults
 from mmpluld.datasets.converters.box_rows import BoxRow, Convention, edges, truth_value, whole
 from mmpluld.errors import InputError
-from mmpluld.structures.text_files import read_json
+from mmpluld.structures.text_files import read_json, refuse_faults
 
 __all__ = ["read_box_coco"]
 

@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from mmpluld.datasets.converters.assemble import refuse_faults
 from mmpluld.errors import InputError, nearest
 from mmpluld.structures.boxes import inclusive_to_edges
-from mmpluld.structures.text_files import Table, check_columns, parse_number, read_table
+from mmpluld.structures.text_files import Table, check_columns, parse_number, read_table, refuse_faults
 
 __all__ = ["BoxRow", "Convention", "edges", "read_box_csv", "truth_value", "whole"]
 

@@ -16,23 +16,24 @@ from pathlib import Path
 import numpy as np
 
 from mmpluld.atomic import atomic_group
-from mmpluld.datasets.converters.assemble import check_annotation_files, refuse_faults
+from mmpluld.datasets.converters.assemble import check_annotation_files
 from mmpluld.datasets.converters.pseudo_masks import MaskMode, add_pseudo_masks, check_mask_mode
-from mmpluld.datasets.converters.report import ConversionReport, DroppedRow, SplitCounts
-from mmpluld.datasets.converters.slice_units import LEFT_OUT, slices_in_hu
+from mmpluld.datasets.converters.report import LEFT_OUT, ConversionReport, DroppedRow, SplitCounts
+from mmpluld.datasets.converters.slice_units import slices_in_hu
 from mmpluld.datasets.converters.tags import TagTable, add_tags, read_tags
 from mmpluld.errors import InputError
 from mmpluld.io.hounsfield import Units
 from mmpluld.io.slice_sources import PNGSliceSource
 from mmpluld.progress import track
 from mmpluld.structures import LESION_TYPES, AnnotationSet, LesionRecord, VolumeRecord
-from mmpluld.structures.text_files import parse_number, read_table
+from mmpluld.structures.splits import SPLITS, annotation_paths
+from mmpluld.structures.text_files import parse_number, read_table, refuse_faults
 from mmpluld.structures.volume import VOXEL_MM
 from mmpluld.typing import StrPath
 
-__all__ = ["SPLITS", "convert_deeplesion"]
+__all__ = ["convert_deeplesion"]
 
-SPLITS = {1: "train", 2: "val", 3: "test"}
+_SPLITS = dict(enumerate(SPLITS, start=1))
 _COLUMNS = (
     "File_name",
     "Measurement_coordinates",
@@ -131,7 +132,7 @@ def convert_deeplesion(
         raise InputError(f"{tag_ontology}: an ontology without tags; name the file of tags too (--tags)")
     table = None if tags is None else read_tags(tags, tag_ontology)
     root = Path(root)
-    files = {name: root / "annotations" / f"{name}.json" for name in SPLITS.values()}
+    files = annotation_paths(root)
     if root.is_dir():  # else the table is what is missing
         check_annotation_files(root, list(files.values()), overwrite)
     rows = _read_rows(root / csv_name)
@@ -209,7 +210,7 @@ def _parse_row(index: int, line: int, text: dict[str, str]) -> _Row:
         if math.isinf(value) or (value > 0 and not least <= value <= most):  # 0 and below, and NaN, are unknown
             raise ValueError(f"Spacing_mm_px_ {text['Spacing_mm_px_']!r}, allowed is {least:g} to {most:g} mm")
     (split,) = _whole(text, "Train_Val_Test", 1)
-    if split not in SPLITS:
+    if split not in _SPLITS:
         raise ValueError(f"Train_Val_Test {split}, allowed are 1, 2, 3")
     (type_,) = _whole(text, "Coarse_lesion_type", 1)
     if type_ not in LESION_TYPES and type_ != -1:
@@ -233,7 +234,7 @@ def _parse_row(index: int, line: int, text: dict[str, str]) -> _Row:
         window=_numbers(text, "DICOM_windows", 2, finite=False),
         gender=text["Patient_gender"],
         age=_numbers(text, "Patient_age", 1, finite=False)[0] if text["Patient_age"] else math.nan,
-        split=SPLITS[split],
+        split=_SPLITS[split],
     )
 
 

@@ -24,10 +24,11 @@ from mmpluld.datasets.converters.assemble import check_annotation_files
 from mmpluld.datasets.converters.report import ConversionReport, SplitCounts
 from mmpluld.datasets.converters.slice_units import slices_in_hu
 from mmpluld.errors import InputError
+from mmpluld.inputs import read_bytes
 from mmpluld.io.hounsfield import Units
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, pairwise_overlap
-from mmpluld.structures.text_files import read_bytes, read_json
+from mmpluld.structures.text_files import read_json
 from mmpluld.typing import StrPath
 
 __all__ = ["convert_deeplesion_3d"]

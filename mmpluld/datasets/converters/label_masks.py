@@ -1,28 +1,35 @@
 """Label masks of scans: read as whole numbers, and only where they lie on their scan.
 
 Masks are often stored as floats a little off their label, which would merge, renumber or lose lesions in silence, and
-their headers often contradict their scan's, which would move lesions.
+their headers often contradict their scan's, which would move lesions. Headers that agree may be wrong too, so an organ
+whose density is known is looked for where its label lies.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mmpluld.datasets.converters.overrides import Override, mirrored
+from mmpluld.datasets.converters.overrides import Override, mirrored, mirrored_affine
 from mmpluld.errors import InputError
 from mmpluld.io import read_volume
 from mmpluld.structures import CTVolume
-from mmpluld.typing import FloatArray, StrPath
+from mmpluld.typing import StrPath
 
-__all__ = ["label_array", "mask_on_scan", "read_labels"]
+__all__ = ["check_organ", "label_array", "mask_on_scan", "read_labels"]
 
 _OFF = 1e-3  # how far from a whole number a stored label may be
 _APART_VOXELS = 0.5  # how far voxels of mask and scan may lie apart
 _LISTED = 4
+_FEWEST_VOXELS = 1000  # of an organ, to tell by their density where it lies
+_LEAST_SHARE = 0.7  # of them that have it; above 0.95 in scans whose masks lie right
+_PLAINLY = 0.1  # how much larger the share is elsewhere where that is the right place
+_SAMPLES = 100_000
+_MIRRORS = tuple("".join(letters) for count in range(4) for letters in combinations("xyz", count))
 
 Remark = Callable[[str], object]
 
@@ -126,6 +133,69 @@ def mask_on_scan(
     return mirrored(labels, letters)
 
 
+def check_organ(
+    labels: npt.NDArray[np.int16],
+    organ: tuple[int, str, float, float],
+    mask: CTVolume,
+    scan: CTVolume,
+    override: Override,
+    remark: Remark,
+) -> None:
+    """Refuse a mask whose organ has not got the organ's density in the scan.
+
+    That is so if fewer than 70 % of its voxels have it, or if plainly more would where the mask is mirrored or taken
+    voxel for voxel: a tenth more, and two thirds of the others. A mask that a table of corrections has placed
+    (``match`` or ``flip_mask``) is only remarked on. An organ of less than 1000 voxels is not looked at.
+
+    Args:
+        labels: (z, y, x) on the voxels of the scan, as :func:`mask_on_scan` gives them.
+        organ: Label, name, and lowest and highest HU.
+        mask: As :func:`read_labels` gives it.
+        scan: As the store has it.
+        override: Corrections of this volume.
+        remark: Called with what was noticed.
+
+    Raises:
+        InputError: The organ is not there; the share of its voxels is named, and what to try.
+    """
+    label, name, low, high = organ
+    if np.count_nonzero(labels == label) < _FEWEST_VOXELS:
+        return
+    shares = {letters: _share(labels == label, scan, letters, low, high) for letters in _MIRRORS}
+    found = shares[""]
+    better = max(_MIRRORS, key=lambda letters: shares[letters])
+    best, advice = shares[better], f"flip_mask = {better}, which mirrors it"
+    if mask.source_shape == scan.source_shape:
+        by_file = scan.array_from_source(mask.array_to_source()) == label
+        share = _share(by_file, scan, "", low, high)
+        if share >= best:
+            best, advice = share, "match = voxels, which takes it voxel for voxel"
+    elsewhere = best >= found + _PLAINLY and 1 - best <= (1 - found) / 3
+    if found >= _LEAST_SHARE and not elsewhere:
+        return
+    what = f"{found:.0%} of its voxels of {name} have {low:g} to {high:g} HU in the scan"
+    what += f", {best:.0%} with {advice}" if elsewhere else f"; at least {_LEAST_SHARE:.0%} do where a mask lies right"
+    if override.match or override.flip_mask:
+        remark(f"{what}; taken as the table of corrections says")
+        return
+    todo = "name the volume in a table with that" if elsewhere else (
+        "look at both, and name the volume in a table with match = voxels, flip_mask or exclude"
+    )  # fmt: skip
+    raise InputError(f"{mask.source}: {what}; {todo} (--overrides)")
+
+
+def _share(organ: npt.NDArray[np.bool_], scan: CTVolume, mirror: str, low: float, high: float) -> float:
+    """Share of an organ's voxels, or of a sample of them, within some HU, were its mask mirrored along some axes."""
+    places = np.flatnonzero(organ)
+    places = places[:: 1 + len(places) // _SAMPLES]
+    index = list(np.unravel_index(places, organ.shape))
+    for letter in mirror:
+        axis = 2 - "xyz".index(letter)
+        index[axis] = organ.shape[axis] - 1 - index[axis]
+    values = scan.array[tuple(index)]
+    return float(np.mean((values >= low) & (values <= high)))
+
+
 def _is_identity(mask: CTVolume) -> bool:
     """Whether the file's voxels are 1 mm along the axes of its world, the first at the origin."""
     axes, sizes = mask.source_axes, mask.shape[::-1]
@@ -139,7 +209,7 @@ def _fault(mask: CTVolume, scan: CTVolume, override: Override, origin: bool) -> 
     if mask.shape != scan.shape:
         return _unlike(mask.shape[::-1], scan.shape[::-1])
     # The corrections of the scan's header are undone: the mask's has not got them.
-    there = _mirrored_affine(scan, override.flip)
+    there = mirrored_affine(scan.affine_lps, scan.shape, override.flip)
     here = mask.affine_lps.copy()
     sizes = [np.linalg.norm(affine[:3, :3], axis=0) for affine in (here, there)]
     if override.spacing_mm is not None:
@@ -159,16 +229,6 @@ def _fault(mask: CTVolume, scan: CTVolume, override: Override, origin: bool) -> 
         f"its header gives {what}; mend the header, or name the volume in a table with match = voxels, which takes it "
         "voxel for voxel (--overrides)"
     )
-
-
-def _mirrored_affine(scan: CTVolume, letters: str) -> FloatArray:
-    """The affine with some axes reversed, which undoes an override's flip."""
-    affine: FloatArray = scan.affine_lps.copy()
-    for letter in letters:
-        axis = "xyz".index(letter)
-        affine[:3, 3] += affine[:3, axis] * (scan.shape[2 - axis] - 1)
-        affine[:3, axis] *= -1
-    return affine
 
 
 def _unlike(found: tuple[int, ...], needed: tuple[int, ...]) -> str:

@@ -1,7 +1,8 @@
 """LiTS (``volume-N.nii``, ``segmentation-N.nii``) to annotation files.
 
 Labels are 0 background, 1 liver, 2 tumour. Every 26-connected component of tumour becomes a lesion. Image and mask are
-matched by their headers, see :mod:`mmpluld.datasets.converters.label_masks`.
+matched by their headers, and the liver must have its density there, see
+:mod:`mmpluld.datasets.converters.label_masks`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from mmpluld.datasets.converters.assemble import (
     convert_cases,
     write_cases,
 )
-from mmpluld.datasets.converters.label_masks import mask_on_scan, read_labels
+from mmpluld.datasets.converters.label_masks import check_organ, mask_on_scan, read_labels
 from mmpluld.datasets.converters.overrides import Override, read_overrides
 from mmpluld.datasets.converters.report import ConversionReport
 from mmpluld.datasets.converters.volume_store import store_volume
@@ -32,6 +33,7 @@ from mmpluld.typing import StrPath
 __all__ = ["convert_lits"]
 
 _LIVER, _TUMOUR = 1, 2
+_LIVER_HU = (_LIVER, "liver", -100.0, 300.0)
 _NAME = re.compile(r"volume-(\d+)\.nii(\.gz)?", re.ASCII)
 
 
@@ -137,6 +139,7 @@ def _convert(
         case.remarks.append((what, str(masks[name])))
 
     labels = mask_on_scan(mask_volume, stored.volume, override, remark, by_file=True)
+    check_organ(labels, _LIVER_HU, mask_volume, stored.volume, override, remark)
     if not labels.any():
         case.remarks.append(("mask is empty", str(masks[name])))
     elif not (labels == _LIVER).any():

@@ -18,7 +18,6 @@ from mmpluld.datasets.converters.assemble import (
     annotation_files,
     assign_splits,
     convert_cases,
-    refuse_faults,
     sphere_lesion,
     write_cases,
 )
@@ -29,7 +28,7 @@ from mmpluld.errors import InputError
 from mmpluld.io import read_volume
 from mmpluld.io.hounsfield import Units
 from mmpluld.structures import CTVolume, LesionRecord
-from mmpluld.structures.text_files import parse_number, read_table
+from mmpluld.structures.text_files import parse_number, read_table, refuse_faults
 from mmpluld.typing import StrPath
 
 __all__ = ["LUNA16_COLUMNS", "LunaMark", "convert_luna16", "read_luna16_marks"]

@@ -7,7 +7,7 @@ missing; ``spacing_mm`` is three numbers z y x), or JSON ``{"<volume>": {"spacin
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.structures import CTVolume
-from mmpluld.structures.text_files import parse_number, read_json, read_table
+from mmpluld.structures.text_files import parse_number, read_json, read_table, refuse_faults
 from mmpluld.structures.volume import VOXEL_MM
-from mmpluld.typing import StrPath
+from mmpluld.typing import FloatArray, StrPath
 
-__all__ = ["Override", "apply_override", "mirrored", "read_overrides"]
+__all__ = ["Override", "apply_override", "mirrored", "mirrored_affine", "read_overrides"]
 
 _KEYS = ("spacing_mm", "flip", "flip_mask", "match", "exclude")
 
@@ -77,11 +77,9 @@ def apply_override(volume: CTVolume, override: Override) -> CTVolume:
     array, axes = mirrored(volume.array, override.flip), list(volume.source_axes)
     if override.spacing_mm is not None:
         affine[:3, :3] *= np.asarray(override.spacing_mm[::-1]) / np.asarray(volume.spacing_mm[::-1])
+    affine = mirrored_affine(affine, array.shape, override.flip)
     for letter in override.flip:
-        axis = "xyz".index(letter)
-        affine[:3, 3] += affine[:3, axis] * (array.shape[2 - axis] - 1)
-        affine[:3, axis] *= -1
-        axes[axis] *= -1
+        axes["xyz".index(letter)] *= -1
     x, y, z = axes
     return CTVolume(np.ascontiguousarray(array), affine, volume.source_shape, (x, y, z), volume.source, volume.history)
 
@@ -91,6 +89,16 @@ def mirrored(array: npt.NDArray[Any], letters: str) -> npt.NDArray[Any]:
     for letter in letters:
         array = np.flip(array, 2 - "xyz".index(letter))
     return array
+
+
+def mirrored_affine(affine_lps: FloatArray, shape: Sequence[int], letters: str) -> FloatArray:
+    """Affine (4, 4) of :func:`mirrored` of an array of ``shape`` (z, y, x) that ``affine_lps`` is that of."""
+    affine: FloatArray = affine_lps.copy()
+    for letter in letters:
+        axis = "xyz".index(letter)
+        affine[:3, 3] += affine[:3, axis] * (shape[2 - axis] - 1)
+        affine[:3, axis] *= -1
+    return affine
 
 
 def _rows(file: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -109,8 +117,7 @@ def _rows(file: Path) -> list[tuple[str, dict[str, Any]]]:
             faults.append(f"line {line}: {error}")
             continue
         rows.append((named.pop("volume"), {key: value for key, value in named.items() if key and value}))
-    if faults:
-        raise InputError(f"{file}: {len(faults)} faulty rows: {'; '.join(faults[:5])}; mend the file")
+    refuse_faults(file, faults)
     return rows
 
 

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmpluld.datasets.converters.pseudo_masks import MaskOrigin
+from mmpluld.errors import name_some
 
-__all__ = ["ConversionReport", "DroppedRow", "SplitCounts"]
+__all__ = ["LEFT_OUT", "ConversionReport", "DroppedRow", "SplitCounts"]
 
+LEFT_OUT = "volume left out"
+"""What a report says of a volume that could not be converted."""
 _LISTED = 5
 
 
@@ -77,7 +80,7 @@ class ConversionReport:
         ]
         for reason, count in Counter(row.reason for row in self.dropped).items():
             rows = [f"line {row.line} ({row.item})" for row in self.dropped if row.reason == reason]
-            lines.append(f"dropped, {reason}: {count} rows: {_some(rows)}")
+            lines.append(f"dropped, {reason}: {count} rows: {name_some(rows, _LISTED)}")
         if self.masks:
             lines.append(
                 f"masks: {self.masks['grabcut']} by GrabCut, {self.masks['recist']} from the RECIST mark alone, "
@@ -90,15 +93,10 @@ class ConversionReport:
             total = sum(self.missing_slices.values())
             lines.append(
                 f"no image for {total} slices of {len(self.missing_slices)} series "
-                f"(the nearest existing slice stands in): {_some(list(self.missing_slices))}"
+                f"(the nearest existing slice stands in): {name_some(list(self.missing_slices), _LISTED)}"
             )
         if self.unknown_spacing:
             count = len(self.unknown_spacing)
-            lines.append(f"voxel size unknown: {count} series: {_some(self.unknown_spacing)}")
-        lines += [f"{what}: {len(items)}: {_some(items)}" for what, items in self.remarks.items()]
+            lines.append(f"voxel size unknown: {count} series: {name_some(self.unknown_spacing, _LISTED)}")
+        lines += [f"{what}: {len(items)}: {name_some(items, _LISTED)}" for what, items in self.remarks.items()]
         return "\n".join(lines)
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -6,15 +6,14 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from mmpluld.datasets.converters.report import ConversionReport
+from mmpluld.datasets.converters.report import LEFT_OUT, ConversionReport
 from mmpluld.errors import InputError
 from mmpluld.io.hounsfield import Units, units_note
 from mmpluld.io.hu_check import hu_sample, slices_fault
 from mmpluld.io.slice_sources import PNGSliceSource
 
-__all__ = ["LEFT_OUT", "slices_in_hu"]
+__all__ = ["slices_in_hu"]
 
-LEFT_OUT = "volume left out"
 _LOOKED_AT = 3
 
 

@@ -16,12 +16,12 @@ import numpy as np
 
 from mmpluld.errors import InputError
 from mmpluld.structures import AnnotationSet
+from mmpluld.structures.splits import SPLITS
 from mmpluld.structures.text_files import read_json, read_rows
 from mmpluld.typing import BoolArray, StrPath
 
 __all__ = ["TagTable", "add_tags", "read_tags"]
 
-_SPLITS = ("train", "val", "test")
 _NAME, _EXCLUSIVE, _PARENTS = 2, 5, 6  # columns of the ontology
 
 
@@ -55,7 +55,7 @@ def read_tags(path: StrPath, ontology: StrPath | None = None) -> TagTable:
     data = _read_json(Path(path))
     terms = data["term_list"]
     rows: dict[int, list[int]] = {}
-    for split in _SPLITS:
+    for split in SPLITS:
         lists = [data[f"{split}_{name}"] for name in ("lesion_idxs", "relevant_labels", "uncertain_labels")]
         if len({len(item) for item in lists}) != 1:
             counts = ", ".join(str(len(item)) for item in lists)
@@ -90,7 +90,7 @@ def add_tags(annotations: AnnotationSet, table: TagTable) -> int:
 def _read_json(path: Path) -> dict[str, Any]:
     data = read_json(path, "LesaNet's JSON of labels")
     lists = ["lesion_idxs", "relevant_labels", "uncertain_labels"]
-    for key in ("term_list", *(f"{split}_{name}" for split in _SPLITS for name in lists)):
+    for key in ("term_list", *(f"{split}_{name}" for split in SPLITS for name in lists)):
         if not isinstance(data, dict) or not isinstance(data.get(key), list):
             raise InputError(f"{path}: has no list {key!r}; give text_mined_labels_171_and_split.json of LesaNet")
         if key.endswith("_labels") and not all(isinstance(item, list) for item in data[key]):

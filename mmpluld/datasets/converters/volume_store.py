@@ -22,6 +22,7 @@ from mmpluld.errors import InputError
 from mmpluld.io.array_store import open_array, write_array
 from mmpluld.io.hounsfield import Units
 from mmpluld.structures import CTVolume, VolumeRecord
+from mmpluld.structures.splits import annotation_paths
 from mmpluld.structures.text_files import read_json
 
 __all__ = ["FOLDER", "StoredVolume", "store_volume"]
@@ -91,8 +92,7 @@ def store_volume(
                 "now; remove it, or allow overwriting (--overwrite)"
             )
         # Until the annotations are written anew, those that are there speak of other voxels.
-        splits = [root / "annotations" / f"{split}.json" for split in ("train", "val", "test")]
-        mark_unfinished(path for path in splits if path.exists())
+        mark_unfinished(path for path in annotation_paths(root).values() if path.exists())
         meta_path.unlink()
     volume = read()
     array, remarks = _as_int16(volume)

@@ -7,7 +7,7 @@ import argparse
 import pytest
 
 from mmpluld.cli.main import main
-from mmpluld.cli.numbers import natural, not_negative, score, seed
+from mmpluld.cli.numbers import natural, not_negative, score, seed, whole
 
 
 def test_allowed():
@@ -24,6 +24,13 @@ def test_no_whole_numbers(text):
 def test_no_numbers(text):
     with pytest.raises(argparse.ArgumentTypeError, match="no number from 0"):
         not_negative(text)
+
+
+def test_whole_numbers_between_limits():
+    assert [whole(1, 9)(text) for text in ("1", "9")] == [1, 9]
+    for text in ("0", "10", "-1", "9" * 5000, "x"):
+        with pytest.raises(argparse.ArgumentTypeError, match="is no whole number from 1 to 9"):
+            whole(1, 9)(text)
 
 
 def test_message(tmp_path, capsys):
@@ -46,7 +53,20 @@ def test_scores_and_seeds() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["test", "c", "w", "--show-score-thr", "3"], ["train", "c", "--seed", "-1"], ["browse", "c", "--seed", "1e9"]],
+    [
+        ["test", "c", "w", "--show-score-thr", "3"],
+        ["train", "c", "--seed", "-1"],
+        ["train", "c", "--local-rank", "-1"],
+        ["browse", "c", "--seed", "1e9"],
+        ["evaluate", "p", "t", "--protocol", "lens-3d", "--bootstrap", "-1"],
+        ["evaluate", "p", "t", "--protocol", "lens-3d", "--bootstrap", "1000000000000"],
+        ["evaluate", "p", "t", "--protocol", "lens-3d", "--first-slice", "-3"],
+        ["phantom", "lits", "out", "--patients", "1000000"],
+        ["phantom", "deeplesion", "out", "--patients", "1", "0", "-1"],
+        ["convert", "luna16", "root", "--test-subset", "10"],
+        ["convert", "luna16", "root", "--test-subset", "-1"],
+        ["reproduce", "lens", "--jobs", "0"],
+    ],
 )
 def test_commands_refuse_them(arguments: list[str], capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as stop:

@@ -18,7 +18,7 @@ from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
 def volume(name, patient=None, **changes):
     source = {"kind": "npy", "path": f"volumes/{name}.npy"}
     fields = {"first_slice": 0, "num_slices": 6, "shape_yx": (16, 20), "spacing_mm": (5.0, 1.0, 1.0)}
-    return VolumeRecord(name, patient or name, "1", "1", **({"source": source} | fields | changes))
+    return VolumeRecord(name, name if patient is None else patient, "1", "1", **({"source": source} | fields | changes))
 
 
 @pytest.fixture
@@ -166,6 +166,17 @@ def test_one_scan_under_two_patients_in_two_splits(root):
     (problem,) = found(root)
     assert problem.endswith(
         "volume c: its scan volumes/a.npy is in two splits, train.json and test.json, under two patients"
+    )
+
+
+def test_volumes_of_no_named_patient_are_patients_of_their_own(root):
+    save(root, "train", [volume("a", patient="")])
+    save(root, "test", [volume("b", patient="")])
+    assert found(root) == []
+    save(root, "test", [volume("b", patient=""), volume("c", patient="", source=volume("a").source)])
+    (problem,) = found(root)
+    assert problem.endswith(
+        "volume c: its scan volumes/a.npy is in two splits, train.json and test.json, and no patient is named"
     )
 
 

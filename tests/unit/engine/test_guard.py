@@ -16,7 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 
-from mmpluld.engine.finite import all_finite, name_some, non_finite
+from mmpluld.engine.finite import all_finite, non_finite
 from mmpluld.engine.guard import TrainingDivergedError
 from mmpluld.errors import InputError
 
@@ -238,6 +238,4 @@ def test_names_of_nested_tensors() -> None:
     bad, good = torch.tensor([float("nan")]), torch.ones(2)
     node = {"a": good, "b": [good, {"c": bad}], 3: (bad, "text", None), "n": torch.arange(3), "e": torch.zeros(0)}
     assert list(non_finite(node)) == ["b.1.c", "3.0"]
-    assert name_some(["a", "b"]) == "a, b"
-    assert name_some(list("abcde")) == "a, b, c and 2 more"
     assert not all_finite(torch.tensor([[0.0, float("nan")]]).to_sparse())

@@ -11,7 +11,7 @@ from mmpluld.io import read_volume, write_findings_csv, write_volume
 from mmpluld.io.writers import plain_cell
 from mmpluld.structures import RECIST, CTVolume, Finding
 
-_SUFFIXES = [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd"]
+_SUFFIXES = [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr"]
 
 
 def _volume(dtype=np.int16) -> CTVolume:
@@ -38,7 +38,7 @@ def test_written_volume_reads_back(tmp_path, suffix, dtype):
     assert again.array.dtype == dtype
     assert again.source_axes == (1, 2, 3)
     np.testing.assert_allclose(again.affine_lps, volume.affine_lps, atol=1e-5)
-    expected = {path.name} | ({"scan.raw"} if suffix == ".mhd" else set())
+    expected = {path.name} | ({"scan.raw"} if suffix in (".mhd", ".nhdr") else set())
     assert {item.name for item in tmp_path.iterdir()} == expected
 
 
@@ -67,8 +67,10 @@ def test_suffix_may_be_in_capitals(tmp_path, suffix):
 
 
 def test_unknown_suffix_names_the_allowed(tmp_path):
-    with pytest.raises(InputError, match=r"unknown file type '.nhdr'; allowed are .nii.gz, .nii, .mha, .mhd, .nrrd"):
-        write_volume(_volume(), tmp_path / "scan.nhdr")
+    with pytest.raises(
+        InputError, match=r"unknown file type '.hdr'; allowed are .nii.gz, .nii, .mha, .mhd, .nrrd, .nhdr"
+    ):
+        write_volume(_volume(), tmp_path / "scan.hdr")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -159,6 +159,66 @@ def test_a_mask_with_a_header_of_nothing_is_taken_by_voxels(pair):
     assert list(report.remarks) == ["mask's header is the identity and tells nothing, taken voxel for voxel"]
 
 
+@pytest.fixture
+def phantom_mask(lits, tmp_path):
+    """``phantom_mask(edit)``: the volume with most liver, and what ``edit(array, affine)`` makes of its mask."""
+    source = max(lits.glob("segmentation-*.nii"), key=lambda path: int((nib.load(path).get_fdata() == 1).sum()))
+    root = tmp_path / "one"
+    root.mkdir()
+
+    def finer(path):  # so that there is liver enough
+        image = nib.load(path)
+        return np.repeat(np.asarray(image.dataobj), 2, axis=1), image.affine @ np.diag([1, 0.5, 1, 1])
+
+    def write(edit):
+        images = {"volume": finer(str(source).replace("segmentation", "volume")), "segmentation": edit(*finer(source))}
+        for name, (array, affine) in images.items():
+            nib.save(nib.Nifti1Image(np.ascontiguousarray(array), affine), root / f"{name}-0.nii")
+        return root
+
+    return write
+
+
+def test_a_mask_that_both_headers_place_wrongly_is_refused(phantom_mask):
+    """Mirrored voxels under a header like the scan's, and right voxels under a header that mirrors them."""
+    want, report = train(phantom_mask(lambda array, affine: (array, affine)))
+    assert len(want.lesions) > 0 and not any("liver" in what for what in report.remarks)
+
+    def header_mirrored(array, affine):
+        turned = affine @ np.diag([-1, 1, 1, 1.0])
+        turned[:3, 3] = (affine @ [array.shape[0] - 1, 0, 0, 1])[:3]
+        return array, turned
+
+    for edit, advice, override in (
+        (lambda array, affine: (array[::-1], affine), "flip_mask = x, which mirrors it", {"flip_mask": "x"}),
+        (header_mirrored, "match = voxels, which takes it voxel for voxel", {"match": "voxels"}),
+    ):
+        root = phantom_mask(edit)
+        message = (
+            rf"segmentation-0\.nii: 86% of its voxels of liver have -100 to 300 HU in the scan, 100% with {advice};"
+        )
+        with pytest.raises(InputError, match=message):
+            train(root, overwrite=True)
+        (root / "fix.json").write_text(json.dumps({"volume-0": override}))
+        assert train(root, overwrite=True, overrides=root / "fix.json")[0] == want
+
+
+def test_a_liver_of_another_density_is_refused_unless_a_table_places_it(pair):
+    hu = np.resize(np.int16([-900, -110, 40, 400]), (8, 24, 32))
+    root = pair(labels_with(np.s_[2:5, 6:9, 10:14]), hu=hu)
+    with pytest.raises(
+        InputError, match=r"25% of its voxels of liver have -100 to 300 HU in the scan; at least 70% do"
+    ):
+        train(root)
+    (root / "fix.csv").write_text("volume,match\nvolume-0,voxels\n")
+    found, report = train(root, overrides=root / "fix.csv")
+    assert len(found.lesions) == 1
+    assert any(what.endswith("taken as the table of corrections says") for what in report.remarks)
+    small = np.zeros((8, 24, 32), np.uint8)
+    small[2:4, 3:20, 1:30] = 1  # 986 voxels: too few to tell
+    assert len(train(pair(small, hu=hu), overwrite=True)[0].volumes) == 1
+
+
 def test_an_empty_mask_is_noted(pair):
     found, report = train(pair(np.zeros((8, 24, 32), np.uint8)))
     assert found.lesions == [] and list(report.remarks) == ["mask is empty"]
@@ -288,7 +348,7 @@ def test_annotations_of_replaced_volumes_are_not_taken_for_whole(pair, monkeypat
     for number in range(2):
         root = pair(labels_with(np.s_[2:5, 6:9, 10:14]), number)
     convert_lits(root, fractions=(50, 0, 50))
-    pair(labels_with(np.s_[3:5, 6:9, 10:14]), 0, hu=np.full((8, 24, 32), -800, np.int16))
+    pair(labels_with(np.s_[3:5, 6:9, 10:14]), 0, hu=np.resize(np.int16([-800, -90, 40, 300]), (8, 24, 32)))
     with monkeypatch.context() as patch:
         patch.setattr(lits, "write_cases", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):

@@ -221,8 +221,9 @@ def test_empty_and_missing_inputs(tmp_path):
         convert_luna16(tmp_path)
     with pytest.raises(InputError, match=r"no such folder"):
         convert_luna16(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"split \[0, 0, 0\]: needed are three shares"):
-        convert_luna16(tmp_path, fractions=(0, 0, 0))
+    for fractions in ((0, 0, 0), (1e308, 1e308, 1), (math.nan, 0, 1), (math.inf, 0, 1), (2, -1, 0)):
+        with pytest.raises(InputError, match=r"split \[.*\]: needed are three shares"):
+            convert_luna16(tmp_path, fractions=fractions)
 
 
 def test_real_tables(real_data):

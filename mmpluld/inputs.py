@@ -1,4 +1,7 @@
-"""Files before they are opened: only regular ones are, and what is wrong with others is said."""
+"""What commands read: only regular files are opened, and what is wrong with others is said.
+
+A pipe would block, a device never ends.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,34 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmpluld.errors import InputError
-from mmpluld.structures.text_files import regular_file, why_unreadable
 from mmpluld.typing import StrPath
 
-__all__ = ["file_size", "is_folder", "plain_path"]
+__all__ = ["file_size", "is_folder", "plain_path", "read_bytes", "regular_file", "why_unreadable"]
+
+_KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+
+def regular_file(path: StrPath, wanted: str) -> Path:
+    """Return the path if a file is there that can be read to its end.
+
+    Args:
+        path: The file.
+        wanted: What to give instead, for the message.
+
+    Raises:
+        InputError: It is missing, a folder, a link to nothing or to itself, a pipe or device, or not accessible.
+    """
+    file = Path(path)
+    try:
+        mode = file.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({why_unreadable(file, error)}); give {wanted}") from None
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{path}: is a folder; give {wanted}")
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "no regular file")
+        raise InputError(f"{path}: is {kind}; give {wanted}, as a file")
+    return file
 
 
 def is_folder(path: Path, wanted: str) -> bool:
@@ -57,6 +84,26 @@ def file_size(path: StrPath, wanted: str = "the whole scan") -> int:
     return size
 
 
+def read_bytes(path: StrPath, wanted: str) -> bytes:
+    """Return what a regular file holds.
+
+    Args:
+        path: The file.
+        wanted: What to give instead, for the message.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    file = regular_file(path, wanted)
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({why_unreadable(file, error)}); give {wanted}") from None
+    except MemoryError:
+        size = file.stat().st_size / 2**30
+        raise InputError(f"{path}: {size:.1f} GiB, more than the free memory; give {wanted}") from None
+
+
 @contextmanager
 def plain_path(file: Path, parts: Iterable[str] = ()) -> Iterator[Path]:
     """Yield a path to a file that libraries can take which know UTF-8 only.
@@ -81,3 +128,14 @@ def plain_path(file: Path, parts: Iterable[str] = ()) -> Iterator[Path]:
             yield link
     else:
         yield file
+
+
+def why_unreadable(file: Path, error: Exception) -> str:
+    """Why a file could not be opened, in words."""
+    if isinstance(error, FileNotFoundError):
+        link = next((part for part in (file, *file.parents) if part.is_symlink()), None)
+        return f"{link} is a link to {link.readlink()}, which does not exist" if link else "no such file"
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        return reason.replace("Too many levels of symbolic links", "a link that leads to itself")
+    return str(error)
