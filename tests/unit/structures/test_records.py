@@ -122,9 +122,7 @@ _LESIONS = st.builds(
     origin=st.sampled_from(["annotated", "propagated", "matched", "mined", "distilled"]),
     score=st.none() | st.floats(0, 1),
     mask=st.none(),
-    attributes=st.dictionaries(
-        st.text().filter(lambda name: "_" not in name), _WHOLE | st.text()
-    ),  # known names have one
+    attributes=st.dictionaries(st.text().filter(lambda name: name not in _KNOWN), _WHOLE | st.text()),
 )
 
 
