@@ -104,10 +104,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         flush()
 
 
+def _run(argv: Sequence[str]) -> int:
+    """As :func:`run`; a signal that a library caught with all else and made another error of is that signal again."""
+    try:
+        return run(argv)
+    except Exception as error:
+        before = error.__context__
+        while before is not None:
+            if isinstance(before, (Ended, KeyboardInterrupt)):
+                raise before from None
+            before = before.__context__
+        raise
+
+
 def _status(argv: Sequence[str], debug: bool) -> int:
     """Exit status of a command, after one line on what went wrong."""
     try:
-        return run(argv)
+        return _run(argv)
     except MMPluldError as error:
         if debug:
             raise

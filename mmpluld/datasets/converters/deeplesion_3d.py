@@ -205,7 +205,7 @@ def _empty_array(kind: object, shape: object, _: object) -> np.ndarray:
     return np.empty(0)
 
 
-class _ArrayUnpickler(pickle.Unpickler):
+class _ArrayUnpickler(pickle._Unpickler):  # the one in C prints an error of its own where a byte array is damaged
     """Reads containers, numbers, text and NumPy arrays; whatever else a pickle asks for is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
