@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from mmpluld.cli.outputs import check_apart
 from mmpluld.cli.process import Ended, ends_with_signals, flush, open_streams, say
 from mmpluld.errors import InputError, MMPluldError, did_you_mean, printable
 from mmpluld.version import __version__
@@ -74,6 +75,10 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     module.add_arguments(parser)
     given = parser.parse_args(options.arguments)
+    for place in ("scan", "root", "predictions", "truth"):
+        if getattr(given, place, None) == "":  # which Python takes for the folder one is in
+            raise InputError(f"{place} is empty; is a variable of the shell not set?")
+    check_apart(given)
 
     import logging  # here, because it takes as long as all else that `--help` needs
 
