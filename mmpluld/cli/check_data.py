@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmpluld.cli.outputs import OutputFile
 from mmpluld.cli.units import add_units
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, counted
 
 EXAMPLE = "mmpluld check-data data/luna16"
 
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     for note in check.notes:
         print(f"note: {note}")
     for name, (volumes, lesions) in check.files.items():
-        print(f"{name}: {lesions} lesions in {volumes} volumes")
+        print(f"{name}: {counted(lesions, 'lesion')} in {counted(volumes, 'volume')}")
     count = len(check.problems)
     print(f"{check.slices_read} slices read, {count or 'no'} problem{'' if count == 1 else 's'}")
     return 2 if count else 0
