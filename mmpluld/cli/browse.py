@@ -41,5 +41,6 @@ def run(options: argparse.Namespace) -> int:
         cfg_options=options.cfg_options,
         twin=options.twin,
     )
-    print(f"{options.out}: {len(paths)} pictures")
+    fewer = f", of all samples for {options.part}" if len(paths) < options.number else ""
+    print(f"{options.out}: {len(paths)} pictures{fewer}")
     return 0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from mmpluld.cli.outputs import OutputFile
 from mmpluld.cli.units import add_units
-from mmpluld.errors import counted
+from mmpluld.errors import InputError, counted
 
 EXAMPLE = "mmpluld check-data data/luna16"
 
@@ -30,6 +31,8 @@ def run(options: argparse.Namespace) -> int:
     from mmpluld.atomic import atomic_write_text
     from mmpluld.datasets.check import check_dataset
 
+    if options.json and Path(options.json).resolve().parent == Path(options.root, "annotations").resolve():
+        raise InputError(f"{options.json}: there the annotation files are; write the problems elsewhere")
     check = check_dataset(options.root, all_slices=options.all_slices, units=options.units)
     if options.json:
         atomic_write_text(options.json, json.dumps(check.as_dict(), indent=1) + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mmpluld.cli.changes import add_changes
+from mmpluld.cli.numbers import natural, score, whole
 from mmpluld.cli.outputs import OutputFolder
 from mmpluld.cli.units import add_units
 from mmpluld.errors import counted, printable
@@ -13,13 +14,13 @@ EXAMPLE = "mmpluld detect scan.nii.gz --config CONFIG --checkpoint WEIGHTS --out
 
 # Those of DetectionSettings that a user may want to change for a scan; the others belong to a config.
 RULES = {
-    "score_thr": (float, "lowest score of a finding, 0..1 (0.3)"),
-    "link_score_thr": (float, "lowest score of 2D boxes that are linked along z, 0..1, not above --score-thr (0.05)"),
-    "iou_thr": (float, "2D boxes of neighbouring slices are linked above this overlap, 0..1 (0.5)"),
-    "max_gap": (int, "slices of the grid without a box that a finding may bridge (0)"),
-    "min_slices": (int, "fewest slices of the grid with a box of a finding (1)"),
-    "max_boxes": (int, "most findings, those with the best scores (all)"),
-    "tag_thr": (float, "lowest score of a finding's tags, 0..1 (0.5)"),
+    "score_thr": (score, "lowest score of a finding, 0..1 (0.3)"),
+    "link_score_thr": (score, "lowest score of 2D boxes that are linked along z, 0..1, not above --score-thr (0.05)"),
+    "iou_thr": (score, "2D boxes of neighbouring slices are linked above this overlap, 0..1 (0.5)"),
+    "max_gap": (natural, "slices of the grid without a box that a finding may bridge (0)"),
+    "min_slices": (whole(1), "fewest slices of the grid with a box of a finding (1)"),
+    "max_boxes": (whole(1), "most findings, those with the best scores (all)"),
+    "tag_thr": (score, "lowest score of a finding's tags, 0..1 (0.5)"),
 }
 
 

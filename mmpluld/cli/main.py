@@ -7,9 +7,12 @@ import errno
 import importlib
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
+from itertools import takewhile
 
+from mmpluld.cli.outputs import check_apart
 from mmpluld.cli.process import Ended, ends_with_signals, flush, open_streams, say
 from mmpluld.errors import InputError, MMPluldError, did_you_mean, printable
 from mmpluld.version import __version__
@@ -43,6 +46,21 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (see `{self.prog} --help`)\n")
 
+    def check_options(self, arguments: Sequence[str]) -> None:
+        """Refuse unknown options before anything is missed, for they may be what is missing, misspelt."""
+        known = [*self._option_string_actions]
+        options = list(takewhile(lambda text: text != "--", arguments))
+        if not {"-h", "--help"}.isdisjoint(options):
+            return
+        unknown = []
+        for text in options:
+            name = text.partition("=")[0]
+            is_option = re.match(r"--|-[A-Za-z]", text) and " " not in name
+            if is_option and not any(option.startswith(name) for option in known):
+                unknown.append(f"{name}: no such option{did_you_mean(name, known)}")
+        if unknown:
+            self.error(", ".join(unknown))
+
 
 def _parser() -> argparse.ArgumentParser:
     listing = "\n".join(f"  {name:<18} {text}" for name, text in COMMANDS.items())
@@ -73,7 +91,12 @@ def run(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     module.add_arguments(parser)
+    parser.check_options(options.arguments)
     given = parser.parse_args(options.arguments)
+    for place in ("scan", "root", "predictions", "truth"):
+        if getattr(given, place, None) == "":  # which Python takes for the folder one is in
+            raise InputError(f"{place} is empty; is a variable of the shell not set?")
+    check_apart(given)
 
     import logging  # here, because it takes as long as all else that `--help` needs
 
@@ -99,10 +122,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         flush()
 
 
+def _run(argv: Sequence[str]) -> int:
+    """As :func:`run`; a signal that a library caught with all else and made another error of is that signal again."""
+    try:
+        return run(argv)
+    except Exception as error:
+        before = error.__context__
+        while before is not None:
+            if isinstance(before, (Ended, KeyboardInterrupt)):
+                raise before from None
+            before = before.__context__
+        raise
+
+
 def _status(argv: Sequence[str], debug: bool) -> int:
     """Exit status of a command, after one line on what went wrong."""
     try:
-        return run(argv)
+        return _run(argv)
     except MMPluldError as error:
         if debug:
             raise

@@ -22,7 +22,8 @@ __all__ = ["CTLesionDataset"]
 
 _POLICIES = ("key_slices", "lesion_slices", "all_slices")
 _UNCERTAIN = ("ignore", "truth")
-_CONVERTERS = ("luna16", "lits", "nih-ln", "deeplesion", "boxes")
+_PHANTOMS = ("luna16", "lits", "nih-ln", "deeplesion")
+_CONVERTERS = (*_PHANTOMS, "boxes")
 
 Box2D = tuple[float, float, float, float]
 
@@ -121,10 +122,7 @@ class CTLesionDataset(BaseDataset):
         """Read the annotation file and lay out its samples in file order, slices ascending."""
         root = self.data_prefix["img_path"].rstrip("/")
         if not Path(self.ann_file).is_file():
-            raise InputError(
-                f"{self.ann_file}: no such annotation file; write it with `mmpluld convert "
-                f"{self._converter()} {root or 'ROOT'}`, or make synthetic data with `mmpluld phantom`"
-            )
+            raise InputError(f"{self.ann_file}: no such annotation file; {self._how_to_get(root or 'ROOT')}")
         annotations = AnnotationSet.load(self.ann_file)
         annotations.dataset["name"] = self.name or annotations.dataset["name"]
         self._metainfo["dataset"] = annotations.dataset
@@ -149,6 +147,19 @@ class CTLesionDataset(BaseDataset):
                     raise
                 self._lost.append(f"{volume.id} (the whole volume)")
         return data
+
+    def _how_to_get(self, root: str) -> str:
+        """The commands that write the annotation file, as far as its path tells."""
+        converter, folder = self._converter(), Path(root)
+        if "phantom" in folder.parent.name:
+            return f"make the data with `mmpluld phantom lens {folder.parent}`"
+        if "phantom" in folder.name:
+            kind = converter if converter in _PHANTOMS else "deeplesion"
+            return f"make the data with `mmpluld phantom {kind} {root} && mmpluld convert {kind} {root}`"
+        return (
+            f"write it with `mmpluld convert {converter} {root}`, or try `--twin` on synthetic data "
+            "(`mmpluld phantom deeplesion data/phantom && mmpluld convert deeplesion data/phantom`)"
+        )
 
     def _converter(self) -> str:
         """The converter that would write the annotation file, as far as its path tells."""

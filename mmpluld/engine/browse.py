@@ -42,12 +42,12 @@ def browse(
     """Draw samples of a config's dataset as its pipeline gives them; return the pictures' paths.
 
     Each shows the middle slice of a stack, its lesions with their masks, and dashed what is to be ignored. Samples are
-    drawn at random; when the dataset has fewer than asked for, they come again with other augmentations.
+    drawn at random; when the training data have fewer than asked for, they come again with other augmentations.
 
     Args:
         config: Path, or name of a config of the zoo.
         out: Folder of the pictures, made if needed; pictures of the same name are replaced.
-        number: How many, at least 1.
+        number: How many, at least 1; of validation and test data at most all, since nothing changes them.
         part: train | val | test.
         seed: Of the choice and of the augmentations.
         cfg_options: Changes to the config as "key.sub=value" strings.
@@ -68,6 +68,8 @@ def browse(
     visualizer = _visualizer(cfg, dataset)
     seed_everything(seed)
     order = np.random.default_rng(seed).permutation(len(dataset))
+    if part != "train":
+        number = min(number, len(dataset))
     paths = []
     with folder_lock(out):
         for place in track(range(number), "samples"):

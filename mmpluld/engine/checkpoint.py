@@ -24,6 +24,7 @@ from torch import nn
 
 from mmpluld.atomic import atomic_path, atomic_write_text
 from mmpluld.compat.unpickling import ARRAY_MODULES, allow_globals
+from mmpluld.engine.config import is_twin
 from mmpluld.engine.finite import non_finite
 from mmpluld.errors import InputError, name_some
 from mmpluld.zoo.download import local_checkpoint
@@ -158,8 +159,20 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     if problems:
         raise InputError(
             f"{path}: weights of another model, {problems}; use the config that the checkpoint was trained with"
+            f"{_own_config(checkpoint.get('meta'), Path(path).parent)}"
         )
     target.load_state_dict(weights)
+
+
+def _own_config(meta: Any, folder: Path) -> str:
+    """What a checkpoint, by its metadata, was trained with, and where a copy of it lies beside the checkpoint."""
+    names = (meta.get("name"), meta.get("experiment_name")) if isinstance(meta, dict) else ()
+    name = re.sub(r"_\d{8}_\d{6}$", "", next((text for text in names if isinstance(text, str)), ""))
+    if not name:
+        return ""
+    copy = folder / f"{name}.py"
+    told = f", {name}" + (f" (its own is {copy})" if copy.is_file() else "")
+    return told + (", or add --twin to that of full size" if is_twin(name) else "")
 
 
 def misfits(weights: Mapping[str, Any], model: nn.Module) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmpluld.errors import InputError
-from mmpluld.io.hu_check import HU_NEEDED, volume_fault
+from mmpluld.io.hu_check import HU_NEEDED, mask_fault, volume_fault
 from mmpluld.typing import FloatArray
 
 __all__ = ["LOWEST_HU", "Units", "check_units", "to_hu", "units_note", "without_padding"]
@@ -67,6 +67,8 @@ def to_hu(
         return hu
     found = [] if notes is None else notes
     if fault := volume_fault(hu, slice_names):
+        if units is None and (mask := mask_fault(hu)):
+            raise InputError(f"{source}: {mask}; give the scan itself, in HU")
         found.append(units_note(source, fault, units))
     lowest = hu.min()
     if lowest < LOWEST_HU:

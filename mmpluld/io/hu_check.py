@@ -21,7 +21,7 @@ import numpy.typing as npt
 from mmpluld.errors import name_some
 from mmpluld.typing import BoolArray, FloatArray, IntArray
 
-__all__ = ["HU_NEEDED", "hu_sample", "slices_fault", "volume_fault"]
+__all__ = ["HU_NEEDED", "hu_sample", "mask_fault", "slices_fault", "volume_fault"]
 
 HU_NEEDED = (
     "needed are Hounsfield units (air about -1000, fat -100, soft tissue 0 to 80), "
@@ -37,6 +37,7 @@ _DENSEST, _METAL = 3000, 0.05  # where scales end, and the largest share of a sc
 _NARROWEST_SPAN = 15.0
 _NARROWEST_TISSUE = 220  # from fat to vessels, where there is no air
 _SPIKE, _CUT_OFF, _FEWEST_EQUAL = 0.005, 0.01, 20  # shares, and a count
+_MOST_LABELS, _HIGHEST_LABEL = 64, 512
 _JUMP = 700  # offsets of CT are 1000, 1024, or more
 
 
@@ -57,6 +58,17 @@ def volume_fault(array: npt.NDArray[Any], names: Sequence[str] | None = None) ->
         if axis == 2:
             last, last_names = values, called
     return _values_fault(last, last_names)
+
+
+def mask_fault(array: npt.NDArray[Any]) -> str | None:
+    """Say that a volume, three axes in any order, looks like a label mask: few whole values, from 0 up."""
+    low, high = array.min(), array.max()
+    if not 0 <= low < high <= _HIGHEST_LABEL:
+        return None
+    found = np.union1d(_sampled(array, 2), [low, high])
+    if len(found) > _MOST_LABELS or (found != np.rint(found)).any():
+        return None
+    return f"looks like a label mask (whole numbers from {low:g} to {high:g}, {len(found)} of them), not like a CT"
 
 
 def slices_fault(slices: Mapping[int, npt.NDArray[Any]]) -> str | None:

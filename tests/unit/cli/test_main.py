@@ -39,6 +39,29 @@ def test_missing_argument_is_one_line(capsys):
     assert "GT" in error
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--oot", "f2"], "--oot: no such option; did you mean '--out'?"),
+        (["--scor-thr=0.3", "-x"], "--scor-thr: no such option; did you mean '--score-thr'?, -x: no such option"),
+        (["--", "--oot"], "are required"),
+        (["--score", "0.3"], "are required"),
+    ],
+)
+def test_unknown_options_are_told_first(arguments, told, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["detect", "scan.nii", *arguments])
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and told in error and error.count("\n") == 1
+    assert ("no such option" in error) is ("no such option" in told)
+
+
+def test_help_is_shown_beside_an_unknown_option(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["detect", "--oot", "-h"])
+    assert ended.value.code == 0 and "usage" in capsys.readouterr().out
+
+
 def test_bad_input_is_one_line_and_status_2(tmp_path, capsys):
     missing = tmp_path / "missing.json"
     assert main(["evaluate", str(missing), str(missing), "--protocol", "lens-3d"]) == 2
@@ -46,6 +69,11 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys):
     assert error.startswith("mmpluld: error: ")
     assert str(missing) in error
     assert error.count("\n") == 1
+
+
+def test_a_scan_without_a_name_is_not_the_folder_one_is_in(capsys):
+    assert main(["detect", "", "--checkpoint", "x", "--out", "o"]) == 2
+    assert "scan is empty; is a variable of the shell not set?" in capsys.readouterr().err
 
 
 def test_help_imports_no_heavy_package():

@@ -66,6 +66,18 @@ def test_scores_and_seeds() -> None:
         ["convert", "luna16", "root", "--test-subset", "10"],
         ["convert", "luna16", "root", "--test-subset", "-1"],
         ["reproduce", "lens", "--jobs", "0"],
+        *(
+            ["detect", "s", "--checkpoint", "w", "--out", "o", f"--{name}", value]
+            for name, value in (
+                ("score-thr", "30"),
+                ("link-score-thr", "-0.1"),
+                ("iou-thr", "7"),
+                ("tag-thr", "x"),
+                ("max-gap", "-1"),
+                ("min-slices", "0"),
+                ("max-boxes", "0"),
+            )
+        ),
     ],
 )
 def test_commands_refuse_them(arguments: list[str], capsys: pytest.CaptureFixture) -> None:

@@ -301,6 +301,21 @@ def test_missing_annotation_file(tmp_path_factory, folder, file, converter):
         CTLesionDataset(f"annotations/{file}.json", str(root))
 
 
+@pytest.mark.parametrize(
+    ("root", "commands"),
+    [
+        ("phantom", "mmpluld phantom deeplesion {0} && mmpluld convert deeplesion {0}"),
+        ("phantom-lits", "mmpluld phantom lits {0} && mmpluld convert lits {0}"),
+        ("phantom-lens/luna16", "mmpluld phantom lens {1}"),
+    ],
+)
+def test_missing_phantom(tmp_path_factory, root, commands):
+    path = tmp_path_factory.mktemp("data") / root
+    with pytest.raises(InputError) as error:
+        CTLesionDataset("annotations/train.json", str(path))
+    assert f"make the data with `{commands.format(path, path.parent)}`" in str(error.value)
+
+
 def test_datasets_under_one_root(write_annotations):
     root = write_annotations(LESIONS)
     dataset = CTLesionDataset(

@@ -169,6 +169,22 @@ class TestLoadWeights:
         assert "1 of another shape (first: weight)" in text
         assert torch.equal(model.weight, before)
 
+    def test_another_model_than_the_one_that_was_trained(self, tmp_path: Path) -> None:
+        """The config that belongs to the weights is named, and its copy where there is one."""
+
+        def told(meta: dict) -> str:
+            path = save(tmp_path / "a.pth", {"state_dict": {}, "meta": meta})
+            with pytest.raises(InputError) as error:
+                load_weights(nn.Linear(2, 3), path)
+            return str(error.value).partition("trained with")[2]
+
+        assert told({}) == told({"name": 3}) == ""
+        assert told({"experiment_name": "mine_20260102_030405"}) == ", mine"
+        twin = ", b_phantom, or add --twin to that of full size"
+        assert told({"name": "b_phantom"}) == told({"experiment_name": "b_phantom_20260102_030405"}) == twin
+        (tmp_path / "b_phantom.py").touch()
+        assert f"(its own is {tmp_path / 'b_phantom.py'}), or add --twin" in told({"name": "b_phantom"})
+
 
 class TestAtomicBackend:
     def test_put_replaces_whole_files(self, tmp_path: Path) -> None:

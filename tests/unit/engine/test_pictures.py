@@ -17,6 +17,7 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
+from mmpluld.cli.main import main
 from mmpluld.datasets.slice_pictures import picture_address
 from mmpluld.engine.browse import browse
 from mmpluld.engine.pictures import LesionVisualizationHook, zoom_of
@@ -177,6 +178,17 @@ def test_browse_draws_the_middle_slice_with_its_augmented_boxes(
     assert flipped == {True, False}
     again = browse(config, root / "again", number=5)
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in paths]
+
+
+def test_browse_shows_what_nothing_changes_once(
+    config: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    config.write_text(config.read_text() + "val_dataloader = train_dataloader\n")
+    out = root / "once"
+    assert main(["browse", str(config), "--out", str(out), "--number", "5", "--part", "val"]) == 0
+    assert capsys.readouterr().out == f"{out}: 1 pictures, of all samples for val\n"
+    assert [path.name for path in out.iterdir()] == ["000_v_003.png"]
 
 
 def test_browse_refuses_what_it_cannot_do(config: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmpluld.io.hu_check import hu_sample, slices_fault, volume_fault
+from mmpluld.errors import InputError
+from mmpluld.io.hounsfield import to_hu
+from mmpluld.io.hu_check import hu_sample, mask_fault, slices_fault, volume_fault
 from mmpluld.io.slice_sources import PNGSliceSource
 from mmpluld.phantom import make_phantom
 
@@ -91,6 +93,35 @@ def test_ct_is_taken(ct, change):
 )
 def test_other_values_are_told(ct, change, message):
     assert re.search(message, volume_fault(change(ct)) or "")
+
+
+@pytest.mark.parametrize(("labels", "told"), [((1,), "0 to 1, 2 of"), ((1, 2, 104), "0 to 104, 4 of")])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_a_label_mask_is_told(ct, labels, told, dtype):
+    mask = np.zeros(ct.shape, dtype)
+    for k, label in enumerate(labels):
+        mask[k, 3, 2] = label
+        mask[20 : 30 - k, 10:20, 4:8] = label
+    assert f"label mask (whole numbers from {told} them)" in (mask_fault(mask) or "")
+    with pytest.raises(InputError, match=r"m\.nii: looks like a label mask .* give the scan itself") as error:
+        to_hu(mask.copy(), source="m.nii")
+    assert "--units" not in str(error.value)
+    assert to_hu(mask.copy(), source="m.nii", units="hu").max() == max(labels)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda hu: hu,
+        lambda hu: np.clip((hu + 1000) / 1400, 0, 1),
+        lambda hu: np.clip((hu + 160) / 400, 0, 1) * 255 // 1,
+        lambda hu: np.where(hu > 0, 1, -1),
+        lambda hu: np.where(hu > 0, 1040, 24),
+        lambda hu: np.zeros_like(hu),
+    ],
+)
+def test_no_label_mask(ct, change):
+    assert mask_fault(change(ct)) is None
 
 
 @pytest.mark.parametrize("padding", [None, -2000])
