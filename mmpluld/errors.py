@@ -6,7 +6,19 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 
-__all__ = ["InputError", "MMPluldError", "did_you_mean", "name_some", "nearest", "printable"]
+__all__ = [
+    "InputError",
+    "MMPluldError",
+    "alike",
+    "counted",
+    "did_you_mean",
+    "name_some",
+    "nearest",
+    "printable",
+    "suggest",
+]
+
+_PLAINLY = 1.5  # how much farther the second must be than the nearest
 
 
 class MMPluldError(Exception):
@@ -44,6 +56,34 @@ def did_you_mean(name: object, candidates: Iterable[str], otherwise: str = "", c
     close = nearest(str(name), candidates, cutoff)
     end = otherwise if close is None else f"did you mean {close!r}?"
     return f"; {end}" if end else ""
+
+
+def alike(name: str, candidates: Iterable[str], cutoff: float = 0.6) -> list[str]:
+    """Return the ids that ``name`` may stand for, sorted: one where it is plainly the nearest, none if none is close.
+
+    Ids of scans often differ in little, so several that are about as near, or that begin or end like ``name``, are all
+    returned.
+    """
+    ids = sorted(set(candidates))
+    longer = [item for item in ids if item.startswith(name) or item.endswith(name)] if name else []
+    if len(longer) > 1:
+        return longer
+    far = {item: 1 - difflib.SequenceMatcher(None, item, name).ratio() for item in ids}
+    close = sorted((item for item in ids if far[item] <= 1 - cutoff), key=far.__getitem__)
+    plain = len(close) > 1 and far[close[1]] >= _PLAINLY * far[close[0]]
+    return close[:1] if plain else sorted(close)
+
+
+def suggest(ids: Sequence[str], otherwise: str = "") -> str:
+    """Return words for what was found alike: ``did you mean 'x'?``, a list of several, or ``otherwise``."""
+    if len(ids) == 1:
+        return f"did you mean {ids[0]!r}?"
+    return f"candidates are {name_some([repr(item) for item in ids], 4)}" if ids else otherwise
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things: ``1 row``, ``2 rows``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def name_some(names: Sequence[str], limit: int = 3, more: str = "more", separator: str = ", ") -> str:

@@ -32,9 +32,9 @@ def _child(name: str, *locations: str) -> Registry:
     return Registry(parent.name, parent=parent, scope="mmpluld", locations=[*parent._locations, *locations])
 
 
-DATASETS = _child("DATASETS", "mmpluld.datasets")
-DATA_SAMPLERS = _child("DATA_SAMPLERS", "mmpluld.datasets")
-TRANSFORMS = _child("TRANSFORMS", "mmpluld.datasets")
+DATASETS = _child("DATASETS", "mmpluld.datasets.ct_lesion", "mmpluld.datasets.named_concat", "mmpluld.datasets.workers")
+DATA_SAMPLERS = _child("DATA_SAMPLERS", "mmpluld.datasets.samplers")
+TRANSFORMS = _child("TRANSFORMS", "mmpluld.datasets.transforms")
 MODELS = _child("MODELS", "mmpluld.models")
 WEIGHT_INITIALIZERS = _child("WEIGHT_INITIALIZERS", "mmpluld.models")
 TASK_UTILS = _child("TASK_UTILS", "mmpluld.models")

@@ -8,7 +8,7 @@ from mmpluld.cli.changes import add_changes
 from mmpluld.cli.numbers import natural, score, whole
 from mmpluld.cli.outputs import OutputFolder
 from mmpluld.cli.units import add_units
-from mmpluld.errors import printable
+from mmpluld.errors import counted, printable
 
 EXAMPLE = "mmpluld detect scan.nii.gz --config CONFIG --checkpoint WEIGHTS --out findings"
 
@@ -83,5 +83,5 @@ def run(options: argparse.Namespace) -> int:
         overwrite=options.overwrite,
         **{name: value for name, value in given.items() if value is not None},
     )
-    print(f"{len(result.findings)} findings; report: {printable(str(result.report))}")
+    print(f"{counted(len(result.findings), 'finding')}; report: {printable(str(result.report))}")
     return 0

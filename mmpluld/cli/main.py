@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from itertools import takewhile
 
+from mmpluld.cli.outputs import check_apart
 from mmpluld.cli.process import Ended, ends_with_signals, flush, open_streams, say
 from mmpluld.errors import InputError, MMPluldError, did_you_mean, printable
 from mmpluld.version import __version__
@@ -92,6 +93,10 @@ def run(argv: Sequence[str]) -> int:
     module.add_arguments(parser)
     parser.check_options(options.arguments)
     given = parser.parse_args(options.arguments)
+    for place in ("scan", "root", "predictions", "truth"):
+        if getattr(given, place, None) == "":  # which Python takes for the folder one is in
+            raise InputError(f"{place} is empty; is a variable of the shell not set?")
+    check_apart(given)
 
     import logging  # here, because it takes as long as all else that `--help` needs
 
@@ -117,10 +122,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         flush()
 
 
+def _run(argv: Sequence[str]) -> int:
+    """As :func:`run`; a signal that a library caught with all else and made another error of is that signal again."""
+    try:
+        return run(argv)
+    except Exception as error:
+        before = error.__context__
+        while before is not None:
+            if isinstance(before, (Ended, KeyboardInterrupt)):
+                raise before from None
+            before = before.__context__
+        raise
+
+
 def _status(argv: Sequence[str], debug: bool) -> int:
     """Exit status of a command, after one line on what went wrong."""
     try:
-        return run(argv)
+        return _run(argv)
     except MMPluldError as error:
         if debug:
             raise

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-__all__ = ["OutputFile", "OutputFolder"]
+from mmpluld.errors import InputError
+
+__all__ = ["OutputFile", "OutputFolder", "check_apart"]
 
 
 class OutputFile(argparse.Action):
@@ -16,6 +19,7 @@ class OutputFile(argparse.Action):
 
         check_output_file(str(values))
         setattr(namespace, self.dest, values)
+        namespace.written = [*getattr(namespace, "written", []), self.dest]
 
 
 class OutputFolder(argparse.Action):
@@ -27,3 +31,30 @@ class OutputFolder(argparse.Action):
 
         check_output_folder(str(values))
         setattr(namespace, self.dest, values)
+
+
+def check_apart(options: argparse.Namespace) -> None:
+    """Refuse to write a file over another one that the command line names.
+
+    Raises:
+        InputError: A file to write is one to read, or two files to write are one.
+    """
+    named = {name: _texts(value) for name, value in vars(options).items() if name != "written"}
+    for name in dict.fromkeys(getattr(options, "written", [])):
+        (target,) = map(Path, named.pop(name))
+        if any(_same(target, Path(other)) for texts in named.values() for other in texts):
+            raise InputError(f"{target}: is named twice in this command, which writes it; give another file to write")
+
+
+def _texts(value: object) -> list[str]:
+    """The texts among the values of an option."""
+    if isinstance(value, str):
+        return [value]
+    return [text for item in value for text in _texts(item)] if isinstance(value, (list, tuple)) else []
+
+
+def _same(one: Path, two: Path) -> bool:
+    try:
+        return one.resolve() == two.resolve() or one.samefile(two)
+    except (OSError, RuntimeError, ValueError):
+        return False

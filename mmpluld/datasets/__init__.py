@@ -1,8 +1,19 @@
-"""Datasets of CT slices with lesions: the dataset class, its transforms and samplers, and the converters."""
+"""Datasets of CT slices with lesions: the dataset class, its transforms and samplers, and the converters.
 
-from mmpluld.datasets import samplers, transforms
-from mmpluld.datasets.ct_lesion import CTLesionDataset
-from mmpluld.datasets.named_concat import NamedConcatDataset
-from mmpluld.datasets.workers import seed_worker
+Names are imported when they are first asked for: converting and checking data need neither mmdet nor torch.
+"""
 
-__all__ = ["CTLesionDataset", "NamedConcatDataset", "samplers", "seed_worker", "transforms"]
+from typing import TYPE_CHECKING
+
+from mmpluld.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from mmpluld.datasets.ct_lesion import CTLesionDataset
+    from mmpluld.datasets.named_concat import NamedConcatDataset
+    from mmpluld.datasets.workers import seed_worker
+
+__all__ = ["CTLesionDataset", "NamedConcatDataset", "seed_worker"]
+
+__getattr__ = lazy_names(
+    __name__, {"CTLesionDataset": "ct_lesion", "NamedConcatDataset": "named_concat", "seed_worker": "workers"}
+)

@@ -24,6 +24,8 @@ def checked_device(name: str) -> torch.device:
             f"device is {name!r}, but this machine has {torch.cuda.device_count()} CUDA devices that torch can "
             "use; give cpu"
         )
+    if device.type == "meta":  # of tensors without values
+        raise InputError(f"device is {name!r}; allowed are cpu, cuda and cuda:N")
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # of these, torch built without the device's code raises the second

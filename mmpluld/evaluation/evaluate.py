@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mmpluld.errors import InputError, did_you_mean
+from mmpluld.errors import InputError, alike, counted, suggest
+from mmpluld.evaluation.frames import fits
 from mmpluld.evaluation.functional import (
     FROCProtocol,
     Interval,
@@ -87,12 +89,14 @@ def evaluate_files(
         InputError: If a file is unusable, there is no lesion to find, or strict rules are broken.
     """
     rules = get_protocol(protocol)
-    detections = _named_alike(pred_path, DetectionSet.load(pred_path), same)
+    detections = _named_alike(pred_path, _load_detections(pred_path), same)
     truth = load_truth(gt_path, rules, like=detections)
     for _, name in same:
         if not any(name == volume for volume, _ in truth.images):
             names = list(dict.fromkeys(volume for volume, _ in truth.images))
-            raise InputError(f"{gt_path}: no volume '{name}' to evaluate{did_you_mean(name, names, _listing(names))}")
+            raise InputError(
+                f"{gt_path}: no volume '{name}' to evaluate; {suggest(alike(name, names), _listing(names))}"
+            )
     pairing, matches = _match(pred_path, detections, truth, rules, strict, first_slice)
     result = _summary(matches, pairing, rules, strict)
     if bootstrap and len(set(pairing.patients)) < 2:
@@ -136,10 +140,10 @@ def compare_files(
         InputError: As ``evaluate_files``.
     """
     rules = get_protocol(protocol)
-    detections = DetectionSet.load(pred_path)
+    detections = _load_detections(pred_path)
     truth = load_truth(gt_path, rules, like=detections)
     pairing, first = _match(pred_path, detections, truth, rules, strict)
-    _, second = _match(other_path, DetectionSet.load(other_path), truth, rules, strict)
+    _, second = _match(other_path, _load_detections(other_path), truth, rules, strict)
     if len(set(pairing.patients)) < 2:
         raise InputError(f"{gt_path}: {ONE_UNIT.format('patient')}; give a truth of several, or mend 'patient'")
     interval = bootstrap_difference(first, second, pairing.patients, rules, resamples=bootstrap, seed=seed)
@@ -196,6 +200,16 @@ def plain(values: ArrayLike) -> list[float | None]:
     return [float(value) if np.isfinite(value) else None for value in np.asarray(values)]
 
 
+def _load_detections(path: StrPath) -> DetectionSet:
+    """Read a detection record; of a table of findings, say where the record lies."""
+    file = Path(path)
+    if file.suffix.lower() == ".csv" and file.is_file():
+        record = file.with_name("detections.json")
+        give = f"{record}, which is beside it" if record.is_file() else "the detections.json of `mmpluld detect`"
+        raise InputError(f"{path}: is a CSV, but evaluated are detection records; give {give} (CSV: luna16 alone)")
+    return DetectionSet.load(path)
+
+
 def _named_alike(path: StrPath, detections: DetectionSet, same: Sequence[tuple[str, str]]) -> DetectionSet:
     """Detections under the names that the truth gives their volumes."""
     names = dict(same)
@@ -204,7 +218,7 @@ def _named_alike(path: StrPath, detections: DetectionSet, same: Sequence[tuple[s
     for name in names:
         if name not in detections.volumes:
             known = list(detections.volumes)
-            raise InputError(f"{path}: no volume '{name}'{did_you_mean(name, known, _listing(known))}")
+            raise InputError(f"{path}: no volume '{name}'; {suggest(alike(name, known), _listing(known))}")
     renamed = [names.get(name, name) for name in detections.volumes]
     if len(set(renamed)) < len(renamed):
         twice = next(name for name in renamed if renamed.count(name) > 1)
@@ -228,7 +242,7 @@ def _match(
     try:
         pairing = pair_images(truth, detections, protocol, first_slice)
         if detections.volumes and len(pairing.extra) == len(detections.volumes):
-            close = did_you_mean(pairing.extra[0], pairing.missing)
+            close = _same_hint(pairing.extra[0], detections, truth, pairing.missing)
             raise InputError(
                 f"none of its volumes ({pairing.extra[0]!r}, ...) is in {truth.source} ({pairing.missing[0]!r}, ...); "
                 f"give the truth of these scans, or say which is which: --same PRED_ID GT_ID{close}"
@@ -249,18 +263,27 @@ def _match(
     return pairing, matches
 
 
+def _same_hint(name: str, detections: DetectionSet, truth: Truth, ids: Sequence[str]) -> str:
+    """Which volume of the truth an unknown one may be: the one in whose geometry it lies, else those named alike."""
+    fitting = [item for item in ids if fits(name, detections.volumes[name], truth.grids[item], truth.source)]
+    if len(fitting) == 1:
+        return f"; --same {name} {fitting[0]} fits by its geometry"
+    hint = suggest(alike(name, fitting or ids) or fitting)
+    return f"; {hint}" if hint else ""
+
+
 def _refuse_mismatch(pairing: Pairing, truth: Truth) -> None:
     """Raise if detections and truth are not about the same volumes."""
     for volumes, what in ((pairing.missing, "no entry for"), (pairing.extra, "unknown to the truth:")):
         if volumes:
             shown = ", ".join(volumes[:5]) + (", ..." if len(volumes) > 5 else "")
             raise InputError(
-                f"{what} {len(volumes)} volume(s) ({shown}); strict evaluation needs exactly the volumes of "
+                f"{what} {counted(len(volumes), 'volume')} ({shown}); strict evaluation needs exactly the volumes of "
                 f"{truth.source}, an empty entry for one without detections"
             )
     if pairing.unexamined:
         raise InputError(
-            f"{pairing.unexamined} lesions of {truth.source} lie on slices that were not examined; strict evaluation "
+            f"lesions of {truth.source} on slices that were not examined: {pairing.unexamined}; strict evaluation "
             "needs the whole volumes"
         )
 

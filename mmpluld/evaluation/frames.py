@@ -26,7 +26,17 @@ from mmpluld.structures.volume import index_matrix, inverse_index_matrix, neares
 from mmpluld.structures.volume_record import SPACING_RTOL
 from mmpluld.typing import FloatArray
 
-__all__ = ["DEEPLESION_NAME", "Grid", "Placed", "adopt_frame", "grid_of_record", "grid_of_volume", "place", "turned"]
+__all__ = [
+    "DEEPLESION_NAME",
+    "Grid",
+    "Placed",
+    "adopt_frame",
+    "fits",
+    "grid_of_record",
+    "grid_of_volume",
+    "place",
+    "turned",
+]
 
 DEEPLESION_NAME = re.compile(
     r"(?P<series>(?P<patient>\d{6})_\d{2}_\d{2})(_(?P<first>\d{3,})(-(?P<last>\d{3,}))?(\.png)?)?", re.ASCII
@@ -167,6 +177,17 @@ def place(
         if None not in spans:
             result.examined[target] = [span for span in spans if span is not None]
     return result
+
+
+def fits(name: str, found: Detections, target: Grid, truth: str) -> bool:
+    """Whether the numbers of voxels and the affines of both are known and say that they are of one scan."""
+    if found.shape is None or found.affine_lps is None or target.shape is None or target.affine_lps is None:
+        return False
+    try:
+        _Mapper(name, found, target, truth, None).mapped()
+    except InputError:
+        return False
+    return True
 
 
 class _Mapper:

@@ -4,8 +4,9 @@ The modules are imported when a name of them is first asked for, so that a scan 
 network's libraries are loaded.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mmpluld.lazy import lazy_names
 
 if TYPE_CHECKING:
     from mmpluld.inference.detector import VolumeDetector
@@ -15,16 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["DetectionSettings", "ScanResult", "VolumeDetector", "VolumeTestLoop", "detect_scan"]
 
-_MODULES = {
-    "DetectionSettings": "settings",
-    "ScanResult": "run",
-    "VolumeDetector": "detector",
-    "VolumeTestLoop": "loop",
-    "detect_scan": "run",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "DetectionSettings": "settings",
+        "ScanResult": "run",
+        "VolumeDetector": "detector",
+        "VolumeTestLoop": "loop",
+        "detect_scan": "run",
+    },
+)

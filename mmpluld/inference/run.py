@@ -83,9 +83,9 @@ def detect_scan(
     """
     with output_folder(out, OUTPUTS, overwrite) as folder:
         tune_allocator()
+        _check_weights(checkpoint)
         if config is None:
             config = _config_of(checkpoint)
-        _check_weights(checkpoint)
         _check_config(config, twin)
         names = None if tags is None else read_tag_names(tags)
         volume = read_volume(scan, series=series, units=units)

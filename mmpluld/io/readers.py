@@ -9,6 +9,7 @@ import numpy as np
 
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.inputs import is_folder
+from mmpluld.io.content import content_kind
 from mmpluld.io.dicom import read_dicom_folder
 from mmpluld.io.hounsfield import Units
 from mmpluld.io.itk import read_metaimage, read_nrrd
@@ -56,8 +57,21 @@ def read_volume(
     elif series is not None:
         raise InputError(f"{file}: is one file, so series '{series}' cannot be chosen; leave the series out")
     else:
-        volume = _READERS[volume_suffix(file)](file, labels, units)
+        volume = _read_file(file, labels, units)
     return _with_obliqueness(volume)
+
+
+def _read_file(file: Path, labels: bool, units: Units | None) -> CTVolume:
+    """Read by the ending; of what then fails, the first bytes tell whether the ending is wrong."""
+    suffix = volume_suffix(file)
+    try:
+        return _READERS[suffix](file, labels, units)
+    except InputError:
+        kind, endings = content_kind(file) or ("", (suffix,))
+        if suffix in endings:
+            raise
+        step = f"rename it to end in {endings[0]}" if endings else "give the folder of its series"
+        raise InputError(f"{file}: is a {kind} file by its first bytes, not {suffix}; {step}") from None
 
 
 def volume_suffix(path: Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmpluld.errors import counted
 from mmpluld.evaluation.functional import get_protocol, match_detections
 from mmpluld.evaluation.pairing import Truth, load_truth, pair_images
 from mmpluld.progress import track
@@ -40,14 +41,26 @@ class RowResult:
     high: FloatArray
     failed: int
 
+    @property
+    def state(self) -> str:
+        """``done`` for some seed; if for none, ``failed`` or ``not run``."""
+        return "done" if self.seeds else "failed" if self.failed else "not run"
+
 
 @dataclass(frozen=True)
 class PairResult:
-    """Comparison of two rows on the seeds that both have; None if they share none."""
+    """Comparison of two rows on the seeds that both have.
+
+    Attributes:
+        first, second: Which rows.
+        difference: Between them; None if they cannot be compared.
+        reason: Why not, in words.
+    """
 
     first: Row
     second: Row
     difference: Difference | None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,7 +109,8 @@ def collect(table: Table, runs: Sequence[Run], resamples: int = 1000) -> Summary
         samples[run.row.key, run.seed] = sample_detector(matches, pairing.patients, protocol, resamples=resamples)
         counts.add(_count(matches.num_images, protocol.per, len(pairing.lesions), pairing.patients))
     rows = tuple(_row_result(row, runs, samples, len(protocol.levels)) for row in table.rows)
-    pairs = tuple(_pair_result(table.row(first), table.row(second), samples) for first, second in table.pairs)
+    found = {item.row.key: item for item in rows}
+    pairs = tuple(_pair_result(found[first], found[second], samples) for first, second in table.pairs)
     return Summary(
         table,
         protocol.levels,
@@ -109,9 +123,9 @@ def collect(table: Table, runs: Sequence[Run], resamples: int = 1000) -> Summary
 
 
 def _count(images: int, per: str, lesions: int, patients: Sequence[Hashable]) -> str:
-    where, count = "key slices" if per == "image" else "volumes", len(set(patients))
+    where, count = "key slice" if per == "image" else "volume", len(set(patients))
     alone = " (no pair is compared, a bootstrap over patients needs at least 2)" if count < 2 else ""
-    return f"{lesions} lesions on {images} {where} of {count} patients{alone}"
+    return f"{counted(lesions, 'lesion')} on {counted(images, where)} of {counted(count, 'patient')}{alone}"
 
 
 def _row_result(row: Row, runs: Sequence[Run], samples: dict[tuple[str, int], Sample], levels: int) -> RowResult:
@@ -124,11 +138,16 @@ def _row_result(row: Row, runs: Sequence[Run], samples: dict[tuple[str, int], Sa
     return RowResult(row, tuple(own), values, *t_interval(values), failed)
 
 
-def _pair_result(first: Row, second: Row, samples: dict[tuple[str, int], Sample]) -> PairResult:
-    shared = sorted({seed for key, seed in samples if key == first.key} & {s for k, s in samples if k == second.key})
-    if not shared or samples[first.key, shared[0]].num_patients < 2:
-        return PairResult(first, second, None)
+def _pair_result(first: RowResult, second: RowResult, samples: dict[tuple[str, int], Sample]) -> PairResult:
+    one, two = first.row, second.row
+    shared = sorted(set(first.seeds) & set(second.seeds))
+    if lacking := [f"{item.row.label} {item.state}" for item in (first, second) if not item.seeds]:
+        return PairResult(one, two, None, ", ".join(lacking))
+    if not shared:
+        return PairResult(one, two, None, "no seed that both have finished")
+    if samples[one.key, shared[0]].num_patients < 2:
+        return PairResult(one, two, None, "one test patient alone, a bootstrap over patients needs at least 2")
     difference = paired_difference(
-        [samples[first.key, seed] for seed in shared], [samples[second.key, seed] for seed in shared]
+        [samples[one.key, seed] for seed in shared], [samples[two.key, seed] for seed in shared]
     )
-    return PairResult(first, second, difference)
+    return PairResult(one, two, difference)

@@ -131,7 +131,7 @@ def pair_line(pair: PairResult) -> str:
     """One line on a comparison."""
     names = f"{pair.first.label} - {pair.second.label}"
     if pair.difference is None:
-        return f"{names}: one test patient alone, or no seed that both have finished"
+        return f"{names}: not compared ({pair.reason})"
     return f"{names}: {_interval(pair)} points, p = {_p_value(pair)} ({_seeds(pair.difference.seeds)})"
 
 
@@ -151,8 +151,7 @@ def _row_header(summary: Summary) -> list[str]:
 def _row_cells(item: RowResult, summary: Summary) -> list[str]:
     failed = f", {item.failed} failed" if item.failed else ""
     if not item.seeds:
-        state = "failed" if item.failed else "not run"
-        return [item.row.label, state, *["-"] * (len(summary.levels) + 2)]
+        return [item.row.label, item.state, *["-"] * (len(summary.levels) + 2)]
     values = [f"{100 * value:.2f}" for value in item.mean]
     ends = "-" if len(item.seeds) == 1 else f"{100 * item.low[-1]:.2f} to {100 * item.high[-1]:.2f}"
     return [item.row.label, f"{len(item.seeds)}{failed}", *values, ends]

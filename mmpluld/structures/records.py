@@ -331,6 +331,11 @@ def _parse_detections(item: Mapping[str, Any], path: StrPath, name: str) -> Dete
         world = as_boxes(item["world_lps"], 3) if "world_lps" in item else None
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
+    if len(boxes) and (boxes[:, 5] == boxes[:, 2]).all() and (boxes[:, 3:5] > boxes[:, :2]).all():
+        raise InputError(
+            f"{where}: all boxes end along z where they begin; far edges are exclusive, add 1 to those that count the "
+            "last slice"
+        )
     scores = _numbers(item, "scores", "iuf", where)
     key_slices = _numbers(item, "key_slices", "iu", where)
     diameters = _diameters(item)

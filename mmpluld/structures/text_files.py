@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, counted, nearest
 from mmpluld.inputs import read_bytes
 from mmpluld.typing import StrPath
 
@@ -232,7 +232,8 @@ def refuse_faults(path: StrPath, faults: Sequence[str]) -> None:
     """
     if faults:
         more = f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
-        raise InputError(f"{path}: {len(faults)} faulty rows: {'; '.join(faults[:_MOST_FAULTS])}{more}; mend the file")
+        rows = counted(len(faults), "faulty row")
+        raise InputError(f"{path}: {rows}: {'; '.join(faults[:_MOST_FAULTS])}{more}; mend the file")
 
 
 def parse_number(name: str, text: str) -> float:

@@ -205,7 +205,10 @@ def _model(entry: Any, path: Path, root: Path) -> ZooModel:
             raise InputError(f"{where}: Metadata.Size is {size!r}, must be the bytes of the weights")
         if not re.fullmatch(rf"[\w.-]+-{sha256[:8]}\.pth", str(weights).rpartition("/")[2]):
             raise InputError(f"{where}: the file name of {weights!r} must end in -{sha256[:8]}.pth, after its SHA256")
-    results = [result for item in entry.get("Results", []) for result in _results(item, where)]
+    listed = entry.get("Results", [])
+    if not isinstance(listed, list):
+        raise InputError(f"{where}: 'Results' is {listed!r}, must be a list")
+    results = [result for item in listed for result in _results(item, where)]
     return ZooModel(
         name=entry["Name"],
         collection=entry["In Collection"],

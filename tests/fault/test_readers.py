@@ -49,6 +49,28 @@ def test_unknown_suffix(tmp_path, capfd, name, hint):
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "stored", "names"),
+    [
+        ("NIfTI", ".nii.gz", [".mha", ".mhd", ".nrrd", ".nhdr"]),
+        ("NIfTI", ".nii", [".mha", ".nrrd"]),
+        ("NRRD", ".nrrd", [".mha", ".nii", ".nii.gz"]),
+        ("MetaImage", ".mha", [".nrrd", ".nii", ".nii.gz"]),
+    ],
+)
+def test_wrong_suffix(tmp_path, capfd, kind, stored, names):
+    write_volume(_VOLUME, tmp_path / f"right{stored}")
+    for suffix in names:
+        path = (tmp_path / f"right{stored}").rename(tmp_path / f"scan{suffix}")
+        _refused(capfd, path, rf"is a {kind} file by its first bytes, not {suffix}; rename it to end in {stored}$")
+        path.rename(tmp_path / f"right{stored}")
+
+
+def test_dicom_file_named_otherwise(tmp_path, capfd):
+    (tmp_path / "scan.nii").write_bytes(bytes(128) + b"DICM" + bytes(500))
+    _refused(capfd, tmp_path / "scan.nii", "is a DICOM file by its first bytes, not .nii; give the folder")
+
+
 def test_series_of_a_file(tmp_path, capfd):
     write_volume(_VOLUME, tmp_path / "scan.nii")
     _refused(capfd, tmp_path / "scan.nii", "leave the series out", series="1.2")

@@ -104,6 +104,39 @@ def test_every_command_refuses_its_output_first(tmp_path, capsys, command):
     assert (tmp_path / "file").read_text() == "kept"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate pred truth --protocol lens-3d --json pred",
+        "evaluate pred truth --protocol lens-3d --json ./truth",
+        "evaluate pred truth --protocol lens-3d --plot link",
+        "evaluate pred truth --protocol lens-3d --json new --plot new",
+        "convert-checkpoint mulan pred pred --overwrite",
+        "calibrate truth pred pred --overwrite",
+        "curves pred --out pred",
+    ],
+)
+def test_no_input_of_a_command_is_its_output(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    for name in ("pred", "truth"):
+        Path(name).write_text(name)
+    Path("link").symlink_to("truth")
+    assert main(command.split()) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "is named twice in this command, which writes it" in error
+    assert Path("pred").read_text() == "pred" and Path("truth").read_text() == "truth"
+    assert not Path("new").exists()
+
+
+def test_problems_are_not_written_among_the_annotations(tmp_path, capsys):
+    file = tmp_path / "annotations" / "test.json"
+    file.parent.mkdir()
+    file.write_text("{}")
+    assert main(["check-data", str(tmp_path), "--json", str(file)]) == 2
+    assert "there the annotation files are" in capsys.readouterr().err
+    assert file.read_text() == "{}"
+
+
 HOLD = """
 import sys, time
 from mmpluld.outputs import folder_lock

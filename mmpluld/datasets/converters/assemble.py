@@ -16,7 +16,7 @@ from mmpluld.datasets.converters.overrides import Override
 from mmpluld.datasets.converters.pseudo_masks import encode_mask
 from mmpluld.datasets.converters.report import LEFT_OUT, ConversionReport, SplitCounts
 from mmpluld.datasets.converters.volume_store import FOLDER
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, counted
 from mmpluld.outputs import check_output_folder
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, CTVolume, LesionRecord, VolumeRecord
@@ -136,20 +136,25 @@ def convert_cases(
         cases.append(case)
     if not cases:
         first = reasons[0] if reasons else "there are none"
-        raise InputError(f"none of {len(names)} volumes could be converted; the first: {first}")
+        raise InputError(f"none of {counted(len(names), 'volume')} could be converted; the first: {first}")
     return cases
 
 
 def write_cases(
     dataset: dict[str, object], cases: list[Case], splits: dict[str, str], report: ConversionReport
 ) -> ConversionReport:
-    """Write the annotation files of ``report.files``: all are complete before the first takes its final name."""
+    """Write the annotation files of ``report.files``: all are complete before the first takes its final name.
+
+    Splits without a lesion that counts are noted in the report.
+    """
     sets = {}
     for split in report.files:
         members = [case for case in cases if splits[case.volume.patient] == split]
         lesions = [lesion for case in members for lesion in case.lesions]
         for index, lesion in enumerate(lesions):
             lesion.id = index
+        if all(lesion.ignore for lesion in lesions):
+            report.remark("split without a lesion that counts", split)
         sets[split] = AnnotationSet(dict(dataset), [case.volume for case in members], lesions)
     folder = next(iter(report.files.values())).parent
     # Left by an earlier conversion with other shares; its patients are in other files now.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from mmpluld.datasets.converters.box_rows import BoxRow
 from mmpluld.datasets.converters.report import ConversionReport
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, alike, counted, name_some, suggest
 from mmpluld.io.readers import VOLUME_SUFFIXES
 from mmpluld.structures.text_files import refuse_faults
 
@@ -45,11 +45,10 @@ def find_scans(root: Path, table: Path, rows: list[BoxRow], report: ConversionRe
             continue
         found[row.volume] = root
         if matches:
-            listed = " and ".join(str(path.relative_to(root)) for path in matches[:2])
+            listed = name_some(_inside(root, matches), 4)
             faults.append(f"{row.where}: scan {row.volume!r} may be {listed}; give its path below {root}")
         else:
-            close = nearest(row.volume, named)
-            hint = f"did you mean {close!r}?" if close else f"there are {len(files)} scans in files"
+            hint = _hint(root, row.volume, named) or f"there are {counted(len(files), 'scan')} in files"
             faults.append(f"{row.where}: no scan {row.volume!r} below {root}; {hint}")
     refuse_faults(table, faults)
     for path in sorted(files - set(found.values())):
@@ -129,6 +128,20 @@ def _matches(root: Path, name: str, named: Mapping[str, list[Path]]) -> list[Pat
     folder = [path] if path.is_dir() else []
     with_ending = [path.with_name(path.name + suffix) for suffix in VOLUME_SUFFIXES]
     return [*folder, *(file for file in with_ending if file.is_file())] or named.get(name, [])
+
+
+def _inside(root: Path, paths: Iterable[Path]) -> list[str]:
+    return sorted({path.relative_to(root).as_posix() for path in paths})
+
+
+def _hint(root: Path, name: str, named: Mapping[str, list[Path]]) -> str:
+    """Paths below the root that a name like none of them may stand for, in words; empty without any."""
+    known: Mapping[str, list[Path]] = named
+    if "/" in name:  # compared as a whole, for names repeat from folder to folder
+        known = {
+            path.relative_to(root).with_name(key).as_posix(): [path] for key, paths in named.items() for path in paths
+        }
+    return suggest(_inside(root, (path for key in alike(name, known) for path in known[key])))
 
 
 def _agreed(rows: list[BoxRow], key: Literal["patient", "split"], faults: list[str]) -> str:

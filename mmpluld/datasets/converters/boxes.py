@@ -23,7 +23,7 @@ from mmpluld.datasets.converters.box_scans import BoxScan, find_scans, group_by_
 from mmpluld.datasets.converters.overrides import Override, read_overrides
 from mmpluld.datasets.converters.report import ConversionReport
 from mmpluld.datasets.converters.volume_store import store_volume
-from mmpluld.errors import InputError, nearest
+from mmpluld.errors import InputError, counted, nearest
 from mmpluld.io import read_volume
 from mmpluld.io.hounsfield import Units
 from mmpluld.structures.splits import SPLITS
@@ -114,10 +114,6 @@ def convert_boxes(
     )
     cases = convert_cases(list(scans), convert, corrections, report)
     report.masks["ellipse"] = sum(len(case.lesions) for case in cases)
-    counted = {splits[case.volume.patient] for case in cases if not all(lesion.ignore for lesion in case.lesions)}
-    for split in report.files:
-        if split not in counted:
-            report.remark("split without a lesion that counts", split)
     dataset: dict[str, object] = {"name": name or root.resolve().name, "label_scope": label_scope}
     return write_cases(dataset, cases, splits, report)
 
@@ -136,7 +132,7 @@ def _read(table: Path, convention: Convention) -> list[BoxRow]:
         raise InputError(f"{table}: unknown kind of table {suffix!r}; allowed are {', '.join(_TABLES)}, .json (COCO)")
     rows = read_box_coco(table, convention) if suffix == ".json" else read_box_csv(table, convention)
     if all(row.empty for row in rows):
-        raise InputError(f"{table}: no box in it ({len(rows)} rows); give a table of boxes")
+        raise InputError(f"{table}: no box in it ({counted(len(rows), 'row')}); give a table of boxes")
     faults = []
     for row in rows:
         if row.split and row.split not in SPLITS:

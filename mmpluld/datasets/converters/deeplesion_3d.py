@@ -205,8 +205,11 @@ def _empty_array(kind: object, shape: object, _: object) -> np.ndarray:
     return np.empty(0)
 
 
-class _ArrayUnpickler(pickle.Unpickler):
+class _ArrayUnpickler(pickle._Unpickler):
     """Reads containers, numbers, text and NumPy arrays; whatever else a pickle asks for is refused."""
+
+    # No byte arrays: they take the memory that they ask for, and damaged ones make the unpickler in C print errors.
+    dispatch = {code: load for code, load in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]}
 
     def find_class(self, module: str, name: str) -> Any:
         parts: dict[str, Any] = {"_reconstruct": _empty_array, "ndarray": _ARRAY, "dtype": np.dtype}

@@ -25,7 +25,7 @@ from mmpluld.datasets.converters.label_masks import check_organ, mask_on_scan, r
 from mmpluld.datasets.converters.overrides import Override, read_overrides
 from mmpluld.datasets.converters.report import ConversionReport
 from mmpluld.datasets.converters.volume_store import store_volume
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, counted
 from mmpluld.io import read_volume
 from mmpluld.io.hounsfield import Units
 from mmpluld.typing import StrPath
@@ -83,7 +83,7 @@ def convert_lits(
         else:
             report.remark("no segmentation, left out", str(image))
     if not masks:
-        raise InputError(f"{root}: none of {len(images)} volumes has its segmentation-N.nii; add the masks")
+        raise InputError(f"{root}: none of {counted(len(images), 'volume')} has its segmentation-N.nii; add the masks")
     table = read_overrides(overrides, masks)
     convert = partial(
         _convert, root=root, images=images, masks=masks, overrides=table, min_voxels=min_voxels, pad_px=pad_px,

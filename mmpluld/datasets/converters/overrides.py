@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmpluld.errors import InputError, did_you_mean
+from mmpluld.errors import InputError, counted, did_you_mean
 from mmpluld.structures import CTVolume
 from mmpluld.structures.text_files import parse_number, read_json, read_table, refuse_faults
 from mmpluld.structures.volume import VOXEL_MM
@@ -59,7 +59,7 @@ def read_overrides(path: StrPath | None, volumes: Iterable[str]) -> dict[str, Ov
     found = {}
     for name, raw in _rows(file):
         if name not in known:
-            hint = did_you_mean(name, known, f"the dataset has {len(known)} volumes")
+            hint = did_you_mean(name, known, f"the dataset has {counted(len(known), 'volume')}")
             raise InputError(f"{file}: unknown volume {name!r}{hint}")
         if name in found:
             raise InputError(f"{file}: volume {name!r} occurs twice; keep one row")

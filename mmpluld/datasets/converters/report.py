@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmpluld.datasets.converters.pseudo_masks import MaskOrigin
-from mmpluld.errors import name_some
+from mmpluld.errors import counted, name_some
 
 __all__ = ["LEFT_OUT", "ConversionReport", "DroppedRow", "SplitCounts"]
 
@@ -73,14 +73,14 @@ class ConversionReport:
     def summary(self) -> str:
         """Return a few lines of text: files and sizes, then what was left out and why."""
         lines = [
-            f"{self.files[name]}: {count.lesions} lesions"
-            + (f" on {count.key_slices} key slices" if count.key_slices is not None else "")
-            + f", {count.volumes} volumes"
+            f"{self.files[name]}: {counted(count.lesions, 'lesion')}"
+            + (f" on {counted(count.key_slices, 'key slice')}" if count.key_slices is not None else "")
+            + f", {counted(count.volumes, 'volume')}"
             for name, count in self.splits.items()
         ]
         for reason, count in Counter(row.reason for row in self.dropped).items():
             rows = [f"line {row.line} ({row.item})" for row in self.dropped if row.reason == reason]
-            lines.append(f"dropped, {reason}: {count} rows: {name_some(rows, _LISTED)}")
+            lines.append(f"dropped, {reason}: {counted(count, 'row')}: {name_some(rows, _LISTED)}")
         if self.masks:
             lines.append(
                 f"masks: {self.masks['grabcut']} by GrabCut, {self.masks['recist']} from the RECIST mark alone, "
@@ -92,7 +92,7 @@ class ConversionReport:
         if self.missing_slices:
             total = sum(self.missing_slices.values())
             lines.append(
-                f"no image for {total} slices of {len(self.missing_slices)} series "
+                f"no image for {counted(total, 'slice')} of {len(self.missing_slices)} series "
                 f"(the nearest existing slice stands in): {name_some(list(self.missing_slices), _LISTED)}"
             )
         if self.unknown_spacing:

@@ -8,7 +8,6 @@ from mmengine.logging import print_log
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
-from mmpluld.engine.checkpoint import load_checkpoint_safely
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.zoo.download import local_checkpoint
 
@@ -98,6 +97,9 @@ class DenseNetImageNet:
 
     def _read(self) -> dict[str, Tensor]:
         """The state dict of the file or URL."""
+        # Only here: it makes MMEngine read checkpoints safely, which others who take our models did not ask for.
+        from mmpluld.engine.checkpoint import load_checkpoint_safely
+
         try:
             file = local_checkpoint(self.checkpoint).expanduser()
             if not file.is_file():

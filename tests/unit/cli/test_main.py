@@ -71,6 +71,11 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys):
     assert error.count("\n") == 1
 
 
+def test_a_scan_without_a_name_is_not_the_folder_one_is_in(capsys):
+    assert main(["detect", "", "--checkpoint", "x", "--out", "o"]) == 2
+    assert "scan is empty; is a variable of the shell not set?" in capsys.readouterr().err
+
+
 def test_help_imports_no_heavy_package():
     code = (
         "import sys, contextlib, mmpluld.cli.main as m\n"

@@ -76,6 +76,22 @@ def test_a_signal_ends_all_that_a_command_began(tmp_path, number, status, line):
     assert left == [] or number == signal.SIGKILL
 
 
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_that_a_library_turns_into_an_error(name, status):
+    code = (
+        "import os, signal, time, mmpluld.cli.main as m, mmpluld.cli.doctor as d\n"
+        "def run(_):\n"
+        " try:\n"
+        f"  os.kill(os.getpid(), signal.{name}); time.sleep(20)\n"
+        " except:\n"
+        "  raise SyntaxError('check the config') from None\n"
+        "d.run = run\nraise SystemExit(m.main(['doctor']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (status, 1)
+    assert done.stderr.startswith(("mmpluld: interrupted", f"mmpluld: ended by {name}"))
+
+
 def test_an_ignored_signal_stays_ignored(tmp_path):
     code = "import os, signal, mmpluld.cli.main as m, mmpluld.cli.doctor as d\n"
     code += "d.run = lambda _: os.kill(os.getpid(), signal.SIGHUP) or 0\n"

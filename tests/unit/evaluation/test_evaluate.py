@@ -257,6 +257,58 @@ def test_no_common_volume_is_refused(truth: Path, tmp_path: Path) -> None:
         evaluate_files(pred, truth, "deeplesion-2d")
 
 
+def _scans(folder: Path, shapes: dict[str, int]) -> Path:
+    """Truth of scans that lie in the world, by id and number of slices."""
+    affine = tuple(tuple(row) for row in np.diag([0.8, 0.8, 2.0, 1.0]).tolist())
+    volumes = [
+        replace(volume(name, name), num_slices=count, affine_lps=affine, first_slice=0)
+        for name, count in shapes.items()
+    ]
+    lesions = [LesionRecord(index, name, box(10, 5), 5) for index, name in enumerate(shapes)]
+    AnnotationSet({"name": "m", "label_scope": "all"}, volumes, lesions).save(folder / "gt.json")
+    return folder / "gt.json"
+
+
+def test_unknown_ids_are_not_guessed_at(tmp_path: Path) -> None:
+    pred = save_detections(tmp_path / "pred.json", {"scan": [(box(10, 5), 0.9)]})
+    shapes = {f"p{number}_scan": 30 + number for number in (9, 1, 5, 6, 7)}
+    with pytest.raises(InputError, match="; candidates are 'p1_scan', 'p5_scan', 'p6_scan', 'p7_scan' and 1 more$"):
+        evaluate_files(pred, _scans(tmp_path, shapes), "deeplesion-2d")
+    same = [("scan", "scan")]
+    with pytest.raises(InputError, match="no volume 'scan' to evaluate; candidates are 'p1_scan', .* and 1 more$"):
+        evaluate_files(pred, tmp_path / "gt.json", "deeplesion-2d", same=same)
+    with pytest.raises(InputError, match=r"--same PRED_ID GT_ID; did you mean 'scam'\?$"):
+        evaluate_files(pred, _scans(tmp_path, {"scam": 30, "p1_scan": 30}), "deeplesion-2d")
+
+
+def test_unknown_id_is_known_by_its_geometry(tmp_path: Path) -> None:
+    truth = AnnotationSet.load(_scans(tmp_path, {f"p{number}_scan": 30 + number for number in (1, 5, 6)}))
+    like = truth.volumes[1]
+    height, width = like.shape_yx
+    found = Detections(
+        np.array([box(10, 5)]),
+        np.array([0.9]),
+        frame="canonical-voxels",
+        shape=(width, height, like.num_slices),
+        affine_lps=np.array(like.affine_lps),
+    )
+    DetectionSet({"scan": found}).save(tmp_path / "pred.json")
+    with pytest.raises(InputError, match="GT_ID; --same scan p5_scan fits by its geometry$"):
+        evaluate_files(tmp_path / "pred.json", tmp_path / "gt.json", "deeplesion-2d")
+    twins = _scans(tmp_path, {"p1_scan": 30, "p5_scan": like.num_slices, "p6_scan": like.num_slices})
+    with pytest.raises(InputError, match="GT_ID; candidates are 'p5_scan', 'p6_scan'$"):
+        evaluate_files(tmp_path / "pred.json", twins, "deeplesion-2d")
+
+
+def test_table_of_findings_is_no_record(truth: Path, tmp_path: Path) -> None:
+    (tmp_path / "findings.csv").write_text("x1,y1\n")
+    with pytest.raises(InputError, match=r"findings.csv: is a CSV, .*; give the detections.json of `mmpluld detect`"):
+        evaluate_files(tmp_path / "findings.csv", truth, "deeplesion-2d")
+    save_detections(tmp_path / "detections.json", {"p_1": []})
+    with pytest.raises(InputError, match=r"findings.csv: is a CSV, .*; give .*/detections.json, which is beside it"):
+        evaluate_files(tmp_path / "findings.csv", truth, "deeplesion-2d")
+
+
 def test_boxes_of_a_file_do_not_fit_the_converted_volume(tmp_path: Path) -> None:
     stored = replace(volume("v", "p"), source={"kind": "npy", "path": "volumes/v.npy"})
     AnnotationSet({"name": "m", "label_scope": "all"}, [stored], [LesionRecord(0, "v", box(10, 5), 5)]).save(

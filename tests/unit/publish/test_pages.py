@@ -85,7 +85,7 @@ def test_folder_without_metafile(make_zoo, entry) -> None:
     root = make_zoo(entry())
     (root / "configs/other").mkdir()
     (root / "configs/other/b.py").write_text("")
-    with pytest.raises(InputError, match="other/metafile.yml: no such file"):
+    with pytest.raises(InputError, match=r"other/metafile.yml: cannot be read \(no such file\)"):
         complete_metafiles(root)
 
 

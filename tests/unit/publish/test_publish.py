@@ -290,7 +290,7 @@ def test_published_to_a_web_server_and_fetched_from_it(
 
     weights.write_bytes(content[:1000] + bytes([content[1000] ^ 1]) + content[1001:])
     capsys.readouterr()
-    assert main(["download", NAME, "--dest", str(tmp_path / "new")]) == 1
+    assert main(["download", NAME, "--dest", str(tmp_path / "new")]) == 2
     error = capsys.readouterr().err
     assert f"is not the expected {model.sha256}; removed" in error
     assert list((tmp_path / "new").iterdir()) == []

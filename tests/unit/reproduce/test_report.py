@@ -54,9 +54,19 @@ def test_missing_and_failed_rows_are_marked(planned, finish):
     text = markdown(summary, "mini.png", "mmpluld reproduce mini", None)
     assert "| A3D | 1 |" in text
     assert "| A3D + partial-label loss | failed | - | - |" in text
-    assert pair_line(summary.pairs[0]).endswith("no seed that both have finished")
+    assert pair_line(summary.pairs[0]).endswith("A3D: not compared (A3D + partial-label loss failed)")
     summary = collect(MINI, planned(), resamples=20)
     assert "| A3D + partial-label loss | not run |" in markdown(summary, "mini.png", "command", None)
+    assert pair_line(summary.pairs[0]).endswith("not compared (A3D + partial-label loss not run, A3D not run)")
+
+
+def test_rows_without_a_common_seed_are_not_compared(planned, finish):
+    runs = planned()
+    for run in (runs[0], next(item for item in runs if (item.row, item.seed != runs[0].seed) == (runs[1].row, True))):
+        finish(run, 0.5)
+    summary = collect(MINI, runs, resamples=20)
+    assert [len(item.seeds) for item in summary.rows] == [1, 1]
+    assert pair_line(summary.pairs[0]).endswith("not compared (no seed that both have finished)")
 
 
 def test_one_test_patient_compares_nothing(finished, tmp_path):
@@ -68,7 +78,8 @@ def test_one_test_patient_compares_nothing(finished, tmp_path):
         run.truth = tmp_path / "truth.json"
     summary = collect(MINI, finished, resamples=20)
     assert summary.pairs[0].difference is None
-    assert "of 1 patients (no pair is compared, a bootstrap over patients needs at least 2)" in summary.test_set
+    assert pair_line(summary.pairs[0]).endswith("(one test patient alone, a bootstrap over patients needs at least 2)")
+    assert "of 1 patient (no pair is compared, a bootstrap over patients needs at least 2)" in summary.test_set
 
 
 def test_pair_uses_the_seeds_that_both_have(planned, finish):

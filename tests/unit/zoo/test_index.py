@@ -63,6 +63,7 @@ def test_no_metafiles(tmp_path: Path) -> None:
         ({"Config": None}, "'Config' is None, must be a str"),
         ({"Metadata": []}, r"'Metadata' is \[\], must be a dict"),
         ({"Weights": "checkpoints/a-00000000.pth"}, "Metadata.SHA256 is '', must be 64"),
+        ({"Results": None}, "'Results' is None, must be a list"),
         ({"Results": [{"Dataset": "x"}]}, "a result needs 'Task', 'Dataset' and 'Metrics'"),
         ({"Results": [{**RESULT, "Metrics": {"Sens@1": "high"}}]}, "metric 'Sens@1' is 'high', must be a number"),
     ],

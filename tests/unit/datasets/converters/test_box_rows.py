@@ -72,7 +72,7 @@ def test_worlds(read):
         ("volume,x_lps,y_lps,z_lps,diameter_mm\n", {"world": "ras"}, r"--world ras, but the columns are x_lps"),
         ("volume,x_lps,y_lps,z_lps,diameter_mm\n", {"inclusive": True}, r"centres are in mm; leave out --inclusive"),
         (f"{HEAD}\n", {"world": "ras"}, r"--world ras, but its boxes are in voxels"),
-        (f"{HEAD}\ns,1,2,3,1,5,6\n", {}, r"1 faulty rows: line 2: x2 is 1 and x1 1; needed is x2 above x1, or pass --"),
+        (f"{HEAD}\ns,1,2,3,1,5,6\n", {}, r"1 faulty row: line 2: x2 is 1 and x1 1; needed is x2 above x1, or pass --"),
         (f"{HEAD}\ns,1,2,3,0,5,6\n", {"inclusive": True}, r"line 2: x2 is 0 and x1 1; needed is x2 above x1;"),
         (f"{HEAD}\ns,1,2,3,4,5,nan\n", {}, r"line 2: z2 is 'nan'; needed is a finite number"),
         (f"{HEAD}\ns,1,2,3,4,5,\n", {}, r"line 2: z2 is ''; needed is a finite number"),

@@ -243,8 +243,24 @@ def test_names_below_the_root(own):
     rows = "".join(f"{name},2,1,1,7,4,5\n" for name in ("a", own.root / "b.nii.gz", "one/same"))
     _, sets = own(f"{HEAD}\n{rows}", scans, **ALL)
     assert [volume.id for volume in sets["train"].volumes] == ["deep_down_a", "b", "one_same"]
-    with pytest.raises(InputError, match=r"line 2: scan 'same' may be one/same.nii.gz and two/same.nii.gz"):
+    with pytest.raises(InputError, match=r"line 2: scan 'same' may be one/same.nii.gz, two/same.nii.gz; give"):
         own(f"{HEAD}\nsame,2,1,1,7,4,5\n", scans, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("p1/scn.nii.gz", r"did you mean 'p1/scan.nii.gz'\?"),
+        ("p1/scn", "did you mean 'p1/scan.nii.gz'"),
+        ("scn", "candidates are 'p1/scan.nii.gz', 'p2/scan.nii.gz', 'p3/scan.nii.gz', 'p4/scan.nii.gz' and 1 more"),
+        ("scan", "may be p1/scan.nii.gz, p2/scan.nii.gz, p3/scan.nii.gz, p4/scan.nii.gz and 1 more; give its path"),
+        ("liver", "there are 5 scans in files"),
+    ],
+)
+def test_unknown_scan_is_named_by_its_path(own, name, hint):
+    scans = [f"p{number}/scan" for number in (3, 2, 5, 1, 4)]
+    with pytest.raises(InputError, match=rf"1 faulty row: line 2: .*scan '{name}' .*{hint}"):
+        own(f"{HEAD}\n{name},2,1,1,7,4,5\n", scans)
 
 
 def test_dicom_folders(own, write_dicom_series):
@@ -403,5 +419,5 @@ def test_real_scans_from_a_linked_folder(real_data, tmp_path):
 
 def test_a_folder_and_a_file_of_one_name_are_told_apart(own):
     (own.root / "a").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"'a' may be .*a and .*a\.nii\.gz"):
+    with pytest.raises(InputError, match=r"'a' may be a, a\.nii\.gz;"):
         own(f"{HEAD}\na,1,1,1,3,3,3\n", scans=("a",), **ALL)

@@ -198,7 +198,7 @@ def test_existing_files_stay_unless_overwritten(tmp_path, convert):
     ],
 )
 def test_faulty_rows_are_named_and_nothing_is_written(tmp_path, convert, change, message):
-    with pytest.raises(InputError, match=rf"DL_info\.csv: 1 faulty rows: line 3: {message}"):
+    with pytest.raises(InputError, match=rf"DL_info\.csv: 1 faulty row: line 3: {message}"):
         convert([{}, change])
     assert not (tmp_path / "annotations").exists()
 
@@ -215,7 +215,7 @@ def test_faulty_rows_are_named_and_nothing_is_written(tmp_path, convert, change,
     ],
 )
 def test_rows_beyond_what_a_ct_can_be(convert, change, message):
-    with pytest.raises(InputError, match=rf"DL_info\.csv: 1 faulty rows: line 3: {message}"):
+    with pytest.raises(InputError, match=rf"DL_info\.csv: 1 faulty row: line 3: {message}"):
         convert([{}, change])
 
 

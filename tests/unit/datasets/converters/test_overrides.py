@@ -30,7 +30,7 @@ def test_both_forms_say_the_same(tmp_path):
         ("t.csv", "volume,flip\na,x\na,y\n", r"volume 'a' occurs twice"),
         ("t.json", '{"a": {"spacing_mm": [0, 1, 1]}}', r"spacing_mm is \[0, 1, 1\]"),
         ("t.json", '{"a": {"match": "world"}}', r"match is 'world'; allowed is voxels"),
-        ("t.csv", "volume,flip\na,x,y\n", r"1 faulty rows: line 2: 3 cells under 2 columns"),
+        ("t.csv", "volume,flip\na,x,y\n", r"1 faulty row: line 2: 3 cells under 2 columns"),
         ("t.csv", "volume,flip,flip\na,x,y\n", r"two columns 'flip'"),
         ("t.json", '{"a": 1}', r"needed is"),
         ("t.json", "{", r"not valid JSON"),
