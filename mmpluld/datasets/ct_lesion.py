@@ -151,7 +151,7 @@ class CTLesionDataset(BaseDataset):
     def _how_to_get(self, root: str) -> str:
         """The commands that write the annotation file, as far as its path tells."""
         converter, folder = self._converter(), Path(root)
-        if "phantom" in folder.parent.name:
+        if "phantom" in folder.parent.name and folder.name in _PHANTOMS:
             return f"make the data with `mmpluld phantom lens {folder.parent}`"
         if "phantom" in folder.name:
             kind = converter if converter in _PHANTOMS else "deeplesion"
