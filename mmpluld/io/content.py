@@ -18,6 +18,8 @@ def content_kind(file: Path) -> tuple[str, tuple[str, ...]] | None:
 
     DICOM has no endings, it is read from folders.
     """
+    if not file.is_file():  # opening a pipe would wait for whoever writes it
+        return None
     try:
         with file.open("rb") as stream:
             start = stream.read(_FIRST)
