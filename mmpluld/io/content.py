@@ -18,7 +18,7 @@ def content_kind(file: Path) -> tuple[str, tuple[str, ...]] | None:
 
     DICOM has no endings, it is read from folders.
     """
-    if not file.is_file():  # to open a pipe would block
+    if not file.is_file():  # opening a pipe would wait for whoever writes it
         return None
     try:
         with file.open("rb") as stream:
@@ -27,7 +27,7 @@ def content_kind(file: Path) -> tuple[str, tuple[str, ...]] | None:
         if packed:
             with gzip.open(file) as content:
                 start = content.read(_FIRST)
-    except (OSError, EOFError, zlib.error, MemoryError):
+    except (OSError, EOFError, zlib.error):
         return None
     if any(start[place : place + len(mark)] == mark for place, mark in _NIFTI):
         return "NIfTI", (".nii.gz", ".nii") if packed else (".nii", ".nii.gz")
