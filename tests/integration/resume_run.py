@@ -32,7 +32,7 @@ from mmengine.runner import find_latest_checkpoint  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 from torch.utils.data import Dataset  # noqa: E402
 
-import mmpluld.datasets  # noqa: E402
+import mmpluld.datasets.workers  # noqa: E402
 import mmpluld.models  # noqa: E402, F401  loaded once, before the children are forked
 from mmpluld.engine import load_checkpoint_safely, load_config  # noqa: E402
 from mmpluld.engine.runner import TrainingRunner  # noqa: E402

@@ -318,7 +318,7 @@ def test_bad_input_is_one_line(home, capsys):
     new = str(home / "never.pth")
     assert "add --overwrite" in refused(config, source, str(home / "there.pth"))
     for itself in (source, str(home / "link.pth")):
-        assert "is the checkpoint itself" in refused(config, source, itself, "--overwrite")
+        assert "named twice" in refused(config, source, itself, "--overwrite")
     assert "is a folder" in refused(config, source, str(home), "--overwrite")
     assert "is no ExpertBBoxHead" in refused(str(one), source, new)
     assert "no such checkpoint" in refused(config, str(home / "missing.pth"), new)

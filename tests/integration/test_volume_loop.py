@@ -188,7 +188,7 @@ def test_a_scan_is_detected_in_as_its_config_is_tested(config, data_root, capsys
     assert extents(data_root / "out" / "detections.json") == [4]
     capsys.readouterr()
     for options, message in (
-        (["--score-thr", "1.5"], "score_thr is 1.5; allowed is 0 to 1"),
+        (["--cfg-options", "test_cfg.score_thr=1.5"], "score_thr is 1.5; allowed is 0 to 1"),
         (["--link-score-thr", "0.4"], "link_score_thr is 0.4, above score_thr 0.3"),
         (["--cfg-options", "test_cfg.max_gaps=2"], "did you mean 'max_gap'?"),
     ):

@@ -54,5 +54,5 @@ def run() -> Callable[..., subprocess.CompletedProcess]:
 def _run(python: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return subprocess.run(
-        [str(python), *arguments], cwd=cwd, capture_output=True, text=True, env=environment, timeout=240
+        [str(python), *arguments], cwd=cwd, capture_output=True, encoding="utf-8", env=environment, timeout=240
     )

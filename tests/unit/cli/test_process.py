@@ -37,6 +37,16 @@ sys.exit(m.main(["doctor"]))
 """
 
 
+@pytest.fixture(autouse=True)
+def _signals_are_not_ignored():
+    """Where the tests run under ``nohup`` or in the background of a script, children would inherit that."""
+    ordinary = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in ordinary.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def gone(process: int, seconds: float = 20) -> bool:
     """Whether a process ends; one that nobody has waited for has ended too."""
     deadline = time.monotonic() + seconds
