@@ -271,7 +271,7 @@ def test_calibrated_config_trains_to_its_end(home, capsys):
         write_config(home, base)
         config = home / f"train-{base}.py"
         config.write_text(TRAINING.format(base=f"{base}.py", root=str(home)))
-        assert main(["train", str(config), "--work-dir", str(home / f"work-{base}")]) == 0
+        assert main(["train", str(config), "--seed", "0", "--work-dir", str(home / f"work-{base}")]) == 0
         said = capsys.readouterr().out
         assert ("validations are without calibration" in said) == base.endswith("calibrated")
         scores[base] = re.findall(r"froc/avg: (\S+)", said)
