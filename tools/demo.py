@@ -182,7 +182,8 @@ def detect(out: Path, scans: dict[str, Path]) -> list[Path]:
         jobs[logs[name]] = start(*arguments, log=logs[name], threads=max(1, usable_cores() // len(scans)))
     finish(jobs)
     for log in logs.values():
-        say(log.read_text().strip().splitlines()[-1])
+        said = [line for line in log.read_text().splitlines() if line and not line.startswith("note:")]
+        say(said[-1])
     return [out / f"detect_{name}/report.html" for name in scans]
 
 
