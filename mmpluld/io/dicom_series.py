@@ -51,6 +51,8 @@ _MAY_DIFFER: dict[str, float | None] = {
 _IDENTITY = ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID")
 # What software that writes single images makes up for each; then it tells nothing.
 _MADE_UP = ("StudyInstanceUID", "FrameOfReferenceUID")
+# What some exports leave out of single images; two volumes would both have it.
+_MAY_LACK = ("KVP", "ConvolutionKernel", "SliceThickness")
 _ALL = {**_ONE_VALUE, **_MAY_DIFFER, "InstanceNumber": None}
 _RANGE = re.compile(r"([0-9]+)-([0-9]+)")
 TAGS = ("SeriesInstanceUID", *_ALL)
@@ -116,7 +118,7 @@ def choose_images(folder: Path, found: DicomFolder, choice: Choice) -> list[Dico
 
 
 def check_one_volume(folder: Path, images: Sequence[DicomImage], choice: Choice) -> list[str]:
-    """Refuse images that differ in what one volume has once; return notes on what was made up for each file.
+    """Refuse images that differ in what one volume has once; return notes on what was made up or left out.
 
     Raises:
         InputError: With the parts and how to choose one.
@@ -126,6 +128,8 @@ def check_one_volume(folder: Path, images: Sequence[DicomImage], choice: Choice)
         groups = _groups(images, name, tolerance)
         if name in _MADE_UP and len(groups) == len(images) > 1:
             notes.append(f"{name} is another one in each file: assumed one scan")
+        elif name in _MAY_LACK and len(groups) == 2 and "" in groups:
+            notes.append(f"{name} is missing in {len(groups[''])} of {len(images)} files: assumed that of the others")
         elif len(groups) > 1:
             raise InputError(f"{folder}: {_parts(images, name, groups, choice)}")
     return notes

@@ -64,6 +64,18 @@ _DIFFERENCES = [
 ]
 
 
+@pytest.mark.parametrize("name", ["KVP", "ConvolutionKernel", "SliceThickness"])
+def test_a_value_left_out_of_some_slices_is_that_of_the_others(tmp_path, write_dicom_series, name):
+    files = _write(write_dicom_series, tmp_path / "scan", _ONE, KVP="120", ConvolutionKernel="B30f")
+    for file in files[2:5]:
+        dataset = pydicom.dcmread(file)
+        delattr(dataset, name)
+        dataset.save_as(file)
+    volume = read_volume(tmp_path / "scan")
+    assert np.array_equal(volume.array, _canonical(_ONE))
+    assert f"{name} is missing in 3 of 8 files: assumed that of the others" in volume.history
+
+
 _LAYOUTS = [(*item, "same positions") for item in _DIFFERENCES] + [
     (*item, layout) for item in _DIFFERENCES[3:5] for layout in ("one after the other", "interleaved")
 ]
