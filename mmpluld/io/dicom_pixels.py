@@ -235,6 +235,8 @@ def _from_codestream(file: Path, dataset: Any, syntax: Any, pixels: _Pixels) -> 
             f"{file}: its compressed image has {shape_yx[0]} x {shape_yx[1]} pixels of {components} components, its "
             f"header says {pixels.shape_yx[0]} x {pixels.shape_yx[1]} of 1; export the series again"
         )
+    if not 0 < precision <= (pixels.allocated if _J2K in code[:256] else min(pixels.allocated, 16)):  # JPEG has 16
+        raise InputError(f"{file}: {_other_bits(precision, pixels)}")
     if _END not in code[-64:]:
         raise InputError(f"{file}: its compressed image has no end; it is damaged or cut off, copy or export it again")
     words = _with_itk(file, code, syntax, shape_yx, precision, signed)
@@ -256,13 +258,16 @@ def _counting_bits(
         if pixels.signed and not signed and precision < pixels.stored:
             fits = fits and not bool((words >> (precision - 1)).any())
     if not fits:
-        raise InputError(
-            f"{file}: its compressed image has {precision} bits, its header says BitsAllocated {pixels.allocated}, "
-            f"BitsStored {pixels.stored}, HighBit {pixels.high_bit}; decompress the series with the software that "
-            "wrote it"
-        )
+        raise InputError(f"{file}: {_other_bits(precision, pixels)}")
     words = words.astype(f"{words.dtype.kind}{pixels.allocated // 8}", copy=False)
     return stored_bits(words, pixels.stored, high_bit, pixels.signed)
+
+
+def _other_bits(precision: int, pixels: _Pixels) -> str:
+    return (
+        f"its compressed image has {precision} bits, its header says BitsAllocated {pixels.allocated}, BitsStored "
+        f"{pixels.stored}, HighBit {pixels.high_bit}; decompress the series with the software that wrote it"
+    )
 
 
 def _decodable(syntax: Any) -> bool:

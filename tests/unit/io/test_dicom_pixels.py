@@ -254,6 +254,18 @@ def test_compressed_image_of_another_size(tmp_path, write_dicom_series):
     _refused(file, "has 66 x 72 pixels of 1 components, its header says 66 x 71", shape_yx=(66, 71))
 
 
+def test_more_bits_than_jpeg_has(tmp_path, write_dicom_series):
+    """ITK's decoder writes beyond its memory then."""
+    file = write_dicom_series(tmp_path / "scan", _HU[:, :, :1], _AFFINE)[0]
+    _store(file, (_HU[:, :, 0].T + 1024).astype(np.uint16), _JPEG_LOSSLESS, tmp_path)
+    start = file.read_bytes().index(b"\xff\xc3")
+    content = bytearray(file.read_bytes())
+    for precision in (0, 17, 32):
+        content[start + 4] = precision
+        file.write_bytes(content)
+        _refused(file, f"its compressed image has {precision} bits, its header says BitsAllocated 16")
+
+
 def test_more_pixels_than_the_header_says(tmp_path, write_dicom_series):
     file = write_dicom_series(tmp_path / "scan", _HU[:, :, :1], _AFFINE)[0]
     _refused(file, "PixelData holds 9504 bytes, but 65 x 72 pixels of 16 bits are 9360", shape_yx=(65, 72))
