@@ -28,7 +28,7 @@ from zlib import crc32
 
 import numpy as np
 
-from benchmarks.fuzz_records import RECORDS
+from benchmarks._fuzz_records import RECORDS
 from mmpluld.errors import InputError
 from mmpluld.io import read_volume, write_volume
 from mmpluld.io.array_store import open_array, write_array

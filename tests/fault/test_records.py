@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.fuzz_records import RECORDS
+from benchmarks._fuzz_records import RECORDS
 from mmpluld.errors import InputError
 
 FILES = {
