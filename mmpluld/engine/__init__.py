@@ -2,7 +2,7 @@
 
 - A config: ``config`` finds and loads one, ``config_names`` sets values that many places share, ``option_values`` reads
   ``--cfg-options``, ``config_file`` writes one out. ``config_check`` looks it through before anything is built, with
-  ``config_keys`` (keys of parts without a type) and ``config_values`` (kinds and ranges).
+  ``config_keys`` (keys of parts without a type) and ``config_values`` (kinds and ranges). ``nodes`` walks them.
 - A run: ``run`` is what the commands call, with ``run_options`` for single options and ``refusals`` around it.
   ``runner`` trains: ``guard`` stops what diverges (``finite`` finds it), ``resume`` goes on, ``checkpoint`` reads and
   writes weights, ``hooks``, ``pictures`` and ``tag_statistics`` are hooks.

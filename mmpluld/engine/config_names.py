@@ -15,6 +15,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.fileio import load
 
+from mmpluld.engine.nodes import nodes
 from mmpluld.errors import InputError, did_you_mean
 
 __all__ = [
@@ -63,7 +64,7 @@ def places(config: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _values(config: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any]]:
-    for place, node in _nodes(config, ""):
+    for place, node in nodes(config):
         if place and isinstance(node, Mapping) and name in node:
             yield f"{place}.{name}", node[name]
 
@@ -77,18 +78,6 @@ def leaves(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
-def _nodes(node: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """A node and all below it, each with its dotted place."""
-    yield place, node
-    items: Any = ()
-    if isinstance(node, Mapping):
-        items = node.items()
-    elif isinstance(node, (list, tuple)):
-        items = enumerate(node)
-    for key, value in items:
-        yield from _nodes(value, f"{place}.{key}" if place else str(key))
-
-
 def set_shared(config: Config, name: str, value: Any, source: str) -> None:
     """Give every argument called ``name`` this value.
 
@@ -96,14 +85,12 @@ def set_shared(config: Config, name: str, value: Any, source: str) -> None:
         InputError: If the config has no such argument; ``source`` begins the message.
     """
     former = {str(old).rstrip("/") for _, old in _values(read_parts(config), name) if name == "data_root" and old}
-    holders = [
-        node for place, node in _nodes(config._cfg_dict, "") if place and isinstance(node, dict) and name in node
-    ]
+    holders = [node for place, node in nodes(config._cfg_dict) if place and isinstance(node, dict) and name in node]
     for node in holders:
         node[name] = value
     if not holders:
         raise InputError(f"{source}: {name} has no effect: no part of the config has an argument of this name")
-    for place, node in _nodes(read_parts(config), ""):
+    for place, node in nodes(read_parts(config)):
         if place.endswith(f".{name}"):
             continue
         if isinstance(node, str) and any(f"{node}/".startswith(f"{old}/") for old in former - {str(value).rstrip("/")}):
@@ -196,7 +183,7 @@ def _stands_below(config: Mapping[str, Any], name: str) -> bool:
     if not isinstance(value, (Mapping, list, tuple)):  # a number stands anywhere by chance
         return any(_covers(found, value) for _, found in _values(config, name))
     parts = (part for key, part in config.items() if key != name)
-    return any(_covers(node, value) for part in parts for _, node in _nodes(part, ""))
+    return any(_covers(node, value) for part in parts for _, node in nodes(part))
 
 
 def _covers(node: Any, value: Any) -> bool:
@@ -217,7 +204,7 @@ def _advice(name: str, config: Config) -> str:
     parts = read_parts(config)
     found = places(parts, name)
     if isinstance(value, Mapping):  # stands where a dict has all of its arguments
-        for place, node in _nodes(parts, ""):
+        for place, node in nodes(parts):
             if place and isinstance(node, Mapping) and node.keys() >= value.keys() - {"_delete_"}:
                 changed = [key for key, item in value.items() if key in node and not _covers(node[key], item)]
                 found += [f"{place}.{key}" for key in changed]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from mmpluld.engine.nodes import nodes
 
 __all__ = ["all_finite", "non_finite"]
 
@@ -37,14 +39,4 @@ def non_finite(node: Any, place: str = "") -> Iterator[str]:
         node: For example a state dict.
         place: Name of ``node`` itself.
     """
-    if isinstance(node, Tensor):
-        if not all_finite(node):
-            yield place
-        return
-    items: Any = ()
-    if isinstance(node, Mapping):
-        items = node.items()
-    elif isinstance(node, (list, tuple)):
-        items = enumerate(node)
-    for key, value in items:
-        yield from non_finite(value, f"{place}.{key}" if place else str(key))
+    return (name for name, item in nodes(node, place) if isinstance(item, Tensor) and not all_finite(item))

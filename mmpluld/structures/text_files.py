@@ -11,9 +11,9 @@ import io
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from mmpluld.errors import InputError, counted, nearest
 from mmpluld.inputs import read_bytes
@@ -24,6 +24,7 @@ __all__ = [
     "check_columns",
     "parse_json",
     "parse_number",
+    "parse_rows",
     "read_json",
     "read_object",
     "read_rows",
@@ -31,6 +32,8 @@ __all__ = [
     "read_text",
     "refuse_faults",
 ]
+
+_Parsed = TypeVar("_Parsed")
 
 # The longest first: the mark of UTF-32 begins with that of UTF-16.
 _MARKS = (
@@ -222,6 +225,28 @@ def check_columns(path: StrPath, columns: Sequence[str], needed: Sequence[str] =
     for name in columns:
         if name and columns.count(name) > 1:
             raise InputError(f"{path}: two columns {name!r} in the header; keep one")
+
+
+def parse_rows(path: StrPath, table: Table, parse: Callable[[int, int, dict[str, str]], _Parsed]) -> list[_Parsed]:
+    """Parse every row of a table.
+
+    Args:
+        path: The table's file, for messages.
+        table: Its content.
+        parse: Makes something of a row from its number, from 0, its line in the file, and its cells by column. A
+            ``ValueError`` says what is wrong with the row.
+
+    Raises:
+        InputError: Rows are faulty; the first five are named.
+    """
+    parsed, faults = [], []
+    for row, (line, cells) in enumerate(table.rows):
+        try:
+            parsed.append(parse(row, line, table.named(cells)))
+        except ValueError as error:
+            faults.append(f"line {line}: {error}")
+    refuse_faults(path, faults)
+    return parsed
 
 
 def refuse_faults(path: StrPath, faults: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from typing import Literal
 
 from mmpluld.errors import InputError, nearest
 from mmpluld.structures.boxes import inclusive_to_edges
-from mmpluld.structures.text_files import Table, check_columns, parse_number, read_table, refuse_faults
+from mmpluld.structures.text_files import Table, check_columns, parse_number, parse_rows, read_table, refuse_faults
 
 __all__ = ["BoxRow", "Convention", "edges", "read_box_csv", "truth_value", "whole"]
 
@@ -176,14 +176,7 @@ def _read_table(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]
     """Column names in lower case, and (line, cells) of each row that is not blank."""
     raw = read_table(file, "a CSV or COCO file of boxes")
     table = Table([name.lower() for name in raw.columns], raw.rows)
-    rows, faults = [], []
-    for line, cells in table.rows:
-        try:
-            rows.append((line, table.named(cells)))
-        except ValueError as error:
-            faults.append(f"line {line}: {error}")
-    refuse_faults(file, faults)
-    return table.columns, rows
+    return table.columns, parse_rows(file, table, lambda row, line, cells: (line, cells))
 
 
 def _layout(file: Path, columns: list[str], convention: Convention) -> _Layout:

@@ -27,7 +27,7 @@ from mmpluld.io.slice_sources import PNGSliceSource
 from mmpluld.progress import track
 from mmpluld.structures import LESION_TYPES, AnnotationSet, LesionRecord, VolumeRecord
 from mmpluld.structures.splits import SPLITS, annotation_paths
-from mmpluld.structures.text_files import parse_number, read_table, refuse_faults
+from mmpluld.structures.text_files import parse_number, parse_rows, read_table
 from mmpluld.structures.volume import VOXEL_MM
 from mmpluld.typing import StrPath
 
@@ -172,15 +172,8 @@ def _check_tagged_rows(tags: StrPath | None, table: TagTable, csv_path: Path, nu
 
 def _read_rows(path: Path) -> list[_Row]:
     """Read and check the whole CSV."""
-    rows: list[_Row] = []
-    faults: list[str] = []
     table = read_table(path, f"the folder that holds DL_info.csv and {_IMAGES}", _COLUMNS)
-    for index, (line, cells) in enumerate(table.rows):
-        try:
-            rows.append(_parse_row(index, line, table.named(cells)))
-        except ValueError as error:
-            faults.append(f"line {line}: {error}")
-    refuse_faults(path, faults)
+    rows = parse_rows(path, table, _parse_row)
     if not rows:
         raise InputError(f"{path}: no rows below the header; fetch the file again")
     return rows

@@ -28,7 +28,7 @@ from mmpluld.errors import InputError
 from mmpluld.io import read_volume
 from mmpluld.io.hounsfield import Units
 from mmpluld.structures import CTVolume, LesionRecord
-from mmpluld.structures.text_files import parse_number, read_table, refuse_faults
+from mmpluld.structures.text_files import parse_number, parse_rows, read_table
 from mmpluld.typing import StrPath
 
 __all__ = ["LUNA16_COLUMNS", "LunaMark", "convert_luna16", "read_luna16_marks"]
@@ -125,15 +125,7 @@ def read_luna16_marks(path: StrPath) -> list[LunaMark]:
         InputError: The file is missing, lacks columns or holds faulty rows (the first five are named).
     """
     file = Path(path)
-    marks, faults = [], []
-    table = read_table(file, "LUNA16's table", LUNA16_COLUMNS)
-    for row, (line, cells) in enumerate(table.rows):
-        try:
-            marks.append(_mark(row, line, table.named(cells)))
-        except ValueError as error:
-            faults.append(f"line {line}: {error}")
-    refuse_faults(file, faults)
-    return marks
+    return parse_rows(file, read_table(file, "LUNA16's table", LUNA16_COLUMNS), _mark)
 
 
 def _mark(row: int, line: int, raw: dict[str, str]) -> LunaMark:

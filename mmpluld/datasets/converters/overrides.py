@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from mmpluld.errors import InputError, counted, did_you_mean
 from mmpluld.structures import CTVolume
-from mmpluld.structures.text_files import parse_number, read_json, read_table, refuse_faults
+from mmpluld.structures.text_files import parse_number, parse_rows, read_json, read_table
 from mmpluld.structures.volume import VOXEL_MM
 from mmpluld.typing import FloatArray, StrPath
 
@@ -109,16 +109,11 @@ def _rows(file: Path) -> list[tuple[str, dict[str, Any]]]:
             raise InputError(f'{file}: needed is {{"<volume>": {{"spacing_mm": [z, y, x], ...}}}}; mend the table')
         return list(data.items())
     table = read_table(file, wanted, ("volume",))
-    rows, faults = [], []
-    for line, cells in table.rows:
-        try:
-            named = table.named(cells)
-        except ValueError as error:
-            faults.append(f"line {line}: {error}")
-            continue
-        rows.append((named.pop("volume"), {key: value for key, value in named.items() if key and value}))
-    refuse_faults(file, faults)
-    return rows
+    return parse_rows(
+        file,
+        table,
+        lambda row, line, cells: (cells.pop("volume"), {key: value for key, value in cells.items() if key and value}),
+    )
 
 
 def _override(where: str, raw: dict[str, Any]) -> Override:
