@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mmpluld.errors import InputError, did_you_mean
@@ -54,6 +55,9 @@ class Table:
         protocol: Rules of the evaluation.
         phantom: What the twins train and test on: the layout of ``deeplesion`` alone, or the four of ``lens``.
         note: What must be known to read it, in whole sentences.
+        margin: Largest difference of averages that does not matter, in points: what "equivalent" means in the report.
+        specialties: Names of groups of lesion types on which rows are compared too, at the operating points of the
+            whole evaluation.
     """
 
     name: str
@@ -64,6 +68,8 @@ class Table:
     protocol: str = "deeplesion-2d"
     phantom: Literal["deeplesion", "lens"] = "deeplesion"
     note: str = ""
+    margin: float = 2.0
+    specialties: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
     def row(self, key: str) -> Row:
         """The row with this key."""
