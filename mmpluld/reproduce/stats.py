@@ -272,8 +272,8 @@ def compare(
     their own differences, and so are rows that agree in every figure.
 
     Interval and p join Student's of the two parts by Banerjee's rule, ``half^2 = (t_patients se_patients)^2 + (t_seeds
-    se_seeds)^2``, whose coverage is never less than it says for normal errors. Welch's and Satterthwaite's approximation, which pretends
-    to one number of degrees of freedom, claims too much where the seeds' part has few.
+    se_seeds)^2``, whose coverage is never less than it says for normal errors. Welch's and Satterthwaite's
+    approximation, which pretends to one number of degrees of freedom, claims too much where the seeds' part has few.
 
     Args:
         first: One row, one sample per seed.
