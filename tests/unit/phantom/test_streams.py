@@ -19,8 +19,8 @@ def test_every_patient_of_every_layout_and_split_has_a_body_of_its_own(
 ) -> None:
     bodies = []
 
-    def make_patient(rng):
-        body = made(rng)
+    def make_patient(rng, phases):
+        body = made(rng, phases)
         bodies.append((body.frame.scale, body.fat_mm, tuple(body.shift.values()), body.benign))
         return body
 
