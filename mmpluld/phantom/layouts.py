@@ -28,7 +28,7 @@ from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
 from mmpluld.typing import StrPath
 
-__all__ = ["write_lits_layout", "write_luna16_layout", "write_nih_ln_layout"]
+__all__ = ["LAYOUT_REGIONS", "write_lits_layout", "write_luna16_layout", "write_nih_ln_layout"]
 
 _NAMES = {
     "luna16": ("subset?", "annotations.csv", "annotations_excluded.csv", "candidates_V2.csv", "seriesuids.csv"),
@@ -37,8 +37,9 @@ _NAMES = {
 }
 _UID = "1.2.826.0.1.3680043.10.1338"
 _LIVER_REACH_MM = 12.0
-# Where the lesions are that a dataset labels.
-_REGIONS = {"luna16": ("chest",), "lits": ("abdomen",), "nih-ln": ("chest", "abdomen")}
+LAYOUT_REGIONS = {"luna16": ("chest",), "lits": ("abdomen",), "nih-ln": ("chest", "abdomen")}
+"""Regions of each layout unless the settings say others: where the lesions are that the dataset labels."""
+
 # Writes one series under the root; returns the id that the converter gives it, and lines of the dataset's tables.
 _Writer = Callable[[Path, int, PhantomSeries], tuple[str, dict[str, list[str]]]]
 
@@ -162,7 +163,7 @@ def _write(
         raise InputError(f"phantom seed={seed}: must be 0 or more")
     if count < 1:
         raise InputError(f"phantom num_patients={count!r}: must be 1 or more")
-    spec = PhantomSpec.from_settings({"regions": _REGIONS[layout]} | settings)
+    spec = PhantomSpec.from_settings({"regions": LAYOUT_REGIONS[layout]} | settings)
     record = {"layout": layout, "seed": seed, "num_patients": count, **asdict(spec)}
     job = partial(_write_patient, root=root, layout=layout, seed=seed, spec=spec, write=write)
     with phantom_folder(root, layout, _NAMES[layout], overwrite):

@@ -88,9 +88,9 @@ def test_excluded_findings_are_ignored_and_unknown_diameters_are_10_mm(one_scan)
 
 
 def test_padding_stops_at_the_image(one_scan):
-    found = AnnotationSet.load(one_scan("1.2,101,-49,-1,5\n", pad_px=4).files["train"])
+    found = AnnotationSet.load(one_scan("1.2,101,-49,-1,5\n", pad_mm=4).files["train"])
     assert found.lesions[0].box[:2] == (0.0, 0.0)
-    assert found.lesions[0].box[3:5] == pytest.approx((2.5 + 5 + 4, 1.5 + 2.5 + 4))
+    assert found.lesions[0].box[3:5] == pytest.approx((2.5 + 5 + 8, 1.5 + 2.5 + 4))  # pixels of 0.5 x 1 mm
 
 
 def test_override_corrects_spacing_and_direction(one_scan):
