@@ -201,7 +201,7 @@ def _write_slices(series: PhantomSeries, folder: Path, first: int, last: int) ->
     shifted = (series.volume.array.astype(np.int32) + 32768).astype(np.uint16)
     for number in range(first, last + 1):
         path = folder / f"{number:03d}.png"
-        if not cv2.imwrite(str(path), shifted[number - 1], [cv2.IMWRITE_PNG_COMPRESSION, 3]):
+        if not cv2.imwrite(str(path), shifted[number - 1], [cv2.IMWRITE_PNG_COMPRESSION, 1]):
             raise InputError(f"{path}: could not be written; make room")
 
 

@@ -29,8 +29,8 @@ LENS_PATIENTS: dict[str, tuple[int, ...]] = {
     "lits": (40,),
     "nih-ln": (40,),
 }
-"""Patients by layout: of deeplesion in training, validation (on which experts are calibrated) and test; of the others all
-in one, of whom a fifth is held out as the test."""
+"""Patients by layout: of deeplesion in training, validation (on which experts are calibrated) and test; of the others
+all in one, of whom a fifth is held out as the test."""
 
 LENS_SETTINGS: dict[str, dict[str, Any]] = {
     "deeplesion": {**SETTINGS, "pad_mm": 4},
