@@ -11,7 +11,7 @@ from typing import Any
 
 from mmpluld.atomic import is_unfinished
 from mmpluld.errors import InputError
-from mmpluld.phantom import PhantomSpec
+from mmpluld.phantom import LAYOUT_REGIONS, PhantomSpec
 from mmpluld.structures import AnnotationSet
 from mmpluld.structures.splits import annotation_paths
 from mmpluld.structures.text_files import read_object
@@ -72,9 +72,9 @@ def ensure_layout(
         )
     deeplesion = layout == "deeplesion"
     # What each writes last.
-    made = (root / "truth" / ("test_key_slices.json" if deeplesion else "complete.json")).is_file()
+    made = (root / "truth" / ("test_subvolumes.json" if deeplesion else "complete.json")).is_file()
     made = made and not is_unfinished(record)
-    converted = (root / "annotations" / ("test.json" if deeplesion else "train.json")).is_file()
+    converted = (root / "annotations" / "test.json").is_file()
     converted = converted and not any(map(is_unfinished, annotation_paths(root).values()))
     if not made:
         # A value is a Python literal for the command, as repr writes it.
@@ -84,11 +84,25 @@ def ensure_layout(
         command([*arguments, "--set", *values], log)
     if not made or not converted:
         command(["convert", layout, str(root), "--overwrite", *convert_options], log)
+    if deeplesion:
+        for name in ("train_key_slices", "train_unmarked_ignored"):
+            _add_masks(root / "truth" / f"{name}.json", root)
+
+
+def _add_masks(truth: Path, root: Path) -> None:
+    """Give lesions of the truth such masks as the converter gives marks, for detectors with a mask head."""
+    from mmpluld.datasets.converters import add_pseudo_masks
+
+    annotations = AnnotationSet.load(truth)
+    if not any(lesion.mask for lesion in annotations.lesions):
+        add_pseudo_masks(annotations, root)
+        annotations.save(truth)
 
 
 def _record(layout: str, patients: Sequence[int], settings: Mapping[str, Any]) -> dict[str, Any]:
     """What the phantom writer notes of these settings, as JSON gives it back."""
-    spec = asdict(PhantomSpec.from_settings(dict(settings)))
+    regions = {"regions": LAYOUT_REGIONS[layout]} if layout in LAYOUT_REGIONS else {}
+    spec = asdict(PhantomSpec.from_settings(regions | dict(settings)))
     how = {"num_patients": patients, "all_slices": True} if layout == "deeplesion" else {"num_patients": patients[0]}
     record: dict[str, Any] = json.loads(json.dumps({"layout": layout, "seed": SEED, **how, **spec}))
     return record
@@ -104,8 +118,10 @@ def describe_phantom(root: Path) -> str | None:
     changed = [
         f"{name}={data[name]}" for name, value in defaults.items() if data[name] != json.loads(json.dumps(value))
     ]
-    train = AnnotationSet.load(root / "truth" / "train_key_slices.json").lesions
-    test = AnnotationSet.load(root / "truth" / "test_key_slices.json").lesions
+    train, test = (
+        [item for item in AnnotationSet.load(root / "truth" / f"{split}_key_slices.json").lesions if not item.ignore]
+        for split in ("train", "test")
+    )
     unmarked = sum(not lesion.attributes["marked"] for lesion in train) / max(len(train), 1)
     patients = data["num_patients"]
     return (
