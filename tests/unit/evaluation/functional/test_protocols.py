@@ -25,7 +25,9 @@ def test_named_protocols() -> None:
 
 
 def test_unknown_name_suggests_the_nearest() -> None:
-    with pytest.raises(InputError, match="'lens3d' is not one of deeplesion-2d, lens-3d; did you mean 'lens-3d'"):
+    with pytest.raises(
+        InputError, match="'lens3d' is not one of deeplesion-2d, lens-3d, centre-3d; did you mean 'lens-3d'"
+    ):
         get_protocol("lens3d")
 
 
