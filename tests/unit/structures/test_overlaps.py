@@ -67,9 +67,7 @@ def test_centre_on_the_rim_is_outside_and_unknown_places_are_nan() -> None:
 
 
 def test_unknown_measure_is_explained() -> None:
-    with pytest.raises(
-        InputError, match="overlap 'iob' is not one of iou, iobb, iogt, iobbgt, centre; did you mean 'iobb'"
-    ):
+    with pytest.raises(InputError, match="'iob' is not one of iou, iobb, iogt, iobbgt, centre; did you mean 'iobb'"):
         pairwise_overlap(SQUARE, SQUARE, "iob")  # type: ignore[arg-type]
 
 
