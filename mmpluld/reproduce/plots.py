@@ -57,6 +57,8 @@ def _rows(axes: Any, summary: Summary) -> None:
 
 def _differences(axes: Any, summary: Summary) -> None:
     axes.axvline(0, color=_GREY, linewidth=1)
+    margin = summary.table.margin
+    axes.axvspan(-margin, margin, color=_GREY, alpha=0.12, linewidth=0)
     for place, pair in enumerate(summary.pairs):
         d = pair.difference
         if d is None:
@@ -65,7 +67,7 @@ def _differences(axes: Any, summary: Summary) -> None:
         _bar(axes, place, 100 * d.value[-1], 100 * d.low[-1], 100 * d.high[-1], _RED)
     _finish(axes, [f"{pair.first.label}\n− {pair.second.label}" for pair in summary.pairs])
     axes.tick_params(axis="y", labelsize=8)
-    axes.set_xlabel("difference (points), 95 % interval")
+    axes.set_xlabel(f"difference (points), 95 % interval, grey: within {margin:g}")
 
 
 def _bar(axes: Any, place: float, value: float, low: float, high: float, colour: str) -> None:

@@ -160,6 +160,8 @@ _LENS = _lens(
     "lens-afp_densenet121_4datasets",
     (15.9, 22.8, 30.1, 37.7, 46.7, 56.6, 66.1, 39.4),
 )
+# Lesion types that the single-type datasets label; nodes lie in two of DeepLesion's.
+_SPECIALTIES = {"lung": ("lung",), "liver": ("liver",), "lymph nodes": ("mediastinum", "abdomen")}
 _STEPS = (
     "Of the rows on DeepLesion alone, one has as many epochs as the four datasets, so as many steps on DeepLesion, as "
     "in the paper; the other has as many steps in all."
@@ -207,6 +209,7 @@ _LENS_ENTRIES = (
         protocol="lens-3d",
         phantom="lens",
         note=_STEPS,
+        specialties=_SPECIALTIES,
     ),
     Table(
         "lens-table3",
@@ -268,6 +271,7 @@ _LENS_ENTRIES = (
         note=_MINED.format(rows="the last three rows") + " Without, its proposed detector has 39.4 (Table II)."
         " All rows have the same steps on DeepLesion but the single dataset with equal total steps. All have the same "
         "total steps but the other single dataset and positive pooling, which draws no slices without lesions.",
+        specialties=_SPECIALTIES,
     ),
     Table(
         "lens-figure7",
@@ -349,6 +353,7 @@ _GATE_ENTRIES = (
             "train_dataloader.dataset.datasets.deeplesion.ann_file=deeplesion/truth",
         ),
         replace(_LENS, label="four datasets, all experts", paper=()),
+        specialties=_SPECIALTIES,
         protocol="lens-3d",
         phantom="lens",
     ),
