@@ -351,6 +351,7 @@ _GATE_ENTRIES = (
         _labelled(
             replace(_LONGER, label="DeepLesion alone"),
             "train_dataloader.dataset.datasets.deeplesion.ann_file=deeplesion/truth",
+            "train_dataloader.dataset.datasets.deeplesion.name=deeplesion",  # the truth is the phantom's
         ),
         replace(_LENS, label="four datasets, all experts", paper=()),
         specialties=_SPECIALTIES,
