@@ -343,7 +343,7 @@ def _gate(name: str, title: str, rows: tuple[Row, Row, Row], more: Row | None = 
     )
 
 
-_RETINANET = Row("retinanet-a3d", "RetinaNet on A3D", "retinanet-a3d_densenet121-fpn_7s")
+_RETINANET = Row("retinanet", "RetinaNet", "retinanet-a3d_densenet121-fpn_7s")
 _GATE_ENTRIES = (
     _gate(
         "gate-lens",

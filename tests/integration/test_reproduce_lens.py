@@ -13,7 +13,7 @@ from mmpluld.reproduce.twin_datasets import ensure_lens_phantoms
 pytestmark = pytest.mark.slow
 
 PATIENTS = {"deeplesion": (2, 2, 1), "luna16": (5,), "lits": (5,), "nih-ln": (5,)}
-SETTINGS = {"size": 64, "max_slices": 12, "lesions_per_series": 25, "min_long_mm": 14}
+SETTINGS = {"size": 64, "max_slices": 12, "lesions_per_series": 14, "min_long_mm": 14}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def result(folder: Path) -> dict[str, object]:
 
 
 def test_gate_trains_both_detectors_and_ends_with_a_verdict(phantoms, tmp_path, capfd):
-    rows = "lens-longer-complete,lens-longer-oracle,retinanet-a3d-complete,retinanet-a3d-oracle"
+    rows = "lens-longer-complete,lens-longer-oracle,retinanet-complete,retinanet-oracle"
     assert reproduce("gate", phantoms, tmp_path, rows) == 0
     out = capfd.readouterr().out
     assert "cannot be told: DeepLesion alone, complete labels − DeepLesion alone, marked only" in out
@@ -48,7 +48,7 @@ def test_gate_trains_both_detectors_and_ends_with_a_verdict(phantoms, tmp_path, 
     for name in ("gate-lens-twins.md", "gate-one-stage-twins.md"):
         assert "mmpluld reproduce gate --seeds 1 --twins" in (tmp_path / name).read_text()
     lens, one_stage = "lens-afp_densenet121_longer_9s_phantom", "retinanet-a3d_densenet121-fpn_7s_phantom"
-    for config, key in ((lens, "lens-longer"), (one_stage, "retinanet-a3d")):
+    for config, key in ((lens, "lens-longer"), (one_stage, "retinanet")):
         for kind in ("complete", "oracle"):
             found = result(tmp_path / f"{config}+{key}-{kind}-val")
             assert found["num_patients"] == 2  # those of the validation
