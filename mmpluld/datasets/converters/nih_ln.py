@@ -191,6 +191,7 @@ def _convert(
             case.remarks.append((remark, name))
     else:
         case.remarks.append(("no mask, approximate boxes from positions and sizes", name))
+        nodes = _sized(nodes, case)
         for node in nodes:
             lesion = _from_text(node, case.volume, stored.volume, pad_mm)
             if lesion is None:
@@ -198,6 +199,14 @@ def _convert(
             else:
                 case.lesions.append(lesion)
     return case
+
+
+def _sized(nodes: list[LymphNode], case: Case) -> list[LymphNode]:
+    """Nodes that have a size; the others, of which the dataset has one, have no box."""
+    for node in nodes:
+        if max(node.sizes_mm) <= 0:
+            case.remarks.append(("node of size 0, dropped", f"{case.volume.id} at {list(node.point_lps)}"))
+    return [node for node in nodes if max(node.sizes_mm) > 0]
 
 
 def _labels(file: Path, image: CTVolume, override: Override, case: Case) -> npt.NDArray[np.int16]:

@@ -122,6 +122,19 @@ def test_without_masks_positions_and_sizes_make_the_boxes(root):
             assert min(np.abs(centre - other).max() for other in centres) < 0.01
 
 
+def test_node_without_a_size_is_dropped_where_no_mask_shows_it(root):
+    shutil.rmtree(root / MASKS)
+    whole, _ = convert(root)
+    name = whole.lesions[0].volume
+    sizes = root / TEXTS / name / f"{name}_lymphnodes_sizes.txt"
+    _, *others = sizes.read_text().splitlines(keepends=True)
+    sizes.write_text("".join(["0.0\n", *others]))  # MED_LYMPH_010 of the dataset has such a node
+    found, report = convert(root, overwrite=True)
+    assert len(found.lesions) == len(whole.lesions) - 1
+    (dropped,) = report.remarks["node of size 0, dropped"]
+    assert dropped.startswith(f"{name} at [")
+
+
 def test_a_mask_of_another_shape_and_a_case_without_truth_are_left_out(root):
     change_mask(root, "MED_LYMPH_001", lambda labels: labels[:-1])
     shutil.rmtree(root / MASKS / "MED_LYMPH_003")
