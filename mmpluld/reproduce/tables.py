@@ -278,7 +278,7 @@ _LENS_ENTRIES = (
         "LENS, Figure 7: the datasets that label one kind of lesion, each tested on its own held-out part",
         tuple(_of_fraction(*place) for place in product(_SINGLE_TYPE, ("joint", "alone"), _FRACTIONS)),
         tuple(
-            tuple(_of_fraction(dataset, way, percent).key for way in ("joint", "alone"))
+            (_of_fraction(dataset, "joint", percent).key, _of_fraction(dataset, "alone", percent).key)
             for dataset, percent in product(_SINGLE_TYPE, _FRACTIONS)
         ),
         x_label="% of the training patients of LUNA16, LiTS and NIH-LN",
