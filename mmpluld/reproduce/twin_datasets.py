@@ -71,14 +71,14 @@ def ensure_lens_phantoms(
         ensure_layout(root / layout, layout, counts, settings[layout], command, options)
 
 
-def describe_lens_phantoms(root: Path) -> str | None:
-    """What the phantoms in ``root`` hold, for a report; None if they are not there."""
-    test = root / "deeplesion" / "truth" / "test_subvolumes.json"
+def describe_lens_phantoms(root: Path, split: str = "test") -> str | None:
+    """What the phantoms in ``root`` hold, with DeepLesion's sub-volumes of a split; None if they are not there."""
+    test = root / "deeplesion" / "truth" / f"{split}_subvolumes.json"
     if not test.is_file():
         return None
     parts = []
     for layout in LENS_PATIENTS:
-        files = [root / layout / "annotations" / f"{split}.json" for split in ("train", "test")]
+        files = [root / layout / "annotations" / f"{part}.json" for part in ("train", "test")]
         if layout == "deeplesion":  # its table names no types in training
             marked = AnnotationSet.load(root / layout / "truth" / "train_key_slices.json")
             found = replace(marked, lesions=[lesion for lesion in marked.lesions if lesion.attributes["marked"]])
@@ -87,7 +87,8 @@ def describe_lens_phantoms(root: Path) -> str | None:
             train, held_out = map(AnnotationSet.load, files)
             parts.append(f"{layout} {_counts(train)}, held out {counted(len(held_out.lesions), 'lesion')}")
     truth = AnnotationSet.load(test)
-    return f"Phantoms, training: {'; '.join(parts)}. Test: all lesions in sub-volumes, in 3D, {_counts(truth)}."
+    tested = f"All lesions in sub-volumes of {split} patients, in 3D: {_counts(truth)}."
+    return f"Phantoms, training: {'; '.join(parts)}. {tested}"
 
 
 def _counts(found: AnnotationSet) -> str:

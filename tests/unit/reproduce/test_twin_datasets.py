@@ -77,7 +77,7 @@ def test_description(root, tmp_path):
     truth = AnnotationSet.load(root / "deeplesion" / "truth" / "test_subvolumes.json")
     count = sum(not lesion.ignore for lesion in truth.lesions)
     assert count > 0
-    assert f"Test: all lesions in sub-volumes, in 3D, {count} lesions (" in text
+    assert f"All lesions in sub-volumes of test patients, in 3D: {count} lesions (" in text
     assert text.endswith(" in 1 volume.")
     lits = AnnotationSet.load(root / "lits" / "annotations" / "train.json")
     count = sum(not lesion.ignore for lesion in lits.lesions)
