@@ -1,6 +1,6 @@
 # Pretraining of a backbone: which organ does each pixel of the key slice belong to? On phantom patients without
 # lesions, which no detector is trained or tested on; the start that ImageNet is for the papers.
-# Make them with: mmpluld phantom organs data/phantom-organs --patients 80 8 --seed 7700 --set max_slices=24
+# Make them with: mmpluld phantom organs data/phantom-organs --patients 80 8 --set max_slices=24
 _base_ = ["datasets/deeplesion_7s.py", "default_runtime.py"]
 
 __data_root = "data/phantom-organs"

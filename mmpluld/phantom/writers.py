@@ -5,22 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
-import multiprocessing
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mmpluld.atomic import atomic_group, atomic_write_text
-from mmpluld.compat.system import start_method, usable_cores
 from mmpluld.errors import InputError
 from mmpluld.phantom.case import PhantomCase, PhantomLesion, PhantomSeries, make_case
 from mmpluld.phantom.folder import SETTINGS, phantom_folder
+from mmpluld.phantom.pool import in_order
 from mmpluld.phantom.spec import PhantomSpec
+from mmpluld.phantom.streams import patient_stream
 from mmpluld.progress import track
 from mmpluld.structures import LESION_TYPES, AnnotationSet, LesionRecord, VolumeRecord
 from mmpluld.structures.splits import SPLITS
@@ -36,6 +35,14 @@ DL_INFO_COLUMNS = (
 _NAMES = ("Images_png", "DL_info.csv", "tags.json", "tag_ontology.csv")
 _CONTEXT_MM = 30.0
 _DATASET = {"name": "phantom", "label_scope": "universal-complete"}
+
+
+class _Member(NamedTuple):
+    """A patient: number in the whole phantom, split, and number within the split; from 1."""
+
+    patient: int
+    split: str
+    number: int
 
 
 @dataclass
@@ -72,7 +79,8 @@ def write_deeplesion_layout(
 
     Args:
         out: Folder to make.
-        num_patients: Patients in training, validation and test.
+        num_patients: Patients in training, validation and test. More of one split leave those of it and of the others
+            as they are, but for their ids, which count through.
         seed: Same seed and settings give the same files, whatever the number of workers.
         all_slices: False writes only the slices within 30 mm of marked key slices, as DeepLesion does; the truth is
             then restricted to them, and series without a mark are left out.
@@ -99,13 +107,13 @@ def write_deeplesion_layout(
         "all_slices": all_slices,
         **asdict(spec),
     }
-    patients = range(1, sum(num_patients) + 1)
-    splits = [name for name, count in zip(SPLITS, num_patients, strict=True) for _ in range(count)]
+    members = [(split, number) for split, count in zip(SPLITS, num_patients, strict=True) for number in range(count)]
+    patients = [_Member(patient, split, number + 1) for patient, (split, number) in enumerate(members, start=1)]
     job = partial(_write_patient, seed=seed, spec=spec, root=root, all_slices=all_slices)
     with phantom_folder(root, "deeplesion", _NAMES, overwrite):
         atomic_write_text(root / SETTINGS, json.dumps(record, indent=1) + "\n")
-        written = list(track(_run(job, patients, splits, workers), "writing phantoms", total=len(patients)))
-        _write_tables(root, written, splits)
+        written = list(track(in_order(job, patients, workers), "writing phantoms", total=len(patients)))
+        _write_tables(root, written, [patient.split for patient in patients])
     return root
 
 
@@ -150,27 +158,12 @@ def _write_tags(root: Path, marked: list[tuple[int, str]]) -> None:
     atomic_write_text(root / "tag_ontology.csv", table.getvalue())
 
 
-def _run(job: Any, patients: Iterable[int], splits: list[str], workers: int | None) -> Iterable[_Written]:
-    """Run the jobs in order, in processes if that pays."""
-    count = min(workers or usable_cores(), len(splits))
-    if count <= 1:
-        yield from map(job, patients, splits)
-        return
-    # A fork is safe here: the workers use NumPy only.
-    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context(start_method())) as pool:
-        try:
-            yield from pool.map(job, patients, splits)
-        except BaseException:
-            for worker in multiprocessing.active_children():  # else the pool waits for what they have begun
-                worker.terminate()
-            raise
-
-
-def _write_patient(patient: int, split: str, *, seed: int, spec: PhantomSpec, root: Path, all_slices: bool) -> _Written:
+def _write_patient(member: _Member, *, seed: int, spec: PhantomSpec, root: Path, all_slices: bool) -> _Written:
     """Make and write one patient."""
-    case = make_case(seed, patient, spec)
+    stream = f"deeplesion/{member.split}"
+    case = replace(make_case(seed, stream, member.number, spec), patient=member.patient)
     written = _Written()
-    ages = np.random.default_rng([seed, patient, 1])
+    ages = patient_stream(seed, f"{stream}/age", member.number)
     age = "NaN" if ages.random() < 0.02 else str(case.age)
     for series in case.series:
         marked = [lesion for lesion in series.lesions if lesion.marked]
@@ -180,7 +173,7 @@ def _write_patient(patient: int, split: str, *, seed: int, spec: PhantomSpec, ro
         _write_slices(series, root / "Images_png" / case.series_id(series), first, last)
         written.volumes.append(_volume_record(case, series, first, last))
         for lesion in marked:
-            written.rows.append(_row(case, series, lesion, (first, last), age, split))
+            written.rows.append(_row(case, series, lesion, (first, last), age, member.split))
             written.types.append(lesion.type)
         written.lesions += _truth(case, series, first, last)
         written.key_lesions += _key_truth(case, series, age)

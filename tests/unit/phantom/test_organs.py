@@ -18,7 +18,7 @@ SPEC = PhantomSpec(regions=("torso",), intervals_mm=(10.0,), noise_hu=(0.0, 0.0)
 
 @pytest.fixture(scope="module")
 def case():
-    return make_case(5, 1, SPEC, organs=True)
+    return make_case(5, "scan", 1, SPEC, organs=True)
 
 
 def test_the_picture_is_the_same_without_the_map(case, torso):

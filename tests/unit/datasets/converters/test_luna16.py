@@ -14,7 +14,8 @@ from mmpluld.datasets.converters.luna16 import convert_luna16, read_luna16_marks
 from mmpluld.errors import InputError
 from mmpluld.io import write_volume
 from mmpluld.io.slice_sources import open_source
-from mmpluld.phantom import make_phantom
+from mmpluld.phantom import PhantomSpec
+from mmpluld.phantom.case import make_case
 from mmpluld.structures import AnnotationSet, CTVolume
 
 HEAD = "seriesuid,coordX,coordY,coordZ,diameter_mm\n"
@@ -113,9 +114,8 @@ def test_phantom_round_trip_with_reversed_headers(luna16, tmp_path):
     assert report.remarks["header reverses x or y, reoriented"] == ["1.2.826.0.1.3680043.10.1338.3"]
     for record in truth.volumes:
         assert volumes[record.id].spacing_mm == pytest.approx(record.spacing_mm)
-    image = make_phantom(
-        3, 3, size=64, max_slices=10, lesions_per_series=14.0, intervals_mm=(5.0,), regions=("chest",)
-    ).volume
+    settings = {"size": 64, "max_slices": 10, "lesions_per_series": 14.0, "intervals_mm": (5.0,), "regions": ("chest",)}
+    image = make_case(3, "luna16", 3, PhantomSpec(**settings)).volume
     source = open_source(volumes["1.2.826.0.1.3680043.10.1338.3"], root)
     for index in (0, 4, 7):
         np.testing.assert_array_equal(source.read(index), image.array[index])
