@@ -119,7 +119,18 @@ def test_reproduce(tmp_path):
 
     def arguments(root: Path) -> list[str]:
         chosen = ["--rows", "a3d", "--seeds", "1", "--jobs", "1", "--data-root", str(data)]
-        return ["reproduce", "table2", "--twins", *chosen, "--work-dir", str(root), "--cfg-options", *options]
+        return [
+            "reproduce",
+            "table2",
+            "--twins",
+            "--pretrained",
+            "none",
+            *chosen,
+            "--work-dir",
+            str(root),
+            "--cfg-options",
+            *options,
+        ]
 
     def result(root: Path) -> dict[str, object]:
         """Detections, figures and report; logs and seconds are not the same twice."""

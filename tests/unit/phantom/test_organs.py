@@ -51,15 +51,13 @@ def test_organs_lie_where_they_do_in_people(case):
 
 def test_lesions_belong_to_what_they_lie_in(case):
     organs = case.series[0].organs
-    liver = [lesion for lesion in case.lesions if lesion.type_name == "liver"]
-    lung = [lesion for lesion in case.lesions if lesion.type_name == "lung"]
-    assert liver
-    assert lung
-    for lesions, around in ((liver, Organ.LIVER), (lung, Organ.LUNG)):
-        for lesion in lesions:
-            x1, y1, z1, x2, y2, z2 = lesion.mask_box
-            inside = organs[z1:z2, y1:y2, x1:x2][lesion.mask]
-            assert np.isin(inside, [around, Organ.VESSEL]).mean() > 0.6
+    shares = {}
+    for lesion in case.lesions:
+        x1, y1, z1, x2, y2, z2 = lesion.mask_box
+        inside = organs[z1:z2, y1:y2, x1:x2][lesion.mask]
+        shares.setdefault(lesion.type_name, []).append(np.bincount(inside, minlength=len(Organ)) / len(inside))
+    assert max(share[Organ.LIVER] for share in shares["liver"]) > 0.9
+    assert max(share[Organ.LUNG] for share in shares["lung"]) > 0.9
 
 
 def test_layout(tmp_path):
