@@ -4,7 +4,7 @@
 _base_ = ["datasets/deeplesion_7s.py", "default_runtime.py"]
 
 __data_root = "data/phantom-organs"
-__load = dict(type="LoadSliceStack", num_slices=7, slice_gap_mm=2.0, interp="exact", num_threads=1)
+__load = dict(type="LoadSliceStack", num_slices=7, slice_gap_mm=2.0, interp="exact", num_threads=0)
 # The window of the detectors' miniatures.
 __window = dict(type="WindowHU", window_hu={{_base_.twin_data.window_hu}}, out_range=(0, 255), offset=-50)
 __pack = dict(type="PackDetInputs", meta_keys=("img_id", "slice_interval_mm", "ori_shape", "img_shape"))

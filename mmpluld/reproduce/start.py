@@ -126,7 +126,8 @@ def imagenet_starts(given: Sequence[str], configs: Iterable[tuple[str, Config]])
 
     def start(config: Config) -> Start:
         own = backbones(config)
-        options, digests = [], []
+        options: list[str] = []
+        digests: list[str] = []
         for place, backbone in own.items():
             name = imagenet_name(backbone)
             if name in files:
