@@ -119,10 +119,11 @@ def _start_of(table: Table, rows: list[Row], resources: Resources, options: argp
         raise InputError(
             f"--pretrained {options.pretrained[0]}: twins start from trunks of their own; leave it out, or say none"
         )
-    # All rows of the table are planned, but only those that are trained need a trunk.
+    # All rows of the table are planned, but only those that are trained, or have been, need a trunk.
+    begun = [row for row in table.rows if (Path(options.work_dir) / row.run_name(options.twins, table.split)).exists()]
     configs = [
         (row.key, load_config(row.config_name(options.twins), [*row.options, *options.cfg_options]))
-        for row in (rows if options.twins else table.rows)
+        for row in ([*rows, *begun] if options.twins else table.rows)
     ]
     if options.twins:
         return ensure_trunks(configs, Path(options.work_dir), resources, run_command)
