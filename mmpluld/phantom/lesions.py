@@ -179,6 +179,11 @@ def _block(place: Place) -> tuple[Array, Array, Array]:
     return z, y, x
 
 
+def _gap(place: Place, centre: Place, radii: Place) -> float:
+    """Distance (approximate, mm) from a point to an ellipsoid; negative inside."""
+    return float(np.linalg.norm(np.subtract(place, centre) / radii) - 1) * min(radii)
+
+
 Placed = tuple[Place, float, float, float] | None
 """Centre, HU and long axis of a lesion, HU of the tissue around it; None if the draw fell outside the organ."""
 
@@ -232,6 +237,10 @@ def _liver(rng: np.random.Generator, patient: Patient, radius: float) -> Placed:
         cavity_distance(z, y, x).item() + 3,
         (diaphragm_height(y, x) - z).item() + 3,
     )
+    # Bowel, kidney and gallbladder lie in hollows of its under surface.
+    kidney = _gap(place, patient.moved("kidney_r", -60, 32, 350), patient.sized("kidney_r", 26, 30, 55))
+    bladder = _gap(place, patient.moved("gallbladder", -46, -40, 326), patient.sized("gallbladder", 15, 17, 27))
+    inside = max(inside, place[2] - 330, -kidney, -bladder)
     if inside > -min(0.85 * radius, 14.0):
         return None
     delta = -float(rng.uniform(28, 65)) if rng.random() < 0.8 else float(rng.uniform(28, 45))
