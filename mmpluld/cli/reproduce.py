@@ -76,6 +76,7 @@ def _reproduce(table: Table, rows: list[Row], resources: Resources, options: arg
         work_dir,
         table.protocol,
         twins=options.twins,
+        split=table.split,
         data_root=data_root,
         cfg_options=options.cfg_options,
     )

@@ -146,7 +146,7 @@ def _paper_figures() -> dict[str, dict[str, float]]:
         }
         for table in TABLES.values()
         for row in table.rows
-        if row.paper and table.protocol == "deeplesion-2d"
+        if row.paper and not row.options and table.protocol == "deeplesion-2d"
     }
 
 

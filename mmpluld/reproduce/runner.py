@@ -1,8 +1,8 @@
 """Trainings and tests of a table as child processes that survive interruption.
 
-One run is one row with one seed, in ``WORK_DIR/<config name>/seed<k>/``: ``run.json`` says what it is, ``result.json``
-appears when it is finished. Children are our own ``mmpluld train`` and ``mmpluld test``, because a runner leaves global
-state behind.
+One run is one row with one seed, in ``WORK_DIR/<name of its runs>/seed<k>/``: ``run.json`` says what it is,
+``result.json`` appears when it is finished. Children are our own ``mmpluld train`` and ``mmpluld test``, because a
+runner leaves global state behind.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -134,6 +134,7 @@ def plan(
     protocol: str,
     *,
     twins: bool = False,
+    split: str = "test",
     data_root: Path | None = None,
     cfg_options: Sequence[str] = (),
 ) -> list[Run]:
@@ -145,8 +146,9 @@ def plan(
         work_dir: Folder of all runs, shared by tables.
         protocol: Name of the evaluation's rules.
         twins: Take the configs of phantom size.
+        split: ``val`` tests on the validation patients: on the config's truth of the test with that word in its name.
         data_root: Replaces the configs' dataset folder.
-        cfg_options: Further changes to every config.
+        cfg_options: Further changes to every config; they come after the row's own.
 
     Raises:
         InputError: If a config or its annotation files are missing, or a run's folder holds a run of another config,
@@ -154,13 +156,13 @@ def plan(
     """
     runs = []
     for row in rows:
-        config, identity, truth, options = _describe(row, twins, data_root, cfg_options)
+        config, identity, truth, options = _describe(row, twins, split, data_root, cfg_options)
         for seed in range(seeds):
             run = Run(
                 row=row,
                 seed=seed,
                 config=config,
-                folder=work_dir / row.config_name(twins) / f"seed{seed}",
+                folder=work_dir / row.run_name(twins, split) / f"seed{seed}",
                 truth=truth,
                 protocol=protocol,
                 identity={**identity, "seed": seed},
@@ -185,7 +187,7 @@ def _link(runs: Sequence[Run]) -> None:
 
 
 def _describe(
-    row: Row, twins: bool, data_root: Path | None, cfg_options: Sequence[str]
+    row: Row, twins: bool, split: str, data_root: Path | None, cfg_options: Sequence[str]
 ) -> tuple[str, dict[str, Any], Path, list[str]]:
     """Config, identity, truth file and options of a row."""
     from mmpluld.engine.config import load_config
@@ -193,19 +195,34 @@ def _describe(
     from mmpluld.reproduce.twin_data import digest
 
     name = row.config_name(twins)
+    changes = [*row.options, *cfg_options]
+    cfg = load_config(name, changes)
+    if split != "test":
+        changes.append(f"test_dataloader.dataset.ann_file={written(_of_split(cfg, name, split))}")
+        cfg = load_config(name, changes)
     # Where the data lie and how many checkpoints are kept changes no result, so neither belongs to the identity.
-    cfg = load_config(name, list(cfg_options))
     text = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
     files = _annotation_files(cfg, data_root, row.calibrated)
     identity = {
         "config": name,
         "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "data_sha256": digest(files),
-        "cfg_options": list(cfg_options),
+        "cfg_options": changes,
     }
-    options = [*cfg_options, "default_hooks.checkpoint.max_keep_ckpts=1"]
+    options = [*changes, "default_hooks.checkpoint.max_keep_ckpts=1"]
     options += [f"data_root={written(str(data_root))}"] if data_root else []
     return name, identity, files[-1], options
+
+
+def _of_split(cfg: Config, name: str, split: str) -> str:
+    """The annotation file of a config's test, of other patients."""
+    path = PurePosixPath(cfg.test_dataloader.dataset.ann_file)
+    if "test" not in path.name:
+        raise InputError(
+            f"{name}: it tests on {path}, of which no file of the {split} patients is known; give the test's file a "
+            "name with 'test' in it"
+        )
+    return str(path.with_name(path.name.replace("test", split)))
 
 
 def _annotation_files(cfg: Config, data_root: Path | None, calibrated: bool) -> list[Path]:

@@ -25,6 +25,7 @@ class Row:
         schedule: Part of the name of the paper-size config.
         weights_of: Key of the row of the same table that this one tests the weights of, instead of training its own.
         calibrated: The weights are calibrated first, with ``mmpluld calibrate``.
+        options: Changes to the config for this row, as ``--cfg-options`` takes them.
     """
 
     key: str
@@ -35,10 +36,16 @@ class Row:
     schedule: str = "20e"
     weights_of: str = ""
     calibrated: bool = False
+    options: tuple[str, ...] = ()
 
     def config_name(self, twin: bool) -> str:
         """Name of the config in the zoo."""
         return f"{self.config}_phantom" if twin else f"{self.config}_{self.schedule}_deeplesion"
+
+    def run_name(self, twin: bool, split: str = "test") -> str:
+        """Name of the folder of its runs; rows of one config share it unless their options or their patients differ."""
+        name = self.config_name(twin) + (f"+{self.key}" if self.options else "")
+        return name if split == "test" else f"{name}-{split}"
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ class Table:
         x_label: What ``Row.x`` is; not empty means that the plot is a curve.
         protocol: Rules of the evaluation.
         phantom: What the twins train and test on: the layout of ``deeplesion`` alone, or the four of ``lens``.
+        split: Whose patients the rows are tested on. What is still to be chosen is chosen on ``val``.
         note: What must be known to read it, in whole sentences.
     """
 
@@ -63,6 +71,7 @@ class Table:
     x_label: str = ""
     protocol: str = "deeplesion-2d"
     phantom: Literal["deeplesion", "lens"] = "deeplesion"
+    split: Literal["val", "test"] = "test"
     note: str = ""
 
     def row(self, key: str) -> Row:

@@ -30,11 +30,11 @@ def test_keys_are_unique_and_pairs_name_rows(name):
         assert pair[0] != pair[1]
 
 
-def test_a_key_means_the_same_config_in_every_table():
-    configs: dict[str, set[str]] = {}
+def test_a_key_means_the_same_config_and_options_in_every_table():
+    configs: dict[str, set[tuple[str, ...]]] = {}
     for table in TABLES.values():
         for row in table.rows:
-            configs.setdefault(row.key, set()).add(row.config)
+            configs.setdefault(row.key, set()).add((row.config, *row.options))
     assert {key for key, names in configs.items() if len(names) > 1} == set()
     assert len(set.union(*configs.values())) == len(configs)
 
