@@ -23,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", help=f"one of {', '.join(TABLES)}")
     parser.add_argument("--seeds", type=whole(1), default=3, metavar="N", help="trainings per row (default: 3)")
     parser.add_argument("--twins", action="store_true", help="miniatures on the phantom, which is made if absent")
+    parser.add_argument(
+        "--recipe", metavar="NAME", help="train every row by this recipe, such as paper (default: the configs' values)"
+    )
     parser.add_argument("--rows", metavar="A,B", help="train these rows only (default: all)")
     parser.add_argument(
         "--work-dir",
@@ -49,6 +52,8 @@ def run(options: argparse.Namespace) -> int:
     from mmpluld.reproduce.tables import get_table
 
     table = get_table(options.table)
+    if options.recipe:
+        table = _by_recipe(table, options.recipe)
     rows = _chosen(table, options.rows)
     resources = Resources.of_machine(options.jobs, options.gpus)
     _check_gpus(resources)
@@ -111,6 +116,15 @@ def _report(table: Table, runs: list[Run], options: argparse.Namespace, data: st
         print(f"exported: {export(files, runs, Path(options.export))}")
 
 
+def _by_recipe(table: Table, recipe: str) -> Table:
+    from mmpluld.engine.recipes import recipe_file
+    from mmpluld.reproduce.tables import with_recipe
+
+    for row in table.rows:
+        recipe_file(recipe, row.schedule)
+    return with_recipe(table, recipe)
+
+
 def _chosen(table: Table, wanted: str | None) -> list[Row]:
     from mmpluld.errors import InputError, did_you_mean
 
@@ -146,5 +160,6 @@ def _command(options: argparse.Namespace) -> str:
 
     parts = ["mmpluld", "reproduce", options.table, "--seeds", str(options.seeds)]
     parts += ["--twins"] if options.twins else []
+    parts += ["--recipe", options.recipe] if options.recipe else []
     parts += ["--cfg-options", *options.cfg_options] if options.cfg_options else []
     return shlex.join(parts)

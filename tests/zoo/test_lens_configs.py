@@ -30,6 +30,8 @@ def test_every_row_is_tested_on_the_same_volumes_in_3d(size):
         if table.phantom != "lens":
             continue
         for item in table.rows:
+            if item.options:  # the same config, changed
+                continue
             config = load_config(item.config_name(size == "twin"))
             dataset = config.test_dataloader.dataset
             place = Path(dataset.data_root) / dataset.get("data_prefix", {}).get("img_path", "")
