@@ -94,8 +94,8 @@ def _record(layout: str, patients: Sequence[int], settings: Mapping[str, Any]) -
     return record
 
 
-def describe_phantom(root: Path) -> str | None:
-    """One sentence on the phantom in ``root`` for a report; None if there is no phantom."""
+def describe_phantom(root: Path, split: str = "test") -> str | None:
+    """What the phantom in ``root`` holds for a report, whose rows are tested on a split; None if there is none."""
     record = root / "phantom.json"
     if not record.is_file():
         return None
@@ -105,15 +105,16 @@ def describe_phantom(root: Path) -> str | None:
         f"{name}={data[name]}" for name, value in defaults.items() if data[name] != json.loads(json.dumps(value))
     ]
     train = AnnotationSet.load(root / "truth" / "train_key_slices.json").lesions
-    test = AnnotationSet.load(root / "truth" / "test_key_slices.json").lesions
+    tested = AnnotationSet.load(root / "truth" / f"{split}_key_slices.json").lesions
     unmarked = sum(not lesion.attributes["marked"] for lesion in train) / max(len(train), 1)
     patients = data["num_patients"]
     return (
-        f"Phantom of seed {data['seed']}, {patients[0]} training and {patients[2]} test patients"
+        f"Phantom of seed {data['seed']}, {patients[0]} training and "
+        + (f"{patients[1]} validation patients" if split == "val" else f"{patients[2]} test patients")
         + (f", {', '.join(changed)}" if changed else "")
         + f". On the training key slices {100 * unmarked:.0f} % of {len(train)} lesions are unmarked; the "
-        f"{len(test)} lesions on the {len({(item.volume, item.key_slice) for item in test})} test key slices are "
-        "all in the truth."
+        f"{len(tested)} lesions on the {len({(item.volume, item.key_slice) for item in tested})} key slices tested on "
+        "are all in the truth."
     )
 
 

@@ -12,21 +12,21 @@ from mmpluld.engine.config import find_config, load_config, twin_name
 from mmpluld.engine.recipes import recipe_name, recipes_of
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import get_protocol
-from mmpluld.reproduce import TABLES, get_table
+from mmpluld.reproduce import TABLES, get_tables
 from mmpluld.reproduce.tables import with_recipe
 
 
 @cache
-def loaded(name: str) -> Config:
+def loaded(name: str, *options: str) -> Config:
     """A config of the zoo, read once; not to be changed."""
-    return load_config(name)
+    return load_config(name, options)
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_rows_have_configs_of_both_sizes_and_full_paper_lines(name):
-    table = get_table(name)
+    table = TABLES[name]
     for row in table.rows:
-        for twin in (False, True):
+        for twin in (False, True)[table.twins_only :]:
             found = find_config(row.config_name(twin))
             assert (found.twin, found.name) == (twin, row.config_name(twin))
         assert len(row.paper) in (0, len(get_protocol(table.protocol).levels) + 1)
@@ -34,7 +34,7 @@ def test_rows_have_configs_of_both_sizes_and_full_paper_lines(name):
 
 @pytest.mark.parametrize("name", TABLES)
 def test_keys_are_unique_and_pairs_name_rows(name):
-    table = get_table(name)
+    table = TABLES[name]
     keys = [row.key for row in table.rows]
     assert len(set(keys)) == len(keys)
     for pair in table.pairs:
@@ -54,7 +54,7 @@ def test_a_key_means_the_same_config_and_options_in_every_table():
 @pytest.mark.parametrize(("name", "rows", "rounding"), [("table1", 6, 0.005), ("lens-table2", 4, 0.05)])
 def test_paper_averages_are_those_of_the_headline_columns(name, rows, rounding):
     # Printed columns and averages are rounded separately.
-    table = get_table(name)
+    table = TABLES[name]
     complete = [row.paper for row in table.rows if row.paper]
     assert len(complete) == rows
     for *values, average in complete:
@@ -64,12 +64,12 @@ def test_paper_averages_are_those_of_the_headline_columns(name, rows, rounding):
 
 @pytest.mark.parametrize("name", TABLES)
 def test_rows_without_a_training_test_the_weights_of_a_row_beside_them(name):
-    rows = {row.key: row for row in get_table(name).rows}
+    rows = {row.key: row for row in TABLES[name].rows}
     for row in rows.values():
         if row.weights_of:
             assert not rows[row.weights_of].weights_of
             for twin in (False, True):
-                own, trained = (loaded(r.config_name(twin)) for r in (row, rows[row.weights_of]))
+                own, trained = (loaded(r.config_name(twin), *r.options) for r in (row, rows[row.weights_of]))
                 for part in ("train_dataloader", "optim_wrapper", "param_scheduler"):
                     assert own[part] == trained[part]
                 assert {**own.train_cfg, "val_begin": 0} == {**trained.train_cfg, "val_begin": 0}
@@ -79,7 +79,7 @@ def test_rows_without_a_training_test_the_weights_of_a_row_beside_them(name):
 
 @pytest.mark.parametrize(("name", "keep"), [("figure4", 0.5), ("figure4-nomask", 1.0)])
 def test_figure_4_goes_from_0_to_1_by_tenths(name, keep):
-    rows = [row for row in get_table(name).rows if row.x is not None]
+    rows = [row for row in TABLES[name].rows if row.x is not None]
     assert [row.x for row in rows] == pytest.approx([tenths / 10 for tenths in range(11)])
     for row in rows:
         model = loaded(row.config_name(twin=False)).model
@@ -94,7 +94,7 @@ def test_figure_4_goes_from_0_to_1_by_tenths(name, keep):
 
 @pytest.mark.parametrize("name", [name for name in TABLES if name.startswith("choose-")])
 def test_what_is_chosen_is_chosen_on_validation_patients(name):
-    table = get_table(name)
+    table = TABLES[name]
     assert table.split == "val"
     changed = [row for row in table.rows if row.options]
     assert len(changed) >= 3
@@ -112,18 +112,48 @@ def test_what_is_chosen_is_chosen_on_validation_patients(name):
 
 @pytest.mark.parametrize("name", ["table1", "table2", "figure4", "figure4-nomask"])
 def test_every_row_of_the_partial_label_paper_has_its_own_recipe(name):
-    table = with_recipe(get_table(name), "paper")
+    table = with_recipe(TABLES[name], "paper")
     assert table.name == f"{name}-paper"
     assert table.title.endswith("(recipe: paper)")
-    for row, own in zip(table.rows, get_table(name).rows, strict=True):
+    for row, own in zip(table.rows, TABLES[name].rows, strict=True):
         assert "paper" in recipes_of(own.config_name(twin=False))
         assert row.config_name(twin=False) == recipe_name(own.config_name(twin=False), "paper")
         assert row.config_name(twin=True) == twin_name(row.config_name(twin=False))
         assert row.run_name(twin=True) != own.run_name(twin=True)
 
 
+def test_figure_7_has_a_curve_for_each_dataset_and_way():
+    table = TABLES["lens-figure7"]
+    lines: dict[str, list[float]] = {}
+    for row in table.rows:
+        lines.setdefault(row.line, []).append(row.x)
+    assert len(lines) == 6
+    assert {tuple(places) for places in lines.values()} == {(25, 50, 75, 100)}
+    trained = [row for row in table.rows if "joint" in row.key and not row.weights_of]
+    assert len(trained) == 4  # one joint detector of each share, tested three times
+    for first, second in table.pairs:
+        assert first.replace("joint", "alone") == second
+
+
+def test_the_gate_compares_labels_on_the_same_images_of_the_validation_patients():
+    tables = get_tables("gate")
+    assert [table.name for table in tables] == ["gate-lens", "gate-one-stage"]
+    for table in tables:
+        assert (table.split, table.seeds, table.twins_only) == ("val", 5, True)
+        complete, marked, oracle = table.rows[:3]
+        assert not marked.options
+        assert (complete.config, oracle.config) == (marked.config,) * 2
+        assert "train_key_slices.json" in complete.options[0]
+        assert "train_unmarked_ignored.json" in oracle.options[0]
+        assert complete.options[1:] == oracle.options[1:]
+        for row in (complete, oracle):
+            load_config(row.config_name(twin=True), list(row.options))
+        places = {row.run_name(True, table.split) for row in table.rows}
+        assert len(places) == len(table.rows)
+
+
 def test_unknown_table_names_the_nearest():
     with pytest.raises(InputError, match="'tabel1' is not known; did you mean 'table1'"):
-        get_table("tabel1")
+        get_tables("tabel1")
     with pytest.raises(InputError, match="one of table1, table2"):
-        get_table("zzz")
+        get_tables("zzz")
