@@ -119,7 +119,7 @@ def _description(table: Table, data_root: Path | None) -> str | None:
 
     if data_root is None:
         return None
-    return describe_lens_phantoms(data_root) if table.phantom == "lens" else describe_phantom(data_root, table.split)
+    return (describe_lens_phantoms if table.phantom == "lens" else describe_phantom)(data_root, table.split)
 
 
 def _report(summary: Summary, runs: list[Run], options: argparse.Namespace, data: str | None) -> None:

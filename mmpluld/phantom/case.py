@@ -14,6 +14,7 @@ from mmpluld.phantom.lesions import Lesion, at_study, draw_lesions
 from mmpluld.phantom.patient import Patient, make_patient, with_study
 from mmpluld.phantom.radiologist import Measurement, mark_chance, measure
 from mmpluld.phantom.spec import REGIONS_MM, PhantomSpec
+from mmpluld.phantom.streams import patient_stream
 from mmpluld.structures import LESION_TYPES, CTVolume
 from mmpluld.typing import BoolArray
 
@@ -95,8 +96,9 @@ def make_phantom(seed: int, patient: int = 1, **settings: Any) -> PhantomCase:
     """Make one synthetic patient.
 
     Args:
-        seed: Same seed, patient number and settings give the same bytes.
-        patient: Number of the patient, from 1; part of the seed.
+        seed: Same seed, patient number and settings give the same bytes; no patient of the data sets' layouts is the
+            same one, whatever their seeds.
+        patient: Number of the patient, from 1.
         settings: Fields of `PhantomSpec`, for example ``size=128, regions=("chest",)``.
 
     Raises:
@@ -107,18 +109,23 @@ def make_phantom(seed: int, patient: int = 1, **settings: Any) -> PhantomCase:
         >>> case.volume.shape[1:]
         (64, 64)
     """
-    return make_case(seed, patient, PhantomSpec.from_settings(settings))
+    return make_case(seed, "scan", patient, PhantomSpec.from_settings(settings))
 
 
-def make_case(seed: int, patient: int, spec: PhantomSpec) -> PhantomCase:
-    """`make_phantom` with checked settings."""
+def make_case(seed: int, stream: str, patient: int, spec: PhantomSpec) -> PhantomCase:
+    """`make_phantom` with checked settings, for the patients of a data set or of a part of one.
+
+    Args:
+        seed, patient: As in `make_phantom`.
+        stream: Name of the data set and its part, see `patient_stream`.
+        spec: Settings.
+    """
     # Its matrix products are small: threads would cost more than they bring, and the writer runs one process per core.
     with threadpool_limits(limits=1, user_api="blas"):
-        return _make_case(seed, patient, spec)
+        return _make_case(patient_stream(seed, stream, patient), patient, spec)
 
 
-def _make_case(seed: int, patient: int, spec: PhantomSpec) -> PhantomCase:
-    rng = np.random.default_rng([seed, patient])
+def _make_case(rng: np.random.Generator, patient: int, spec: PhantomSpec) -> PhantomCase:
     body = make_patient(rng, spec.phases)
     region = str(rng.choice(list(spec.regions)))
     low, high = REGIONS_MM[region]
@@ -150,7 +157,7 @@ def _plan(
     """Choose kernel, field of view and table; a short stack is laid over one of the lesions."""
     scale_z, _, scale_x = patient.frame.scale
     low, high = z_range[0] * scale_z, z_range[1] * scale_z
-    count = max(3, int((high - low) / interval))
+    count = max(3, int((high - low) / interval + 1e-6))  # 39.999... mm hold 16 slices of 2.5 mm
     if count > spec.max_slices:
         count = spec.max_slices
         target = rng.choice([lesion.centre[2] for lesion in lesions]) if lesions else rng.uniform(*z_range)

@@ -6,24 +6,21 @@ beat partial ones clearly, before anything else is compared on it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from mmpluld.reproduce.collect import PairResult, Summary
+from mmpluld.reproduce.collect import ALL_SPECIALTIES, PairResult, Part, Summary
 from mmpluld.reproduce.stats import Difference
 
-__all__ = ["DETECTABLE", "MIN_ERRORS", "MIN_GAIN", "Condition", "conditions", "verdict"]
+__all__ = ["MIN_ERRORS", "MIN_GAIN", "Condition", "conditions", "verdict"]
 
 MIN_GAIN = 0.05
 """Least gain from complete labels."""
 MIN_ERRORS = 3.0
 """Least gain in joint standard errors, of trainings and of patients."""
-DETECTABLE = 0.02
-"""Difference of two rows that must be found four times in five."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +44,15 @@ def conditions(summaries: Sequence[Summary]) -> list[Condition]:
     """Judge the pairs of the gate's tables, in their order."""
     found: list[Condition] = []
     for summary in summaries:
-        gain, recovered, _, *others = summary.pairs
-        found += [_ahead(gain, MIN_GAIN), _recovered(recovered), *(_ahead(pair, 0.0) for pair in others)]
-        found += [_detectable(pair) for pair in (gain, *others)]
+        gain, recovered, *_ = summary.pairs
+        found += [_ahead(gain, MIN_GAIN), _recovered(recovered)]
+        if summary.table.specialties:
+            part = next((part for part in summary.specialties if part.name == ALL_SPECIALTIES), None)
+            last = summary.pairs[-1]
+            found.append(
+                _ahead(part.pairs[-1] if part else replace(last, difference=None, reason="not run"), 0.0, part)
+            )
+        found.append(_detectable(summary))
     return found
 
 
@@ -63,44 +66,40 @@ def verdict(found: Sequence[Condition]) -> str:
     return "\n".join([*lines, "", last, ""])
 
 
-def _ahead(pair: PairResult, least: float) -> Condition:
+def _ahead(pair: PairResult, least: float, part: Part | None = None) -> Condition:
     """The first row must be ahead by at least this, and by some standard errors."""
+    what = _names(pair) + (f", on {part.name}" if part else "")
     asked = f"{MIN_ERRORS:g} joint standard errors" + (f" and {100 * least:g} points" if least else "")
     d = pair.difference
-    if d is None or _seeds(d) < 2:
-        return Condition(_names(pair), asked, _nothing(pair), "cannot be told")
-    value, error = d.value[-1], _error(d)
+    if d is None or np.isnan(d.se_seeds[-1]):
+        return Condition(what, asked, _nothing(pair), "cannot be told")
+    value, error = d.value[-1], float(np.hypot(d.se_patients[-1], d.se_seeds[-1]))
     enough = value >= least and value > 0 and value >= MIN_ERRORS * error
     errors = f"{value / error:.1f} standard errors" if error else "no standard error"
-    return Condition(_names(pair), asked, f"{_points(d)}, {errors}", "met" if enough else "not met")
+    return Condition(what, asked, f"{_points(d)}, {errors}", "met" if enough else "not met")
 
 
 def _recovered(pair: PairResult) -> Condition:
     """The first row must be ahead for certain, by however little."""
     asked, d = "above 0", pair.difference
-    if d is None or _seeds(d) < 2:
+    if d is None or np.isnan(d.se_seeds[-1]):
         return Condition(_names(pair), asked, _nothing(pair), "cannot be told")
     state: Literal["met", "not met", "cannot be told"] = "cannot be told" if d.value[-1] > 0 else "not met"
     return Condition(_names(pair), asked, _points(d), "met" if d.low[-1] > 0 else state)
 
 
-def _detectable(pair: PairResult) -> Condition:
-    """How small a difference would be found, and with how many seeds one of the size that matters."""
-    what, asked = f"detectable: {_names(pair)}", f"at most {100 * DETECTABLE:g} points"
-    d = pair.difference
-    if d is None or _seeds(d) < 2:
-        return Condition(what, asked, _nothing(pair), "cannot be told")
-    found, enough = f"{100 * d.detectable[-1]:.1f} points with {_seeds(d)} seeds", d.detectable[-1] <= DETECTABLE
-    return Condition(what, asked, found if enough else f"{found}; {_wanted(d)}", "met" if enough else "not met")
-
-
-def _wanted(d: Difference) -> str:
-    """How many seeds would do, if the standard errors are as they seem."""
-    # A repetition finds 2.8 standard errors four times in five, with many degrees of freedom.
-    left = (DETECTABLE / 2.8) ** 2 - d.se_patients[-1] ** 2
-    if left <= 0:
-        return f"no number of seeds does, the patients' part alone is {280 * d.se_patients[-1]:.1f}"
-    return f"about {max(2, math.ceil(_seeds(d) * d.se_seeds[-1] ** 2 / left))} seeds do"
+def _detectable(summary: Summary) -> Condition:
+    """With how many seeds a difference of the size that matters is found four times in five."""
+    table, noise = summary.table, summary.whole.noise
+    what, asked = f"{table.name}: a difference of {table.margin:g} points is detectable", "with the seeds there are"
+    if noise is None or noise.of_patients is None:
+        return Condition(what, asked, "no rows with two seeds to compare", "cannot be told")
+    if noise.seeds is None:
+        found = f"no number of seeds will do, for lack of patients, whose part is {100 * noise.of_patients:.2f} points"
+        return Condition(what, asked, found, "not met")
+    done = min(len(row.seeds) for row in summary.rows)
+    found = f"{noise.seeds} seeds of each row needed, {done} there"
+    return Condition(what, asked, found, "met" if noise.seeds <= done else "not met")
 
 
 def _names(pair: PairResult) -> str:
@@ -108,16 +107,8 @@ def _names(pair: PairResult) -> str:
 
 
 def _nothing(pair: PairResult) -> str:
-    return pair.reason if pair.difference is None else "one seed tells nothing about others"
+    return pair.reason if pair.difference is None else "single trainings tell nothing about others"
 
 
 def _points(d: Difference) -> str:
     return f"{100 * d.value[-1]:+.2f} ({100 * d.low[-1]:+.2f} to {100 * d.high[-1]:+.2f})"
-
-
-def _error(d: Difference) -> float:
-    return float(np.hypot(d.se_patients[-1], d.se_seeds[-1]))
-
-
-def _seeds(d: Difference) -> int:
-    return int(np.min(d.seeds))

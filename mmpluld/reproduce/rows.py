@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 __all__ = ["Row", "Table"]
@@ -68,6 +69,9 @@ class Table:
         split: Whose patients the rows are tested on. What is still to be chosen is chosen on ``val``.
         seeds: Trainings per row unless the user says.
         twins_only: It needs labels that only phantoms have, or chooses what the papers' size takes from the papers.
+        margin: Largest difference of averages that does not matter, in points: what "equivalent" means in the report.
+        specialties: Names of groups of lesion types on which rows are compared too, at the operating points of the
+            whole evaluation.
         note: What must be known to read it, in whole sentences.
     """
 
@@ -82,6 +86,8 @@ class Table:
     seeds: int = 3
     twins_only: bool = False
     note: str = ""
+    margin: float = 2.0
+    specialties: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
     def row(self, key: str) -> Row:
         """The row with this key."""

@@ -171,6 +171,8 @@ _LENS = _lens(
     "lens-afp_densenet121_4datasets",
     (15.9, 22.8, 30.1, 37.7, 46.7, 56.6, 66.1, 39.4),
 )
+# Lesion types that the single-type datasets label; nodes lie in two of DeepLesion's.
+_SPECIALTIES = {"lung": ("lung",), "liver": ("liver",), "lymph nodes": ("mediastinum", "abdomen")}
 _STEPS = (
     "Of the rows on DeepLesion alone, one has as many epochs as the four datasets, so as many steps on DeepLesion, as "
     "in the paper; the other has as many steps in all."
@@ -218,6 +220,7 @@ _LENS_ENTRIES = (
         protocol="lens-3d",
         phantom="lens",
         note=_STEPS,
+        specialties=_SPECIALTIES,
     ),
     Table(
         "lens-table3",
@@ -279,13 +282,14 @@ _LENS_ENTRIES = (
         note=_MINED.format(rows="the last three rows") + " Without, its proposed detector has 39.4 (Table II)."
         " All rows have the same steps on DeepLesion but the single dataset with equal total steps. All have the same "
         "total steps but the other single dataset and positive pooling, which draws no slices without lesions.",
+        specialties=_SPECIALTIES,
     ),
     Table(
         "lens-figure7",
         "LENS, Figure 7: the datasets that label one kind of lesion, each tested on its own held-out part",
         tuple(_of_fraction(*place) for place in product(_SINGLE_TYPE, ("joint", "alone"), _FRACTIONS)),
         tuple(
-            tuple(_of_fraction(dataset, way, percent).key for way in ("joint", "alone"))
+            (_of_fraction(dataset, "joint", percent).key, _of_fraction(dataset, "alone", percent).key)
             for dataset, percent in product(_SINGLE_TYPE, _FRACTIONS)
         ),
         x_label="% of the training patients of LUNA16, LiTS and NIH-LN",
@@ -350,7 +354,7 @@ def _gate(name: str, title: str, rows: tuple[Row, Row, Row], more: Row | None = 
     )
 
 
-_RETINANET = Row("retinanet-a3d", "RetinaNet on A3D", "retinanet-a3d_densenet121-fpn_7s")
+_RETINANET = Row("retinanet", "RetinaNet", "retinanet-a3d_densenet121-fpn_7s")
 _GATE_ENTRIES = (
     _gate(
         "gate-lens",
@@ -358,8 +362,10 @@ _GATE_ENTRIES = (
         _labelled(
             replace(_LONGER, label="DeepLesion alone"),
             "train_dataloader.dataset.datasets.deeplesion.ann_file=deeplesion/truth",
+            "train_dataloader.dataset.datasets.deeplesion.name=deeplesion",  # the truth is the phantom's
         ),
         replace(_LENS, label="four datasets, all experts", paper=()),
+        specialties=_SPECIALTIES,
         protocol="lens-3d",
         phantom="lens",
     ),

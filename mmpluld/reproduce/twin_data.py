@@ -11,7 +11,7 @@ from typing import Any
 
 from mmpluld.atomic import is_unfinished
 from mmpluld.errors import InputError
-from mmpluld.phantom import PhantomSpec
+from mmpluld.phantom import LAYOUT_REGIONS, PhantomSpec
 from mmpluld.structures import AnnotationSet
 from mmpluld.structures.splits import annotation_paths
 from mmpluld.structures.text_files import read_object
@@ -72,9 +72,9 @@ def ensure_layout(
         )
     deeplesion = layout == "deeplesion"
     # What each writes last.
-    made = (root / "truth" / ("test_key_slices.json" if deeplesion else "complete.json")).is_file()
+    made = (root / "truth" / ("test_subvolumes.json" if deeplesion else "complete.json")).is_file()
     made = made and not is_unfinished(record)
-    converted = (root / "annotations" / ("test.json" if deeplesion else "train.json")).is_file()
+    converted = (root / "annotations" / "test.json").is_file()
     converted = converted and not any(map(is_unfinished, annotation_paths(root).values()))
     if not made:
         # A value is a Python literal for the command, as repr writes it.
@@ -88,7 +88,8 @@ def ensure_layout(
 
 def _record(layout: str, patients: Sequence[int], settings: Mapping[str, Any]) -> dict[str, Any]:
     """What the phantom writer notes of these settings, as JSON gives it back."""
-    spec = asdict(PhantomSpec.from_settings(dict(settings)))
+    regions = {"regions": LAYOUT_REGIONS[layout]} if layout in LAYOUT_REGIONS else {}
+    spec = asdict(PhantomSpec.from_settings(regions | dict(settings)))
     how = {"num_patients": patients, "all_slices": True} if layout == "deeplesion" else {"num_patients": patients[0]}
     record: dict[str, Any] = json.loads(json.dumps({"layout": layout, "seed": SEED, **how, **spec}))
     return record
@@ -104,8 +105,10 @@ def describe_phantom(root: Path, split: str = "test") -> str | None:
     changed = [
         f"{name}={data[name]}" for name, value in defaults.items() if data[name] != json.loads(json.dumps(value))
     ]
-    train = AnnotationSet.load(root / "truth" / "train_key_slices.json").lesions
-    tested = AnnotationSet.load(root / "truth" / f"{split}_key_slices.json").lesions
+    train, tested = (
+        [item for item in AnnotationSet.load(root / "truth" / f"{part}_key_slices.json").lesions if not item.ignore]
+        for part in ("train", split)
+    )
     unmarked = sum(not lesion.attributes["marked"] for lesion in train) / max(len(train), 1)
     patients = data["num_patients"]
     return (

@@ -14,6 +14,7 @@ from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import get_protocol
 from mmpluld.reproduce import TABLES, get_tables
 from mmpluld.reproduce.tables import with_recipe
+from mmpluld.structures.records import LESION_TYPES
 
 
 @cache
@@ -40,6 +41,15 @@ def test_keys_are_unique_and_pairs_name_rows(name):
     for pair in table.pairs:
         assert set(pair) <= set(keys)
         assert pair[0] != pair[1]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_specialties_are_lesion_types_and_the_margin_is_positive(name):
+    table = TABLES[name]
+    assert table.margin > 0
+    for kinds in table.specialties.values():
+        assert kinds
+        assert set(kinds) <= set(LESION_TYPES.values())
 
 
 def test_a_key_means_the_same_config_and_options_in_every_table():
