@@ -33,7 +33,7 @@ val_dataloader = dict(dataset=dict(pipeline=dict(_delete_=True, **__test_pipelin
 test_dataloader = dict(dataset=dict(pipeline=dict(_delete_=True, **__test_pipeline)))
 
 # The miniature: images, window and crops of deeplesion_7s.py; the key slice stays, also for MULAN, so that all rows of
-# LENS and MULAN are trained on the same samples: each marked lesion once in an epoch, in the same steps.
+# LENS and MULAN are trained on the same samples: each key slice once in an epoch, in the same steps.
 __twin_test_pipeline = dict(body=None)
 twin_data = dict(
     train_dataloader=dict(
