@@ -118,7 +118,8 @@ twin_data = dict(
                 # Crops around lesions: four times as many of them in the same time. Slices without lesions are
                 # cropped too, so that a sampler's proportion of them holds.
                 crop=dict(type="CropAtLesion", crop_size=(64, 64)),
-                # What the crop leaves of other lesions goes, and no whole lesion: the phantom has none as small.
+                # What the crop leaves of other lesions; small lesions have boxes of 6 pixels. A sample without any
+                # left stays a negative.
                 filter=dict(type="FilterAnnotations", min_gt_bbox_wh=(4, 4), keep_empty=False),
             ),
         ),
