@@ -12,19 +12,18 @@ train_dataloader = dict(dataset=dict(pipeline=__pipeline))
 val_dataloader = dict(dataset=dict(pipeline=__pipeline))
 test_dataloader = dict(dataset=dict(pipeline=__pipeline))
 
-# The geometry of maskrcnn-benchmark; task_modules/v1_geometry.py and rounded_anchors.py say why.
+# The geometry of maskrcnn-benchmark; task_modules/v1_geometry.py says why.
 __coder = dict(type="V1DeltaXYWHBBoxCoder")
 __regions = dict(type="InclusiveRoIExtractor", roi_layer=dict(aligned=False))
 model = dict(
-    rpn_head=dict(anchor_generator=dict(type="RoundedRatioAnchorGenerator"), bbox_coder=__coder),
+    rpn_head=dict(bbox_coder=__coder),
     roi_head=dict(
         bbox_roi_extractor=__regions,
         bbox_head=dict(bbox_coder=__coder),
         mask_roi_extractor=__regions,
         tag_roi_extractor=__regions,
     ),
-    # Anchors have whole-numbered corners; half a pixel admits those that end on the last pixel and no others.
-    train_cfg=dict(rpn=dict(allowed_border=0.5), rpn_proposal=dict(min_bbox_size=7.999)),
+    train_cfg=dict(rpn_proposal=dict(min_bbox_size=7.999)),
     # A side of exactly 8 pixels is kept there and not by mmdet.
     test_cfg=dict(rpn=dict(min_bbox_size=7.999), rcnn=dict(score_thr=0.05)),
 )

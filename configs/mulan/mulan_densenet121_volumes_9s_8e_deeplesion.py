@@ -10,13 +10,10 @@ __rule = dict(link_score_thr=0.05, iou_thr=0.5, max_gap=0, score_rule="max", min
 test_cfg = dict(_delete_=True, type="VolumeTestLoop", **__rule)
 test_evaluator = dict(_delete_=True, type="VolumeFROCMetric", protocol="lens-3d")
 
-twin = dict(  # on DeepLesion's part of the phantoms of LENS, in as many epochs as the miniatures of LENS
+# The miniature is trained as LENS on DeepLesion alone, so that what differs is the method: proposals from anchors, and
+# masks, tags and refinement by tags beside the boxes.
+twin = dict(
     data_root="data/phantom-lens",
     val_dataloader=dict(dataset=dict(ann_file="deeplesion/truth/val_key_slices.json")),
     test_dataloader=dict(dataset=dict(ann_file="deeplesion/truth/test_subvolumes.json")),
-    train_cfg=dict(max_epochs=9),
-    param_scheduler=[
-        dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=30),
-        dict(type="CosineAnnealingLR", T_max=9, begin=0, end=9, by_epoch=True, convert_to_iter_based=True),
-    ],
 )

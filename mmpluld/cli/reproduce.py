@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", help=f"one of {', '.join([*TABLES, *GROUPS])}")
     parser.add_argument("--seeds", type=whole(1), metavar="N", help="trainings per row (default: 3, of the gate 5)")
     parser.add_argument("--twins", action="store_true", help="miniatures on the phantom, which is made if absent")
+    parser.add_argument(
+        "--recipe", metavar="NAME", help="train every row by this recipe, such as paper (default: the configs' values)"
+    )
     parser.add_argument("--rows", metavar="A,B", help="train these rows only (default: all)")
     parser.add_argument(
         "--work-dir",
@@ -64,6 +67,8 @@ def run(options: argparse.Namespace) -> int:
 
     tables = get_tables(options.table)
     _check(tables, options)
+    if options.recipe:
+        tables = tuple(_by_recipe(table, options.recipe) for table in tables)
     resources = Resources.of_machine(options.jobs, options.gpus)
     _check_gpus(resources)
     with folder_lock(options.work_dir):
@@ -177,6 +182,15 @@ def _report(summary: Summary, runs: list[Run], options: argparse.Namespace, data
         print(f"exported: {export(files, runs, Path(options.export))}")
 
 
+def _by_recipe(table: Table, recipe: str) -> Table:
+    from mmpluld.engine.recipes import recipe_file
+    from mmpluld.reproduce.tables import with_recipe
+
+    for row in table.rows:
+        recipe_file(recipe, row.schedule)
+    return with_recipe(table, recipe)
+
+
 def _conclude(summaries: list[Summary], options: argparse.Namespace) -> None:
     """Write the verdict on the gate and print it."""
     from mmpluld.atomic import atomic_write_text
@@ -199,7 +213,8 @@ def _check(tables: Sequence[Table], options: argparse.Namespace) -> None:
 
     if not options.twins and any(table.twins_only for table in tables):
         raise InputError(
-            f"{options.table}: no dataset has the complete labels that it needs, only the phantoms have; add --twins"
+            f"{options.table}: is for miniatures alone: only phantoms have complete labels, and at the papers' size "
+            "rates and epochs are the papers'; add --twins"
         )
     keys = [row.key for table in tables for row in table.rows]
     for name in options.rows.split(",") if options.rows else ():
@@ -237,6 +252,7 @@ def _command(options: argparse.Namespace, table: Table) -> str:
 
     parts = ["mmpluld", "reproduce", options.table, "--seeds", str(options.seeds or table.seeds)]
     parts += ["--twins"] if options.twins else []
+    parts += ["--recipe", options.recipe] if options.recipe else []
     given = [item.partition("=")[::2] for item in options.pretrained]
     files = [f"{name}={Path(source).name}" if source else name for name, source in given]
     parts += ["--pretrained", *files] if files else []

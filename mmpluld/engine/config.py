@@ -28,6 +28,7 @@ from mmpluld.engine.config_names import (
 )
 from mmpluld.engine.config_values import check_shared
 from mmpluld.engine.option_values import parse_value
+from mmpluld.engine.recipes import merge_recipe, recipe_name, recipes_of
 from mmpluld.errors import InputError, did_you_mean, name_some
 from mmpluld.typing import StrPath
 from mmpluld.zoo.index import zoo_root
@@ -50,15 +51,16 @@ def is_twin(name: str) -> bool:
 
 @dataclass(frozen=True)
 class FoundConfig:
-    """A config file, and whether its miniature is meant."""
+    """A config file, whether its miniature is meant, and the recipe to train it by if not its own."""
 
     path: Path
     twin: bool = False
+    recipe: str = ""
 
     @property
     def name(self) -> str:
-        """Name of the file without its ending, or of its miniature."""
-        stem = self.path.stem
+        """Name of the file without its ending, with the recipe's in it, or of its miniature."""
+        stem = recipe_name(self.path.stem, self.recipe)
         return stem if not self.twin or is_twin(stem) else twin_name(stem)
 
 
@@ -71,7 +73,8 @@ def find_config(config: StrPath, twin: bool = False) -> FoundConfig:
     """Find a config by its path or its name in the zoo.
 
     A name of the zoo is the name of a file with or without ``.py``, or the path that the zoo itself gives it
-    (``configs/METHOD/NAME.py``). Any other path that is missing is missing, whatever its last part is called.
+    (``configs/METHOD/NAME.py``). Any other path that is missing is missing, whatever its last part is called. A row has
+    further names, one for each recipe that it can be trained by (:mod:`mmpluld.engine.recipes`).
 
     Args:
         config: Path or name. A name of the zoo that ends in ``_phantom`` means a miniature.
@@ -89,8 +92,10 @@ def find_config(config: StrPath, twin: bool = False) -> FoundConfig:
     zoo: dict[str, FoundConfig] = {}
     for found in sorted((zoo_root() / "configs").rglob("*.py")):
         if "_base_" not in found.parts:
-            zoo[found.stem] = FoundConfig(found, twin)
-            zoo[twin_name(found.stem)] = FoundConfig(found, True)
+            for recipe in ("", *recipes_of(found.stem)):
+                full = recipe_name(found.stem, recipe)
+                zoo[full] = FoundConfig(found, twin, recipe)
+                zoo[twin_name(full)] = FoundConfig(found, True, recipe)
     is_name = os.fspath(config) in (name, f"{name}.py")
     if name in zoo and (is_name or path.parent == zoo[name].path.parent.relative_to(zoo_root())):
         return zoo[name]
@@ -125,6 +130,8 @@ def load_config(config: StrPath | FoundConfig, cfg_options: Sequence[str] | None
         _import_custom(loaded, found.path)
         _drop_scope(loaded._cfg_dict)
         check_names(found.path, loaded)
+        if found.recipe:
+            merge_recipe(loaded, found.path, found.recipe)
     except InputError:
         raise
     except (Exception, SystemExit) as error:  # a config is a program: anything can happen in it
@@ -136,14 +143,17 @@ def load_config(config: StrPath | FoundConfig, cfg_options: Sequence[str] | None
     twins = {key: part for key, part in parts.items() if part is not None}
     own = _settle_shared(loaded, str(found.path))
     if found.twin:
-        loaded = _shrunk(loaded, twins, own, found)
+        _shrink(loaded, twins, own, found)
+    if found.name != found.path.stem:  # a run writes its config under this name
+        renamed = str(found.path.with_name(f"{found.name}.py"))
+        loaded = Config(loaded._cfg_dict, cfg_text=loaded.text, filename=renamed)
     _apply_options(loaded, cfg_options or (), found.path)
     keep_runner_keys(loaded)
     return loaded
 
 
-def _shrunk(config: Config, twins: Mapping[str, Any], own: Mapping[str, Any], found: FoundConfig) -> Config:
-    """The miniature of a config, under its own name; ``own`` are the shared values that it sets at its top."""
+def _shrink(config: Config, twins: Mapping[str, Any], own: Mapping[str, Any], found: FoundConfig) -> None:
+    """Make a config its miniature; ``own`` are the shared values that it sets at its top."""
     if not twins:
         raise InputError(
             f"{found.path}: has no miniature: none of {', '.join(TWIN_KEYS)}; inherit from a config of the zoo (a "
@@ -163,8 +173,6 @@ def _shrunk(config: Config, twins: Mapping[str, Any], own: Mapping[str, Any], fo
         _settle_shared(config, f"{found.path}, miniature", () if key == "twin" else own)
     if zoo_root() not in found.path.resolve().parents:
         _note_replaced(before, config.to_dict(), found.path)
-    # A run writes its config under this name.
-    return Config(config._cfg_dict, cfg_text=config.text, filename=str(found.path.with_name(f"{found.name}.py")))
 
 
 def _note_replaced(before: Mapping[str, Any], after: Mapping[str, Any], path: Path) -> None:

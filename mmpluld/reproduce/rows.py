@@ -26,6 +26,7 @@ class Row:
         weights_of: Key of the row of the same table that this one tests the weights of, instead of training its own.
         calibrated: The weights are calibrated first, with ``mmpluld calibrate``.
         options: Changes to the config for this row, as ``--cfg-options`` takes them.
+        recipe: What it is trained by if not by the config's own values, see `mmpluld.engine.recipes`.
     """
 
     key: str
@@ -38,10 +39,13 @@ class Row:
     weights_of: str = ""
     calibrated: bool = False
     options: tuple[str, ...] = ()
+    recipe: str = ""
 
     def config_name(self, twin: bool) -> str:
         """Name of the config in the zoo."""
-        return f"{self.config}_phantom" if twin else f"{self.config}_{self.schedule}_deeplesion"
+        stem, _, slices = self.config.rpartition("_")
+        config = f"{stem}_{self.recipe}_{slices}" if self.recipe else self.config
+        return f"{config}_phantom" if twin else f"{config}_{self.schedule}_deeplesion"
 
     def run_name(self, twin: bool, split: str = "test") -> str:
         """Name of the folder of its runs; rows of one config share it unless their options or their patients differ."""
@@ -64,7 +68,7 @@ class Table:
             four that of DeepLesion.
         split: Whose patients the rows are tested on. What is still to be chosen is chosen on ``val``.
         seeds: Trainings per row unless the user says.
-        twins_only: It needs labels that only phantoms have.
+        twins_only: It needs labels that only phantoms have, or chooses what the papers' size takes from the papers.
         margin: Largest difference of averages that does not matter, in points: what "equivalent" means in the report.
         specialties: Names of groups of lesion types on which rows are compared too, at the operating points of the
             whole evaluation.

@@ -97,6 +97,7 @@ val_evaluator = dict(type="FROCMetric", protocol="deeplesion-2d")
 test_evaluator = [dict(type="FROCMetric", protocol="deeplesion-2d"), dict(type="RECISTMetric")]
 
 # The miniature: the phantom in DeepLesion's layout. Training sees the marked lesions only, the test the complete truth.
+# The crop and the smallest box of all miniatures, those of LENS and MULAN too, stand here.
 # Make it with: mmpluld phantom deeplesion data/phantom && mmpluld convert deeplesion data/phantom
 __twin_test_pipeline = dict(
     load=dict(num_threads=0),
@@ -114,10 +115,12 @@ twin_data = dict(
                 load=dict(num_threads=0),
                 augment=None,
                 resize=None,
-                # Crops around lesions: four times as many of them in the same time.
-                crop=dict(type="RandomCrop", crop_size=(64, 64), allow_negative_crop=False),
-                # What the crop leaves of other lesions; small lesions have boxes of 6 pixels.
-                filter=dict(type="FilterAnnotations", min_gt_bbox_wh=(4, 4)),
+                # Crops around lesions: four times as many of them in the same time. Slices without lesions are
+                # cropped too, so that a sampler's proportion of them holds.
+                crop=dict(type="CropAtLesion", crop_size=(64, 64)),
+                # What the crop leaves of other lesions; small lesions have boxes of 6 pixels. A sample without any
+                # left stays a negative.
+                filter=dict(type="FilterAnnotations", min_gt_bbox_wh=(4, 4), keep_empty=False),
             ),
         ),
     ),

@@ -32,11 +32,20 @@ train_dataloader = dict(
 val_dataloader = dict(dataset=dict(pipeline=dict(_delete_=True, **__test_pipeline)))
 test_dataloader = dict(dataset=dict(pipeline=dict(_delete_=True, **__test_pipeline)))
 
-# The miniature: images, window and crops of deeplesion_7s.py; the key slice stays.
+# The miniature: images, window and crops of deeplesion_7s.py; the key slice stays, also for MULAN, so that all rows of
+# LENS and MULAN are trained on the same samples: each key slice once in an epoch, in the same steps.
 __twin_test_pipeline = dict(body=None)
 twin_data = dict(
     train_dataloader=dict(
-        dataset=dict(pipeline=dict(load=dict(z_jitter=0.0), body=None, flip=dict(type="RandomFlip", prob=0.5)))
+        sampler=dict(
+            _delete_=True,
+            type="LesionSampler",
+            one_per_lesion=True,
+            positive_ratio=2,
+            batch_size=8,
+            interleave="shuffled",
+        ),
+        dataset=dict(pipeline=dict(load=dict(z_jitter=0.0), body=None, flip=dict(type="RandomFlip", prob=0.5))),
     ),
     val_dataloader=dict(dataset=dict(pipeline=__twin_test_pipeline)),
     test_dataloader=dict(dataset=dict(pipeline=__twin_test_pipeline)),

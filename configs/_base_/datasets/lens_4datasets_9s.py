@@ -62,22 +62,8 @@ test_evaluator = dict(_delete_=True, type="VolumeFROCMetric", protocol="lens-3d"
 # Make them with: mmpluld phantom lens data/phantom-lens
 twin_data = dict(
     train_dataloader=dict(
-        sampler=dict(batch_size=8),
-        dataset=dict(
-            _delete_=True,
-            shared=dict(
-                pipeline=dict(
-                    load=dict(num_threads=0),
-                    body=None,
-                    resize=None,
-                    # Slices without lesions are cropped too, so that the sampler's proportion holds.
-                    crop=dict(type="CropAtLesion", crop_size=(64, 64)),
-                    # What the crop leaves of other lesions; a sample without any left stays a negative.
-                    filter=dict(type="FilterAnnotations", min_gt_bbox_wh=(4, 4), keep_empty=False),
-                    flip=dict(type="RandomFlip", prob=0.5),
-                ),
-            ),
-        ),
+        sampler=dict(_delete_=True, batch_size={{_base_.twin_data.train_dataloader.batch_size}}),
+        dataset=dict(_delete_=True, shared=dict(pipeline={{_base_.twin_data.train_dataloader.dataset.pipeline}})),
     ),
 )
 twin_source = dict(

@@ -8,7 +8,7 @@ model = dict(
         in_channels=512,
         feat_channels=512,
         anchor_generator=dict(
-            type="AnchorGenerator",
+            type="RoundedRatioAnchorGenerator",  # as published: not of equal area, centred on their cell
             strides=[4],
             base_sizes=[4],
             scales=[4, 6, 8, 12, 24],  # 16, 24, 32, 48, 96 px
@@ -28,7 +28,7 @@ model = dict(
                 match_low_quality=True,
             ),
             sampler=dict(type="RandomSampler", num=32, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=False),
-            allowed_border=0,
+            allowed_border=0.5,  # corners are whole numbers: admits anchors that end with the last pixel, no others
             pos_weight=-1,
             debug=False,
         ),

@@ -1,4 +1,4 @@
-"""Anchors as maskrcnn-benchmark makes them, for weights that were trained with it."""
+"""Anchors as maskrcnn-benchmark makes them: those of MULAN."""
 
 from __future__ import annotations
 

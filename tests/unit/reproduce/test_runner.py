@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -11,10 +12,11 @@ from dataclasses import replace
 
 import pytest
 
+from mmpluld.cli.main import run as run_command_line
 from mmpluld.cli.reproduce import _chosen
 from mmpluld.errors import InputError
 from mmpluld.reproduce.runner import Resources, RunFailed, _Children, _command, execute, run_command
-from mmpluld.reproduce.tables import TABLES, Row, Table
+from mmpluld.reproduce.tables import TABLES, Row, Table, with_recipe
 
 
 def test_plan_takes_the_first_seed_of_every_row_first(planned, tmp_path, phantom):
@@ -264,3 +266,29 @@ def test_validation_of_a_config_whose_test_has_no_such_name_is_refused(planned):
     named = ["test_dataloader.dataset.ann_file=truth/all.json"]
     with pytest.raises(InputError, match=r"tests on truth/all.json, of which no file of the val patients is known"):
         planned(seeds=1, split="val", cfg_options=named)
+
+
+def test_a_recipe_makes_runs_of_its_own(planned):
+    table = TABLES["table2"]
+    two = replace(table, rows=table.rows[:2])
+    plain, recipe = planned(two, seeds=1), planned(with_recipe(two, "paper"), seeds=1)
+    for own, other in zip(plain, recipe, strict=True):
+        assert "_paper_" in other.config
+        assert other.folder != own.folder
+        assert other.identity["config"] == other.folder.parent.name == other.config
+        assert other.identity["config_sha256"] != own.identity["config_sha256"]
+        assert other.config in _command(other, 0, "train")
+
+
+@pytest.mark.parametrize(
+    ("table", "recipe", "message"),
+    [
+        ("table1", "papr", "recipe 'papr' is not known; did you mean 'paper'?"),
+        ("lens-table2", "paper", "recipe 'paper' is for rows of 20e, not of 8e; leave it out"),
+    ],
+)
+def test_a_recipe_that_is_not_for_the_rows_is_refused(table, recipe, message, tmp_path):
+    work_dir = tmp_path / "work"
+    with pytest.raises(InputError, match=re.escape(message)):
+        run_command_line(["reproduce", table, "--recipe", recipe, "--work-dir", str(work_dir)])
+    assert not work_dir.exists()

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-import pytest
+from functools import cache
+from typing import Any
 
-from mmpluld.engine.config import find_config, load_config
+import pytest
+from mmengine.config import Config
+
+from mmpluld.engine.config import find_config, load_config, twin_name
+from mmpluld.engine.recipes import recipe_name, recipes_of
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import get_protocol
 from mmpluld.reproduce import TABLES, get_tables
+from mmpluld.reproduce.tables import with_recipe
 from mmpluld.structures.records import LESION_TYPES
+
+
+@cache
+def loaded(name: str, *options: str) -> Config:
+    """A config of the zoo, read once; not to be changed."""
+    return load_config(name, options)
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -67,20 +79,57 @@ def test_rows_without_a_training_test_the_weights_of_a_row_beside_them(name):
         if row.weights_of:
             assert not rows[row.weights_of].weights_of
             for twin in (False, True):
-                own, trained = (
-                    load_config(find_config(r.config_name(twin)), list(r.options)) for r in (row, rows[row.weights_of])
-                )
-                for config in (own, trained):
-                    config.train_cfg.pop("val_begin", None)
-                for part in ("train_dataloader", "optim_wrapper", "param_scheduler", "train_cfg"):
+                own, trained = (loaded(r.config_name(twin), *r.options) for r in (row, rows[row.weights_of]))
+                for part in ("train_dataloader", "optim_wrapper", "param_scheduler"):
                     assert own[part] == trained[part]
+                assert {**own.train_cfg, "val_begin": 0} == {**trained.train_cfg, "val_begin": 0}
                 networks = [config.model.to_dict() | {"test_cfg": None} for config in (own, trained)]
                 assert networks[0] == networks[1]
 
 
-def test_figure_4_goes_from_0_to_1_by_tenths():
-    places = [row.x for row in TABLES["figure4"].rows if row.x is not None]
-    assert places == pytest.approx([tenths / 10 for tenths in range(11)])
+@pytest.mark.parametrize(("name", "keep"), [("figure4", 0.5), ("figure4-nomask", 1.0)])
+def test_figure_4_goes_from_0_to_1_by_tenths(name, keep):
+    rows = [row for row in TABLES[name].rows if row.x is not None]
+    assert [row.x for row in rows] == pytest.approx([tenths / 10 for tenths in range(11)])
+    for row in rows:
+        model = loaded(row.config_name(twin=False)).model
+        assert model.train_cfg.rpn.assigner.pos_iou_thr == 0.5
+        loss = model.rpn_head.loss_cls
+        if (name, row.x) == ("figure4-nomask", 1.0):
+            assert loss == loaded("a3d_densenet121-fpn_7s_20e_deeplesion").model.rpn_head.loss_cls  # no loss is left
+        else:
+            assert loss.neg_weight == row.x
+            assert loss.keep_prob == keep or row.x == 0
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES if name.startswith("choose-")])
+def test_what_is_chosen_is_chosen_on_validation_patients(name):
+    table = TABLES[name]
+    assert table.split == "val"
+    changed = [row for row in table.rows if row.options]
+    assert len(changed) >= 3
+    (name,) = {row.config_name(twin=True) for row in changed}
+    config = loaded(name)
+    for settings in zip(*(row.options for row in changed), strict=True):
+        (key,) = {setting.partition("=")[0] for setting in settings}
+        value: Any = config
+        for part in key.split("."):
+            value = value[int(part)] if part.isdigit() else value[part]
+        # What the config has now is among what is compared.
+        assert f"{key}={value:g}" in settings
+        assert len(set(settings)) == len(settings)
+
+
+@pytest.mark.parametrize("name", ["table1", "table2", "figure4", "figure4-nomask"])
+def test_every_row_of_the_partial_label_paper_has_its_own_recipe(name):
+    table = with_recipe(TABLES[name], "paper")
+    assert table.name == f"{name}-paper"
+    assert table.title.endswith("(recipe: paper)")
+    for row, own in zip(table.rows, TABLES[name].rows, strict=True):
+        assert "paper" in recipes_of(own.config_name(twin=False))
+        assert row.config_name(twin=False) == recipe_name(own.config_name(twin=False), "paper")
+        assert row.config_name(twin=True) == twin_name(row.config_name(twin=False))
+        assert row.run_name(twin=True) != own.run_name(twin=True)
 
 
 def test_figure_7_has_a_curve_for_each_dataset_and_way():

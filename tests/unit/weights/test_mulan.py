@@ -347,7 +347,12 @@ class TestScores:
         expected = predict(model)
         stock = load_config(find_config("mulan_densenet121_9s_8e_deeplesion")).model
         place, attribute, registry, config = {
-            "anchor_generator": (model.rpn_head, "prior_generator", TASK_UTILS, stock.rpn_head.anchor_generator),
+            "anchor_generator": (
+                model.rpn_head,
+                "prior_generator",
+                TASK_UTILS,
+                {**stock.rpn_head.anchor_generator, "type": "AnchorGenerator"},
+            ),
             "bbox_roi_extractor": (
                 model.roi_head,
                 "bbox_roi_extractor",
