@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from mmpluld.reproduce.collect import Summary
     from mmpluld.reproduce.runner import Resources, Run
+    from mmpluld.reproduce.start import StartOf
     from mmpluld.reproduce.tables import Row, Table
 
 EXAMPLE = "mmpluld reproduce table1 --twins --seeds 3"
@@ -42,6 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="changes to every config"
+    )
+    parser.add_argument(
+        "--pretrained",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=FILE_OR_URL",
+        help="ImageNet weights that backbones start from, densenet121=... resnet50=...; none: random weights, also for "
+        "twins, which start from trunks of their own",
     )
 
 
@@ -81,6 +92,7 @@ def _reproduce(
         split=table.split,
         data_root=data_root,
         cfg_options=options.cfg_options,
+        start_of=_start_of(table, rows, resources, options),
     )
     wanted = [item for item in runs if item.row in rows]
     with live_progress(wanted, resources.jobs) as refresh:
@@ -91,6 +103,35 @@ def _reproduce(
     summary = collect(table, runs)
     _report(summary, runs, options, _description(table, data_root))
     return summary, bool(failed)
+
+
+def _start_of(table: Table, rows: list[Row], resources: Resources, options: argparse.Namespace) -> StartOf:
+    """What backbones start from; trains the trunks that twins lack."""
+    from mmpluld.engine.config import load_config
+    from mmpluld.errors import InputError
+    from mmpluld.reproduce.runner import run_command
+    from mmpluld.reproduce.start import imagenet_starts, random_start, without_weights
+    from mmpluld.reproduce.trunks import ensure_trunks
+
+    if options.pretrained == ["none"]:
+        return random_start
+    if options.twins and options.pretrained:
+        raise InputError(
+            f"--pretrained {options.pretrained[0]}: twins start from trunks of their own; leave it out, or say none"
+        )
+    # All rows of the table are planned, but only those that are trained, or have been, need a trunk.
+    begun = [row for row in table.rows if (Path(options.work_dir) / row.run_name(options.twins, table.split)).exists()]
+    configs = [
+        (row.key, load_config(row.config_name(options.twins), [*row.options, *options.cfg_options]))
+        for row in ([*rows, *begun] if options.twins else table.rows)
+    ]
+    if options.twins:
+        return ensure_trunks(configs, Path(options.work_dir), resources, run_command)
+    starts = imagenet_starts(options.pretrained, configs)
+    warning = without_weights(starts, configs)
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
+    return starts
 
 
 def _data_root(table: Table, options: argparse.Namespace) -> Path | None:
@@ -196,5 +237,8 @@ def _command(options: argparse.Namespace, table: Table) -> str:
 
     parts = ["mmpluld", "reproduce", options.table, "--seeds", str(options.seeds or table.seeds)]
     parts += ["--twins"] if options.twins else []
+    given = [item.partition("=")[::2] for item in options.pretrained]
+    files = [f"{name}={Path(source).name}" if source else name for name, source in given]
+    parts += ["--pretrained", *files] if files else []
     parts += ["--cfg-options", *options.cfg_options] if options.cfg_options else []
     return shlex.join(parts)

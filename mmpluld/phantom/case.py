@@ -57,7 +57,7 @@ class PhantomLesion:
 
 @dataclass(frozen=True)
 class PhantomSeries:
-    """One CT series: volume, all its lesions, how it was taken."""
+    """One CT series: volume, all its lesions, how it was taken; `organs` holds numbers of `Organ`, or is None."""
 
     study: int
     series: int
@@ -66,6 +66,7 @@ class PhantomSeries:
     kernel: str
     phase: str
     region: str
+    organs: npt.NDArray[np.uint8] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -112,20 +113,21 @@ def make_phantom(seed: int, patient: int = 1, **settings: Any) -> PhantomCase:
     return make_case(seed, "scan", patient, PhantomSpec.from_settings(settings))
 
 
-def make_case(seed: int, stream: str, patient: int, spec: PhantomSpec) -> PhantomCase:
+def make_case(seed: int, stream: str, patient: int, spec: PhantomSpec, organs: bool = False) -> PhantomCase:
     """`make_phantom` with checked settings, for the patients of a data set or of a part of one.
 
     Args:
         seed, patient: As in `make_phantom`.
         stream: Name of the data set and its part, see `patient_stream`.
         spec: Settings.
+        organs: Give the series maps of their organs; nothing else changes.
     """
     # Its matrix products are small: threads would cost more than they bring, and the writer runs one process per core.
     with threadpool_limits(limits=1, user_api="blas"):
-        return _make_case(patient_stream(seed, stream, patient), patient, spec)
+        return _make_case(patient_stream(seed, stream, patient), patient, spec, organs)
 
 
-def _make_case(rng: np.random.Generator, patient: int, spec: PhantomSpec) -> PhantomCase:
+def _make_case(rng: np.random.Generator, patient: int, spec: PhantomSpec, organs: bool) -> PhantomCase:
     body = make_patient(rng, spec.phases)
     region = str(rng.choice(list(spec.regions)))
     low, high = REGIONS_MM[region]
@@ -142,7 +144,7 @@ def _make_case(rng: np.random.Generator, patient: int, spec: PhantomSpec) -> Pha
         for number in range(int(rng.integers(1, spec.max_series + 1))):
             interval = float(rng.choice(list(spec.intervals_mm))) if taken else first_interval
             scan = _plan(rng, today, spec, interval, (start, start + span), present)
-            taken.append(_series(rng, today, present, decisions, scan, spec, (study + 1, number + 1, region)))
+            taken.append(_series(rng, today, present, decisions, scan, spec, (study + 1, number + 1, region), organs))
     return PhantomCase(patient, body.sex, body.age, tuple(taken))
 
 
@@ -187,9 +189,11 @@ def _series(
     scan: Scan,
     spec: PhantomSpec,
     label: tuple[int, int, str],
+    with_organs: bool,
 ) -> PhantomSeries:
     """Acquire one series and let the radiologist read it."""
-    image, shares, contrast = acquire(rng, patient, lesions, scan)
+    organs = np.zeros((scan.count, scan.size, scan.size), np.uint8) if with_organs else None
+    image, shares, contrast = acquire(rng, patient, lesions, scan, organs)
     found = []
     for lesion in lesions:
         if lesion.number in shares:
@@ -221,7 +225,7 @@ def _series(
         (float(axis[0] + scan.offset_xy[0]), float(axis[0] + scan.offset_xy[1]), -scan.first_mm),
         f"phantom {region} study {study} series {number}",
     )
-    return PhantomSeries(study, number, volume, results, scan.kernel, patient.phase, region)
+    return PhantomSeries(study, number, volume, results, scan.kernel, patient.phase, region, organs)
 
 
 def _result(

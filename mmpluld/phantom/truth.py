@@ -29,6 +29,7 @@ __all__ = [
     "truth_3d",
     "truth_on_key_slices",
     "volume_record",
+    "window_of",
 ]
 
 TRUTH = {"name": "phantom", "label_scope": "universal-complete"}
@@ -96,6 +97,11 @@ def volume_record(case: PhantomCase, series: PhantomSeries, first: int, last: in
     )  # fmt: skip
 
 
+def window_of(lesion: PhantomLesion) -> tuple[float, float]:
+    """Lowest and highest HU of the window in which a lesion of this type is read."""
+    return {5: (-1500.0, 500.0), 1: (-500.0, 1300.0)}.get(lesion.type, (-175.0, 275.0))
+
+
 def attributes_of(lesion: PhantomLesion, **more: Any) -> dict[str, Any]:
     """What the truth tells of a lesion beside its box."""
     return {
@@ -136,8 +142,8 @@ def truth_3d(case: PhantomCase, series: PhantomSeries, first: int, last: int) ->
 def truth_on_key_slices(case: PhantomCase, series: PhantomSeries, age: str) -> list[LesionRecord]:
     """2D records of all lesions on every key slice that carries a mark that is not noisy.
 
-    Cross-sections that are not whole are to be ignored. The records tell position, sex and age as the converted CSV
-    does, so that models that use them can be tested.
+    Cross-sections that are not whole are to be ignored. The records tell window, position, sex and age as the
+    converted CSV does, so that models that use them can be tested.
     """
     depth, height, width = series.volume.shape
     patient = {"gender": case.sex, "age": None if age == "NaN" else float(age)}
@@ -151,7 +157,11 @@ def truth_on_key_slices(case: PhantomCase, series: PhantomSeries, age: str) -> l
             x1, y1, x2, y2 = mark.box
             marked = lesion.key_slice == key and lesion.marked and not lesion.noisy
             place = [(x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (key + 0.5) / depth]
-            context = {"normalized_location": [round(value, 6) for value in place], **patient}
+            context = {
+                "normalized_location": [round(value, 6) for value in place],
+                "window_hu": list(window_of(lesion)),
+                **patient,
+            }
             records.append(
                 LesionRecord(
                     id=0, volume=case.series_id(series), box=(x1, y1, key + 1.0, x2, y2, key + 2.0), key_slice=key + 1,

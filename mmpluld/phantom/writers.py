@@ -28,6 +28,7 @@ from mmpluld.phantom.truth import (
     truth_3d,
     truth_on_key_slices,
     volume_record,
+    window_of,
 )
 from mmpluld.progress import track
 from mmpluld.structures import LESION_TYPES, AnnotationSet, LesionRecord, VolumeRecord
@@ -219,13 +220,12 @@ def _row(
     box = [mark.box[0] + 1 + slip, mark.box[1] + 1 + slip, mark.box[2] + slip, mark.box[3] + slip]
     depth, height, width = series.volume.shape
     place = ((box[0] + box[2]) / 2 / width, (box[1] + box[3]) / 2 / height, (lesion.key_slice + 0.5) / depth)
-    window = {5: (-1500.0, 500.0), 1: (-500.0, 1300.0)}.get(lesion.type, (-175.0, 275.0))
     return [
         f"{case.series_id(series)}_{lesion.key_slice + 1:03d}.png",
         str(case.patient), str(series.study), str(series.series), str(lesion.key_slice + 1),
         _listed(recist), _listed(box), _listed((mark.long_px, mark.short_px)), _listed(place),
         str(-1 if split == "train" else lesion.type), str(int(lesion.noisy)), _listed(slices),
-        _listed(spacing_xyz(series)), _listed((width, height)), _listed(window),
+        _listed(spacing_xyz(series)), _listed((width, height)), _listed(window_of(lesion)),
         case.sex, age, str(SPLITS.index(split) + 1),
     ]  # fmt: skip
 

@@ -32,7 +32,7 @@ from mmpluld.typing import FloatArray
 __all__ = ["ALL_SPECIALTIES", "Noise", "PairResult", "Part", "RowResult", "Summary", "collect"]
 
 ALL_SPECIALTIES = "all specialties"
-_NEGATIVES = ("rpn", "roi")
+_NEGATIVES = ("rpn", "rpn_centre", "roi", "roi_centre")
 
 Samples = dict[tuple[str, int], Sample]  # by key of the row and seed
 
@@ -89,8 +89,7 @@ class Noise:
         rows: How many rows the pool has.
         loud: Rows that were left out of the pool, with the larger standard deviation that they keep.
         quiet: Rows that were left out of the pool, with their smaller one, in whose place they have the pool's.
-        of_patients: Standard error of a difference from the patients alone, the median over the pairs; None without
-            pairs.
+        of_patients: Standard error of a difference from the patients, the median over the pairs; None without pairs.
         seeds: Of each row, to detect the table's margin; None if no number will do, or without pairs.
     """
 
@@ -278,20 +277,17 @@ def _pair_result(table: Table, first: RowResult, second: RowResult, samples: Sam
 
 
 def _noise(table: Table, pool: Pool, pairs: Sequence[PairResult], samples: Samples) -> Noise | None:
-    variance, luck, freedom = (float(item[-1]) for item in (pool.variance, pool.luck, pool.freedom))
+    variance, freedom = float(pool.variance[-1]), float(pool.freedom[-1])
     if not freedom:
         return None
     rows = int(pool.counted[:, -1].sum())
     deviations = [(row, float(np.sqrt(own.variance[-1]))) for row, own in zip(table.rows, pool.own, strict=True)]
     odd, louder = pool.odd[:, -1], pool.louder[:, -1]
-    of_patients = [
-        d.se_patients[-1] ** 2 - luck * sum(1 / n for n in d.seeds)
-        for d in (pair.difference for pair in pairs)
-        if d is not None and not d.paired
-    ]
-    alone = max(float(np.median(of_patients)), 0.0) if of_patients else None
+    differences = [pair.difference for pair in pairs if pair.difference is not None]
+    of_patients = [d.se_patients[-1] ** 2 for d in differences if not d.paired]
+    alone = float(np.median(of_patients)) if of_patients else None
     patients = max(sample.num_patients for sample in samples.values())
-    needed = None if alone is None else seeds_needed(table.margin / 100, variance, luck, alone, patients, rows)
+    needed = None if alone is None else seeds_needed(table.margin / 100, variance, alone, patients, rows)
     return Noise(
         of_run=variance**0.5,
         freedom=freedom,

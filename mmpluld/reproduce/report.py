@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["export", "markdown", "pair_line", "runs_csv", "table_csv", "terminal_table", "write_report"]
 
-_NEGATIVES = {"rpn": "proposal network or one-stage head", "roi": "RoI head"}
+_NEGATIVES = {
+    "rpn": "proposal network or one-stage head",
+    "rpn_centre": "the same, centre inside",
+    "roi": "RoI head",
+    "roi_centre": "the same, centre inside",
+}
 
 
 def write_report(summary: Summary, stem: Path, command: str, data: str | None) -> list[Path]:
@@ -256,12 +261,7 @@ def _specialty_section(summary: Summary) -> list[str]:
         ]
         for item, *cells in zip(summary.rows, *(part.rows for part in parts), strict=True)
     ]
-    pairs = [
-        [part.name, _names(pair), _interval(pair), _p_value(pair), d.verdict, f"{100 * d.detectable[-1]:.2f}"]
-        for part in parts
-        for pair in part.pairs
-        if (d := pair.difference) is not None
-    ]
+    pairs = [[part.name, *_specialty_cells(pair)] for part in parts for pair in part.pairs]
     lines = [
         "Average sensitivity in % on lesions of some types alone, with 95 % interval over seeds. False positives, and "
         "so operating points, remain those of the whole test.",
@@ -273,6 +273,13 @@ def _specialty_section(summary: Summary) -> list[str]:
     if pairs:
         lines += ["", *_markdown_table(["lesions", "pair", "difference", "p", "verdict", "detectable"], pairs)]
     return lines
+
+
+def _specialty_cells(pair: PairResult) -> list[str]:
+    d = pair.difference
+    if d is None:
+        return [_names(pair), f"not compared ({pair.reason})", *["-"] * 3]
+    return [_names(pair), _interval(pair), _p_value(pair), d.verdict, f"{100 * d.detectable[-1]:.2f}"]
 
 
 def _negatives_section(summary: Summary) -> list[str]:

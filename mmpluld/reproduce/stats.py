@@ -215,7 +215,7 @@ class Difference:
         p_value: (L + 1,) two-sided, that the difference is zero.
         p_margin: (L + 1,) that the difference is as large as the margin, either way (two one-sided tests).
         se_patients: (L + 1,) standard error from the choice of test patients.
-        se_seeds: (L + 1,) standard error that the choice of seeds adds; NaN if no row has two seeds, when the interval
+        se_seeds: (L + 1,) standard error from the choice of seeds; NaN if no row has two seeds, when the interval
             says nothing about other trainings.
         detectable: (L + 1,) true difference that a repetition would call significant with probability 0.8.
         seeds: How many seeds each row has.
@@ -261,19 +261,19 @@ def compare(
     Two things could have come out otherwise, which patients were tested and how the trainings went. The squared
     standard error is the sum of
 
+    - the seeds' part: variance of a run over the number of seeds, of both rows;
     - the patients' part: variance of the difference of the means over seeds when patients are drawn with replacement,
-      the same draws for all runs (lesions of a patient stay together);
-    - the seeds' part: variance of a run over the number of seeds, of both rows. Luck that is peculiar to one seed on
-      one patient is in the patients' part already. It is known from how far the draws move the seeds of one row apart,
-      and is subtracted here, so that it counts once.
+      the same draws for all runs (lesions of a patient stay together). Luck that is peculiar to one seed on one patient
+      is in the seeds' part already. It is known from how far the draws move the seeds of one row apart, and is
+      subtracted here, so that it counts once.
 
     Rows are not paired by seed: runs of equal seeds share the initialisation but soon drift apart, and where they stay
     alike the interval is too wide, never too narrow. Rows that test the same trainings are paired, with the variance of
     their own differences, and so are rows that agree in every figure.
 
     Interval and p join Student's of the two parts by Banerjee's rule, ``half^2 = (t_patients se_patients)^2 + (t_seeds
-    se_seeds)^2``, whose coverage is never less than it says. Welch's and Satterthwaite's approximation, which pretends
-    to one number of degrees of freedom, claims too much where the seeds' part has few.
+    se_seeds)^2``, whose coverage is never less than it says for normal errors. Welch's and Satterthwaite's
+    approximation, which pretends to one number of degrees of freedom, claims too much where the seeds' part has few.
 
     Args:
         first: One row, one sample per seed.
@@ -302,9 +302,13 @@ def compare(
     paired = same_trainings or _agree(first, second)
     value = np.mean([item.observed for item in first], axis=0) - np.mean([item.observed for item in second], axis=0)
     of_patients = _variance_of_draws(one.mean(axis=0) - two.mean(axis=0), patients)
-    of_seeds = _paired_parts(first, second) if paired else _parts(spreads, (len(first), len(second)))
+    if paired:
+        of_seeds, luck = _paired_parts(first, second)
+    else:
+        of_seeds, luck = _parts(spreads, (len(first), len(second)))
     known = np.all([freedom > 0 for _, freedom in of_seeds], axis=0)
     of_seeds = [(np.where(known, variance, 0.0), np.where(known, freedom, 1.0)) for variance, freedom in of_seeds]
+    of_patients = np.maximum(of_patients - np.where(known, luck, 0.0), 0.0)
     parts = [(of_patients, np.full_like(of_patients, patients - 1)), *of_seeds]
     error = _Error(np.array([variance for variance, _ in parts]), np.array([freedom for _, freedom in parts]))
     half = error.half_width((1 - confidence) / 2)
@@ -323,15 +327,14 @@ def compare(
 
 
 def seeds_needed(
-    margin: float, variance: float, luck: float, of_patients: float, patients: int, rows: int, most: int = 200
+    margin: float, variance: float, of_patients: float, patients: int, rows: int, most: int = 200
 ) -> int | None:
     """Fewest seeds of each row with which a difference of ``margin`` is found significant four times in five.
 
     Args:
         margin: The difference, as a fraction.
-        variance: Of one run, and ``luck`` its part as in :class:`Spread`.
-        luck: See there.
-        of_patients: Variance of a difference from the patients alone, without luck of seeds.
+        variance: Of one run.
+        of_patients: Variance of a difference from the patients.
         patients: Test patients.
         rows: Rows whose variances are pooled.
         most: Where to stop.
@@ -340,9 +343,8 @@ def seeds_needed(
         At least 2; None if ``most`` seeds do not do, for lack of patients.
     """
     for seeds in range(2, most + 1):
-        parts = [of_patients + 2 * luck / seeds, 2 * max(variance - luck, 0.0) / seeds]
-        error = _Error(np.array(parts), np.array([patients - 1.0, rows * (seeds - 1.0)]))
-        if error.detectable() <= margin:
+        freedom = np.array([patients - 1.0, rows * (seeds - 1.0)])
+        if _Error(np.array([of_patients, 2 * variance / seeds]), freedom).detectable() <= margin:
             return seeds
     return None
 
@@ -378,20 +380,24 @@ class _Error:
         return np.where(value < 0, 1 - found, found)
 
 
-def _parts(spreads: tuple[Spread, Spread], seeds: tuple[int, int]) -> list[tuple[FloatArray, FloatArray]]:
-    """Variance that the seeds of each row add, with its degrees of freedom; one part where both have the pool's."""
-    added = [np.maximum(item.variance - item.luck, 0.0) / n for item, n in zip(spreads, seeds, strict=True)]
-    together = spreads[0].pooled & spreads[1].pooled
-    first = (np.where(together, added[0] + added[1], added[0]), spreads[0].freedom)
-    return [first, (np.where(together, 0.0, added[1]), spreads[1].freedom)]
+Parts = list[tuple[FloatArray, FloatArray]]  # variances with their degrees of freedom
 
 
-def _paired_parts(first: Sequence[Sample], second: Sequence[Sample]) -> list[tuple[FloatArray, FloatArray]]:
+def _parts(spreads: tuple[Spread, Spread], seeds: tuple[int, int]) -> tuple[Parts, FloatArray]:
+    """What the seeds of both rows add, in one part where both have the pool's variance; and luck of them."""
+    first, second = spreads
+    one, two = first.variance / seeds[0], second.variance / seeds[1]
+    together = first.pooled & second.pooled
+    parts = [(np.where(together, one + two, one), first.freedom), (np.where(together, 0.0, two), second.freedom)]
+    return parts, first.luck / seeds[0] + second.luck / seeds[1]
+
+
+def _paired_parts(first: Sequence[Sample], second: Sequence[Sample]) -> tuple[Parts, FloatArray]:
     """The same for rows on the same trainings."""
     pairs = zip(first, second, strict=True)
     each = [Sample(a.observed - b.observed, a.drawn - b.drawn, a.num_patients) for a, b in pairs]
     own = _own_spread(each, first[0].observed.shape)
-    return [(np.maximum(own.variance - own.luck, 0.0) / len(each), own.freedom)]
+    return [(own.variance / len(each), own.freedom)], own.luck / len(each)
 
 
 def _own_spread(samples: Sequence[Sample], shape: tuple[int, ...]) -> Spread:

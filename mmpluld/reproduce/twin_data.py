@@ -84,6 +84,19 @@ def ensure_layout(
         command([*arguments, "--set", *values], log)
     if not made or not converted:
         command(["convert", layout, str(root), "--overwrite", *convert_options], log)
+    if deeplesion:
+        for name in ("train_key_slices", "train_unmarked_ignored"):
+            _add_masks(root / "truth" / f"{name}.json", root)
+
+
+def _add_masks(truth: Path, root: Path) -> None:
+    """Give lesions of the truth such masks as the converter gives marks, for detectors with a mask head."""
+    from mmpluld.datasets.converters import add_pseudo_masks
+
+    annotations = AnnotationSet.load(truth)
+    if not any(lesion.mask for lesion in annotations.lesions):
+        add_pseudo_masks(annotations, root)
+        annotations.save(truth)
 
 
 def _record(layout: str, patients: Sequence[int], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -164,11 +164,14 @@ def test_specialties_are_those_of_the_stratified_evaluation(finished):
     text = markdown(summary, "x.png", "command", None)
     assert "| row | lung | rest | all specialties |" in text
     assert "| lung | A3D + partial-label loss − A3D |" in text
+    assert all(line.count("|") == 7 for line in text.splitlines() if line.startswith("| lung |"))
     assert ["rest", "pair", "pluld-a3d - a3d"] in [line[:3] for line in read(table_csv(summary))]
 
 
 def test_shares_of_negatives_on_unmarked_lesions_are_reported(finished):
-    for run, told in zip(finished, ({"rpn": 0.01, "roi": 0.1}, {}, {"rpn": 0.02}, {"rpn": 0.5}), strict=True):
+    for run, told in zip(
+        finished, ({"rpn": 0.01, "roi": 0.1, "images": 9}, {}, {"rpn": 0.02}, {"rpn": 0.5}), strict=True
+    ):
         (run.folder / "negatives.json").write_text(json.dumps(told))
     keys = [run.row.key for run in finished]
     assert keys[0] == keys[2] != keys[1]

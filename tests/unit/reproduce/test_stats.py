@@ -111,13 +111,13 @@ def test_difference_by_hand():
     spreads = tuple(Spread(*(np.array([value]) for value in (0.0055, 0.0005, 6.0)), np.array([True])) for _ in "12")
     result = compare(first, second, spreads, MARGIN)
     assert result.value[0] == pytest.approx(0.15)
-    # Draws of the difference over seeds: 0.1, 0.15, 0.2; their variance 0.0025 times 11 / 10.
-    assert result.se_patients[0] == pytest.approx(0.00275**0.5)
-    # (0.0055 - 0.0005) (1 / 2 + 1 / 2).
-    assert result.se_seeds[0] == pytest.approx(0.005**0.5)
+    # Draws of the difference over seeds: 0.1, 0.15, 0.2; their variance 0.0025 times 11 / 10, less the luck.
+    assert result.se_patients[0] == pytest.approx((0.00275 - 0.0005) ** 0.5)
+    # 0.0055 (1 / 2 + 1 / 2).
+    assert result.se_seeds[0] == pytest.approx(0.0055**0.5)
     # t(0.975, 10) = 2.228139, t(0.975, 6) = 2.446912.
     half = (result.high - result.low)[0] / 2
-    assert half == pytest.approx((0.00275 * 2.228139**2 + 0.005 * 2.446912**2) ** 0.5, rel=1e-6)
+    assert half == pytest.approx((0.00225 * 2.228139**2 + 0.0055 * 2.446912**2) ** 0.5, rel=1e-6)
     assert result.low[0] == pytest.approx(0.15 - half)
     assert result.seeds == (2, 2)
     assert 0.1 < result.p_value[0] < 0.15  # |t| = 1.70
@@ -276,6 +276,16 @@ def test_p_under_a_thousandth_comes_by_chance_once_in_a_thousand():
     assert max(found) <= 0.004
 
 
+@pytest.mark.parametrize("luck", LUCK)
+@pytest.mark.parametrize("same_trainings", [False, True])
+def test_intervals_are_never_too_narrow_with_the_fewest_runs(luck, same_trainings):
+    found, _ = tables(2, 2, luck)
+    pool = pool_runs(found)
+    result = compare(*found, (pool.row(0), pool.row(1)), MARGIN, same_trainings=same_trainings)
+    assert np.mean(result.p_value < 0.05) <= 0.065
+    assert np.mean(result.p_value < 0.001) <= 0.004
+
+
 def test_seeds_that_stay_alike_make_intervals_too_wide_not_too_narrow():
     assert chances(4, 3, "mixed", same=0.5)[0] > 0.96
 
@@ -304,12 +314,10 @@ def test_equivalence_is_claimed_wrongly_in_5_percent_at_most():
 def test_number_of_seeds_that_detects_the_margin():
     # Without patients' part, 6 rows: (t(0.975, f) + t(0.8, f)) sqrt(2 / n) 0.02 with f = 6 (n - 1) is 0.0208 for
     # n = 16 and 0.0201 for n = 17.
-    assert seeds_needed(0.02, 0.02**2, 0.0, 0.0, 60, 6) == 17
-    assert seeds_needed(0.0205, 0.02**2, 0.0, 0.0, 60, 6) == 16
-    assert seeds_needed(0.02, 0.0001**2, 0.0, 0.0, 60, 6) == 2
-    assert seeds_needed(0.02, 0.02**2, 0.0, 0.02**2, 60, 6) is None
-    # Luck on single patients shrinks with seeds like the rest.
-    assert seeds_needed(0.02, 0.02**2, 0.02**2, 0.0, 10**6, 6) in (16, 17)
+    assert seeds_needed(0.02, 0.02**2, 0.0, 60, 6) == 17
+    assert seeds_needed(0.0205, 0.02**2, 0.0, 60, 6) == 16
+    assert seeds_needed(0.02, 0.0001**2, 0.0, 60, 6) == 2
+    assert seeds_needed(0.02, 0.02**2, 0.02**2, 60, 6) is None
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=6), st.integers(0, 9))

@@ -22,7 +22,7 @@ from mmpluld.structures import AnnotationSet
 
 PATIENTS = {"deeplesion": (2, 1, 1), "luna16": (3,), "lits": (4,), "nih-ln": (3,)}
 HELD_OUT = 1
-COMMON = {"size": 64, "max_slices": 16, "lesions_per_series": 25, "min_long_mm": 14}
+COMMON = {"size": 64, "max_slices": 16, "lesions_per_series": 25, "min_long_mm": 14, "pad_mm": 11}  # 2 px
 SETTINGS = {
     layout: {**COMMON, "phases": (phase,)}
     for layout, phase in zip(PATIENTS, ("portal", "native", "arterial", "portal"), strict=True)
@@ -93,7 +93,7 @@ def test_boxes_of_masks_are_padded_as_deeplesions(root):
     spacing = {volume.id: volume.spacing_mm for volume in truth.volumes}
     checked = 0
     for lesion in found.lesions:
-        pad = 4 / spacing[lesion.volume][2]
+        pad = 11 / spacing[lesion.volume][2]
         x1, _, z1, x2, _, z2 = lesion.box
         for other in truth.lesions:
             a1, _, c1, a2, _, c2 = other.box
@@ -113,6 +113,7 @@ def test_training_ignores_what_the_truth_says(root):
             data = Runner.build_dataloader(config.train_dataloader, seed=0).dataset
         samples = [data[index]["data_samples"] for index in range(len(data))]
         lesions = AnnotationSet.load(file).lesions
+        assert all(lesion.mask for lesion in lesions)
         assert len(samples) == len({(lesion.volume, lesion.key_slice) for lesion in lesions})
         assert any(len(sample.ignored_instances) for sample in samples) == any(lesion.ignore for lesion in lesions)
         seen[name] = (
