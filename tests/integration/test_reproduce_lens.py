@@ -29,7 +29,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def reproduce(table: str, phantoms: Path, work_dir: Path, rows: str) -> int:
     paths = ["--data-root", str(phantoms), "--work-dir", str(work_dir)]
-    options = ["--seeds", "1", "--jobs", "1", "--cfg-options", "train_cfg.max_epochs=1"]
+    options = ["--seeds", "1", "--jobs", "1", "--pretrained", "none", "--cfg-options", "train_cfg.max_epochs=1"]
     return main(["reproduce", table, "--twins", "--rows", rows, *paths, *options])
 
 
