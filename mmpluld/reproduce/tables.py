@@ -372,12 +372,7 @@ _GATE_ENTRIES = (
     _gate(
         "gate-one-stage",
         "Gate, one-stage detector: do complete labels help?",
-        # The truth has no masks, and the detector needs none.
-        _labelled(
-            _RETINANET,
-            "train_dataloader.dataset.ann_file=truth",
-            "train_dataloader.dataset.pipeline.truth.with_mask=False",
-        ),
+        _labelled(_RETINANET, "train_dataloader.dataset.ann_file=truth"),
         phantom="lens-deeplesion",
     ),
 )
