@@ -47,8 +47,8 @@ class _DoubtfulNegatives(nn.Module, ABC):
             innermost = innermost.loss
         if isinstance(innermost, self.refused) or getattr(innermost, "custom_cls_channels", False):
             raise InputError(
-                f"{name}: cannot wrap {type(innermost).__name__}; take a loss whose target is a class index, such as FocalLoss or "
-                "CrossEntropyLoss, or PartialLabelLoss around it"
+                f"{name}: cannot wrap {type(innermost).__name__}; take a loss whose target is a class index, such as "
+                "FocalLoss or CrossEntropyLoss, or PartialLabelLoss around it"
             )
         sigmoid = getattr(self.loss, "use_sigmoid", False)
         if use_sigmoid != sigmoid:
@@ -164,9 +164,9 @@ class BackgroundRecalibrationLoss(_DoubtfulNegatives):
 
         l'(y, p) = l(1, p) where y = 0 and p > threshold, else l(y, p).
 
-    So the gradient of a negative turns round at the threshold: below, its score falls, above, it rises. For a focal loss
-    this is the mirrored branch of the source, with the weight ``alpha`` of a positive. The divisor does not change: in
-    heads that divide by the number of positives that is the number of marked ones.
+    So the gradient of a negative turns round at the threshold: below, its score falls, above, it rises. Of a focal loss
+    this is the source's mirrored branch, with the weight ``alpha`` of a positive. The divisor does not change: in heads
+    that divide by the number of positives that is the number of marked ones.
 
     Args:
         loss: As for ``IgnoreHardNegatives``, except ``QualityFocalLoss``: a likely lesion has no known quality.
