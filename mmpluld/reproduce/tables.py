@@ -133,9 +133,7 @@ def _against(rows: tuple[Row, ...]) -> tuple[tuple[str, str], ...]:
 
 
 _RETINANET_ROWS = (_RETINANET, _PLULD_RETINANET, *_remedied("retinanet", "RetinaNet", "retinanet-a3d_densenet121-fpn"))
-_A3D_ROWS = tuple(
-    replace(row, paper=()) for row in (_A3D, _PLULD_A3D, *_remedied("a3d", "A3D", "a3d_densenet121-fpn"))
-)
+_A3D_ROWS = tuple(replace(row, paper=()) for row in (_A3D, _PLULD_A3D, *_remedied("a3d", "A3D", "a3d_densenet121-fpn")))
 
 
 def _of_weight(tenths: int) -> Row:
