@@ -23,8 +23,8 @@ FACTORS: dict[str, dict[str, Any]] = {
     "factor 0.6, half masked": {"type": "PartialLabelLoss", "neg_weight": 0.6, "keep_prob": 0.5},
 }
 REMEDIES = {"ignored": "IgnoreHardNegatives", "recalibrated": "BackgroundRecalibrationLoss"}
-THRESHOLDS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7)
-DRAWS = 10
+THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
+DRAWS = 6
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 COLOURS = ("#000000", "#0072b2", "#56b4e9", "#e69f00", "#009e73", "#d55e00")
 LINES = ("-", "--", "-.", ":")
