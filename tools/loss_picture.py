@@ -117,8 +117,8 @@ def draw(out: Path) -> None:
             areas = [mean_area({"type": kind, "threshold": threshold}) for threshold in THRESHOLDS]
             right.plot(THRESHOLDS, areas, marker=".", color=colour, label=f"negatives above it {name}")
         right.set(xlabel="threshold of the score", ylabel="area under the ROC curve", title="losses that look at it")
-        for axes in (left, middle, right):
-            axes.legend(fontsize=8)
+        for axes, place in ((left, "upper left"), (middle, "lower right"), (right, "lower right")):
+            axes.legend(fontsize=8, loc=place)
             axes.spines[["top", "right"]].set_visible(False)
         with atomic_path(out) as temporary:
             figure.savefig(temporary, format="png", metadata={"Software": None})
