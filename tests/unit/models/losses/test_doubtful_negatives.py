@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import MessageHub
+from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from torch import Tensor
 
@@ -254,3 +257,44 @@ def test_in_every_detector_by_config_alone(name: str, tmp_path: Path) -> None:
     assert all(map(torch.equal, on.values(), trained(name, KINDS[1], 1e-3).values()))
     torch.save(on, tmp_path / "weights.pth")
     detector(name, KINDS[0], 0.5).load_state_dict(torch.load(tmp_path / "weights.pth", weights_only=True))
+
+
+class Witness(BaseModel):
+    """One layer under the loss; notes in which iterations the loss looks at scores, and fails in one of them."""
+
+    def __init__(self, fails_in: int | None) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.loss = build(KINDS[0], warmup=0.5)
+        self.fails_in = fails_in
+        self.seen: list[bool] = []
+
+    def forward(self, inputs: list[Tensor], mode: str = "loss") -> dict[str, Tensor]:
+        if MessageHub.get_current_instance().get_info("iter") == self.fails_in:
+            raise RuntimeError("killed")
+        logits = 0 * self.layer(torch.stack(inputs)) + 2  # a score of 0.88
+        value = self.loss(logits, torch.ones(len(inputs), dtype=torch.long))
+        self.seen.append(value.item() == 0)
+        return {"loss": value}
+
+
+def test_warm_up_of_a_resumed_training_goes_on(tmp_path: Path) -> None:
+    loader = {"batch_size": 1, "dataset": [{"inputs": torch.ones(1)}], "sampler": {"type": "DefaultSampler"}}
+    models = {name: Witness(2 if name == "killed" else None) for name in ("whole", "killed", "resumed")}
+    for name, model in models.items():
+        runner = Runner(
+            model=model,
+            work_dir=str(tmp_path / ("whole" if name == "whole" else "killed")),
+            train_dataloader=loader,
+            train_cfg={"by_epoch": True, "max_epochs": 4},
+            optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.1}},
+            default_hooks={"checkpoint": {"type": "SafeCheckpointHook", "interval": 1}},
+            default_scope="mmpluld",
+            experiment_name=f"warm-up-{name}",
+            log_level="ERROR",
+            resume=name == "resumed",
+        )
+        with pytest.raises(RuntimeError, match="killed") if name == "killed" else nullcontext():
+            runner.train()
+    seen = {name: model.seen for name, model in models.items()}
+    assert seen == {"whole": [False, False, True, True], "killed": [False, False], "resumed": [True, True]}
