@@ -31,7 +31,7 @@ from mmpluld.zoo.download import local_checkpoint
 Examined = tuple[GridSliceSource, list[SliceBoxes], FloatArray]
 
 MODEL = "pluld-a3d_densenet121-fpn_7s_phantom"
-PHANTOM = {"lesions_per_series": 10, "min_long_mm": 14, "enhancement_hu": 180}
+PHANTOM = {"lesions_per_series": 10, "min_long_mm": 14, "contrast_hu": 180}
 SEEDS = range(9000, 9024)
 SCORE_THRS = (0.3, 0.5)
 LINK_SCORE_THRS = (0.2, 0.1, 0.05, 0.02, 0.01, 5e-5)

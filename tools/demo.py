@@ -106,7 +106,7 @@ def fetch_real_ct(out: Path) -> Path | None:
 
 
 # An easy data set on purpose: minutes of training from random weights must find something.
-PHANTOM = ["--set", "lesions_per_series=10", "min_long_mm=14", "enhancement_hu=180"]
+PHANTOM = ["--set", "lesions_per_series=10", "min_long_mm=14", "contrast_hu=180"]
 
 
 def weights(out: Path, config: str) -> str:

@@ -28,7 +28,6 @@ class Scan:
         kernel: "soft" or "sharp".
         noise_hu: Standard deviation of the noise inside the body.
         offset_xy: Position of the patient on the table.
-        enhancement_hu: HU added to every lesion.
     """
 
     size: int
@@ -39,7 +38,6 @@ class Scan:
     kernel: str
     noise_hu: float
     offset_xy: tuple[float, float]
-    enhancement_hu: float = 0.0
 
     def axis(self) -> Array:
         """Pixel centres in mm from the image centre."""
@@ -85,8 +83,6 @@ def acquire(
         image[first:last] = canvas.hu.reshape(last - first, scan.layers, scan.size, scan.size).mean(axis=1)
     image = np.maximum(image, _table(patient, y_mm, x_mm), out=image)
     shares = {number: _shares(window, distance, scan) for number, (window, distance) in blocks.items()}
-    for origin, share in shares.values():
-        image[_block_of(origin, share)] += scan.enhancement_hu * share
     contrast = {number: _contrast(image, *block) for number, block in shares.items()}
     noisy = image + _noise(rng, image, scan)
     return np.clip(np.rint(noisy), -1024, 3071).astype(np.int16), shares, contrast

@@ -120,9 +120,11 @@ def paint_torso(canvas: Canvas, patient: Patient) -> None:
     if z_high > 400:
         _paint_pelvic_organs(canvas, patient)
         paint_pelvic_bones(canvas)
-    for where, centre, radius, value in patient.benign:
-        if where != "lung" or centre[2] < 200:
-            canvas.ellipsoid(centre, (radius, radius, radius), value)
+    for item in patient.benign:
+        canvas.ellipsoid(item.centre, item.radii, item.hu, turn=item.turn)
+        if item.core_hu:
+            x, y, z = item.radii
+            canvas.ellipsoid(item.centre, (0.55 * x, 0.55 * y, 0.6 * z), item.core_hu, turn=item.turn)
 
 
 def _paint_envelope(canvas: Canvas, patient: Patient, cavity: Array) -> None:

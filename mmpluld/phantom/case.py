@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from mmpluld.phantom.acquisition import Scan, acquire
 from mmpluld.phantom.lesions import Lesion, at_study, draw_lesions
 from mmpluld.phantom.patient import Patient, make_patient, with_study
-from mmpluld.phantom.radiologist import Measurement, measure
+from mmpluld.phantom.radiologist import Measurement, mark_chance, measure
 from mmpluld.phantom.spec import REGIONS_MM, PhantomSpec
 from mmpluld.structures import LESION_TYPES, CTVolume
 from mmpluld.typing import BoolArray
@@ -119,17 +119,17 @@ def make_case(seed: int, patient: int, spec: PhantomSpec) -> PhantomCase:
 
 def _make_case(seed: int, patient: int, spec: PhantomSpec) -> PhantomCase:
     rng = np.random.default_rng([seed, patient])
-    body = make_patient(rng)
+    body = make_patient(rng, spec.phases)
     region = str(rng.choice(list(spec.regions)))
     low, high = REGIONS_MM[region]
     scale_z = body.frame.scale[0]
     first_interval = float(rng.choice(list(spec.intervals_mm)))
     span = min(high - low, spec.max_slices * first_interval / scale_z)
     start = float(rng.uniform(low, high - span)) if span < high - low else low
-    lesions = draw_lesions(rng, body, (start, start + span), spec.lesions_per_series, spec.min_long_mm)
+    lesions = draw_lesions(rng, body, (start, start + span), spec)
     taken: list[PhantomSeries] = []
     for study in range(int(rng.integers(1, spec.max_studies + 1))):
-        today = body if study == 0 else with_study(body, rng)
+        today = body if study == 0 else with_study(body, rng, spec.phases)
         present = [grown for lesion in lesions if (grown := at_study(lesion, study)) is not None]
         decisions = {lesion.number: float(rng.random()) for lesion in present}
         for number in range(int(rng.integers(1, spec.max_series + 1))):
@@ -157,7 +157,7 @@ def _plan(
         low = float(np.clip(target * scale_z - count * interval * rng.uniform(0.3, 0.7), low, high - count * interval))
     width = (2 * 158 + 2 * patient.fat_mm[1]) * scale_x
     fov = spec.fov_mm or float(np.clip(width * rng.uniform(1.03, 1.12), 300, 500))
-    kernel = "sharp" if rng.random() < 0.25 else "soft"
+    kernel = "sharp" if rng.random() < spec.sharp_prob else "soft"
     noise = float(rng.uniform(*spec.noise_hu)) * (2.0 if kernel == "sharp" else 1.0) * (5 / interval) ** 0.25
     offset = rng.normal(0, 3, 2)
     return Scan(
@@ -169,7 +169,6 @@ def _plan(
         kernel=kernel,
         noise_hu=noise,
         offset_xy=(float(offset[0]), float(offset[1])),
-        enhancement_hu=spec.enhancement_hu,
     )
 
 
@@ -191,13 +190,18 @@ def _series(
             slices = {
                 origin[0] + k: result
                 for k in range(len(share))
-                if (result := measure(share[k], origin[1:], scan.pixel_mm, spec.pad_px, spec.size))
+                if (result := measure(share[k], origin[1:], scan.pixel_mm, spec.pad_mm, spec.size))
             }
             if slices:
                 found.append((lesion, origin, share, slices))
-    marked = {lesion.number for lesion, *_ in found if decisions[lesion.number] < spec.mark_prob}
+    # How far a lesion is from being marked: a draw in [0, 1], over its chance.
+    distance = {
+        lesion.number: decisions[lesion.number] / max(mark_chance(lesion.type, 2 * max(lesion.radii), spec), 1e-9)
+        for lesion, *_ in found
+    }
+    marked = {number for number, value in distance.items() if value < 1}
     if found and not marked and spec.mark_prob > 0:
-        marked.add(min((decisions[lesion.number], lesion.number) for lesion, *_ in found)[1])
+        marked.add(min(distance, key=lambda number: (distance[number], number)))
     results = tuple(
         _result(lesion, origin, share, slices, lesion.number in marked, bool(rng.random() < spec.noisy_prob), contrast)
         for lesion, origin, share, slices in found

@@ -11,12 +11,19 @@ from mmpluld.phantom.anatomy import body_distance, cavity_distance, diaphragm_he
 from mmpluld.phantom.bones import rib_point, spine_centre
 from mmpluld.phantom.canvas import Array
 from mmpluld.phantom.patient import Patient
+from mmpluld.phantom.spec import PhantomSpec
+from mmpluld.structures import LESION_TYPES
 
 __all__ = ["Lesion", "at_study", "draw_lesions"]
 
-_FREQUENCY = {1: 0.07, 2: 0.2, 3: 0.15, 4: 0.16, 5: 0.2, 6: 0.07, 7: 0.08, 8: 0.09}
+_MIX = {
+    "bone": 0.07, "abdomen": 0.2, "mediastinum": 0.15, "liver": 0.16, "lung": 0.2, "kidney": 0.07, "soft tissue": 0.08,
+    "pelvis": 0.09,
+}  # fmt: skip
 _LONG_AXIS_MM = {1: 19.0, 2: 21.0, 3: 19.0, 4: 20.0, 5: 17.0, 6: 20.0, 7: 20.0, 8: 22.0}  # medians
 MAX_LONG_AXIS_MM = 45.0
+_SPREAD = 0.8  # shape of the gamma law by which a patient's organs are preferred
+_FAT_HU, _MUSCLE_HU, _MARROW_HU, _LUNG_HU = -100.0, 56.0, 210.0, -865.0
 Place = tuple[float, float, float]
 
 
@@ -90,28 +97,32 @@ def at_study(lesion: Lesion, study: int) -> Lesion | None:
 
 
 def draw_lesions(
-    rng: np.random.Generator, patient: Patient, z_range: tuple[float, float], mean_count: float, min_long_mm: float
+    rng: np.random.Generator, patient: Patient, z_range: tuple[float, float], spec: PhantomSpec
 ) -> tuple[Lesion, ...]:
     """Draw lesions whose centres lie in `z_range` (standard mm) and which keep clear of each other.
 
-    At least one is drawn unless `mean_count` is 0. Long axes are drawn from `min_long_mm` to 45 mm; a small organ may
-    limit them further.
+    At least one is drawn unless ``spec.lesions_per_series`` is 0. Long axes are drawn from ``spec.min_long_mm`` to
+    45 mm; a small organ may limit them further. A patient's disease prefers some organs, so that several lesions of an
+    organ lie close together.
     """
-    wanted = max(1, int(rng.poisson(mean_count))) if mean_count > 0 else 0
+    wanted = max(1, int(rng.poisson(spec.lesions_per_series))) if spec.lesions_per_series > 0 else 0
     lesions: list[Lesion] = []
-    kinds, weights = list(_FREQUENCY), np.array(list(_FREQUENCY.values()))
+    mix = spec.lesion_mix or _MIX
+    kinds, weights = list(LESION_TYPES), np.array([mix.get(name, 0.0) for name in LESION_TYPES.values()])
+    weights *= rng.gamma(_SPREAD, 1 / _SPREAD, len(kinds))
     for _ in range(wanted * 30):
         if len(lesions) >= wanted:
             break
         kind = int(rng.choice(kinds, p=weights / weights.sum()))
-        long_mm = float(np.clip(rng.lognormal(np.log(_LONG_AXIS_MM[kind]), 0.42), min_long_mm, MAX_LONG_AXIS_MM))
+        long_mm = float(np.clip(rng.lognormal(np.log(_LONG_AXIS_MM[kind]), 0.42), spec.min_long_mm, MAX_LONG_AXIS_MM))
         # Several draws per type, so that types whose organ is hit less often are not rarer for it.
         draws = (_PLACERS[kind](rng, patient, long_mm / 2) for _ in range(15))
         found = next((placed for placed in draws if placed and z_range[0] < placed[0][2] < z_range[1]), None)
         if found is None:
             continue
-        place, hu, long_mm = found
-        lesion = _lesion(rng, len(lesions) + 1, kind, place, hu, long_mm)
+        place, hu, long_mm, tissue = found
+        hu += np.copysign(spec.contrast_hu, hu - tissue)
+        lesion = _lesion(rng, len(lesions) + 1, kind, place, float(hu), long_mm)
         gaps = (np.linalg.norm(np.subtract(place, other.centre)) - other.reach - lesion.reach for other in lesions)
         if all(gap > 2.0 for gap in gaps):
             lesions.append(lesion)
@@ -168,8 +179,8 @@ def _block(place: Place) -> tuple[Array, Array, Array]:
     return z, y, x
 
 
-Placed = tuple[Place, float, float] | None
-"""Centre, HU and long axis of a lesion; None if the draw fell outside the organ."""
+Placed = tuple[Place, float, float, float] | None
+"""Centre, HU and long axis of a lesion, HU of the tissue around it; None if the draw fell outside the organ."""
 
 
 def _bone(rng: np.random.Generator, patient: Patient, radius: float) -> Placed:
@@ -189,7 +200,7 @@ def _bone(rng: np.random.Generator, patient: Patient, radius: float) -> Placed:
         place = (side * float(rng.uniform(12, 36)), 52.0, float(rng.uniform(468, 505)))
         limit = 12.0
     hu = float(rng.uniform(700, 950) if rng.random() < 0.4 else rng.uniform(40, 80))
-    return place, hu, 2 * min(radius, limit)
+    return place, hu, 2 * min(radius, limit), _MARROW_HU
 
 
 def _abdomen(rng: np.random.Generator, patient: Patient, radius: float) -> Placed:
@@ -200,8 +211,9 @@ def _abdomen(rng: np.random.Generator, patient: Patient, radius: float) -> Place
     ]  # fmt: skip
     if rng.random() < 0.15:
         place = _near(rng, [(88 + patient.shift["spleen"][0], 30.0, 268.0)], 6.0)
-        return place, patient.hu["spleen"] - float(rng.uniform(35, 60)), 2 * min(radius, 12.0)
-    return _near(rng, stations, 5.0), _enhanced(rng, patient), 2 * radius
+        spleen = patient.hu["spleen"]
+        return place, spleen - float(rng.uniform(35, 60)), 2 * min(radius, 12.0), spleen
+    return _near(rng, stations, 5.0), _enhanced(rng, patient), 2 * radius, _FAT_HU
 
 
 def _mediastinum(rng: np.random.Generator, patient: Patient, radius: float) -> Placed:
@@ -209,7 +221,7 @@ def _mediastinum(rng: np.random.Generator, patient: Patient, radius: float) -> P
         (-20, 2, 82), (-20, 4, 98), (2, 18, 132), (30, -12, 102), (-42, 12, 128), (44, 16, 124), (4, -46, 90),
         (-4, -48, 112), (-10, 34, 190), (34, -20, 28), (-34, -20, 28), (0, -36, 70),
     ]  # fmt: skip
-    return _near(rng, stations, 3.5), _enhanced(rng, patient), 2 * min(radius, 17.0)
+    return _near(rng, stations, 3.5), _enhanced(rng, patient), 2 * min(radius, 17.0), _FAT_HU
 
 
 def _liver(rng: np.random.Generator, patient: Patient, radius: float) -> Placed:
@@ -223,7 +235,7 @@ def _liver(rng: np.random.Generator, patient: Patient, radius: float) -> Placed:
     if inside > -min(0.85 * radius, 14.0):
         return None
     delta = -float(rng.uniform(28, 65)) if rng.random() < 0.8 else float(rng.uniform(28, 45))
-    return place, patient.hu["liver"] + delta, 2 * min(radius, -inside / 0.85)
+    return place, patient.hu["liver"] + delta, 2 * min(radius, -inside / 0.85), patient.hu["liver"]
 
 
 def _lung(rng: np.random.Generator, patient: Patient, radius: float) -> Placed:
@@ -234,7 +246,7 @@ def _lung(rng: np.random.Generator, patient: Patient, radius: float) -> Placed:
     if inside > -0.7 * radius:
         return None
     hu = float(rng.uniform(-420, -250) if rng.random() < 0.12 else rng.uniform(15, 70))
-    return place, hu, 2 * min(radius, 18.0)
+    return place, hu, 2 * min(radius, 18.0), _LUNG_HU
 
 
 def _kidney(rng: np.random.Generator, patient: Patient, radius: float) -> Placed:
@@ -245,7 +257,7 @@ def _kidney(rng: np.random.Generator, patient: Patient, radius: float) -> Placed
     place = (x + side * 20 * float(np.cos(angle)), y + 24 * float(np.sin(angle)), z + float(rng.uniform(-34, 34)))
     solid = rng.random() < 0.4
     hu = patient.hu["medulla"] * 0.55 + 20 if solid else float(rng.uniform(2, 16))
-    return place, hu, 2 * min(radius, 17.0)
+    return place, hu, 2 * min(radius, 17.0), patient.hu["cortex"]
 
 
 def _soft_tissue(rng: np.random.Generator, patient: Patient, radius: float) -> Placed:
@@ -258,7 +270,7 @@ def _soft_tissue(rng: np.random.Generator, patient: Patient, radius: float) -> P
         return None
     in_fat = muscle > 0
     hu = float(rng.uniform(30, 60)) if in_fat else float(rng.choice([rng.uniform(5, 25), rng.uniform(95, 120)]))
-    return place, hu, 2 * min(radius, 16.0)
+    return place, hu, 2 * min(radius, 16.0), _FAT_HU if in_fat else _MUSCLE_HU
 
 
 def _pelvis(rng: np.random.Generator, patient: Patient, radius: float) -> Placed:
@@ -266,8 +278,8 @@ def _pelvis(rng: np.random.Generator, patient: Patient, radius: float) -> Placed
         (54, 16, 492), (-54, 16, 492), (58, -8, 525), (-58, -8, 525), (44, 22, 535), (-44, 22, 535), (38, -6, 535),
         (-38, -6, 535), (18, 34, 545), (-16, 34, 550), (72, -62, 590), (-72, -62, 590), (30, -30, 500), (-30, -28, 510),
     ]  # fmt: skip
-    cystic = rng.random() < 0.2
-    return _near(rng, stations, 4.0), float(rng.uniform(5, 20)) if cystic else _enhanced(rng, patient), 2 * radius
+    hu = float(rng.uniform(5, 20)) if rng.random() < 0.2 else _enhanced(rng, patient)
+    return _near(rng, stations, 4.0), hu, 2 * radius, _MUSCLE_HU
 
 
 _PLACERS: dict[int, Callable[[np.random.Generator, Patient, float], Placed]] = {

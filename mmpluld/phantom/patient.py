@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mmpluld.phantom.canvas import Array, BodyFrame, Capsules, SmoothField
+from mmpluld.phantom.spec import PHASES
 
-__all__ = ["PHASES", "Patient", "Bowel", "make_patient", "with_study"]
+__all__ = ["Patient", "Bowel", "make_patient", "with_study"]
 
-PHASES: dict[str, dict[str, float]] = {
+Place = tuple[float, float, float]
+Size = tuple[float, float]
+
+_PHASE_HU: dict[str, dict[str, float]] = {
     "native": {
         "artery": 42,
         "vein": 40,
@@ -60,6 +65,18 @@ class Bowel:
 
 
 @dataclass(frozen=True)
+class Benign:
+    """An ellipsoid that looks like a lesion: where it lies, in mm, and its HU; `core_hu` fills its middle unless 0."""
+
+    where: str
+    centre: Place
+    radii: Place
+    hu: float
+    core_hu: float
+    turn: float
+
+
+@dataclass(frozen=True)
 class Patient:
     """Everything random about one patient at one study; painting it is deterministic."""
 
@@ -78,8 +95,8 @@ class Patient:
     """Size factor of each movable organ."""
     tissue_vessels: dict[str, Capsules]
     bowel: tuple[Bowel, ...]
-    benign: tuple[tuple[str, tuple[float, float, float], float, float], ...]
-    """Look-alikes: (where, centre, radius mm, HU)."""
+    benign: tuple[Benign, ...]
+    """Look-alikes of lesions."""
 
     def moved(self, organ: str, x: float, y: float, z: float) -> tuple[float, float, float]:
         """The standard position of an organ, shifted as in this patient."""
@@ -106,8 +123,8 @@ _ORGANS = (
 )
 
 
-def make_patient(rng: np.random.Generator) -> Patient:
-    """Draw a patient with the contents of a first study."""
+def make_patient(rng: np.random.Generator, phases: Sequence[str] = ()) -> Patient:
+    """Draw a patient with the contents of a first study; `phases` as in `with_study`."""
     sex = "F" if rng.random() < 0.47 else "M"
     base = rng.normal(0.93 if sex == "F" else 1.0, 0.035)
     scale = tuple(float(np.clip(base * rng.normal(1.0, 0.03), 0.84, 1.1)) for _ in range(3))
@@ -130,13 +147,16 @@ def make_patient(rng: np.random.Generator) -> Patient:
         frame, SmoothField(rng, 17.0), SmoothField(rng, 6.0), sex, int(np.clip(rng.normal(56, 15), 12, 88)),
         (float(fat[0]), float(fat[1]), float(fat[2])), "portal", {}, shift, grow, vessels, (), _benign(rng),
     )  # fmt: skip
-    return with_study(patient, rng)
+    return with_study(patient, rng, phases)
 
 
-def with_study(patient: Patient, rng: np.random.Generator) -> Patient:
-    """The same patient on another day: new contrast phase, bowel and bladder filling, slightly moved organs."""
-    phase = str(rng.choice(list(PHASES), p=[0.15, 0.2, 0.65]))
-    hu = {name: float(value * rng.normal(1.0, 0.07)) for name, value in PHASES[phase].items()}
+def with_study(patient: Patient, rng: np.random.Generator, phases: Sequence[str] = ()) -> Patient:
+    """The same patient on another day: new contrast phase, bowel and bladder filling, slightly moved organs.
+
+    The phase is one of `phases`; without any, it is portal in two of three, as in DeepLesion.
+    """
+    phase = str(rng.choice(list(phases))) if phases else str(rng.choice(list(PHASES), p=[0.15, 0.2, 0.65]))
+    hu = {name: float(value * rng.normal(1.0, 0.07)) for name, value in _PHASE_HU[phase].items()}
     shift = {
         name: (x + float(rng.normal(0, 0.7)), y + float(rng.normal(0, 0.7)), z + float(rng.normal(0, 1.5)))
         for name, (x, y, z) in patient.shift.items()
@@ -258,22 +278,34 @@ def _resample(nodes: Array, step_mm: float) -> Array:
     return np.concatenate(pieces).astype(np.float32)
 
 
-def _benign(
-    rng: np.random.Generator,
-) -> tuple[tuple[str, tuple[float, float, float], float, float], ...]:
-    """Small round structures that nobody would measure: granulomas, normal nodes, injection sites, phleboliths."""
-    found: list[tuple[str, tuple[float, float, float], float, float]] = []
-    for _ in range(4):
-        side = rng.choice([-1, 1])
-        place = (side * rng.uniform(45, 95), rng.uniform(-45, 50), rng.uniform(60, 200))
-        found.append(("lung", (float(place[0]), float(place[1]), float(place[2])), float(rng.uniform(1.2, 2.0)), 350.0))
-    for _ in range(14):
-        place = (rng.uniform(-25, 25), rng.uniform(-25, 30), rng.uniform(40, 150))
-        found.append(("node", (float(place[0]), float(place[1]), float(place[2])), float(rng.uniform(1.5, 2.8)), 55.0))
-    for _ in range(24):
-        place = (rng.uniform(-70, 70), rng.uniform(-45, 20), rng.uniform(300, 520))
-        found.append(("node", (float(place[0]), float(place[1]), float(place[2])), float(rng.uniform(1.2, 2.8)), 50.0))
-    for _ in range(6):
-        place = (rng.choice([-1, 1]) * rng.uniform(25, 60), rng.uniform(10, 50), rng.uniform(540, 610))
-        found.append(("phlebolith", (float(place[0]), float(place[1]), float(place[2])), 1.8, 420.0))
+def _benign(rng: np.random.Generator) -> tuple[Benign, ...]:
+    """Structures that nobody would measure, small ones and ones as large as lesions.
+
+    Small: granulomas, normal nodes, injection sites, phleboliths. Large: nodes with a fatty hilum, calcified
+    granulomas in lung and liver, lipomas, fibrous bands.
+    """
+    found: list[Benign] = []
+
+    def add(
+        where: str, count: int, low: Place, high: Place, size: tuple[float, float], hu: float, core: float = 0.0
+    ) -> None:
+        for _ in range(count):
+            x, y, z = rng.uniform(low, high).tolist()
+            radius = float(rng.uniform(*size))
+            flat = rng.uniform(0.6, 1.0, 3) if radius > 3 else np.ones(3)
+            rx, ry, rz = (radius * flat / flat.max()).tolist()
+            found.append(Benign(where, (x, y, z), (rx, ry, rz), hu, core, float(rng.uniform(0, np.pi))))
+
+    for side in (-1.0, 1.0):
+        left, right = sorted((side * 45, side * 95))
+        add("lung", 2, (left, -45, 60), (right, 50, 200), (1.2, 2.0), 350.0)
+        add("lung", 2, (left, -45, 60), (right, 50, 200), (4.0, 9.0), 420.0)
+        left, right = sorted((side * 25, side * 60))
+        add("phlebolith", 3, (left, 10, 540), (right, 50, 610), (1.8, 1.8), 420.0)
+    add("node", 14, (-25, -25, 40), (25, 30, 150), (1.5, 2.8), 55.0)
+    add("node", 24, (-70, -45, 300), (70, 20, 520), (1.2, 2.8), 50.0)
+    add("node", 5, (-40, -30, 60), (40, 30, 190), (6.0, 11.0), 60.0, core=-85.0)
+    add("node", 8, (-70, -45, 300), (70, 25, 520), (6.0, 11.0), 60.0, core=-85.0)
+    add("node", 4, (-70, -50, 470), (70, 30, 600), (6.0, 11.0), 60.0, core=-85.0)
+    add("liver", 2, (-115, -50, 225), (-30, 60, 340), (4.0, 10.0), 330.0)
     return tuple(found)

@@ -7,12 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmpluld.phantom.canvas import Array
-from mmpluld.structures import recist_ends
+from mmpluld.phantom.spec import PhantomSpec
+from mmpluld.structures import LESION_TYPES, recist_ends
 
-__all__ = ["MIN_LONG_MM", "Measurement", "measure"]
+__all__ = ["MIN_LONG_MM", "Measurement", "mark_chance", "measure"]
 
 MIN_LONG_MM = 4.0
 """Cross-sections with a shorter long diameter are not measured and count as absent from their slice."""
+
+# Log odds of a mark by organ, beside its size.
+_EAGERNESS = {
+    "bone": 0.3, "abdomen": -0.4, "mediastinum": -0.4, "liver": -0.7, "lung": -0.5, "kidney": 0.6, "soft tissue": 0.7,
+    "pelvis": 0.6,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,15 +44,34 @@ def _six_digits(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def measure(share: Array, origin_yx: tuple[int, int], pixel_mm: float, pad_px: float, size: int) -> Measurement | None:
+def mark_chance(kind: int, long_mm: float, spec: PhantomSpec) -> float:
+    """Chance that a lesion is marked, in [0, 1].
+
+    The odds are those of `spec.mark_prob` for an ordinary lesion of 20 mm. With `spec.mark_bias` they grow with the
+    square of the long axis and depend on the organ: what a radiologist follows up is large, and one does not measure
+    every small nodule, liver lesion or node.
+
+    Args:
+        kind: Type of the lesion, 1 to 8.
+        long_mm: Its long axis.
+        spec: The settings.
+    """
+    if spec.mark_prob in (0, 1):
+        return spec.mark_prob
+    log_odds = np.log(spec.mark_prob / (1 - spec.mark_prob))
+    log_odds += spec.mark_bias * (_EAGERNESS[LESION_TYPES[kind]] + 2 * np.log(long_mm / 20))
+    return float(1 / (1 + np.exp(-log_odds)))
+
+
+def measure(share: Array, origin_yx: tuple[int, int], pixel_mm: float, pad_mm: float, size: int) -> Measurement | None:
     """Measure a lesion in one slice.
 
     Args:
         share: (h, w) share of each pixel inside the lesion, in [0, 1].
         origin_yx: Row and column of `share[0, 0]` in the slice.
         pixel_mm: Pixel side.
-        pad_px: Pixels added to the extent of the RECIST points, counted between pixel centres as in DeepLesion; on
-            edges this makes ``pad_px + 0.5`` per side.
+        pad_mm: Margin of the extent of the RECIST points, counted between pixel centres as in DeepLesion; on edges
+            this makes half a pixel more per side.
         size: Rows and columns of the slice; the box is cut at its borders.
 
     Returns:
@@ -63,7 +89,8 @@ def measure(share: Array, origin_yx: tuple[int, int], pixel_mm: float, pad_px: f
     counted = ends + np.array([origin_yx[1], origin_yx[0]]) + 0.5
     recist = np.array([_six_digits(v) for v in counted.ravel()])
     xs, ys = recist[0::2], recist[1::2]
-    low = np.clip([xs.min() - pad_px, ys.min() - pad_px], 1, size)
-    high = np.clip([xs.max() + pad_px, ys.max() + pad_px], 1, size)
+    pad = pad_mm / pixel_mm
+    low = np.clip([xs.min() - pad, ys.min() - pad], 1, size)
+    high = np.clip([xs.max() + pad, ys.max() + pad], 1, size)
     x1, y1, x2, y2 = (_six_digits(v) for v in (*low, *high))
     return Measurement(tuple(recist - 0.5), (x1 - 1, y1 - 1, x2, y2), _six_digits(long_px), _six_digits(short_px))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from mmpluld.errors import InputError, did_you_mean
+from mmpluld.structures import LESION_TYPES
 
-__all__ = ["REGIONS_MM", "PhantomSpec"]
+__all__ = ["PHASES", "REGIONS_MM", "PhantomSpec"]
+
+PHASES = ("native", "arterial", "portal")
+"""Contrast phases."""
 
 REGIONS_MM: dict[str, tuple[float, float]] = {
     "chest": (12.0, 300.0),
@@ -32,12 +36,18 @@ class PhantomSpec:
         max_series: Series per study are drawn from 1 to this; same anatomy, other interval and kernel.
         lesions_per_series: Mean number of lesions in the scan range of a patient.
         min_long_mm: Smallest long axis that is drawn; lesions go up to 45 mm.
-        enhancement_hu: HU added to every lesion. At 0 some are almost invisible, as in patients; at 180 most stand out,
-            which makes an easy data set.
-        mark_prob: Chance that the "radiologist" marks a lesion, in [0, 1]. At least one lesion per series is marked,
-            unless `mark_prob` is 0.
+        lesion_mix: Relative frequencies of the lesion types by DeepLesion's name; empty for those of DeepLesion.
+        contrast_hu: HU by which lesions differ more from the tissue around them, to the side on which they lie. At 0
+            some are almost invisible, as in patients.
+        phases: Contrast phases to draw from, keys of `PHASES`, all as likely; empty draws them as DeepLesion has them,
+            mostly portal.
+        sharp_prob: Chance of a sharp kernel, in [0, 1].
+        mark_prob: Chance that the "radiologist" marks an ordinary lesion, in [0, 1]. At least one lesion per series is
+            marked, unless `mark_prob` is 0.
+        mark_bias: How much the chance depends on the lesion, in [0, 1]: 0 marks at random, at 1 small ones, those of
+            the lung and the liver and nodes are marked rarely, large ones often. See `mark_chance`.
         noise_hu: Range of the noise standard deviation in HU for soft kernels; sharp ones have twice as much.
-        pad_px: Pixels added on each side of the RECIST extent to make a box (5 in DeepLesion).
+        pad_mm: Margin on each side of the RECIST extent to make a box; DeepLesion's 5 pixels are about 4 mm.
         noisy_prob: Chance that a mark is displaced and flagged `Possibly_noisy`.
 
     Raises:
@@ -53,10 +63,14 @@ class PhantomSpec:
     max_series: int = 1
     lesions_per_series: float = 6.0
     min_long_mm: float = 8.0
-    enhancement_hu: float = 0.0
+    lesion_mix: dict[str, float] = field(default_factory=dict)
+    contrast_hu: float = 0.0
+    phases: tuple[str, ...] = ()
+    sharp_prob: float = 0.25
     mark_prob: float = 0.5
+    mark_bias: float = 0.0
     noise_hu: tuple[float, float] = (9.0, 14.0)
-    pad_px: float = 5.0
+    pad_mm: float = 4.0
     noisy_prob: float = 0.005
 
     def __post_init__(self) -> None:
@@ -64,6 +78,16 @@ class PhantomSpec:
             if region not in REGIONS_MM:
                 hint = did_you_mean(region, REGIONS_MM)
                 raise InputError(f"phantom regions: {region!r} is none of {', '.join(REGIONS_MM)}{hint}")
+        for phase in self.phases:
+            if phase not in PHASES:
+                raise InputError(
+                    f"phantom phases: {phase!r} is none of {', '.join(PHASES)}{did_you_mean(phase, PHASES)}"
+                )
+        for name in self.lesion_mix:
+            if name not in LESION_TYPES.values():
+                known = list(LESION_TYPES.values())
+                hint = did_you_mean(name, known)
+                raise InputError(f"phantom lesion_mix: {name!r} is none of {', '.join(known)}{hint}")
         low, high = self.noise_hu
         checks = {
             "size": (32 <= self.size <= 1024, "from 32 to 1024"),
@@ -78,10 +102,17 @@ class PhantomSpec:
             "max_series": (1 <= self.max_series <= 99, "from 1 to 99"),
             "lesions_per_series": (0 <= self.lesions_per_series <= 40, "from 0 to 40"),
             "min_long_mm": (4 <= self.min_long_mm <= 30, "from 4 to 30"),
-            "enhancement_hu": (-200 <= self.enhancement_hu <= 500, "from -200 to 500"),
+            "lesion_mix": (
+                all(weight >= 0 for weight in self.lesion_mix.values())
+                and (not self.lesion_mix or sum(self.lesion_mix.values()) > 0),
+                "weights of 0 or more, one above 0",
+            ),
+            "contrast_hu": (0 <= self.contrast_hu <= 500, "from 0 to 500"),
+            "sharp_prob": (0 <= self.sharp_prob <= 1, "from 0 to 1"),
             "mark_prob": (0 <= self.mark_prob <= 1, "from 0 to 1"),
+            "mark_bias": (0 <= self.mark_bias <= 1, "from 0 to 1"),
             "noise_hu": (0 <= low <= high <= 200, "a range (low, high) within 0 to 200"),
-            "pad_px": (0 <= self.pad_px <= 50, "from 0 to 50"),
+            "pad_mm": (0 <= self.pad_mm <= 40, "from 0 to 40"),
             "noisy_prob": (0 <= self.noisy_prob <= 1, "from 0 to 1"),
         }
         for name in ("size", "max_slices", "max_studies", "max_series"):

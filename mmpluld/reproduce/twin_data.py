@@ -26,7 +26,7 @@ PATIENTS = (60, 1, 200)
 SEED = 0
 """Seed of the phantom; seeds of the trainings are other random streams."""
 
-SETTINGS: dict[str, Any] = {"lesions_per_series": 10, "min_long_mm": 14, "enhancement_hu": 180}
+SETTINGS: dict[str, Any] = {"lesions_per_series": 10, "min_long_mm": 14, "contrast_hu": 180}
 """As in the demo: large, bright lesions, so that minutes of training suffice. Half of them are marked."""
 
 

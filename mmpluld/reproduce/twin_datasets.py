@@ -29,8 +29,8 @@ LENS_PATIENTS: dict[str, tuple[int, ...]] = {
 """Patients by layout; of deeplesion in training, validation (on which experts are calibrated) and test. Only half of
 those of nih-ln have nodes."""
 
-LENS_SETTINGS: dict[str, Any] = {**SETTINGS, "pad_px": 2}
-"""Those of the other twins, with boxes padded by 2 px: 5 px of 2.8 mm would be far more than DeepLesion's 4 mm."""
+LENS_SETTINGS: dict[str, Any] = {**SETTINGS, "pad_mm": 4}
+"""Those of the other twins."""
 
 # Where the lesions are that a dataset labels.
 _REGIONS = {"luna16": ("chest",), "lits": ("abdomen",), "nih-ln": ("chest", "abdomen")}
@@ -48,7 +48,7 @@ def ensure_lens_phantoms(
         root: Folder of the phantoms.
         command: Runs the ``mmpluld`` command with the given arguments and log file, and raises if it fails.
         patients: How many, by layout; a layout that is left out is not made.
-        settings: Fields of `PhantomSpec`. Boxes of all four are padded by its ``pad_px``.
+        settings: Fields of `PhantomSpec`. Boxes of all four are padded by its ``pad_mm``.
 
     Raises:
         InputError: If a folder holds another phantom or something else.
@@ -63,7 +63,7 @@ def ensure_lens_phantoms(
             if not parts.is_file():
                 cut_subvolumes(AnnotationSet.load(root / layout / "truth" / "test.json")).save(parts)
         else:
-            options = ["--split", "100", "0", "0", "--pad-px", str(settings.get("pad_px", 5))]
+            options = ["--split", "100", "0", "0", "--pad-px", str(settings.get("pad_mm", 4) / 2.8)]
             own = {"regions": _REGIONS[layout], **settings}
             ensure_layout(root / layout, layout, counts, own, command, options)
 

@@ -18,7 +18,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 KILLS = 5
-SMALL = ["--set", "size=64", "max_slices=12", "lesions_per_series=4", "min_long_mm=14", "enhancement_hu=180"]
+SMALL = ["--set", "size=64", "max_slices=12", "lesions_per_series=4", "min_long_mm=14", "contrast_hu=180"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 

@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).parents[2]
 VARIANTS = ["afp", "rpn", "centernet", "fcos"]
 DATASETS = ["deeplesion", "luna16", "lits", "nih-ln"]
 PATIENTS = {"deeplesion": (1, 0, 1), "luna16": (1,), "lits": (3,), "nih-ln": (2,)}
-SETTINGS = {"size": 64, "max_slices": 16, "lesions_per_series": 20, "min_long_mm": 14, "pad_px": 2}
+SETTINGS = {"size": 64, "max_slices": 16, "lesions_per_series": 20, "min_long_mm": 14, "pad_mm": 4}
 BATCH = 4  # of all processes
 
 LOSS_TOLERANCE = 1e-4

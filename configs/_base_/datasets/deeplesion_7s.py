@@ -100,7 +100,7 @@ test_evaluator = [dict(type="FROCMetric", protocol="deeplesion-2d"), dict(type="
 # The miniature: the phantom in DeepLesion's layout. Training sees the marked lesions only, the test the complete truth.
 # Make it with: mmpluld phantom deeplesion data/phantom && mmpluld convert deeplesion data/phantom
 __twin_test_pipeline = dict(
-    load=dict(num_threads=1),
+    load=dict(num_threads=0),
     # The phantom has 2.8 mm pixels; real scans are brought to the same size.
     resize=dict(_delete_=True, type="ResizeToSpacing", pixel_mm=2.8),
 )
@@ -112,7 +112,7 @@ twin_data = dict(
         num_workers=0,
         dataset=dict(
             pipeline=dict(
-                load=dict(num_threads=1),
+                load=dict(num_threads=0),
                 augment=None,
                 resize=None,
                 # Crops around lesions: four times as many of them in the same time.

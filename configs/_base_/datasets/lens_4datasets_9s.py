@@ -67,7 +67,7 @@ twin_data = dict(
             _delete_=True,
             shared=dict(
                 pipeline=dict(
-                    load=dict(num_threads=1),
+                    load=dict(num_threads=0),
                     body=None,
                     resize=None,
                     # Slices without lesions are cropped too, so that the sampler's proportion holds.

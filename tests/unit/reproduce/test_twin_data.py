@@ -74,7 +74,7 @@ def test_description_states_what_differs_from_the_usual_phantom(small, command, 
 
 def test_the_spec_is_that_of_the_demo_with_enough_test_patients():
     assert twin_data.PATIENTS[2] >= 200
-    assert set(twin_data.SETTINGS) == {"lesions_per_series", "min_long_mm", "enhancement_hu"}
+    assert set(twin_data.SETTINGS) == {"lesions_per_series", "min_long_mm", "contrast_hu"}
 
 
 def test_digest_depends_on_contents_and_order(tmp_path):

@@ -21,7 +21,7 @@ from mmpluld.reproduce.twin_datasets import (
 from mmpluld.structures import AnnotationSet
 
 PATIENTS = {"deeplesion": (2, 1, 1), "luna16": (1,), "lits": (3,), "nih-ln": (2,)}
-SETTINGS = {"size": 64, "max_slices": 16, "lesions_per_series": 25, "min_long_mm": 14, "pad_px": 2}
+SETTINGS = {"size": 64, "max_slices": 16, "lesions_per_series": 25, "min_long_mm": 14, "pad_mm": 4}
 TYPES = {"luna16": {"lung"}, "lits": {"liver"}, "nih-ln": {"lymph node"}}
 
 
@@ -57,7 +57,7 @@ def test_they_are_made_once(root):
 
     ensure_lens_phantoms(root, never, PATIENTS, SETTINGS)
     with pytest.raises(InputError, match=r"deeplesion/phantom.json: this phantom was made with other settings"):
-        ensure_lens_phantoms(root, never, PATIENTS, {**SETTINGS, "pad_px": 3})
+        ensure_lens_phantoms(root, never, PATIENTS, {**SETTINGS, "pad_mm": 3})
     with pytest.raises(InputError, match=r"lits/phantom.json: this phantom was made with other settings"):
         ensure_lens_phantoms(root, never, {"lits": (2,)}, SETTINGS)
 
@@ -149,4 +149,4 @@ def test_test_data_are_sub_volumes_with_all_lesions(root):
 
 def test_size_of_the_twins_data():
     assert LENS_PATIENTS["deeplesion"][2] >= 60
-    assert LENS_SETTINGS["pad_px"] == 2
+    assert LENS_SETTINGS["pad_mm"] == 4
