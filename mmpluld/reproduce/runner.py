@@ -204,11 +204,11 @@ def _describe(
         "cfg_options": list(cfg_options),
     }
     options = [*cfg_options, "default_hooks.checkpoint.max_keep_ckpts=1"]
-    options += [f"data_root={written(str(data_root))}"] if data_root else []
     truth = files[0].absolute().parents[1] / "truth" / "train_key_slices.json"
     if twins and truth.is_file():  # measures, and changes no result either
         options += ["default_hooks.negatives.type=NegativesHook"]
         options += [f"default_hooks.negatives.truth={written(str(truth))}"]
+    options += [f"data_root={written(str(data_root))}"] if data_root else []
     return name, identity, files[-1], options
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from mmdet.models.losses import GaussianFocalLoss, QualityFocalLoss, VarifocalLoss
@@ -15,7 +15,7 @@ from mmpluld.registry import MODELS
 
 __all__ = ["BackgroundRecalibrationLoss", "IgnoreHardNegatives"]
 
-Label = Tensor | tuple[Tensor, Tensor]
+Label: TypeAlias = Tensor | tuple[Tensor, Tensor]
 
 
 class _DoubtfulNegatives(nn.Module, ABC):
