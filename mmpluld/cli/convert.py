@@ -38,7 +38,7 @@ COCO JSON, with 4 numbers on a slice (x, y, width, height) or 6 in a scan (x, y,
 
 # Options that only some datasets know, by the argument of their converter.
 _DEEPLESION = ("csv_name", "keep_noisy", "no_images", "masks", "tags", "tag_ontology")
-_VOLUMES = ("fractions", "seed", "pad_px", "overrides")
+_VOLUMES = ("fractions", "seed", "pad_mm", "overrides")
 _OPTIONS = {
     "deeplesion": _DEEPLESION,
     "deeplesion-3d": ("boxes",),
@@ -140,7 +140,7 @@ def _add_volumes(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--seed", type=natural, help="seed of the split (default: 0)", **_LATER)
     group.add_argument(
-        "--pad-px", type=not_negative, metavar="N", help="widen boxes in the plane (default: 0)", **_LATER
+        "--pad-mm", type=not_negative, metavar="MM", help="widen boxes in the plane (default: 0)", **_LATER
     )
     group.add_argument(
         "--overrides", metavar="FILE", help="CSV or JSON: volume, spacing_mm, flip, flip_mask, match, exclude", **_LATER

@@ -29,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protocol",
         required=True,
-        choices=["deeplesion-2d", "lens-3d", "luna16"],
-        help="deeplesion-2d: IoU >= 0.5 on key slices; lens-3d: 3D IoBB >= 0.3 per sub-volume; luna16: rules and "
-        "files of the LUNA16 challenge",
+        choices=["deeplesion-2d", "lens-3d", "centre-3d", "luna16"],
+        help="deeplesion-2d: IoU >= 0.5 on key slices; lens-3d: 3D IoBB >= 0.3 per sub-volume; centre-3d: LUNA16's "
+        "rule of hits for 3D boxes; luna16: rules and files of the LUNA16 challenge",
     )
     parser.add_argument("--strict", action="store_true", help="strict rules instead of those of the published code")
     parser.add_argument(

@@ -16,8 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
         "layout",
-        choices=["deeplesion", "luna16", "lits", "nih-ln", "lens", "scan"],
-        help="a dataset as the real one stores it, the four of LENS' twins converted, or one scan as NIfTI",
+        choices=["deeplesion", "luna16", "lits", "nih-ln", "lens", "organs", "scan"],
+        help="a dataset as the real one stores it, the four of LENS' twins converted, bodies with organ maps, "
+        "or one scan as NIfTI",
     )
     parser.add_argument("out", help="folder to make, or the .nii.gz file of the scan")
     parser.add_argument(
@@ -25,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=whole(0, 999_999),  # ids have six digits
         metavar="N",
-        help="deeplesion: patients per split, TRAIN VAL TEST (default: 40 10 10); others: how many (default: 20)",
+        help="deeplesion: patients per split, TRAIN VAL TEST (default: 40 10 10); organs: TRAIN VAL "
+        "(default: 40 5); others: how many (default: 20)",
     )
     parser.add_argument("--seed", type=natural, help="same seed and options, same files (default: 0)")
     parser.add_argument(
@@ -64,6 +66,7 @@ def run(options: argparse.Namespace) -> int:
         write_luna16_layout,
         write_nifti,
         write_nih_ln_layout,
+        write_organs_layout,
     )
 
     if options.layout == "lens":
@@ -85,6 +88,13 @@ def run(options: argparse.Namespace) -> int:
             options.out, (patients[0], patients[1], patients[2]), seed, overwrite=options.overwrite, **settings
         )
         print(f"{options.out}: phantom written; next: mmpluld convert deeplesion {options.out}")
+        return 0
+    if options.layout == "organs":
+        patients = options.patients or [40, 5]
+        if len(patients) != 2:
+            raise InputError(f"--patients {patients}: organs takes two numbers, TRAIN VAL")
+        write_organs_layout(options.out, (patients[0], patients[1]), seed, overwrite=options.overwrite, **settings)
+        print(f"{options.out}: phantom written")
         return 0
     _check_scan(Path(options.out), options.overwrite)
     truth = write_nifti(make_phantom(seed, **settings), options.out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,11 @@ from mmpluld.cli.numbers import whole
 from mmpluld.cli.outputs import OutputFolder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mmpluld.reproduce.collect import Summary
     from mmpluld.reproduce.runner import Resources, Run
+    from mmpluld.reproduce.start import StartOf
     from mmpluld.reproduce.tables import Row, Table
 
 EXAMPLE = "mmpluld reproduce table1 --twins --seeds 3"
@@ -18,10 +23,10 @@ EXAMPLE = "mmpluld reproduce table1 --twins --seeds 3"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    from mmpluld.reproduce.tables import TABLES
+    from mmpluld.reproduce.tables import GROUPS, TABLES
 
-    parser.add_argument("table", help=f"one of {', '.join(TABLES)}")
-    parser.add_argument("--seeds", type=whole(1), default=3, metavar="N", help="trainings per row (default: 3)")
+    parser.add_argument("table", help=f"one of {', '.join([*TABLES, *GROUPS])}")
+    parser.add_argument("--seeds", type=whole(1), metavar="N", help="trainings per row (default: 3, of the gate 5)")
     parser.add_argument("--twins", action="store_true", help="miniatures on the phantom, which is made if absent")
     parser.add_argument("--rows", metavar="A,B", help="train these rows only (default: all)")
     parser.add_argument(
@@ -40,44 +45,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="changes to every config"
     )
+    parser.add_argument(
+        "--pretrained",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=FILE_OR_URL",
+        help="ImageNet weights that backbones start from, densenet121=... resnet50=...; none: random weights, also for "
+        "twins, which start from trunks of their own",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Train what is missing, then report; 1 if a run failed."""
     from mmpluld.outputs import folder_lock
     from mmpluld.reproduce.runner import Resources
-    from mmpluld.reproduce.tables import get_table
+    from mmpluld.reproduce.tables import GROUPS, get_tables
 
-    table = get_table(options.table)
-    rows = _chosen(table, options.rows)
+    tables = get_tables(options.table)
+    _check(tables, options)
     resources = Resources.of_machine(options.jobs, options.gpus)
     _check_gpus(resources)
     with folder_lock(options.work_dir):
-        return _reproduce(table, rows, resources, options)
+        results = [_reproduce(table, _chosen(table, options.rows), resources, options) for table in tables]
+        if options.table in GROUPS:
+            _conclude([summary for summary, _ in results], options)
+    return int(any(failed for _, failed in results))
 
 
-def _reproduce(table: Table, rows: list[Row], resources: Resources, options: argparse.Namespace) -> int:
+def _reproduce(
+    table: Table, rows: list[Row], resources: Resources, options: argparse.Namespace
+) -> tuple[Summary, bool]:
+    """Train, test and report one table; also whether a run failed."""
+    from mmpluld.reproduce.collect import collect
     from mmpluld.reproduce.display import live_progress
-    from mmpluld.reproduce.runner import execute, plan, run_command
-    from mmpluld.reproduce.twin_data import describe_phantom, ensure_phantom
-    from mmpluld.reproduce.twin_datasets import describe_lens_phantoms, ensure_lens_phantoms
+    from mmpluld.reproduce.runner import execute, plan
 
-    work_dir = Path(options.work_dir)
-    data_root = Path(options.data_root) if options.data_root else None
-    lens = table.phantom == "lens"
-    if options.twins and data_root is None:
-        data_root = work_dir / ("phantom-lens" if lens else "phantom")
-        (ensure_lens_phantoms if lens else ensure_phantom)(data_root, run_command)
-
+    data_root = _data_root(table, options)
     # All rows are planned, so that the report has them and a folder that cannot be used is found before training.
     runs = plan(
         table.rows,
-        options.seeds,
-        work_dir,
+        options.seeds or table.seeds,
+        Path(options.work_dir),
         table.protocol,
         twins=options.twins,
+        split=table.split,
         data_root=data_root,
         cfg_options=options.cfg_options,
+        start_of=_start_of(table, rows, resources, options),
     )
     wanted = [item for item in runs if item.row in rows]
     with live_progress(wanted, resources.jobs) as refresh:
@@ -85,21 +100,73 @@ def _reproduce(table: Table, rows: list[Row], resources: Resources, options: arg
     failed = [item for item in wanted if item.state == "failed"]
     for item in failed:
         print(f"failed: {item.row.key}, seed {item.seed}: {item.error}")
-    describe = describe_lens_phantoms if lens else describe_phantom
-    _report(table, runs, options, describe(data_root) if data_root else None)
-    return int(bool(failed))
+    summary = collect(table, runs)
+    _report(summary, runs, options, _description(table, data_root))
+    return summary, bool(failed)
 
 
-def _report(table: Table, runs: list[Run], options: argparse.Namespace, data: str | None) -> None:
+def _start_of(table: Table, rows: list[Row], resources: Resources, options: argparse.Namespace) -> StartOf:
+    """What backbones start from; trains the trunks that twins lack."""
+    from mmpluld.engine.config import load_config
+    from mmpluld.errors import InputError
+    from mmpluld.reproduce.runner import run_command
+    from mmpluld.reproduce.start import imagenet_starts, random_start, without_weights
+    from mmpluld.reproduce.trunks import ensure_trunks
+
+    if options.pretrained == ["none"]:
+        return random_start
+    if options.twins and options.pretrained:
+        raise InputError(
+            f"--pretrained {options.pretrained[0]}: twins start from trunks of their own; leave it out, or say none"
+        )
+    # All rows of the table are planned, but only those that are trained, or have been, need a trunk.
+    begun = [row for row in table.rows if (Path(options.work_dir) / row.run_name(options.twins, table.split)).exists()]
+    configs = [
+        (row.key, load_config(row.config_name(options.twins), [*row.options, *options.cfg_options]))
+        for row in ([*rows, *begun] if options.twins else table.rows)
+    ]
+    if options.twins:
+        return ensure_trunks(configs, Path(options.work_dir), resources, run_command)
+    starts = imagenet_starts(options.pretrained, configs)
+    warning = without_weights(starts, configs)
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
+    return starts
+
+
+def _data_root(table: Table, options: argparse.Namespace) -> Path | None:
+    """Folder of the data, of twins with the phantom in it; None for the configs'."""
+    from mmpluld.reproduce.runner import run_command
+    from mmpluld.reproduce.twin_data import ensure_phantom
+    from mmpluld.reproduce.twin_datasets import ensure_lens_phantoms
+
+    root = Path(options.data_root) if options.data_root else None
+    if options.twins and root is None:
+        alone = table.phantom == "deeplesion"
+        root = Path(options.work_dir) / ("phantom" if alone else "phantom-lens")
+        (ensure_phantom if alone else ensure_lens_phantoms)(root, run_command)
+    return root / "deeplesion" if root and table.phantom == "lens-deeplesion" else root
+
+
+def _description(table: Table, data_root: Path | None) -> str | None:
+    """What the phantom holds; None if there is none."""
+    from mmpluld.reproduce.twin_data import describe_phantom
+    from mmpluld.reproduce.twin_datasets import describe_lens_phantoms
+
+    if data_root is None:
+        return None
+    return (describe_lens_phantoms if table.phantom == "lens" else describe_phantom)(data_root, table.split)
+
+
+def _report(summary: Summary, runs: list[Run], options: argparse.Namespace, data: str | None) -> None:
     """Write the report, print its table and say where it lies."""
     from rich.console import Console
 
-    from mmpluld.reproduce.collect import collect
     from mmpluld.reproduce.report import export, pair_line, terminal_table, write_report
 
-    summary = collect(table, runs)
-    name = f"{table.name}-twins" if options.twins else table.name
-    files = write_report(summary, Path(options.work_dir) / name, _command(options), data)
+    name = summary.table.name
+    stem = Path(options.work_dir) / (f"{name}-twins" if options.twins else name)
+    files = write_report(summary, stem, _command(options, summary.table), data)
     # Piped output gets the whole width: a table cut at 80 columns is of no use in a file.
     console = Console() if Console().is_terminal else Console(width=200)
     console.print(terminal_table(summary))
@@ -110,16 +177,41 @@ def _report(table: Table, runs: list[Run], options: argparse.Namespace, data: st
         print(f"exported: {export(files, runs, Path(options.export))}")
 
 
-def _chosen(table: Table, wanted: str | None) -> list[Row]:
+def _conclude(summaries: list[Summary], options: argparse.Namespace) -> None:
+    """Write the verdict on the gate and print it."""
+    from mmpluld.atomic import atomic_write_text
+    from mmpluld.reproduce.gate import conditions, verdict
+
+    found = conditions(summaries)
+    text = verdict(found)
+    path = Path(options.work_dir) / f"{options.table}-twins.md"
+    atomic_write_text(path, text)
+    if options.export:
+        atomic_write_text(Path(options.export) / path.name, text)
+    for item in found:
+        print(f"{item.state}: {item.what}: {item.found} (asked: {item.asked})")
+    print(f"verdict: {path}")
+
+
+def _check(tables: Sequence[Table], options: argparse.Namespace) -> None:
+    """Refuse what the tables cannot do."""
     from mmpluld.errors import InputError, did_you_mean
 
-    if wanted is None:
-        return list(table.rows)
-    keys = [row.key for row in table.rows]
-    for name in wanted.split(","):
+    if not options.twins and any(table.twins_only for table in tables):
+        raise InputError(
+            f"{options.table}: no dataset has the complete labels that it needs, only the phantoms have; add --twins"
+        )
+    keys = [row.key for table in tables for row in table.rows]
+    for name in options.rows.split(",") if options.rows else ():
         if name not in keys:
             hint = did_you_mean(name, keys, f"it has {', '.join(keys)}")
-            raise InputError(f"--rows {name}: {table.name} has no such row{hint}")
+            raise InputError(f"--rows {name}: {options.table} has no such row{hint}")
+
+
+def _chosen(table: Table, wanted: str | None) -> list[Row]:
+    """The rows to train, with those whose weights they test."""
+    if wanted is None:
+        return list(table.rows)
     chosen = [row for row in table.rows if row.key in wanted.split(",")]
     trained = {row.key for row in chosen} | {row.weights_of for row in chosen}
     return [row for row in table.rows if row.key in trained]
@@ -139,11 +231,14 @@ def _check_gpus(resources: Resources) -> None:
         )
 
 
-def _command(options: argparse.Namespace) -> str:
+def _command(options: argparse.Namespace, table: Table) -> str:
     """The command without what changes no figure: folders, jobs and GPUs."""
     import shlex
 
-    parts = ["mmpluld", "reproduce", options.table, "--seeds", str(options.seeds)]
+    parts = ["mmpluld", "reproduce", options.table, "--seeds", str(options.seeds or table.seeds)]
     parts += ["--twins"] if options.twins else []
+    given = [item.partition("=")[::2] for item in options.pretrained]
+    files = [f"{name}={Path(source).name}" if source else name for name, source in given]
+    parts += ["--pretrained", *files] if files else []
     parts += ["--cfg-options", *options.cfg_options] if options.cfg_options else []
     return shlex.join(parts)

@@ -368,6 +368,8 @@ def _counts(result: Mapping[str, Any]) -> list[str]:
     images = f"{counted(result['num_images'], 'key slice')} of " if result["dim"] == 2 else ""
     patients = f", {counted(result['num_patients'], 'patient')}" if result["num_patients"] is not None else ""
     hit = "a mark nearer to the centre than the radius"
+    if result["overlap"] == "centre":
+        hit = "a centre inside what the lesion's box encloses"
     if result["overlap"] in _LABELS:
         hit = f"{_LABELS[result['overlap']]} >= {result['threshold']:g}"
     lines = [

@@ -9,6 +9,7 @@ from mmpluld.models import (
     losses,
     necks,
     roi_heads,
+    segmentors,
     slice_mixers,
     task_modules,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "losses",
     "necks",
     "roi_heads",
+    "segmentors",
     "slice_mixers",
     "task_modules",
 ]

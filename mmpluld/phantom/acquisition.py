@@ -55,9 +55,19 @@ class Scan:
 
 
 def acquire(
-    rng: np.random.Generator, patient: Patient, lesions: list[Lesion], scan: Scan
+    rng: np.random.Generator,
+    patient: Patient,
+    lesions: list[Lesion],
+    scan: Scan,
+    organs: npt.NDArray[np.uint8] | None = None,
 ) -> tuple[npt.NDArray[np.int16], dict[int, tuple[tuple[int, int, int], Array]], dict[int, float]]:
     """Take one series.
+
+    Args:
+        rng: Source of the noise.
+        patient, lesions, scan: What is taken, and how.
+        organs: Where given, filled with the organ of every voxel (z, y, x), by the thin layer in the middle of each
+            slice; the image is the same without.
 
     Returns:
         The image (z, y, x) in HU; for each lesion in it (by number) the origin (z, y, x) and block of the share that
@@ -76,11 +86,15 @@ def acquire(
         last = min(first + step, scan.count)
         layers = slice(first * scan.layers, last * scan.layers)
         canvas = _canvas(patient, scan, heights[layers], y_mm, x_mm)
+        if organs is not None:
+            canvas.organs = np.zeros(canvas.hu.shape, np.uint8)
         paint_torso(canvas, patient)
         for lesion in lesions:
             if lesion.number in blocks:
                 _paint_lesion(canvas, lesion, blocks[lesion.number], layers.start)
         image[first:last] = canvas.hu.reshape(last - first, scan.layers, scan.size, scan.size).mean(axis=1)
+        if organs is not None and canvas.organs is not None:
+            organs[first:last] = canvas.organs[scan.layers // 2 :: scan.layers]
     image = np.maximum(image, _table(patient, y_mm, x_mm), out=image)
     shares = {number: _shares(window, distance, scan) for number, (window, distance) in blocks.items()}
     contrast = {number: _contrast(image, *block) for number, block in shares.items()}

@@ -11,6 +11,7 @@ import numpy as np
 
 from mmpluld.phantom.bones import paint_pelvic_bones, paint_rib_cage, paint_shoulders, paint_spine
 from mmpluld.phantom.canvas import Array, Canvas, Capsules
+from mmpluld.phantom.organs import Organ
 from mmpluld.phantom.patient import Patient
 
 __all__ = ["body_distance", "cavity_distance", "diaphragm_height", "liver_distance", "lung_distance", "paint_torso"]
@@ -120,6 +121,7 @@ def paint_torso(canvas: Canvas, patient: Patient) -> None:
     if z_high > 400:
         _paint_pelvic_organs(canvas, patient)
         paint_pelvic_bones(canvas)
+    canvas.part = None  # look-alikes of lesions belong to what they lie in, as lesions do
     for item in patient.benign:
         canvas.ellipsoid(item.centre, item.radii, item.hu, turn=item.turn)
         if item.core_hu:
@@ -130,10 +132,12 @@ def paint_torso(canvas: Canvas, patient: Patient) -> None:
 def _paint_envelope(canvas: Canvas, patient: Patient, cavity: Array) -> None:
     """Skin, subcutaneous fat, muscle wall with fat planes, visceral fat."""
     skin = body_distance(canvas.z, canvas.y, canvas.x, patient.fat_mm)
+    canvas.part = Organ.FAT
     canvas.paint(canvas.full, skin, 20.0)
     canvas.paint(canvas.full, skin + 2.2, -104 + 5 * canvas.grain)
     muscle = body_distance(canvas.z, canvas.y, canvas.x, (0.0, 0.0, 0.0))
     muscle += 1.2 * canvas.lumps
+    canvas.part = Organ.MUSCLE
     canvas.paint(canvas.full, muscle, 56 + 5 * canvas.grain)
     # Fat between the muscle layers: two planes that follow the wall, broken up by the lumps.
     for depth, width in ((8.5, 0.9), (15.0, 0.7)):
@@ -144,6 +148,7 @@ def _paint_envelope(canvas: Canvas, patient: Patient, cavity: Array) -> None:
     for side in (-1.0, 1.0):
         for y, x, ry, rx in ((66, 30, 17, 25), (70, 62, 11, 16)):
             canvas.ellipsoid((side * x, y, 300), (rx, ry, 330), 54.0, turn=side * 0.25, lumpy_mm=1.0)
+    canvas.part = Organ.FAT
     canvas.paint(canvas.full, cavity + 2.0, -100 + 7 * canvas.grain)
 
 
@@ -152,15 +157,15 @@ def _paint_lungs(canvas: Canvas, patient: Patient, cavity: Array, dome: Array) -
     y, z = canvas.y, canvas.z
     lung = lung_distance(patient, z, y, canvas.x, cavity, dome)
     texture = -865 + 0.35 * (y + 20) + 18 * canvas.grain + 12 * canvas.lumps
+    canvas.part = Organ.LUNG
     canvas.paint(canvas.full, lung, texture)
     # Fissures, one pixel thin.
     fissure = np.abs(z - 150 - 0.9 * (0 - y)) - 0.35
     canvas.paint(canvas.full, np.maximum(fissure, lung + 2), -600.0)
-    inside = canvas.coverage(lung + 1.5)
-    before = canvas.hu.copy()
-    for name in ("lung_r", "lung_l"):
-        canvas.tubes(patient.tissue_vessels[name], 60.0)
-    canvas.hu = before + inside * (canvas.hu - before)
+    canvas.part = Organ.VESSEL
+    with canvas.within(canvas.full, lung + 1.5):
+        for name in ("lung_r", "lung_l"):
+            canvas.tubes(patient.tissue_vessels[name], 60.0)
 
 
 def _paint_mediastinum(canvas: Canvas, patient: Patient) -> None:
@@ -168,6 +173,7 @@ def _paint_mediastinum(canvas: Canvas, patient: Patient) -> None:
     hu = patient.hu
     centre = patient.moved("heart", 24, -30, 188)
     blood = (hu["heart"] + hu["artery"]) / 2
+    canvas.part = Organ.HEART
     if canvas.ellipsoid(
         centre, patient.sized("heart", 58, 43, 56), 95.0 if patient.phase != "native" else 45.0, turn=0.5
     ):
@@ -186,11 +192,14 @@ def _paint_mediastinum(canvas: Canvas, patient: Patient) -> None:
         ([(-10, -24, 42), (-22, -24, 66)], 6.5),
         ([(40, -20, 30), (10, -30, 48), (-18, -26, 62)], 6.0),
     ]
+    canvas.part = Organ.VESSEL
     for (nodes, radius), value in zip(arteries, [hu["heart"]] * 2 + [hu["vein"] * 1.3] * 3, strict=True):
         canvas.tubes(Capsules.chain(nodes, radius), value)
     oesophagus = [(4, 22, 0), (6, 24, 80), (6, 20, 150), (12, 10, 215), (22, 2, 242)]
+    canvas.part = Organ.BOWEL
     canvas.tubes(Capsules.chain(oesophagus, 7.5), 48.0)
     canvas.tubes(Capsules.chain([(5, 23, 60), (7, 23, 95)], 2.2), -700.0)
+    canvas.part = Organ.AIRWAY
     for path, radius in (
         ([(0, 4, -20), (1, 8, 50), (2, 10, 100)], 9.0),
         ([(2, 10, 100), (-16, 12, 116), (-34, 12, 130)], 6.5),
@@ -210,28 +219,33 @@ def _paint_upper_abdomen(canvas: Canvas, patient: Patient, cavity: Array, dome: 
     hu = patient.hu
     z, y, x = canvas.z, canvas.y, canvas.x
     below = np.maximum(cavity, dome - z)
+    canvas.part = Organ.MUSCLE
     canvas.paint(canvas.full, np.maximum(below, np.maximum(np.abs(dome - z + 2) - 2.2, -35.0)), 55.0)
     inside = np.maximum(cavity + 3.0, dome + 2.5 - z)
     spleen = canvas.ellipsoid(
         patient.moved("spleen", 88, 30, 268), patient.sized("spleen", 34, 46, 52), None, turn=0.4, lumpy_mm=2.0
     )
     if spleen is not None:
-        part, distance = spleen
-        canvas.paint(part, np.maximum(distance, inside[part]), hu["spleen"] + 3 * canvas.grain[part])
+        window, distance = spleen
+        canvas.part = Organ.SPLEEN
+        canvas.paint(window, np.maximum(distance, inside[window]), hu["spleen"] + 3 * canvas.grain[window])
     _paint_stomach(canvas, patient)
-    window = canvas.window((-155.0, -95.0, 180.0), (80.0, 100.0, 395.0))
-    if window is not None:
-        liver = liver_distance(patient, z[window[0]], y[window], x[window], canvas.lumps[window])
-        liver = np.maximum(liver, inside[window])
-        canvas.paint(window, liver, hu["liver"] + 3 * canvas.grain[window])
-        before = canvas.hu[window].copy()
-        for name, key in (("hepatic", "vein"), ("portal", "portal")):
-            canvas.tubes(patient.tissue_vessels[name], hu[key])
-        canvas.hu[window] = before + canvas.coverage(liver + 3) * (canvas.hu[window] - before)
+    block = canvas.window((-155.0, -95.0, 180.0), (80.0, 100.0, 395.0))
+    if block is not None:
+        liver = liver_distance(patient, z[block[0]], y[block], x[block], canvas.lumps[block])
+        liver = np.maximum(liver, inside[block])
+        canvas.part = Organ.LIVER
+        canvas.paint(block, liver, hu["liver"] + 3 * canvas.grain[block])
+        canvas.part = Organ.VESSEL
+        with canvas.within(block, liver + 3):
+            for name, key in (("hepatic", "vein"), ("portal", "portal")):
+                canvas.tubes(patient.tissue_vessels[name], hu[key])
+    canvas.part = Organ.GALLBLADDER
     canvas.ellipsoid(patient.moved("gallbladder", -46, -40, 326), patient.sized("gallbladder", 15, 17, 27), 45.0)
     canvas.ellipsoid(patient.moved("gallbladder", -46, -40, 326), patient.sized("gallbladder", 13.5, 15.5, 25.5), 9.0)
     nodes = [(-32, -2, 338), (-24, -10, 322), (-4, -16, 312), (24, -10, 302), (52, 4, 292), (74, 16, 282)]
     points = [patient.moved("pancreas", *node) for node in nodes]
+    canvas.part = Organ.PANCREAS
     canvas.tubes(Capsules.chain(points, [13, 14, 9.5, 9.5, 10, 8]), hu["wall"] + 18)
 
 
@@ -248,6 +262,7 @@ def _paint_stomach(canvas: Canvas, patient: Patient) -> None:
     ]
     points = [patient.moved("stomach", *node) for node in nodes]
     stomach = Capsules.chain(points, np.array([29, 32, 28, 23, 18, 13, 11]) * patient.grow["stomach"])
+    canvas.part = Organ.BOWEL
     content = 30.0 if patient.grow["stomach"] < 0.95 else 260.0
     canvas.hollow(stomach, 4.0, patient.hu["wall"], content, points[3][1] + 14.0)
     loop = [(-34, -14, 322), (-44, 0, 335), (-42, 8, 362), (-20, 10, 376), (10, 2, 374), (36, -8, 362)]
@@ -258,12 +273,12 @@ def _paint_bowel(canvas: Canvas, patient: Patient, cavity: Array, dome: Array) -
     """Small bowel and colon, kept inside the abdominal wall."""
     if float(canvas.z_mm[-1]) < 280:
         return
-    before = canvas.hu.copy()
-    canvas.tubes(patient.tissue_vessels["mesenteric"], patient.hu["portal"])
-    for piece in patient.bowel:
-        canvas.hollow(piece.capsules, piece.wall_mm, piece.wall_value, piece.value, piece.air_y)
-    inside = canvas.coverage(np.maximum(cavity + 4, dome + 4 - canvas.z))
-    canvas.hu = before + inside * (canvas.hu - before)
+    with canvas.within(canvas.full, np.maximum(cavity + 4, dome + 4 - canvas.z)):
+        canvas.part = Organ.VESSEL
+        canvas.tubes(patient.tissue_vessels["mesenteric"], patient.hu["portal"])
+        canvas.part = Organ.BOWEL
+        for piece in patient.bowel:
+            canvas.hollow(piece.capsules, piece.wall_mm, piece.wall_value, piece.value, piece.air_y)
 
 
 def _paint_retroperitoneum(canvas: Canvas, patient: Patient) -> None:
@@ -277,10 +292,13 @@ def _paint_retroperitoneum(canvas: Canvas, patient: Patient) -> None:
             (side * 58, 10, 510),
             (side * 78, -18, 580),
         ]
+        canvas.part = Organ.MUSCLE
         canvas.tubes(Capsules.chain(psoas, [7, 16, 20, 18, 14]), 58.0)
         x, y, zc = patient.moved(name, side * 60, 32, z)
         radii = patient.sized(name, 25, 29, 54)
+        canvas.part = Organ.FAT
         canvas.ellipsoid((x, y, zc), tuple(r + 1.0 for r in radii), -40.0, turn=-side * 0.6)  # type: ignore[arg-type]
+        canvas.part = Organ.KIDNEY
         canvas.ellipsoid((x, y, zc), radii, hu["cortex"], turn=-side * 0.6, lumpy_mm=1.0)
         inner = canvas.ellipsoid((x, y, zc), patient.sized(name, 19, 22, 47), None, turn=-side * 0.6)
         if inner is not None and abs(hu["cortex"] - hu["medulla"]) > 8:
@@ -290,8 +308,10 @@ def _paint_retroperitoneum(canvas: Canvas, patient: Patient) -> None:
             canvas.paint(window, np.maximum(distance, columns), hu["medulla"])
         canvas.ellipsoid((x - side * 9, y - 6, zc), (13, 9, 27), -70.0, turn=-side * 0.6, lumpy_mm=2.0)
         canvas.ellipsoid((x - side * 12, y - 8, zc + 3), (9, 5, 12), 30.0, turn=-side * 0.6)
+        canvas.part = Organ.VESSEL
         canvas.tubes(Capsules.chain([(side * 8, 8, zc - 6), (x - side * 22, y - 14, zc)], 4.5), hu["vein"])
         adrenal = [(x - side * 22, 18, zc - 58), (x - side * 20, 26, zc - 48), (x - side * 15, 33, zc - 44)]
+        canvas.part = Organ.ADRENAL
         canvas.tubes(Capsules.chain(adrenal, [2.0, 3.0, 2.0]), 60.0)
 
 
@@ -299,6 +319,7 @@ def _paint_great_vessels(canvas: Canvas, patient: Patient) -> None:
     """Aorta from arch to femoral arteries, vena cava to femoral veins, mesenteric vessels."""
     hu = patient.hu
     dx = patient.shift["aorta"][0]
+    canvas.part = Organ.VESSEL
 
     def add(nodes: Sequence[tuple[float, float, float]], radii: list[float], key: str) -> None:
         canvas.tubes(Capsules.chain(nodes, radii), hu[key])
@@ -342,14 +363,17 @@ def _paint_great_vessels(canvas: Canvas, patient: Patient) -> None:
 
 def _paint_pelvic_organs(canvas: Canvas, patient: Patient) -> None:
     """Gluteal muscles, bladder, uterus or prostate, rectal wall."""
+    canvas.part = Organ.MUSCLE
     for side in (-1.0, 1.0):
         canvas.ellipsoid((side * 82, 66, 560), (54, 25, 88), 52.0, turn=-side * 0.45, lumpy_mm=1.5)
         canvas.ellipsoid((side * 118, 18, 530), (19, 48, 75), 55.0, turn=side * 0.15, lumpy_mm=2.0)
         canvas.ellipsoid((side * 92, -44, 610), (30, 24, 70), 52.0, lumpy_mm=3.0)
         canvas.ellipsoid((side * 62, 14, 585), (8, 32, 34), 52.0, turn=side * 0.3)
     centre = patient.moved("bladder", 0, -26, 568)
+    canvas.part = Organ.BLADDER
     canvas.ellipsoid(centre, patient.sized("bladder", 42, 32, 34), 38.0)
     canvas.ellipsoid(centre, patient.sized("bladder", 39, 29, 31), 7.0)
+    canvas.part = Organ.GENITAL
     if patient.sex == "F":
         canvas.ellipsoid((4, 8, 545), (27, 19, 30), 80.0 if patient.phase != "native" else 48.0, lumpy_mm=1.5)
         canvas.ellipsoid((4, 8, 545), (9, 4, 17), 45.0)

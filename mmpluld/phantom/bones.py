@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmpluld.phantom.canvas import Array, Canvas, Capsules
+from mmpluld.phantom.organs import Organ
 
 __all__ = ["RIB_PITCH_MM", "paint_pelvic_bones", "paint_rib_cage", "paint_shoulders", "paint_spine", "spine_centre"]
 
@@ -50,6 +51,7 @@ def paint_spine(canvas: Canvas) -> None:
     body = (np.sqrt((x / (wide * waist)) ** 2 + ((dy + dented) / (deep * waist)) ** 2) - 1) * deep
     plate = np.abs(offset) - pitch * 0.39
     bone = np.maximum(np.maximum(body, plate), end_of_data)
+    canvas.part = Organ.BONE
     canvas.paint(window, np.maximum(body + 0.5, end_of_data), DISC_HU)
     # Arch first, so that the canal can be cut out of it.
     canal_y = deep + 9.5
@@ -66,6 +68,7 @@ def paint_spine(canvas: Canvas) -> None:
     _paint_bone(canvas, window, posterior, 2.0, MARROW_HU + 60 + 25 * grain)
     _paint_bone(canvas, window, bone, 1.4, MARROW_HU + 22 * grain)
     canal = np.sqrt((x / 11.5) ** 2 + ((dy - canal_y + 1) / 8.8) ** 2) * 9 - 9
+    canvas.part = Organ.SPINAL_CANAL
     canvas.paint(window, np.maximum(canal, end_of_data), -20.0)
     canvas.paint(window, np.maximum(np.sqrt(x * x + (dy - canal_y + 1) ** 2) - 7.5, end_of_data), 32.0)
 
@@ -79,6 +82,7 @@ def _paint_bone(
 
 def paint_rib_cage(canvas: Canvas, cavity: Array) -> None:
     """Twelve pairs of ribs as arcs that descend towards the front, cartilage, sternum and clavicles."""
+    canvas.part = Organ.BONE
     if float(canvas.z_mm[0]) < 400:
         near = np.flatnonzero((np.abs(cavity - 4.5) < 8).ravel())
         if len(near):
@@ -109,6 +113,8 @@ def _paint_ribs(canvas: Canvas, cavity: Array, near: npt.NDArray[np.intp]) -> No
     for inset, bone, soft in ((0.0, CORTEX_HU, 100.0), (1.6, 230.0, 85.0)):
         share = canvas.coverage(distance + np.float32(inset))
         values = values + share * (np.where(cartilage, soft, bone).astype(np.float32) - values)
+        if canvas.organs is not None:
+            canvas.organs.ravel()[near[share > 0.5]] = Organ.BONE
     flat[near] = values
 
 
@@ -117,6 +123,7 @@ def paint_shoulders(canvas: Canvas) -> None:
     for side in (-1.0, 1.0):
         nodes = [(side * 20, -48, 48), (side * 60, -42, 28), (side * 110, -12, 10), (side * 140, 0, 2)]
         clavicle = Capsules.chain(nodes, [8, 5.5, 5.5, 6.5])
+        canvas.part = Organ.BONE
         canvas.tubes(clavicle, CORTEX_HU)
         canvas.tubes(clavicle.thinner(1.8), 260.0)
         window = canvas.window(
@@ -133,7 +140,9 @@ def paint_shoulders(canvas: Canvas) -> None:
         bow = 5 * np.sin(np.pi * t)
         blade = np.sqrt((x - inner[0] - t * dx - side * bow * 0.5) ** 2 + (y - inner[1] - t * dy - bow) ** 2)
         ends = np.maximum(20 - z, z - 160)
+        canvas.part = Organ.MUSCLE
         canvas.paint(window, np.maximum(blade - 10, ends - 4), 56.0)
+        canvas.part = Organ.BONE
         thick = 2.2 + 3.5 * t * t
         _paint_bone(canvas, window, np.maximum(blade - thick, ends), 1.6, 250.0)
         canvas.ellipsoid((side * 150, 6, 18), (24, 24, 24), CORTEX_HU)
@@ -143,6 +152,7 @@ def paint_shoulders(canvas: Canvas) -> None:
 def paint_pelvic_bones(canvas: Canvas) -> None:
     """Iliac wings, sacrum, hip joints, pubis and ischium."""
     _paint_sacrum(canvas)
+    canvas.part = Organ.BONE
     for side in (-1.0, 1.0):
         _paint_ilium(canvas, side)
         head = (side * 90.0, -4.0, 576.0)
@@ -180,11 +190,13 @@ def _paint_sacrum(canvas: Canvas) -> None:
     dy = y - centre - 0.0035 * x * x
     sacrum = (np.sqrt(np.sqrt((x / half) ** 4 + (dy / deep) ** 4 + 0.6 * (x / half * dy / deep) ** 2)) - 1) * deep
     sacrum = np.maximum(sacrum, np.maximum(452 - z, z - 592))
+    canvas.part = Organ.BONE
     _paint_bone(canvas, window, sacrum, 1.8, 170 + 20 * canvas.grain[window])
     phase = (z - 470) / 26
     phase = (phase - np.round(phase)) * 26
     hole = np.sqrt((np.abs(x) - 20 - (470 - z) * 0.05) ** 2 + (dy + 2) ** 2 + phase**2) - 5.5
     canvas.paint(window, np.maximum(hole, z - 560), 20.0)
+    canvas.part = Organ.SPINAL_CANAL
     canvas.paint(window, np.maximum(np.sqrt((x / 12) ** 2 + ((dy - deep * 0.55) / 5) ** 2) * 5 - 5, z - 560), 10.0)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+
+from mmpluld.phantom.organs import Organ
 
 __all__ = ["Array", "BodyFrame", "Canvas", "Capsules", "SmoothField", "Window"]
 
@@ -137,6 +141,8 @@ class Canvas:
         z, y, x: The warped coordinates, see `BodyFrame.coordinates`.
         lumps, grain: Smooth fields of about 30 mm and 8 mm structure; they make outlines and tissue uneven.
         edge_mm: Width of the soft edge of every shape, about one pixel.
+        organs: Organ of every voxel, uint8 (D, H, W), kept beside the picture; None keeps none.
+        part: The organ that is being painted; None leaves the map of organs as it is.
         hu: The picture, float32 (D, H, W).
     """
 
@@ -150,6 +156,8 @@ class Canvas:
     grain: Array
     edge_mm: float
     slack_mm: float
+    organs: npt.NDArray[np.uint8] | None = None
+    part: Organ | None = field(default=None, init=False)
     hu: Array = field(init=False)
 
     def __post_init__(self) -> None:
@@ -190,10 +198,27 @@ class Canvas:
 
     def paint(self, window: Window, distance: Array, value: float | Array) -> None:
         """Blend `value` (HU) where `distance` is negative."""
-        part = self.hu[window]
-        change = value - part
-        change *= self.coverage(distance)
-        part += change
+        block, share = self.hu[window], self.coverage(distance)
+        change = value - block
+        change *= share
+        block += change
+        self.assign(window, share)
+
+    def assign(self, window: Window, share: Array) -> None:
+        """Give the voxels that lie by more than half in a shape to the organ that is being painted."""
+        if self.organs is not None and self.part is not None:
+            self.organs[window][share > 0.5] = self.part
+
+    @contextmanager
+    def within(self, window: Window, distance: Array) -> Iterator[None]:
+        """Keep what the block paints into a window only where `distance` is negative."""
+        share = self.coverage(distance)
+        hu = self.hu[window].copy()
+        organs = None if self.organs is None else self.organs[window].copy()
+        yield
+        self.hu[window] = hu + share * (self.hu[window] - hu)
+        if self.organs is not None and organs is not None:
+            self.organs[window] = np.where(share > 0.5, self.organs[window], organs)
 
     def ellipsoid(
         self,

@@ -14,6 +14,7 @@ from mmpluld.phantom.lesions import Lesion, at_study, draw_lesions
 from mmpluld.phantom.patient import Patient, make_patient, with_study
 from mmpluld.phantom.radiologist import Measurement, mark_chance, measure
 from mmpluld.phantom.spec import REGIONS_MM, PhantomSpec
+from mmpluld.phantom.streams import patient_stream
 from mmpluld.structures import LESION_TYPES, CTVolume
 from mmpluld.typing import BoolArray
 
@@ -56,7 +57,7 @@ class PhantomLesion:
 
 @dataclass(frozen=True)
 class PhantomSeries:
-    """One CT series: volume, all its lesions, how it was taken."""
+    """One CT series: volume, all its lesions, how it was taken; `organs` holds numbers of `Organ`, or is None."""
 
     study: int
     series: int
@@ -65,6 +66,7 @@ class PhantomSeries:
     kernel: str
     phase: str
     region: str
+    organs: npt.NDArray[np.uint8] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,9 @@ def make_phantom(seed: int, patient: int = 1, **settings: Any) -> PhantomCase:
     """Make one synthetic patient.
 
     Args:
-        seed: Same seed, patient number and settings give the same bytes.
-        patient: Number of the patient, from 1; part of the seed.
+        seed: Same seed, patient number and settings give the same bytes; no patient of the data sets' layouts is the
+            same one, whatever their seeds.
+        patient: Number of the patient, from 1.
         settings: Fields of `PhantomSpec`, for example ``size=128, regions=("chest",)``.
 
     Raises:
@@ -107,18 +110,24 @@ def make_phantom(seed: int, patient: int = 1, **settings: Any) -> PhantomCase:
         >>> case.volume.shape[1:]
         (64, 64)
     """
-    return make_case(seed, patient, PhantomSpec.from_settings(settings))
+    return make_case(seed, "scan", patient, PhantomSpec.from_settings(settings))
 
 
-def make_case(seed: int, patient: int, spec: PhantomSpec) -> PhantomCase:
-    """`make_phantom` with checked settings."""
+def make_case(seed: int, stream: str, patient: int, spec: PhantomSpec, organs: bool = False) -> PhantomCase:
+    """`make_phantom` with checked settings, for the patients of a data set or of a part of one.
+
+    Args:
+        seed, patient: As in `make_phantom`.
+        stream: Name of the data set and its part, see `patient_stream`.
+        spec: Settings.
+        organs: Give the series maps of their organs; nothing else changes.
+    """
     # Its matrix products are small: threads would cost more than they bring, and the writer runs one process per core.
     with threadpool_limits(limits=1, user_api="blas"):
-        return _make_case(seed, patient, spec)
+        return _make_case(patient_stream(seed, stream, patient), patient, spec, organs)
 
 
-def _make_case(seed: int, patient: int, spec: PhantomSpec) -> PhantomCase:
-    rng = np.random.default_rng([seed, patient])
+def _make_case(rng: np.random.Generator, patient: int, spec: PhantomSpec, organs: bool) -> PhantomCase:
     body = make_patient(rng, spec.phases)
     region = str(rng.choice(list(spec.regions)))
     low, high = REGIONS_MM[region]
@@ -135,7 +144,7 @@ def _make_case(seed: int, patient: int, spec: PhantomSpec) -> PhantomCase:
         for number in range(int(rng.integers(1, spec.max_series + 1))):
             interval = float(rng.choice(list(spec.intervals_mm))) if taken else first_interval
             scan = _plan(rng, today, spec, interval, (start, start + span), present)
-            taken.append(_series(rng, today, present, decisions, scan, spec, (study + 1, number + 1, region)))
+            taken.append(_series(rng, today, present, decisions, scan, spec, (study + 1, number + 1, region), organs))
     return PhantomCase(patient, body.sex, body.age, tuple(taken))
 
 
@@ -150,7 +159,7 @@ def _plan(
     """Choose kernel, field of view and table; a short stack is laid over one of the lesions."""
     scale_z, _, scale_x = patient.frame.scale
     low, high = z_range[0] * scale_z, z_range[1] * scale_z
-    count = max(3, int((high - low) / interval))
+    count = max(3, int((high - low) / interval + 1e-6))  # 39.999... mm hold 16 slices of 2.5 mm
     if count > spec.max_slices:
         count = spec.max_slices
         target = rng.choice([lesion.centre[2] for lesion in lesions]) if lesions else rng.uniform(*z_range)
@@ -180,9 +189,11 @@ def _series(
     scan: Scan,
     spec: PhantomSpec,
     label: tuple[int, int, str],
+    with_organs: bool,
 ) -> PhantomSeries:
     """Acquire one series and let the radiologist read it."""
-    image, shares, contrast = acquire(rng, patient, lesions, scan)
+    organs = np.zeros((scan.count, scan.size, scan.size), np.uint8) if with_organs else None
+    image, shares, contrast = acquire(rng, patient, lesions, scan, organs)
     found = []
     for lesion in lesions:
         if lesion.number in shares:
@@ -214,7 +225,7 @@ def _series(
         (float(axis[0] + scan.offset_xy[0]), float(axis[0] + scan.offset_xy[1]), -scan.first_mm),
         f"phantom {region} study {study} series {number}",
     )
-    return PhantomSeries(study, number, volume, results, scan.kernel, patient.phase, region)
+    return PhantomSeries(study, number, volume, results, scan.kernel, patient.phase, region, organs)
 
 
 def _result(

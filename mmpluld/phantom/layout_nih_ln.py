@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +10,50 @@ import numpy as np
 import numpy.typing as npt
 
 from mmpluld.atomic import atomic_path, atomic_write_text
-from mmpluld.phantom.case import PhantomSeries
+from mmpluld.phantom.case import PhantomCase, PhantomSeries, make_case
 from mmpluld.phantom.placement import centre_and_sides, flipped, full_mask
+from mmpluld.phantom.spec import PhantomSpec
 from mmpluld.typing import FloatArray
 
-__all__ = ["write_nih_ln_series"]
+__all__ = ["nih_ln_case", "write_nih_ln_series"]
 
 _UID = "1.2.826.0.1.3680043.10.1339"
 _CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 _INTERCEPT = -1024
+_DRAWS = 10
+_REGIONS = {"mediastinum": ("chest", "torso"), "abdomen": ("abdomen", "torso")}
+
+
+def nih_ln_case(seed: int, patient: int, spec: PhantomSpec) -> PhantomCase:
+    """Draw a patient who has a node, as all of this dataset do: again where there is none, ten times at most.
+
+    Args:
+        seed, spec: As in `make_case`. Of the regions those are taken where the patient's kind of node is, if any.
+        patient: From 1.
+    """
+    kind = _kind(patient)
+    own = tuple(region for region in spec.regions if region in _REGIONS[kind])
+    spec = replace(spec, regions=own or spec.regions)
+    for draw in range(_DRAWS):
+        case = make_case(seed, f"nih-ln/{draw}", patient, spec)
+        if any(lesion.type_name == kind for lesion in case.lesions):
+            break
+    return case
+
+
+def _kind(patient: int) -> str:
+    """Type of the lesions that stand for a patient's lymph nodes."""
+    return "mediastinum" if patient % 2 else "abdomen"
 
 
 def write_nih_ln_series(root: Path, patient: int, series: PhantomSeries) -> str:
     """Write one case under ``root``; even patients are abdominal, odd ones mediastinal. Returns its id."""
-    abdominal = patient % 2 == 0
+    abdominal = _kind(patient) == "abdomen"
     name = f"{'ABD' if abdominal else 'MED'}_LYMPH_{patient:03d}"
     # This dataset's grid runs to the Left, Posterior, Superior.
     array, affine = flipped(series.volume.array, series.volume.affine_lps, (0,))
     _write_dicom(root / "CT Lymph Nodes" / name / "01-01-2000-CT" / "1.000000-CT", name, patient, array, affine)
-    nodes = [lesion for lesion in series.lesions if lesion.type_name == ("abdomen" if abdominal else "mediastinum")]
+    nodes = [lesion for lesion in series.lesions if lesion.type_name == _kind(patient)]
     labels = np.zeros(array.shape, np.uint8)
     indices, points, sizes = [], [], []
     for number, node in enumerate(nodes, start=1):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,15 @@ from mmpluld.atomic import atomic_path, atomic_write_text
 from mmpluld.errors import InputError
 from mmpluld.phantom.case import PhantomSeries, make_case
 from mmpluld.phantom.folder import SETTINGS, phantom_folder
-from mmpluld.phantom.layout_nih_ln import write_nih_ln_series
+from mmpluld.phantom.layout_nih_ln import nih_ln_case, write_nih_ln_series
 from mmpluld.phantom.placement import centre_and_sides, flipped, full_mask
+from mmpluld.phantom.pool import in_order
 from mmpluld.phantom.spec import PhantomSpec
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
 from mmpluld.typing import StrPath
 
-__all__ = ["write_lits_layout", "write_luna16_layout", "write_nih_ln_layout"]
+__all__ = ["LAYOUT_REGIONS", "write_lits_layout", "write_luna16_layout", "write_nih_ln_layout"]
 
 _NAMES = {
     "luna16": ("subset?", "annotations.csv", "annotations_excluded.csv", "candidates_V2.csv", "seriesuids.csv"),
@@ -36,12 +37,30 @@ _NAMES = {
 }
 _UID = "1.2.826.0.1.3680043.10.1338"
 _LIVER_REACH_MM = 12.0
-# Writes one series under the root and returns the id that the converter gives it.
-_Writer = Callable[[Path, int, PhantomSeries], str]
+LAYOUT_REGIONS = {"luna16": ("chest",), "lits": ("abdomen",), "nih-ln": ("chest", "abdomen")}
+"""Regions of each layout unless the settings say others: where the lesions are that the dataset labels."""
+
+# Writes one series under the root; returns the id that the converter gives it, and lines of the dataset's tables.
+_Writer = Callable[[Path, int, PhantomSeries], tuple[str, dict[str, list[str]]]]
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What one patient adds to the truth and to the tables."""
+
+    volume: VolumeRecord
+    lesions: list[LesionRecord]
+    tables: dict[str, list[str]]
 
 
 def write_luna16_layout(
-    out: StrPath, num_patients: int = 20, seed: int = 0, *, overwrite: bool = False, **settings: Any
+    out: StrPath,
+    num_patients: int = 20,
+    seed: int = 0,
+    *,
+    workers: int | None = None,
+    overwrite: bool = False,
+    **settings: Any,
 ) -> Path:
     """Write chest phantoms as LUNA16: ``subset0..9/<series UID>.mhd`` and ``.raw``, ``annotations.csv`` and more.
 
@@ -52,7 +71,9 @@ def write_luna16_layout(
     Args:
         out: Folder to make.
         num_patients: Scans, one for each patient, dealt to ten subsets in turn.
-        seed: Same seed and settings give the same files.
+        seed: Same seed and settings give the same files; no patient is one of another layout, and more
+            of them leave the first as they are.
+        workers: Processes; None takes one per core.
         overwrite: Replace what an earlier call wrote there; other folders are never touched.
         settings: Fields of `PhantomSpec`; ``regions`` is the chest unless given.
 
@@ -63,26 +84,13 @@ def write_luna16_layout(
         InputError: If `out` is a non-empty folder and `overwrite` is False, or a setting is invalid.
     """
     root = Path(out)
-    tables: dict[str, list[str]] = {
-        "annotations": [],
-        "annotations_excluded": [],
-        "candidates_V2": [],
-        "seriesuids": [],
-    }
-    settings = {"regions": ("chest",)} | settings
     return _write(
-        root,
-        "luna16",
-        num_patients,
-        seed,
-        overwrite,
-        settings,
-        partial(_luna16, tables),
-        partial(_luna16_tables, root, tables),
-    )
+        root, "luna16", num_patients, seed, workers=workers, overwrite=overwrite, settings=settings, write=_luna16,
+        write_tables=partial(_luna16_tables, root),
+    )  # fmt: skip
 
 
-def _luna16_tables(root: Path, tables: dict[str, list[str]]) -> None:
+def _luna16_tables(root: Path, written: list[_Written]) -> None:
     head = "seriesuid,coordX,coordY,coordZ,"
     for name, header in (
         ("annotations", f"{head}diameter_mm\n"),
@@ -90,11 +98,19 @@ def _luna16_tables(root: Path, tables: dict[str, list[str]]) -> None:
         ("candidates_V2", f"{head}class\n"),
         ("seriesuids", ""),
     ):
-        atomic_write_text(root / f"{name}.csv", header + "".join(f"{line}\n" for line in tables[name]))
+        atomic_write_text(
+            root / f"{name}.csv", header + "".join(f"{line}\n" for item in written for line in item.tables[name])
+        )
 
 
 def write_lits_layout(
-    out: StrPath, num_patients: int = 20, seed: int = 0, *, overwrite: bool = False, **settings: Any
+    out: StrPath,
+    num_patients: int = 20,
+    seed: int = 0,
+    *,
+    workers: int | None = None,
+    overwrite: bool = False,
+    **settings: Any,
 ) -> Path:
     """Write abdominal phantoms as LiTS: ``volume-N.nii`` and ``segmentation-N.nii`` (1 liver, 2 tumour).
 
@@ -102,21 +118,32 @@ def write_lits_layout(
     not the whole organ. Arguments, result and errors are those of `write_luna16_layout`; ``regions`` is the abdomen
     unless given.
     """
-    return _write(Path(out), "lits", num_patients, seed, overwrite, {"regions": ("abdomen",)} | settings, _lits)
+    return _write(
+        Path(out), "lits", num_patients, seed, workers=workers, overwrite=overwrite, settings=settings, write=_lits
+    )
 
 
 def write_nih_ln_layout(
-    out: StrPath, num_patients: int = 20, seed: int = 0, *, overwrite: bool = False, **settings: Any
+    out: StrPath,
+    num_patients: int = 20,
+    seed: int = 0,
+    *,
+    workers: int | None = None,
+    overwrite: bool = False,
+    **settings: Any,
 ) -> Path:
     """Write phantoms as NIH-LN: DICOM series, instance masks and text annotations.
 
     ``CT Lymph Nodes/<id>/<study>/<series>/1-NNN.dcm``; ``MED_ABD_LYMPH_MASKS/<id>/<id>_mask.nii.gz``, one integer for
     each node; ``MED_ABD_LYMPH_ANNOTATIONS/<id>/<id>_lymphnodes_{indices,physicalPoints,sizes}.txt``. Even patients are
-    abdominal (ABD_LYMPH_NNN, two diameters), odd ones mediastinal (MED_LYMPH_NNN, the short one only); give the
-    regions ``("chest", "abdomen")`` by `settings` to change what is drawn. Arguments, result and errors are those of
-    `write_luna16_layout`.
+    abdominal (ABD_LYMPH_NNN, two diameters), odd ones mediastinal (MED_LYMPH_NNN, the short one only). Each has a node,
+    if ten draws yield one. Arguments, result and errors are those of `write_luna16_layout`; ``regions`` are chest and
+    abdomen unless given, of which each patient takes those where its nodes are.
     """
-    return _write(Path(out), "nih-ln", num_patients, seed, overwrite, settings, write_nih_ln_series)
+    return _write(
+        Path(out), "nih-ln", num_patients, seed, workers=workers, overwrite=overwrite, settings=settings,
+        write=_nih_ln,
+    )  # fmt: skip
 
 
 def _write(
@@ -124,44 +151,57 @@ def _write(
     layout: str,
     count: int,
     seed: int,
+    *,
     overwrite: bool,
+    workers: int | None,
     settings: dict[str, Any],
     write: _Writer,
-    write_tables: Callable[[], None] = lambda: None,
+    write_tables: Callable[[list[_Written]], None] = lambda _: None,
 ) -> Path:
     """Make the patients, write each with ``write``, then the tables and the truth."""
     if seed < 0:
         raise InputError(f"phantom seed={seed}: must be 0 or more")
     if count < 1:
         raise InputError(f"phantom num_patients={count!r}: must be 1 or more")
-    spec = PhantomSpec.from_settings(settings)
+    spec = PhantomSpec.from_settings({"regions": LAYOUT_REGIONS[layout]} | settings)
     record = {"layout": layout, "seed": seed, "num_patients": count, **asdict(spec)}
-    truth = AnnotationSet({"name": f"phantom-{layout}", "label_scope": "universal-complete"})
+    job = partial(_write_patient, root=root, layout=layout, seed=seed, spec=spec, write=write)
     with phantom_folder(root, layout, _NAMES[layout], overwrite):
         atomic_write_text(root / SETTINGS, json.dumps(record, indent=1) + "\n")
-        for patient in track(range(1, count + 1), "writing phantoms", total=count):
-            series = make_case(seed, patient, spec).series[0]
-            _add(truth, series, write(root, patient, series), patient)
-        write_tables()
+        patients = range(1, count + 1)
+        written = list(track(in_order(job, patients, workers), "writing phantoms", total=count))
+        write_tables(written)
+        lesions = [lesion for item in written for lesion in item.lesions]
+        for index, lesion in enumerate(lesions):
+            lesion.id = index
+        dataset = {"name": f"phantom-{layout}", "label_scope": "universal-complete"}
+        truth = AnnotationSet(dataset, [item.volume for item in written], lesions)
         truth.save(root / "truth" / "complete.json")
     return root
 
 
-def _add(truth: AnnotationSet, series: PhantomSeries, name: str, patient: int) -> None:
-    """Add one patient's series and all its lesions."""
+def _write_patient(patient: int, *, root: Path, layout: str, seed: int, spec: PhantomSpec, write: _Writer) -> _Written:
+    """Make and write one patient."""
+    if layout == "nih-ln":
+        series = nih_ln_case(seed, patient, spec).series[0]
+    else:
+        series = make_case(seed, layout, patient, spec).series[0]
+    name, tables = write(root, patient, series)
     depth, height, width = series.volume.shape
     source = {"kind": "npy", "path": f"volumes/{name}.npy"}
-    truth.volumes.append(
-        VolumeRecord(name, str(patient), "1", "1", source, 0, depth, (height, width), series.volume.spacing_mm)
-    )
+    volume = VolumeRecord(name, str(patient), "1", "1", source, 0, depth, (height, width), series.volume.spacing_mm)
+    lesions = []
     for lesion in series.lesions:
-        box = tuple(float(edge) for edge in lesion.mask_box)
-        truth.lesions.append(
-            LesionRecord(len(truth.lesions), name, box, lesion.key_slice, type=lesion.type_name)  # type: ignore[arg-type]
-        )
+        x1, y1, z1, x2, y2, z2 = map(float, lesion.mask_box)
+        lesions.append(LesionRecord(0, name, (x1, y1, z1, x2, y2, z2), lesion.key_slice, type=lesion.type_name))
+    return _Written(volume, lesions, tables)
 
 
-def _luna16(tables: dict[str, list[str]], root: Path, patient: int, series: PhantomSeries) -> str:
+def _nih_ln(root: Path, patient: int, series: PhantomSeries) -> tuple[str, dict[str, list[str]]]:
+    return write_nih_ln_series(root, patient, series), {}
+
+
+def _luna16(root: Path, patient: int, series: PhantomSeries) -> tuple[str, dict[str, list[str]]]:
     import SimpleITK as sitk
 
     uid = f"{_UID}.{patient}"
@@ -176,7 +216,12 @@ def _luna16(tables: dict[str, list[str]], root: Path, patient: int, series: Phan
     folder = root / f"subset{(patient - 1) % 10}"
     folder.mkdir(exist_ok=True)
     sitk.WriteImage(image, str(folder / f"{uid}.mhd"))
-    tables["seriesuids"].append(uid)
+    tables: dict[str, list[str]] = {
+        "annotations": [],
+        "annotations_excluded": [],
+        "candidates_V2": [],
+        "seriesuids": [uid],
+    }
     for lesion in series.lesions:
         centre, sides = centre_and_sides(series, lesion)
         place = f"{uid}," + ",".join(f"{value:.7g}" for value in centre)
@@ -186,10 +231,10 @@ def _luna16(tables: dict[str, list[str]], root: Path, patient: int, series: Phan
         elif lesion.type_name == "mediastinum":
             tables["annotations_excluded"].append(f"{place},-1")
             tables["candidates_V2"].append(f"{place},0")
-    return uid
+    return uid, tables
 
 
-def _lits(root: Path, patient: int, series: PhantomSeries) -> str:
+def _lits(root: Path, patient: int, series: PhantomSeries) -> tuple[str, dict[str, list[str]]]:
     import nibabel as nib
     from scipy import ndimage
 
@@ -212,4 +257,4 @@ def _lits(root: Path, patient: int, series: PhantomSeries) -> str:
         image.header.set_xyzt_units("mm")
         with atomic_path(root / f"{stem}-{number}.nii") as temporary:
             nib.save(image, temporary)
-    return f"volume-{number}"
+    return f"volume-{number}", {}

@@ -14,8 +14,8 @@ __all__ = ["cut_subvolumes"]
 def cut_subvolumes(truth: AnnotationSet, length_mm: float = 60.0) -> AnnotationSet:
     """Cut one sub-volume out of every series, around the middle one of its marked lesions.
 
-    Boxes are cut at its ends, as those of DeepLesion's test are; a lesion of which less than half of the slices is left
-    is to be ignored.
+    Boxes are cut at its ends, as those of DeepLesion's test are, and have no boxes of single slices; a lesion of which
+    less than half of the slices is left is to be ignored.
 
     Args:
         truth: All lesions of whole series, in 3D, with ``attributes["marked"]`` and key slices.
@@ -69,6 +69,7 @@ def _lesions(part: VolumeRecord, lesions: Sequence[LesionRecord], count: int) ->
                 key_slice=key,
                 recist=lesion.recist if key is not None else None,
                 mask=lesion.mask if key is not None else None,
+                attributes={name: value for name, value in lesion.attributes.items() if name != "slice_boxes"},
                 ignore=lesion.ignore or 2 * (top - bottom) < z2 - z1,
             )
         )

@@ -5,22 +5,31 @@ from __future__ import annotations
 import csv
 import io
 import json
-import multiprocessing
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mmpluld.atomic import atomic_group, atomic_write_text
-from mmpluld.compat.system import start_method, usable_cores
 from mmpluld.errors import InputError
 from mmpluld.phantom.case import PhantomCase, PhantomLesion, PhantomSeries, make_case
 from mmpluld.phantom.folder import SETTINGS, phantom_folder
+from mmpluld.phantom.pool import in_order
 from mmpluld.phantom.spec import PhantomSpec
+from mmpluld.phantom.streams import patient_stream
+from mmpluld.phantom.truth import (
+    TRUTH,
+    attributes_of,
+    save_truth,
+    spacing_xyz,
+    truth_3d,
+    truth_on_key_slices,
+    volume_record,
+    window_of,
+)
 from mmpluld.progress import track
 from mmpluld.structures import LESION_TYPES, AnnotationSet, LesionRecord, VolumeRecord
 from mmpluld.structures.splits import SPLITS
@@ -35,7 +44,14 @@ DL_INFO_COLUMNS = (
 )  # fmt: skip
 _NAMES = ("Images_png", "DL_info.csv", "tags.json", "tag_ontology.csv")
 _CONTEXT_MM = 30.0
-_DATASET = {"name": "phantom", "label_scope": "universal-complete"}
+
+
+class _Member(NamedTuple):
+    """A patient: number in the whole phantom, split, and number within the split; from 1."""
+
+    patient: int
+    split: str
+    number: int
 
 
 @dataclass
@@ -65,14 +81,13 @@ def write_deeplesion_layout(
     ``phantom.json`` (the settings); ``Images_png/PPPPPP_SS_RR/NNN.png`` (16 bit, HU + 32768, slices from 001);
     ``DL_info.csv`` (the marked lesions only); ``tags.json`` and ``tag_ontology.csv`` (their types as tags that exclude
     each other, in the layout of LesaNet's labels; every fourth lesion has none);
-    ``truth/{train,val,test}.json`` (all lesions in 3D, boxes are the hull of the lesion's padded 2D boxes,
-    `attributes.marked` tells which are in the CSV); ``truth/{train,val,test}_key_slices.json`` (all lesions on every
-    marked key slice, in 2D).
+    the complete truth, see :mod:`mmpluld.phantom.truth`.
     Cross-sections under 4 mm count as absent.
 
     Args:
         out: Folder to make.
-        num_patients: Patients in training, validation and test.
+        num_patients: Patients in training, validation and test. More of one split leave those of it and of the others
+            as they are, but for their ids, which count through.
         seed: Same seed and settings give the same files, whatever the number of workers.
         all_slices: False writes only the slices within 30 mm of marked key slices, as DeepLesion does; the truth is
             then restricted to them, and series without a mark are left out.
@@ -99,13 +114,13 @@ def write_deeplesion_layout(
         "all_slices": all_slices,
         **asdict(spec),
     }
-    patients = range(1, sum(num_patients) + 1)
-    splits = [name for name, count in zip(SPLITS, num_patients, strict=True) for _ in range(count)]
+    members = [(split, number) for split, count in zip(SPLITS, num_patients, strict=True) for number in range(count)]
+    patients = [_Member(patient, split, number + 1) for patient, (split, number) in enumerate(members, start=1)]
     job = partial(_write_patient, seed=seed, spec=spec, root=root, all_slices=all_slices)
     with phantom_folder(root, "deeplesion", _NAMES, overwrite):
         atomic_write_text(root / SETTINGS, json.dumps(record, indent=1) + "\n")
-        written = list(track(_run(job, patients, splits, workers), "writing phantoms", total=len(patients)))
-        _write_tables(root, written, splits)
+        written = list(track(in_order(job, patients, workers), "writing phantoms", total=len(patients)))
+        _write_tables(root, written, [patient.split for patient in patients])
     return root
 
 
@@ -121,13 +136,9 @@ def _write_tables(root: Path, written: list[_Written], splits: list[str]) -> Non
     for split in SPLITS:
         members = [item for item, name in zip(written, splits, strict=True) if name == split]
         volumes = [volume for item in members for volume in item.volumes]
-        for suffix, lesions in (
-            ("", [lesion for item in members for lesion in item.lesions]),
-            ("_key_slices", [lesion for item in members for lesion in item.key_lesions]),
-        ):
-            for index, lesion in enumerate(lesions):
-                lesion.id = index
-            AnnotationSet(dict(_DATASET), volumes, lesions).save(root / "truth" / f"{split}{suffix}.json")
+        lesions = [lesion for item in members for lesion in item.lesions]
+        key_lesions = [lesion for item in members for lesion in item.key_lesions]
+        save_truth(root / "truth", split, volumes, lesions, key_lesions)
 
 
 def _write_tags(root: Path, marked: list[tuple[int, str]]) -> None:
@@ -150,27 +161,12 @@ def _write_tags(root: Path, marked: list[tuple[int, str]]) -> None:
     atomic_write_text(root / "tag_ontology.csv", table.getvalue())
 
 
-def _run(job: Any, patients: Iterable[int], splits: list[str], workers: int | None) -> Iterable[_Written]:
-    """Run the jobs in order, in processes if that pays."""
-    count = min(workers or usable_cores(), len(splits))
-    if count <= 1:
-        yield from map(job, patients, splits)
-        return
-    # A fork is safe here: the workers use NumPy only.
-    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context(start_method())) as pool:
-        try:
-            yield from pool.map(job, patients, splits)
-        except BaseException:
-            for worker in multiprocessing.active_children():  # else the pool waits for what they have begun
-                worker.terminate()
-            raise
-
-
-def _write_patient(patient: int, split: str, *, seed: int, spec: PhantomSpec, root: Path, all_slices: bool) -> _Written:
+def _write_patient(member: _Member, *, seed: int, spec: PhantomSpec, root: Path, all_slices: bool) -> _Written:
     """Make and write one patient."""
-    case = make_case(seed, patient, spec)
+    stream = f"deeplesion/{member.split}"
+    case = replace(make_case(seed, stream, member.number, spec), patient=member.patient)
     written = _Written()
-    ages = np.random.default_rng([seed, patient, 1])
+    ages = patient_stream(seed, f"{stream}/age", member.number)
     age = "NaN" if ages.random() < 0.02 else str(case.age)
     for series in case.series:
         marked = [lesion for lesion in series.lesions if lesion.marked]
@@ -178,12 +174,12 @@ def _write_patient(patient: int, split: str, *, seed: int, spec: PhantomSpec, ro
         if first > last:
             continue
         _write_slices(series, root / "Images_png" / case.series_id(series), first, last)
-        written.volumes.append(_volume_record(case, series, first, last))
+        written.volumes.append(volume_record(case, series, first, last))
         for lesion in marked:
-            written.rows.append(_row(case, series, lesion, (first, last), age, split))
+            written.rows.append(_row(case, series, lesion, (first, last), age, member.split))
             written.types.append(lesion.type)
-        written.lesions += _truth(case, series, first, last)
-        written.key_lesions += _key_truth(case, series, age)
+        written.lesions += truth_3d(case, series, first, last)
+        written.key_lesions += truth_on_key_slices(case, series, age)
     return written
 
 
@@ -206,24 +202,8 @@ def _write_slices(series: PhantomSeries, folder: Path, first: int, last: int) ->
     shifted = (series.volume.array.astype(np.int32) + 32768).astype(np.uint16)
     for number in range(first, last + 1):
         path = folder / f"{number:03d}.png"
-        if not cv2.imwrite(str(path), shifted[number - 1], [cv2.IMWRITE_PNG_COMPRESSION, 3]):
+        if not cv2.imwrite(str(path), shifted[number - 1], [cv2.IMWRITE_PNG_COMPRESSION, 1]):
             raise InputError(f"{path}: could not be written; make room")
-
-
-def _spacing_xyz(series: PhantomSeries) -> tuple[float, float, float]:
-    z, y, x = series.volume.spacing_mm
-    return float(f"{x:.6g}"), float(f"{y:.6g}"), float(f"{z:.6g}")
-
-
-def _volume_record(case: PhantomCase, series: PhantomSeries, first: int, last: int) -> VolumeRecord:
-    name = case.series_id(series)
-    patient, study, number = name.split("_")
-    shape = series.volume.shape
-    return VolumeRecord(
-        id=name, patient=patient, study=study, series=number, source={"kind": "png16", "path": f"Images_png/{name}"},
-        first_slice=first, num_slices=last - first + 1, shape_yx=(shape[1], shape[2]),
-        spacing_mm=_spacing_xyz(series)[::-1],
-    )  # fmt: skip
 
 
 def _listed(values: Iterable[float]) -> str:
@@ -240,74 +220,14 @@ def _row(
     box = [mark.box[0] + 1 + slip, mark.box[1] + 1 + slip, mark.box[2] + slip, mark.box[3] + slip]
     depth, height, width = series.volume.shape
     place = ((box[0] + box[2]) / 2 / width, (box[1] + box[3]) / 2 / height, (lesion.key_slice + 0.5) / depth)
-    window = {5: (-1500.0, 500.0), 1: (-500.0, 1300.0)}.get(lesion.type, (-175.0, 275.0))
     return [
         f"{case.series_id(series)}_{lesion.key_slice + 1:03d}.png",
         str(case.patient), str(series.study), str(series.series), str(lesion.key_slice + 1),
         _listed(recist), _listed(box), _listed((mark.long_px, mark.short_px)), _listed(place),
         str(-1 if split == "train" else lesion.type), str(int(lesion.noisy)), _listed(slices),
-        _listed(_spacing_xyz(series)), _listed((width, height)), _listed(window),
+        _listed(spacing_xyz(series)), _listed((width, height)), _listed(window_of(lesion)),
         case.sex, age, str(SPLITS.index(split) + 1),
     ]  # fmt: skip
-
-
-def _attributes(lesion: PhantomLesion, **more: Any) -> dict[str, Any]:
-    return {
-        "marked": lesion.marked and not lesion.noisy,
-        "lesion": lesion.number,
-        "contrast_hu": round(lesion.contrast_hu, 1),
-        **more,
-    }
-
-
-def _truth(case: PhantomCase, series: PhantomSeries, first: int, last: int) -> list[LesionRecord]:
-    """3D records of all lesions within the written slices; slices counted as the PNGs."""
-    records = []
-    shift = (0, 0, 1, 0, 0, 1)
-    for lesion in series.lesions:
-        x1, y1, z1, x2, y2, z2 = lesion.box
-        mask_box = [edge + more for edge, more in zip(lesion.mask_box, shift, strict=True)]
-        low, high = max(z1 + 1, first), min(z2 + 1, last + 1)
-        if low >= high:
-            continue
-        key = lesion.key_slice + 1
-        inside = first <= key <= last
-        records.append(
-            LesionRecord(
-                id=0, volume=case.series_id(series), box=(x1, y1, low, x2, y2, high), key_slice=key if inside else None,
-                recist=lesion.slices[lesion.key_slice].recist if inside else None, type=lesion.type_name,
-                attributes=_attributes(lesion, mask_box=mask_box),
-            )
-        )  # fmt: skip
-    return records
-
-
-def _key_truth(case: PhantomCase, series: PhantomSeries, age: str) -> list[LesionRecord]:
-    """2D records of all lesions on every key slice that carries a mark that is not noisy.
-
-    They tell position, sex and age as the converted CSV does, so that models that use them can be tested.
-    """
-    depth, height, width = series.volume.shape
-    patient = {"gender": case.sex, "age": None if age == "NaN" else float(age)}
-    keys = sorted({lesion.key_slice for lesion in series.lesions if lesion.marked and not lesion.noisy})
-    records = []
-    for key in keys:
-        for lesion in series.lesions:
-            mark = lesion.slices.get(key)
-            if mark is None:
-                continue
-            x1, y1, x2, y2 = mark.box
-            own = lesion.key_slice == key
-            place = [(x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (key + 0.5) / depth]
-            context = {"normalized_location": [round(value, 6) for value in place], **patient}
-            records.append(
-                LesionRecord(
-                    id=0, volume=case.series_id(series), box=(x1, y1, key + 1.0, x2, y2, key + 2.0), key_slice=key + 1,
-                    recist=mark.recist, type=lesion.type_name,
-                    attributes=_attributes(lesion, **context) | {"marked": own and lesion.marked and not lesion.noisy},
-                )
-            )  # fmt: skip
-    return records
 
 
 def write_nifti(case: PhantomCase, path: StrPath, series: int = 0) -> Path:
@@ -348,13 +268,13 @@ def write_nifti(case: PhantomCase, path: StrPath, series: int = 0) -> Path:
             lesion.key_slice,
             lesion.slices[lesion.key_slice].recist,
             lesion.type_name,
-            attributes=_attributes(lesion, mask_box=list(lesion.mask_box)),
+            attributes=attributes_of(lesion, mask_box=list(lesion.mask_box)),
         )
         for index, lesion in enumerate(item.lesions)
     ]
     with atomic_group([target, truth]) as (scan_file, truth_file):
         write_volume(item.volume, scan_file)
-        AnnotationSet(dict(_DATASET), [volume], lesions).save(truth_file)
+        AnnotationSet(dict(TRUTH), [volume], lesions).save(truth_file)
     return truth
 
 

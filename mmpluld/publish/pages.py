@@ -93,7 +93,8 @@ def model_table(models: Iterable[ZooModel], up: str) -> str:
 
 
 def _leaves(configs: Path) -> list[Path]:
-    return [path for path in sorted(configs.rglob("*.py")) if "_base_" not in path.parts]
+    """The configs of detectors: trunks, from which their miniatures start, are none."""
+    return [path for path in sorted(configs.rglob("*.py")) if not {"_base_", "trunks"} & set(path.parts)]
 
 
 def _both_sizes(folder: Path) -> list[FoundConfig]:
@@ -146,7 +147,7 @@ def _paper_figures() -> dict[str, dict[str, float]]:
         }
         for table in TABLES.values()
         for row in table.rows
-        if row.paper and table.protocol == "deeplesion-2d"
+        if row.paper and not row.options and table.protocol == "deeplesion-2d"
     }
 
 

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, compress
 from pathlib import Path
 
 import numpy as np
 
-from mmpluld.errors import counted
-from mmpluld.evaluation.functional import get_protocol, match_detections
+from mmpluld.errors import InputError, counted
+from mmpluld.evaluation.functional import FROCProtocol, get_protocol, match_detections
 from mmpluld.evaluation.pairing import Truth, load_truth, pair_images
 from mmpluld.progress import track
 from mmpluld.reproduce.runner import Run
-from mmpluld.reproduce.stats import Difference, Sample, paired_difference, sample_detector, t_interval
+from mmpluld.reproduce.stats import (
+    Difference,
+    Pool,
+    Sample,
+    compare,
+    mean_interval,
+    pool_runs,
+    sample_detector,
+    seeds_needed,
+)
 from mmpluld.reproduce.tables import Row, Table
 from mmpluld.structures import DetectionSet
+from mmpluld.structures.text_files import read_object
 from mmpluld.typing import FloatArray
 
-__all__ = ["PairResult", "RowResult", "Summary", "collect"]
+__all__ = ["ALL_SPECIALTIES", "Noise", "PairResult", "Part", "RowResult", "Summary", "collect"]
+
+ALL_SPECIALTIES = "all specialties"
+_NEGATIVES = ("rpn", "rpn_centre", "roi", "roi_centre")
+
+Samples = dict[tuple[str, int], Sample]  # by key of the row and seed
 
 
 @dataclass(frozen=True)
@@ -29,7 +45,7 @@ class RowResult:
         row: Which row.
         seeds: Finished ones.
         values: (n, L + 1) sensitivity per seed, the headline average last.
-        mean, low, high: (L + 1,) with the interval over seeds; NaN without seeds, ends NaN with one.
+        mean, low, high: (L + 1,) with the interval over seeds; NaN without seeds, ends NaN if no row has two.
         failed: How many seeds failed.
     """
 
@@ -49,7 +65,7 @@ class RowResult:
 
 @dataclass(frozen=True)
 class PairResult:
-    """Comparison of two rows on the seeds that both have.
+    """Comparison of two rows.
 
     Attributes:
         first, second: Which rows.
@@ -64,6 +80,47 @@ class PairResult:
 
 
 @dataclass(frozen=True)
+class Noise:
+    """How far averages differ by chance, as fractions.
+
+    Attributes:
+        of_run: Standard deviation of a run, pooled over rows.
+        freedom: Its degrees of freedom.
+        rows: How many rows the pool has.
+        loud: Rows that were left out of the pool, with the larger standard deviation that they keep.
+        quiet: Rows that were left out of the pool, with their smaller one, in whose place they have the pool's.
+        of_patients: Standard error of a difference from the patients, the median over the pairs; None without pairs.
+        seeds: Of each row, to detect the table's margin; None if no number will do, or without pairs.
+    """
+
+    of_run: float
+    freedom: float
+    rows: int
+    loud: tuple[tuple[Row, float], ...]
+    quiet: tuple[tuple[Row, float], ...]
+    of_patients: float | None
+    seeds: int | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows and pairs on all lesions of the test, or on those of a specialty.
+
+    Attributes:
+        name: Empty for all lesions.
+        test_set: What was tested, in words; empty without any finished run.
+        rows, pairs: In the table's order.
+        noise: None if no row has two seeds.
+    """
+
+    name: str
+    test_set: str
+    rows: tuple[RowResult, ...]
+    pairs: tuple[PairResult, ...]
+    noise: Noise | None
+
+
+@dataclass(frozen=True)
 class Summary:
     """Everything a report shows.
 
@@ -72,17 +129,34 @@ class Summary:
         levels: Mean false positives per image or volume.
         headline: Positions of the headline levels.
         per: ``image`` or ``volume``.
-        rows, pairs: In the table's order.
-        test_set: One sentence on what was tested; empty without any finished run.
+        whole: On all lesions.
+        specialties: On those of each specialty that the test set has lesions of.
+        negatives: By key of a row, shares of its sampled negatives that touch an unmarked lesion: the mean over the
+            seeds that tell it, by the part of the detector.
     """
 
     table: Table
     levels: tuple[float, ...]
     headline: tuple[int, ...]
     per: str
-    rows: tuple[RowResult, ...]
-    pairs: tuple[PairResult, ...]
-    test_set: str
+    whole: Part
+    specialties: tuple[Part, ...]
+    negatives: dict[str, dict[str, float]]
+
+    @property
+    def rows(self) -> tuple[RowResult, ...]:
+        """On all lesions."""
+        return self.whole.rows
+
+    @property
+    def pairs(self) -> tuple[PairResult, ...]:
+        """On all lesions."""
+        return self.whole.pairs
+
+    @property
+    def test_set(self) -> str:
+        """What was tested, in words; empty without any finished run."""
+        return self.whole.test_set
 
 
 def collect(table: Table, runs: Sequence[Run], resamples: int = 1000) -> Summary:
@@ -98,28 +172,54 @@ def collect(table: Table, runs: Sequence[Run], resamples: int = 1000) -> Summary
     """
     protocol = get_protocol(table.protocol)
     done = [run for run in runs if run.state == "done"]
+    names = ("", *_groups(table))
     truths: dict[Path, Truth] = {}
-    samples: dict[tuple[str, int], Sample] = {}
-    counts: set[str] = set()
+    samples: dict[str, Samples] = {name: {} for name in names}
+    counts: dict[str, set[str]] = {name: set() for name in names}
     for run in track(done, "comparing"):
         if run.truth not in truths:
             truths[run.truth] = load_truth(run.truth, protocol)
-        pairing = pair_images(truths[run.truth], DetectionSet.load(run.detections), protocol)
-        matches = match_detections(pairing.detections, pairing.scores, pairing.truth, protocol, ignored=pairing.ignored)
-        samples[run.row.key, run.seed] = sample_detector(matches, pairing.patients, protocol, resamples=resamples)
-        counts.add(_count(matches.num_images, protocol.per, len(pairing.lesions), pairing.patients))
-    rows = tuple(_row_result(row, runs, samples, len(protocol.levels)) for row in table.rows)
-    found = {item.row.key: item for item in rows}
-    pairs = tuple(_pair_result(found[first], found[second], samples) for first, second in table.pairs)
+        for name, (sample, count) in _evaluate(table, run, truths[run.truth], protocol, resamples).items():
+            samples[name][run.row.key, run.seed] = sample
+            counts[name].add(count)
+    parts = [
+        _part(table, runs, name, samples[name], "; ".join(sorted(counts[name])))
+        for name in names
+        if not name or any(sample.num_patients for sample in samples[name].values())
+    ]
     return Summary(
         table,
         protocol.levels,
         tuple(protocol.headline_index),
         protocol.per,
-        rows,
-        pairs,
-        "; ".join(sorted(counts)),
+        parts[0],
+        tuple(parts[1:]),
+        _negatives(done),
     )
+
+
+def _groups(table: Table) -> Mapping[str, tuple[str, ...]]:
+    """Lesion types of each specialty, and of all together if there are several."""
+    if len(table.specialties) < 2:
+        return table.specialties
+    return {**table.specialties, ALL_SPECIALTIES: tuple(chain(*table.specialties.values()))}
+
+
+def _evaluate(
+    table: Table, run: Run, truth: Truth, protocol: FROCProtocol, resamples: int
+) -> dict[str, tuple[Sample, str]]:
+    """Samples of a run on all lesions and on each specialty, and what was tested."""
+    pairing = pair_images(truth, DetectionSet.load(run.detections), protocol)
+    matches = match_detections(pairing.detections, pairing.scores, pairing.truth, protocol, ignored=pairing.ignored)
+    groups = _groups(table)
+    chosen = [[lesion.type in kinds for lesion in pairing.lesions] for kinds in groups.values()]
+    found = sample_detector(matches, pairing.patients, protocol, groups=chosen, resamples=resamples)
+    texts = [_count(matches.num_images, protocol.per, len(pairing.lesions), pairing.patients)]
+    texts += [
+        f"{counted(sum(lesions), 'lesion')} of {counted(sample.num_patients, 'patient')}"
+        for lesions, sample in zip(chosen, found[1:], strict=True)
+    ]
+    return dict(zip(("", *groups), zip(found, texts, strict=True), strict=True))
 
 
 def _count(images: int, per: str, lesions: int, patients: Sequence[Hashable]) -> str:
@@ -128,26 +228,90 @@ def _count(images: int, per: str, lesions: int, patients: Sequence[Hashable]) ->
     return f"{counted(lesions, 'lesion')} on {counted(images, where)} of {counted(count, 'patient')}{alone}"
 
 
-def _row_result(row: Row, runs: Sequence[Run], samples: dict[tuple[str, int], Sample], levels: int) -> RowResult:
-    own = {seed: sample.observed for (key, seed), sample in sorted(samples.items()) if key == row.key}
+def _part(table: Table, runs: Sequence[Run], name: str, samples: Samples, test_set: str) -> Part:
+    seeds = {row.key: tuple(sorted(seed for key, seed in samples if key == row.key)) for row in table.rows}
+    by_row = [[samples[row.key, seed] for seed in seeds[row.key]] for row in table.rows]
+    # A row on the weights of another is no training of its own.
+    pool = pool_runs(by_row, [not seeds.get(row.weights_of) for row in table.rows]) if samples else None
+    rows = tuple(_row_result(table, index, runs, seeds, samples, pool) for index in range(len(table.rows)))
+    found = {item.row.key: item for item in rows}
+    pairs = tuple(_pair_result(table, found[first], found[second], samples, pool) for first, second in table.pairs)
+    return Part(name, test_set, rows, pairs, _noise(table, pool, pairs, samples) if pool else None)
+
+
+def _row_result(
+    table: Table,
+    index: int,
+    runs: Sequence[Run],
+    seeds: Mapping[str, tuple[int, ...]],
+    samples: Samples,
+    pool: Pool | None,
+) -> RowResult:
+    row = table.rows[index]
     failed = sum(run.state == "failed" for run in runs if run.row.key == row.key)
-    nothing = np.full(levels + 1, np.nan)
-    if not own:
+    if not seeds[row.key] or pool is None:
+        levels = len(get_protocol(table.protocol).levels)
+        nothing = np.full(levels + 1, np.nan)
         return RowResult(row, (), np.zeros((0, levels + 1)), nothing, nothing, nothing, failed)
-    values = np.array(list(own.values()))
-    return RowResult(row, tuple(own), values, *t_interval(values), failed)
+    values = np.array([samples[row.key, seed].observed for seed in seeds[row.key]])
+    return RowResult(row, seeds[row.key], values, *mean_interval(values, pool.row(index)), failed)
 
 
-def _pair_result(first: RowResult, second: RowResult, samples: dict[tuple[str, int], Sample]) -> PairResult:
+def _pair_result(table: Table, first: RowResult, second: RowResult, samples: Samples, pool: Pool | None) -> PairResult:
     one, two = first.row, second.row
-    shared = sorted(set(first.seeds) & set(second.seeds))
     if lacking := [f"{item.row.label} {item.state}" for item in (first, second) if not item.seeds]:
         return PairResult(one, two, None, ", ".join(lacking))
-    if not shared:
-        return PairResult(one, two, None, "no seed that both have finished")
-    if samples[one.key, shared[0]].num_patients < 2:
+    assert pool is not None
+    seeds = first.seeds, second.seeds
+    same = (one.weights_of or one.key) == (two.weights_of or two.key)
+    if same:
+        shared = tuple(sorted(set(first.seeds) & set(second.seeds)))
+        seeds = shared, shared
+        if not shared:
+            return PairResult(one, two, None, "no seed that both have finished")
+    ours, theirs = ([samples[row.key, seed] for seed in own] for row, own in zip((one, two), seeds, strict=True))
+    if ours[0].num_patients < 2:
         return PairResult(one, two, None, "one test patient alone, a bootstrap over patients needs at least 2")
-    difference = paired_difference(
-        [samples[one.key, seed] for seed in shared], [samples[two.key, seed] for seed in shared]
+    spreads = pool.row(table.rows.index(one)), pool.row(table.rows.index(two))
+    return PairResult(one, two, compare(ours, theirs, spreads, table.margin / 100, same_trainings=same))
+
+
+def _noise(table: Table, pool: Pool, pairs: Sequence[PairResult], samples: Samples) -> Noise | None:
+    variance, freedom = float(pool.variance[-1]), float(pool.freedom[-1])
+    if not freedom:
+        return None
+    rows = int(pool.counted[:, -1].sum())
+    deviations = [(row, float(np.sqrt(own.variance[-1]))) for row, own in zip(table.rows, pool.own, strict=True)]
+    odd, louder = pool.odd[:, -1], pool.louder[:, -1]
+    differences = [pair.difference for pair in pairs if pair.difference is not None]
+    of_patients = [d.se_patients[-1] ** 2 for d in differences if not d.paired]
+    alone = float(np.median(of_patients)) if of_patients else None
+    patients = max(sample.num_patients for sample in samples.values())
+    needed = None if alone is None else seeds_needed(table.margin / 100, variance, alone, patients, rows)
+    return Noise(
+        of_run=variance**0.5,
+        freedom=freedom,
+        rows=rows,
+        loud=tuple(compress(deviations, odd & louder)),
+        quiet=tuple(compress(deviations, odd & ~louder)),
+        of_patients=None if alone is None else alone**0.5,
+        seeds=needed,
     )
-    return PairResult(one, two, difference)
+
+
+def _negatives(done: Sequence[Run]) -> dict[str, dict[str, float]]:
+    """Means over seeds of what the trainings measured of their negatives."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for run in done:
+        path = (run.trainer or run).folder / "negatives.json"
+        if not path.is_file():
+            continue
+        told = read_object(path, "the shares as the training wrote them, or remove the file", ())
+        for name in (name for name in _NEGATIVES if name in told):
+            share = told[name]
+            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+                raise InputError(
+                    f"{path}: {name!r} is {share!r}; a share is a number in [0, 1], remove the file to go on"
+                )
+            found.setdefault(run.row.key, {}).setdefault(name, []).append(float(share))
+    return {key: {name: float(np.mean(shares)) for name, shares in told.items()} for key, told in found.items()}

@@ -15,6 +15,7 @@ __all__ = ["plot_summary"]
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 _BLUE, _RED, _GREY = "#0072b2", "#d55e00", "#6b7680"
+_CURVES = (_BLUE, _RED, "#009e73", "#cc79a7")
 
 
 def plot_summary(summary: Summary, path: Path) -> None:
@@ -25,7 +26,8 @@ def plot_summary(summary: Summary, path: Path) -> None:
     with rc_context({"font.size": 10}):
         if summary.table.x_label:
             figure = Figure(figsize=(7.2, 4.6), dpi=150, layout="constrained")
-            _curve(figure.add_subplot(), summary)
+            several = any(row.line for row in summary.table.rows)
+            (_lines if several else _curve)(figure.add_subplot(), summary)
         else:
             height = 1.5 + 0.42 * max(len(summary.rows), len(summary.pairs))
             figure = Figure(figsize=(11.0, height), dpi=150, layout="constrained")
@@ -55,6 +57,8 @@ def _rows(axes: Any, summary: Summary) -> None:
 
 def _differences(axes: Any, summary: Summary) -> None:
     axes.axvline(0, color=_GREY, linewidth=1)
+    margin = summary.table.margin
+    axes.axvspan(-margin, margin, color=_GREY, alpha=0.12, linewidth=0)
     for place, pair in enumerate(summary.pairs):
         d = pair.difference
         if d is None:
@@ -63,7 +67,7 @@ def _differences(axes: Any, summary: Summary) -> None:
         _bar(axes, place, 100 * d.value[-1], 100 * d.low[-1], 100 * d.high[-1], _RED)
     _finish(axes, [f"{pair.first.label}\n− {pair.second.label}" for pair in summary.pairs])
     axes.tick_params(axis="y", labelsize=8)
-    axes.set_xlabel("difference (points), 95 % interval")
+    axes.set_xlabel(f"difference (points), 95 % interval, grey: within {margin:g}")
 
 
 def _bar(axes: Any, place: float, value: float, low: float, high: float, colour: str) -> None:
@@ -96,13 +100,35 @@ def _curve(axes: Any, summary: Summary) -> None:
         for item in lines:
             axes.axhline(100 * item.mean[index], color=colour, linestyle="--", linewidth=1.2,
                          label=f"{item.row.label}, {name}")  # fmt: skip
+    _finish_curve(axes, summary, "sensitivity", bool(points or lines))
+
+
+def _lines(axes: Any, summary: Summary) -> None:
+    """The average over x, one curve for each ``Row.line``: colours change with the first word, strokes within it."""
+    curves: dict[str, list[RowResult]] = {}
+    for item in sorted((item for item in summary.rows if item.seeds), key=_place):
+        curves.setdefault(item.row.line, []).append(item)
+    names = list(dict.fromkeys(row.line for row in summary.table.rows))
+    firsts = list(dict.fromkeys(name.split(",")[0] for name in names))
+    for name in names:
+        points, first = curves.get(name, []), name.split(",")[0]
+        within = [other for other in names if other.split(",")[0] == first].index(name)
+        mean, low, high = ([100 * getattr(item, end)[-1] for item in points] for end in ("mean", "low", "high"))
+        x, colour = [_place(item) for item in points], _CURVES[firsts.index(first) % len(_CURVES)]
+        axes.plot(x, mean, color=colour, marker="os"[within % 2], markersize=5, linestyle=("-", "--")[within % 2],
+                  linewidth=1.8, label=name)  # fmt: skip
+        axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
+    _finish_curve(axes, summary, "average sensitivity", bool(curves))
+
+
+def _finish_curve(axes: Any, summary: Summary, quantity: str, any_run: bool) -> None:
     _within_percent(axes.get_ylim(), axes.set_ylim)
     axes.set_xlabel(summary.table.x_label)
-    axes.set_ylabel("sensitivity (%), band: 95 % over seeds")
+    axes.set_ylabel(f"{quantity} (%), band: 95 % over seeds")
     axes.grid(color="#dde3e9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    if points or lines:
+    if any_run:
         axes.legend(loc="best", frameon=False, fontsize=8)
     else:
         axes.text(0.5, 0.5, "not run", ha="center", color=_GREY, transform=axes.transAxes)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmpluld.atomic import atomic_path, atomic_write_text
+from mmpluld.errors import counted
 from mmpluld.io.writers import plain_cell
-from mmpluld.reproduce.collect import PairResult, RowResult, Summary
+from mmpluld.reproduce.collect import Noise, PairResult, Part, RowResult, Summary
 from mmpluld.reproduce.runner import Run
 from mmpluld.version import __version__
 
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 __all__ = ["export", "markdown", "pair_line", "runs_csv", "table_csv", "terminal_table", "write_report"]
+
+_NEGATIVES = {
+    "rpn": "proposal network or one-stage head",
+    "rpn_centre": "the same, centre inside",
+    "roi": "RoI head",
+    "roi_centre": "the same, centre inside",
+}
 
 
 def write_report(summary: Summary, stem: Path, command: str, data: str | None) -> list[Path]:
@@ -75,22 +83,34 @@ def runs_csv(runs: Iterable[Run]) -> str:
 
 def table_csv(summary: Summary) -> str:
     """Rows and pairs with all intervals, in per cent; the paper's figures in lines of their own."""
-    header = ["kind", "name", "seeds", "quantity", *(f"{level:g}" for level in summary.levels), "average", "p_average"]
-    lines = [header]
-    for item in summary.rows:
+    levels = [f"{level:g}" for level in summary.levels]
+    lines = [["lesions", "kind", "name", "seeds", "quantity", *levels, "average", "p_average", "p_margin", "verdict"]]
+    for part in (summary.whole, *summary.specialties):
+        lines += [[part.name or "all", *line] for line in _part_lines(part, summary)]
+    for row in summary.rows:
+        for name, share in summary.negatives.get(row.row.key, {}).items():
+            blank = [""] * len(levels)
+            lines.append(["all", "negatives", row.row.key, "", name, *blank, _number(100 * share), "", "", ""])
+    return _csv(lines)
+
+
+def _part_lines(part: Part, summary: Summary) -> list[list[str]]:
+    lines = []
+    for item in part.rows:
         for quantity, values in (("mean", item.mean), ("low", item.low), ("high", item.high)):
-            lines.append(["row", item.row.key, str(len(item.seeds)), quantity, *map(_number, 100 * values), ""])
-        if item.row.paper:
-            lines.append(["row", item.row.key, "", "paper", *_paper_cells(item, summary), ""])
-    for pair in summary.pairs:
+            cells = map(_number, 100 * values)
+            lines.append(["row", item.row.key, str(len(item.seeds)), quantity, *cells, "", "", ""])
+        if item.row.paper and not part.name:
+            lines.append(["row", item.row.key, "", "paper", *_paper_cells(item, summary), "", "", ""])
+    for pair in part.pairs:
         if pair.difference is None:
             continue
         name = f"{pair.first.key} - {pair.second.key}"
         d = pair.difference
         for quantity, values in (("mean", d.value), ("low", d.low), ("high", d.high), ("detectable", d.detectable)):
-            p = f"{d.p_value[-1]:.4f}" if quantity == "mean" else ""
-            lines.append(["pair", name, str(d.seeds), quantity, *map(_number, 100 * values), p])
-    return _csv(lines)
+            told = [f"{d.p_value[-1]:.4f}", f"{d.p_margin[-1]:.4f}", d.verdict] if quantity == "mean" else [""] * 3
+            lines.append(["pair", name, _counts(d.seeds), quantity, *map(_number, 100 * values), *told])
+    return lines
 
 
 def markdown(summary: Summary, picture: str, command: str, data: str | None) -> str:
@@ -101,13 +121,18 @@ def markdown(summary: Summary, picture: str, command: str, data: str | None) -> 
     headline = ", ".join(f"{summary.levels[index]:g}" for index in summary.headline)
     lines += [
         f"Sensitivity in % at mean false positives per {summary.per}, mean over seeds; the average is over {headline}, "
-        "with the 95 % interval over seeds (Student's).",
+        "with the 95 % interval over seeds (Student's, with the variance of a run pooled over the rows).",
         "",
         *_row_table(summary),
     ]
     lines += ["", summary.table.note] if summary.table.note else []
+    lines += ["", _noise_text(summary.whole.noise, summary.table.margin)] if summary.whole.noise else []
     if summary.pairs:
         lines += ["", "## Differences", "", *_pair_section(summary)]
+    if summary.specialties:
+        lines += ["", "## Specialties", "", *_specialty_section(summary)]
+    if summary.negatives:
+        lines += ["", "## Negatives on unmarked lesions", "", *_negatives_section(summary)]
     lines += ["", f"![{summary.table.title}]({picture})", "", "## How this was made", "", "```", command, "```", ""]
     lines += [f"mmpluld {__version__}."]
     lines += [f"Test set: {summary.test_set}."] if summary.test_set else []
@@ -132,7 +157,9 @@ def pair_line(pair: PairResult) -> str:
     names = f"{pair.first.label} - {pair.second.label}"
     if pair.difference is None:
         return f"{names}: not compared ({pair.reason})"
-    return f"{names}: {_interval(pair)} points, p = {_p_value(pair)} ({_seeds(pair.difference.seeds)})"
+    d = pair.difference
+    seeds = _counts(d.seeds) + (" seed" if d.seeds == (1, 1) else " seeds")
+    return f"{names}: {_interval(pair)} points, p = {_p_value(pair)} ({seeds}): {d.verdict}"
 
 
 def _row_table(summary: Summary) -> list[str]:
@@ -153,8 +180,14 @@ def _row_cells(item: RowResult, summary: Summary) -> list[str]:
     if not item.seeds:
         return [item.row.label, item.state, *["-"] * (len(summary.levels) + 2)]
     values = [f"{100 * value:.2f}" for value in item.mean]
-    ends = "-" if len(item.seeds) == 1 else f"{100 * item.low[-1]:.2f} to {100 * item.high[-1]:.2f}"
-    return [item.row.label, f"{len(item.seeds)}{failed}", *values, ends]
+    return [item.row.label, f"{len(item.seeds)}{failed}", *values, _ends(item)]
+
+
+def _ends(item: RowResult) -> str:
+    """Interval of the average; a dash where no row has two seeds."""
+    if math.isnan(item.low[-1]):
+        return "-"
+    return f"{100 * item.low[-1]:.2f} to {100 * item.high[-1]:.2f}"
 
 
 def _paper_cells(item: RowResult, summary: Summary) -> list[str]:
@@ -163,25 +196,113 @@ def _paper_cells(item: RowResult, summary: Summary) -> list[str]:
     return ["" if value is None else f"{value:.2f}" for value in printed]
 
 
+def _noise_text(noise: Noise, margin: float) -> str:
+    """How far runs scatter, who is left out of the pool, and how many seeds the margin needs; one line each."""
+    lines = [
+        f"A run's average scatters with a standard deviation of {100 * noise.of_run:.2f} points over seeds "
+        f"({counted(noise.rows, 'row')} pooled, {counted(int(noise.freedom), 'degree')} of freedom)."
+    ]
+    if noise.loud:
+        names = ", ".join(f"{row.label} ({100 * value:.2f})" for row, value in noise.loud)
+        lines.append(f"Not pooled, scatters clearly more and keeps its own standard deviation: {names}.")
+    if noise.quiet:
+        names = ", ".join(f"{row.label} ({100 * value:.2f})" for row, value in noise.quiet)
+        lines.append(f"Not pooled, scatters clearly less, yet its interval has the pool's: {names}.")
+    if noise.of_patients is not None:
+        alone = (
+            f"the test patients' part of a difference is {100 * noise.of_patients:.2f} points, the median of the pairs"
+        )
+        if noise.seeds is None:
+            lines.append(
+                f"No number of seeds makes a difference of {margin:g} points detectable on this test set: {alone}."
+            )
+        else:
+            lines.append(
+                f"A difference of {margin:g} points between two rows is detectable from {noise.seeds} seeds of each on "
+                f"({alone})."
+            )
+    return "  \n".join(lines)
+
+
 def _pair_section(summary: Summary) -> list[str]:
-    header = ["pair", "seeds", "difference of averages", "p", "s.e. patients", "s.e. seeds", "detectable"]
+    header = ["pair", "seeds", "difference of averages", "p", "verdict", "s.e. patients", "s.e. seeds", "detectable"]
     rows = []
     for pair in summary.pairs:
-        names = f"{pair.first.label} − {pair.second.label}"
         if pair.difference is None:
-            rows.append([names, "0", *["-"] * 5])
+            rows.append([_names(pair), "0", *["-"] * 6])
             continue
         d = pair.difference
         errors = [f"{100 * value[-1]:.2f}" for value in (d.se_patients, d.se_seeds, d.detectable)]
-        rows.append([names, str(d.seeds), _interval(pair), _p_value(pair), *errors])
+        errors = ["-" if text == "nan" else text for text in errors]
+        rows.append([_names(pair), _counts(d.seeds), _interval(pair), _p_value(pair), d.verdict, *errors])
+    margin = f"{summary.table.margin:g}"
+    paired = any(pair.difference and pair.difference.paired for pair in summary.pairs)
     return [
         *_markdown_table(header, rows),
         "",
-        "In percentage points with 95 % interval. Paired over seeds and patients: the standard error joins a bootstrap "
-        "over test patients and the spread over seeds; p is two-sided. *Detectable* is the true difference that a "
-        "repetition would find significant four times in five. With one seed, nothing is known about other trainings. "
-        "Not corrected for the number of comparisons.",
+        "In percentage points with 95 % interval. Two things could have come out otherwise: the choice of test "
+        "patients (bootstrap, the same draws for both rows) and the trainings (pooled variance of a run over the "
+        "number of seeds, of both rows). p is two-sided. Verdict at 5 %: ahead if p is under 0.05; else *equivalent "
+        f"within the margin* of {margin} points if two one-sided tests say that the difference is smaller (the 90 % "
+        f"interval lies within -{margin} to +{margin}); else *cannot be told*. *Detectable* is the true difference "
+        "that a repetition would find significant four times in five. With one seed, nothing is known about other "
+        "trainings. Not corrected for the number of comparisons."
+        + (" Rows that test the same trainings are paired by seed." if paired else ""),
     ]
+
+
+def _specialty_section(summary: Summary) -> list[str]:
+    """Averages of all rows by specialty, then all pairs of each."""
+    parts = summary.specialties
+    averages = [
+        [
+            item.row.label,
+            *("-" if math.isnan(cell.mean[-1]) else f"{100 * cell.mean[-1]:.2f} ({_ends(cell)})" for cell in cells),
+        ]
+        for item, *cells in zip(summary.rows, *(part.rows for part in parts), strict=True)
+    ]
+    pairs = [[part.name, *_specialty_cells(pair)] for part in parts for pair in part.pairs]
+    lines = [
+        "Average sensitivity in % on lesions of some types alone, with 95 % interval over seeds. False positives, and "
+        "so operating points, remain those of the whole test.",
+        "",
+        *(f"- {part.name}: {part.test_set}" for part in parts),
+        "",
+        *_markdown_table(["row", *(part.name for part in parts)], averages),
+    ]
+    if pairs:
+        lines += ["", *_markdown_table(["lesions", "pair", "difference", "p", "verdict", "detectable"], pairs)]
+    return lines
+
+
+def _specialty_cells(pair: PairResult) -> list[str]:
+    d = pair.difference
+    if d is None:
+        return [_names(pair), f"not compared ({pair.reason})", *["-"] * 3]
+    return [_names(pair), _interval(pair), _p_value(pair), d.verdict, f"{100 * d.detectable[-1]:.2f}"]
+
+
+def _negatives_section(summary: Summary) -> list[str]:
+    names = [name for name in _NEGATIVES if any(name in told for told in summary.negatives.values())]
+    rows = [
+        [item.row.label, *(f"{100 * told[name]:.2f}" if name in told else "-" for name in names)]
+        for item in summary.rows
+        if (told := summary.negatives.get(item.row.key))
+    ]
+    return [
+        "Share in % of the sampled negatives that touch an unmarked lesion, mean over seeds.",
+        "",
+        *_markdown_table(["row", *(_NEGATIVES[name] for name in names)], rows),
+    ]
+
+
+def _names(pair: PairResult) -> str:
+    return f"{pair.first.label} − {pair.second.label}"
+
+
+def _counts(seeds: tuple[int, int]) -> str:
+    """Seeds of both rows."""
+    return str(seeds[0]) if seeds[0] == seeds[1] else f"{seeds[0]} and {seeds[1]}"
 
 
 def _interval(pair: PairResult) -> str:
@@ -194,10 +315,6 @@ def _p_value(pair: PairResult) -> str:
     assert pair.difference is not None
     value = pair.difference.p_value[-1]
     return "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed" if count == 1 else f"{count} seeds"
 
 
 def _number(value: float) -> str:

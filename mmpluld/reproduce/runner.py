@@ -1,8 +1,8 @@
 """Trainings and tests of a table as child processes that survive interruption.
 
-One run is one row with one seed, in ``WORK_DIR/<config name>/seed<k>/``: ``run.json`` says what it is, ``result.json``
-appears when it is finished. Children are our own ``mmpluld train`` and ``mmpluld test``, because a runner leaves global
-state behind.
+One run is one row with one seed, in ``WORK_DIR/<name of its runs>/seed<k>/``: ``run.json`` says what it is,
+``result.json`` appears when it is finished. Children are our own ``mmpluld train`` and ``mmpluld test``, because a
+runner leaves global state behind.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,13 +27,14 @@ from mmpluld.atomic import atomic_write_text
 from mmpluld.compat.follow import following
 from mmpluld.compat.system import usable_cores
 from mmpluld.errors import InputError, MMPluldError
+from mmpluld.reproduce.start import StartOf, random_start
 from mmpluld.reproduce.tables import Row
 from mmpluld.structures.text_files import read_object
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-__all__ = ["Resources", "Run", "RunFailed", "execute", "plan", "run_command"]
+__all__ = ["Resources", "Run", "RunFailed", "execute", "plan", "run_command", "run_commands"]
 
 _RECORD = "the record of a run as it was written, or remove its folder to run it again"
 _GRACE_S = 10.0  # what a child may take to end before it is killed
@@ -134,8 +135,10 @@ def plan(
     protocol: str,
     *,
     twins: bool = False,
+    split: str = "test",
     data_root: Path | None = None,
     cfg_options: Sequence[str] = (),
+    start_of: StartOf = random_start,
 ) -> list[Run]:
     """All runs of some rows, the first seed of every row first.
 
@@ -145,8 +148,10 @@ def plan(
         work_dir: Folder of all runs, shared by tables.
         protocol: Name of the evaluation's rules.
         twins: Take the configs of phantom size.
+        split: ``val`` tests on the validation patients: on the config's truth of the test with that word in its name.
         data_root: Replaces the configs' dataset folder.
-        cfg_options: Further changes to every config.
+        cfg_options: Further changes to every config; they come after the row's own.
+        start_of: What the backbones of a config start from.
 
     Raises:
         InputError: If a config or its annotation files are missing, or a run's folder holds a run of another config,
@@ -154,13 +159,13 @@ def plan(
     """
     runs = []
     for row in rows:
-        config, identity, truth, options = _describe(row, twins, data_root, cfg_options)
+        config, identity, truth, options = _describe(row, twins, split, data_root, cfg_options, start_of)
         for seed in range(seeds):
             run = Run(
                 row=row,
                 seed=seed,
                 config=config,
-                folder=work_dir / row.config_name(twins) / f"seed{seed}",
+                folder=work_dir / row.run_name(twins, split) / f"seed{seed}",
                 truth=truth,
                 protocol=protocol,
                 identity={**identity, "seed": seed},
@@ -185,7 +190,7 @@ def _link(runs: Sequence[Run]) -> None:
 
 
 def _describe(
-    row: Row, twins: bool, data_root: Path | None, cfg_options: Sequence[str]
+    row: Row, twins: bool, split: str, data_root: Path | None, cfg_options: Sequence[str], start_of: StartOf
 ) -> tuple[str, dict[str, Any], Path, list[str]]:
     """Config, identity, truth file and options of a row."""
     from mmpluld.engine.config import load_config
@@ -193,23 +198,40 @@ def _describe(
     from mmpluld.reproduce.twin_data import digest
 
     name = row.config_name(twins)
-    # Where the data lie and how many checkpoints are kept changes no result, so neither belongs to the identity.
-    cfg = load_config(name, list(cfg_options))
+    changes = [*row.options, *cfg_options]
+    cfg = load_config(name, changes)
+    if split != "test":
+        changes.append(f"test_dataloader.dataset.ann_file={written(_of_split(cfg, name, split))}")
+        cfg = load_config(name, changes)
+    start = start_of(cfg)
+    # Where data and weights lie and how many checkpoints are kept changes no result: no part of the identity.
     text = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
     files = _annotation_files(cfg, data_root, row.calibrated)
     identity = {
         "config": name,
         "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "data_sha256": digest(files),
-        "cfg_options": list(cfg_options),
+        "cfg_options": changes,
+        "start_sha256": start.sha256,
     }
-    options = [*cfg_options, "default_hooks.checkpoint.max_keep_ckpts=1"]
+    options = [*changes, *start.options, "default_hooks.checkpoint.max_keep_ckpts=1"]
     truth = files[0].absolute().parents[1] / "truth" / "train_key_slices.json"
     if twins and truth.is_file():  # measures, and changes no result either
         options += ["default_hooks.negatives.type=NegativesHook"]
         options += [f"default_hooks.negatives.truth={written(str(truth))}"]
     options += [f"data_root={written(str(data_root))}"] if data_root else []
     return name, identity, files[-1], options
+
+
+def _of_split(cfg: Config, name: str, split: str) -> str:
+    """The annotation file of a config's test, of other patients."""
+    path = PurePosixPath(cfg.test_dataloader.dataset.ann_file)
+    if "test" not in path.name:
+        raise InputError(
+            f"{name}: it tests on {path}, of which no file of the {split} patients is known; give the test's file a "
+            "name with 'test' in it"
+        )
+    return str(path.with_name(path.name.replace("test", split)))
 
 
 def _annotation_files(cfg: Config, data_root: Path | None, calibrated: bool) -> list[Path]:
@@ -232,6 +254,7 @@ def _refuse_other(run: Run) -> None:
             "config_sha256": "another version of the config",
             "weights_config_sha256": "another version of the config of its weights",
             "data_sha256": "other data",
+            "start_sha256": "another start of its backbone",
         }
         raise InputError(
             f"{run.folder}: holds a run with {' and '.join(what.get(name, f'another {name}') for name in changed)}; "
@@ -303,6 +326,33 @@ def run_command(arguments: Sequence[str], log: Path) -> None:
     except BaseException:
         children.stop()
         raise
+
+
+def run_commands(commands: Sequence[tuple[Sequence[str], Path]], resources: Resources) -> None:
+    """Run several ``mmpluld`` commands, each with its log, as many at once as the resources allow.
+
+    Raises:
+        RunFailed: If one fails; the others are stopped.
+    """
+    children = _Children()
+    slots: SimpleQueue[int] = SimpleQueue()
+    for slot in range(resources.jobs):
+        slots.put(slot)
+
+    def perform(arguments: Sequence[str], log: Path) -> None:
+        slot = slots.get()
+        try:
+            children.call([sys.executable, "-m", "mmpluld", *arguments], log, resources.environment(slot))
+        finally:
+            slots.put(slot)
+
+    pool = ThreadPoolExecutor(resources.jobs)
+    try:
+        for future in as_completed([pool.submit(perform, *command) for command in commands]):
+            future.result()
+    finally:
+        children.stop()
+        pool.shutdown(cancel_futures=True)
 
 
 def execute(runs: Sequence[Run], resources: Resources, on_tick: Callable[[], None] = lambda: None) -> None:

@@ -2,72 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from itertools import product
+from typing import Any
 
 from mmpluld.errors import InputError, did_you_mean
+from mmpluld.reproduce.rows import Row, Table
 
-__all__ = ["TABLES", "Row", "Table", "get_table"]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One trained detector of a table.
-
-    Attributes:
-        key: Its name in the package, the same in every table that has it; unique within a table.
-        label: Its name in reports.
-        config: Name of its config without the dataset: ``<config>_<schedule>_deeplesion`` is the paper's size,
-            ``<config>_phantom`` the twin.
-        paper: Sensitivities in per cent at the protocol's levels and their average as printed in the paper, None where
-            it has none; empty for a row that is not in the paper.
-        x: Position on the axis of a curve; None for a reference line or where the table is no curve.
-        schedule: Part of the name of the paper-size config.
-        weights_of: Key of the row of the same table that this one tests the weights of, instead of training its own.
-        calibrated: The weights are calibrated first, with ``mmpluld calibrate``.
-    """
-
-    key: str
-    label: str
-    config: str
-    paper: tuple[float | None, ...] = ()
-    x: float | None = None
-    schedule: str = "20e"
-    weights_of: str = ""
-    calibrated: bool = False
-
-    def config_name(self, twin: bool) -> str:
-        """Name of the config in the zoo."""
-        return f"{self.config}_phantom" if twin else f"{self.config}_{self.schedule}_deeplesion"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table or figure of a paper.
-
-    Attributes:
-        name: How the command line calls it.
-        title: Heading of its report.
-        rows: Top to bottom.
-        pairs: Keys of two rows each; the first is compared with the second.
-        x_label: What ``Row.x`` is; not empty means that the plot is a curve.
-        protocol: Rules of the evaluation.
-        phantom: What the twins train and test on: the layout of ``deeplesion`` alone, or the four of ``lens``.
-        note: What must be known to read it, in whole sentences.
-    """
-
-    name: str
-    title: str
-    rows: tuple[Row, ...]
-    pairs: tuple[tuple[str, str], ...] = ()
-    x_label: str = ""
-    protocol: str = "deeplesion-2d"
-    phantom: Literal["deeplesion", "lens"] = "deeplesion"
-    note: str = ""
-
-    def row(self, key: str) -> Row:
-        """The row with this key."""
-        return next(row for row in self.rows if row.key == key)
+__all__ = ["GROUPS", "TABLES", "Row", "Table", "get_tables"]
 
 
 # Partial-label paper, Table 1: sensitivity at 0.5, 1, 2, 4, 8, 16 false positives per image; average of the first four.
@@ -236,12 +178,13 @@ def _lens(key: str, label: str, config: str, paper: tuple[float | None, ...] | f
 # LENS, Table II: sensitivity at 1/8, 1/4, 1/2, 1, 2, 4, 8 false positives per volume and their average.
 _MULAN = _lens("mulan", "MULAN", "mulan_densenet121_volumes", (11.2, 16.3, 24.3, 32.8, 41.6, 50.9, 60.1, 33.9))
 _SINGLE = _lens(
-    "lens-single", "DeepLesion alone", "lens-afp_densenet121", (15.8, 21.4, 27.9, 35.9, 43.4, 52.0, 60.9, 36.8)
+    "lens-single",
+    "DeepLesion alone, equal DeepLesion steps",
+    "lens-afp_densenet121",
+    (15.8, 21.4, 27.9, 35.9, 43.4, 52.0, 60.9, 36.8),
 )
 # Not in the paper: with as many epochs for all, four datasets mean more steps. This tells steps and data apart.
-_LONGER = replace(
-    _lens("lens-longer", "DeepLesion alone, as many steps, control", "lens-afp_densenet121_longer"), schedule="9e"
-)
+_LONGER = _lens("lens-longer", "DeepLesion alone, equal total steps", "lens-afp_densenet121_longer")
 _NO_FUSION = _lens(
     "lens-no-fusion",
     "four datasets, DeepLesion's expert",
@@ -260,16 +203,37 @@ _LENS_REMEDIED = (
     _lens("lens-partial-label", "DeepLesion alone + partial-label loss", "lens-afp_densenet121_partial-label"),
     *_remedied("lens", "DeepLesion alone", "lens-afp_densenet121", "_9s", "8e"),
 )
+# Lesion types that the single-type datasets label; nodes lie in two of DeepLesion's.
+_SPECIALTIES = {"lung": ("lung",), "liver": ("liver",), "lymph nodes": ("mediastinum", "abdomen")}
+_STEPS = (
+    "Of the rows on DeepLesion alone, one has as many epochs as the four datasets, so as many steps on DeepLesion, as "
+    "in the paper; the other has as many steps in all."
+)
 _MINED = "The paper's figures for {rows} are with mined labels, which none of our rows has."
 
 
-def _of_fraction(percent: int) -> Row:
-    """Row of Figure 7 with this share of the three datasets that label one kind of lesion."""
-    if percent in (0, 100):
-        return replace(_LENS if percent else _SINGLE, x=percent, paper=())
-    share = f"{percent / 100:g}"
-    name = f"lens-afp_densenet121_4datasets-fraction-{share}"
-    return _lens(f"lens-fraction-{share}", f"{percent} % of the single-type data", name, x=percent)
+_SINGLE_TYPE = {"luna16": "LUNA16", "lits": "LiTS", "nih-ln": "NIH-LN"}
+_FRACTIONS = (25, 50, 75, 100)
+
+
+def _of_fraction(dataset: str, way: str, percent: int) -> Row:
+    """Row of Figure 7: trained on this share of the single-type datasets, tested on one of them.
+
+    One joint detector of each share is trained, beside its test on LUNA16.
+    """
+    first = next(iter(_SINGLE_TYPE))
+    key = f"lens-{{}}-{way}-{percent}"
+    share = tuple(f"train_dataloader.dataset.datasets.{name}.fraction={percent / 100:g}" for name in _SINGLE_TYPE)
+    return _lens(
+        key.format(dataset),
+        f"{_SINGLE_TYPE[dataset]}, {percent} %, {way}",
+        f"lens-afp_densenet121_{'4datasets-' if way == 'joint' else ''}{dataset}",
+        (),
+        x=percent,
+        line=f"{_SINGLE_TYPE[dataset]}, {way}",
+        weights_of=key.format(first) if way == "joint" and dataset != first else "",
+        options=share if percent < 100 else (),
+    )
 
 
 _LENS_ENTRIES = (
@@ -290,11 +254,14 @@ _LENS_ENTRIES = (
             ("lens-single", "mulan"),
             ("lens-no-fusion", "lens-single"),
             ("lens", "lens-single"),
+            ("lens-no-fusion", "lens-longer"),
             ("lens", "lens-longer"),
             ("lens", "lens-no-fusion"),
         ),
         protocol="lens-3d",
         phantom="lens",
+        note=_STEPS,
+        specialties=_SPECIALTIES,
     ),
     Table(
         "lens-table3",
@@ -320,8 +287,8 @@ _LENS_ENTRIES = (
         "lens-table5",
         "LENS, Table V: ways to learn from several datasets",
         (
-            replace(_SINGLE, label="single dataset"),
-            replace(_LONGER, label="single dataset, as many steps, control"),
+            replace(_SINGLE, label="single dataset, equal DeepLesion steps"),
+            replace(_LONGER, label="single dataset, equal total steps"),
             _lens("lens-pooled", "data pooling", "lens-afp_densenet121_pooled", 39.4),
             _lens("lens-positive-pooled", "positive data pooling", "lens-afp_densenet121_positive-pooled", 32.8),
             _lens("lens-separate", "separate models", "lens-afp_densenet121_separate", 39.6),
@@ -353,16 +320,25 @@ _LENS_ENTRIES = (
         ),
         protocol="lens-3d",
         phantom="lens",
-        note=_MINED.format(rows="the last three rows") + " Without, its proposed detector has 39.4 (Table II).",
+        note=_MINED.format(rows="the last three rows") + " Without, its proposed detector has 39.4 (Table II)."
+        " All rows have the same steps on DeepLesion but the single dataset with equal total steps. All have the same "
+        "total steps but the other single dataset and positive pooling, which draws no slices without lesions.",
+        specialties=_SPECIALTIES,
     ),
     Table(
         "lens-figure7",
-        "LENS, Figure 7: share of the datasets that label one kind of lesion",
-        tuple(map(_of_fraction, (0, 25, 50, 75, 100))),
-        tuple((_of_fraction(percent).key, "lens-single") for percent in (25, 50, 75, 100)),
-        x_label="% of LUNA16's, LiTS' and NIH-LN's patients",
-        protocol="lens-3d",
+        "LENS, Figure 7: the datasets that label one kind of lesion, each tested on its own held-out part",
+        tuple(_of_fraction(*place) for place in product(_SINGLE_TYPE, ("joint", "alone"), _FRACTIONS)),
+        tuple(
+            (_of_fraction(dataset, "joint", percent).key, _of_fraction(dataset, "alone", percent).key)
+            for dataset, percent in product(_SINGLE_TYPE, _FRACTIONS)
+        ),
+        x_label="% of the training patients of LUNA16, LiTS and NIH-LN",
+        protocol="centre-3d",
         phantom="lens",
+        note="The share is of the training patients of all three datasets, DeepLesion's stay. *alone* takes as many "
+        "steps as *joint* of the same share, all on the one dataset. The dataset's own expert answers. A finding of "
+        "another kind of lesion, which the dataset does not label, is a false positive.",
     ),
     Table(
         "lens-beyond",
@@ -383,15 +359,83 @@ _LENS_ENTRIES = (
         phantom="lens",
     ),
 )
-TABLES = {table.name: table for table in (*_ENTRIES, *_LENS_ENTRIES)}
 
 
-def get_table(name: str) -> Table:
-    """Return the table of this name.
+# The gate: whether complete labels teach a detector more than partial ones, on validation patients of the phantoms.
+def _labelled(row: Row, place: str, *more: str) -> tuple[Row, Row, Row]:
+    """The same images with complete labels, with the marked lesions alone, and with the others ignored."""
+    complete, oracle = (
+        replace(row, key=f"{row.key}-{key}", label=f"{row.label}, {label}", options=(f"{place}/{file}.json", *more))
+        for key, label, file in (
+            ("complete", "complete labels", "train_key_slices"),
+            ("oracle", "unmarked ignored", "train_unmarked_ignored"),
+        )
+    )
+    return complete, replace(row, label=f"{row.label}, marked only"), oracle
+
+
+def _gate(name: str, title: str, rows: tuple[Row, Row, Row], more: Row | None = None, **settings: Any) -> Table:
+    """A part of the gate; of its pairs the first three are those of the labels."""
+    complete, marked, oracle = (row.key for row in rows)
+    return Table(
+        name,
+        title,
+        (*rows, *([more] if more else [])),
+        (
+            (complete, marked),
+            (oracle, marked),
+            (complete, oracle),
+            *([(more.key, marked)] if more else []),
+        ),
+        split="val",
+        seeds=5,
+        twins_only=True,
+        note="Tested on the validation patients. All rows take the same number of steps.",
+        **settings,
+    )
+
+
+_RETINANET = Row("retinanet", "RetinaNet", "retinanet-a3d_densenet121-fpn_7s")
+_GATE_ENTRIES = (
+    _gate(
+        "gate-lens",
+        "Gate, LENS: do complete labels help, and do four datasets?",
+        _labelled(
+            replace(_LONGER, label="DeepLesion alone"),
+            "train_dataloader.dataset.datasets.deeplesion.ann_file=deeplesion/truth",
+            "train_dataloader.dataset.datasets.deeplesion.name=deeplesion",  # the truth is the phantom's
+        ),
+        replace(_LENS, label="four datasets, all experts", paper=()),
+        specialties=_SPECIALTIES,
+        protocol="lens-3d",
+        phantom="lens",
+    ),
+    _gate(
+        "gate-one-stage",
+        "Gate, one-stage detector: do complete labels help?",
+        # The truth has no masks, and the detector needs none.
+        _labelled(
+            _RETINANET,
+            "train_dataloader.dataset.ann_file=truth",
+            "train_dataloader.dataset.pipeline.truth.with_mask=False",
+        ),
+        phantom="lens-deeplesion",
+    ),
+)
+TABLES = {table.name: table for table in (*_ENTRIES, *_LENS_ENTRIES, *_GATE_ENTRIES)}
+GROUPS = {"gate": tuple(table.name for table in _GATE_ENTRIES)}
+"""Tables that one command makes, one after the other."""
+
+
+def get_tables(name: str) -> tuple[Table, ...]:
+    """Return the tables that the command line calls so, usually one.
 
     Raises:
         InputError: If there is none.
     """
+    if name in GROUPS:
+        return tuple(TABLES[part] for part in GROUPS[name])
     if name not in TABLES:
-        raise InputError(f"table {name!r} is not known" + did_you_mean(name, TABLES, f"one of {', '.join(TABLES)}"))
-    return TABLES[name]
+        known = [*TABLES, *GROUPS]
+        raise InputError(f"table {name!r} is not known" + did_you_mean(name, known, f"one of {', '.join(known)}"))
+    return (TABLES[name],)

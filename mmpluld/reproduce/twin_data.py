@@ -11,7 +11,7 @@ from typing import Any
 
 from mmpluld.atomic import is_unfinished
 from mmpluld.errors import InputError
-from mmpluld.phantom import PhantomSpec
+from mmpluld.phantom import LAYOUT_REGIONS, PhantomSpec
 from mmpluld.structures import AnnotationSet
 from mmpluld.structures.splits import annotation_paths
 from mmpluld.structures.text_files import read_object
@@ -72,9 +72,9 @@ def ensure_layout(
         )
     deeplesion = layout == "deeplesion"
     # What each writes last.
-    made = (root / "truth" / ("test_key_slices.json" if deeplesion else "complete.json")).is_file()
+    made = (root / "truth" / ("test_subvolumes.json" if deeplesion else "complete.json")).is_file()
     made = made and not is_unfinished(record)
-    converted = (root / "annotations" / ("test.json" if deeplesion else "train.json")).is_file()
+    converted = (root / "annotations" / "test.json").is_file()
     converted = converted and not any(map(is_unfinished, annotation_paths(root).values()))
     if not made:
         # A value is a Python literal for the command, as repr writes it.
@@ -84,18 +84,32 @@ def ensure_layout(
         command([*arguments, "--set", *values], log)
     if not made or not converted:
         command(["convert", layout, str(root), "--overwrite", *convert_options], log)
+    if deeplesion:
+        for name in ("train_key_slices", "train_unmarked_ignored"):
+            _add_masks(root / "truth" / f"{name}.json", root)
+
+
+def _add_masks(truth: Path, root: Path) -> None:
+    """Give lesions of the truth such masks as the converter gives marks, for detectors with a mask head."""
+    from mmpluld.datasets.converters import add_pseudo_masks
+
+    annotations = AnnotationSet.load(truth)
+    if not any(lesion.mask for lesion in annotations.lesions):
+        add_pseudo_masks(annotations, root)
+        annotations.save(truth)
 
 
 def _record(layout: str, patients: Sequence[int], settings: Mapping[str, Any]) -> dict[str, Any]:
     """What the phantom writer notes of these settings, as JSON gives it back."""
-    spec = asdict(PhantomSpec.from_settings(dict(settings)))
+    regions = {"regions": LAYOUT_REGIONS[layout]} if layout in LAYOUT_REGIONS else {}
+    spec = asdict(PhantomSpec.from_settings(regions | dict(settings)))
     how = {"num_patients": patients, "all_slices": True} if layout == "deeplesion" else {"num_patients": patients[0]}
     record: dict[str, Any] = json.loads(json.dumps({"layout": layout, "seed": SEED, **how, **spec}))
     return record
 
 
-def describe_phantom(root: Path) -> str | None:
-    """One sentence on the phantom in ``root`` for a report; None if there is no phantom."""
+def describe_phantom(root: Path, split: str = "test") -> str | None:
+    """What the phantom in ``root`` holds for a report, whose rows are tested on a split; None if there is none."""
     record = root / "phantom.json"
     if not record.is_file():
         return None
@@ -104,16 +118,19 @@ def describe_phantom(root: Path) -> str | None:
     changed = [
         f"{name}={data[name]}" for name, value in defaults.items() if data[name] != json.loads(json.dumps(value))
     ]
-    train = AnnotationSet.load(root / "truth" / "train_key_slices.json").lesions
-    test = AnnotationSet.load(root / "truth" / "test_key_slices.json").lesions
+    train, tested = (
+        [item for item in AnnotationSet.load(root / "truth" / f"{part}_key_slices.json").lesions if not item.ignore]
+        for part in ("train", split)
+    )
     unmarked = sum(not lesion.attributes["marked"] for lesion in train) / max(len(train), 1)
     patients = data["num_patients"]
     return (
-        f"Phantom of seed {data['seed']}, {patients[0]} training and {patients[2]} test patients"
+        f"Phantom of seed {data['seed']}, {patients[0]} training and "
+        + (f"{patients[1]} validation patients" if split == "val" else f"{patients[2]} test patients")
         + (f", {', '.join(changed)}" if changed else "")
         + f". On the training key slices {100 * unmarked:.0f} % of {len(train)} lesions are unmarked; the "
-        f"{len(test)} lesions on the {len({(item.volume, item.key_slice) for item in test})} test key slices are "
-        "all in the truth."
+        f"{len(tested)} lesions on the {len({(item.volume, item.key_slice) for item in tested})} key slices tested on "
+        "are all in the truth."
     )
 
 

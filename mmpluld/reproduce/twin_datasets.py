@@ -4,17 +4,20 @@ Four folders under one root, written and converted as the real datasets are, wit
 
 - ``deeplesion``: half of all lesions, on key slices; ``truth/test_subvolumes.json`` has all lesions in 3D of a part of
   each test patient's series, as DeepLesion's manually labelled sub-volumes do;
-- ``luna16``, ``lits``, ``nih-ln``: all lesions of the lung, of the liver, in the place of lymph nodes, and no others.
+- ``luna16``, ``lits``, ``nih-ln``: all lesions of the lung, of the liver, in the place of lymph nodes, and no others;
+  patients, contrast phases, kernels and slice intervals of their own, and a fifth of the patients held out as the test.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mmpluld.errors import counted
-from mmpluld.phantom.subvolumes import cut_subvolumes
+from mmpluld.phantom import PhantomSpec
 from mmpluld.reproduce.twin_data import SETTINGS, ensure_layout
 from mmpluld.structures import AnnotationSet
 
@@ -24,23 +27,27 @@ LENS_PATIENTS: dict[str, tuple[int, ...]] = {
     "deeplesion": (60, 12, 100),
     "luna16": (30,),
     "lits": (40,),
-    "nih-ln": (60,),
+    "nih-ln": (40,),
 }
-"""Patients by layout; of deeplesion in training, validation (on which experts are calibrated) and test. Only half of
-those of nih-ln have nodes."""
+"""Patients by layout: of deeplesion in training, validation (on which experts are calibrated) and test; of the others
+all in one, of whom a fifth is held out as the test."""
 
-LENS_SETTINGS: dict[str, Any] = {**SETTINGS, "pad_mm": 4}
-"""Those of the other twins."""
+LENS_SETTINGS: dict[str, dict[str, Any]] = {
+    "deeplesion": {**SETTINGS, "pad_mm": 4},
+    "luna16": {**SETTINGS, "pad_mm": 4},
+    "lits": {**SETTINGS, "pad_mm": 4},
+    "nih-ln": {**SETTINGS, "pad_mm": 4},
+}
+"""Settings by layout. Boxes of all are padded as DeepLesion's."""
 
-# Where the lesions are that a dataset labels.
-_REGIONS = {"luna16": ("chest",), "lits": ("abdomen",), "nih-ln": ("chest", "abdomen")}
+_SPLIT = ("80", "0", "20")
 
 
 def ensure_lens_phantoms(
     root: Path,
     command: Callable[[list[str], Path], None],
     patients: Mapping[str, Sequence[int]] = LENS_PATIENTS,
-    settings: Mapping[str, Any] = LENS_SETTINGS,
+    settings: Mapping[str, Mapping[str, Any]] = LENS_SETTINGS,
 ) -> None:
     """Make the four phantoms in sub-folders of ``root`` unless they are there.
 
@@ -48,7 +55,7 @@ def ensure_lens_phantoms(
         root: Folder of the phantoms.
         command: Runs the ``mmpluld`` command with the given arguments and log file, and raises if it fails.
         patients: How many, by layout; a layout that is left out is not made.
-        settings: Fields of `PhantomSpec`. Boxes of all four are padded by its ``pad_mm``.
+        settings: Fields of `PhantomSpec`, by layout. Boxes of the converted datasets are padded by its ``pad_mm`` too.
 
     Raises:
         InputError: If a folder holds another phantom or something else.
@@ -56,32 +63,37 @@ def ensure_lens_phantoms(
     root.mkdir(parents=True, exist_ok=True)
     for layout, counts in patients.items():
         if layout == "deeplesion":
-            tags = ["--tags", str(root / layout / "tags.json")]
-            tags += ["--tag-ontology", str(root / layout / "tag_ontology.csv")]
-            ensure_layout(root / layout, layout, counts, settings, command, tags)
-            parts = root / layout / "truth" / "test_subvolumes.json"
-            if not parts.is_file():
-                cut_subvolumes(AnnotationSet.load(root / layout / "truth" / "test.json")).save(parts)
+            options = ["--tags", str(root / layout / "tags.json")]
+            options += ["--tag-ontology", str(root / layout / "tag_ontology.csv")]
         else:
-            options = ["--split", "100", "0", "0", "--pad-px", str(settings.get("pad_mm", 4) / 2.8)]
-            own = {"regions": _REGIONS[layout], **settings}
-            ensure_layout(root / layout, layout, counts, own, command, options)
+            pad_mm = PhantomSpec.from_settings(dict(settings[layout])).pad_mm
+            options = ["--split", *_SPLIT, "--pad-mm", str(pad_mm)]
+        ensure_layout(root / layout, layout, counts, settings[layout], command, options)
 
 
-def describe_lens_phantoms(root: Path) -> str | None:
-    """What the phantoms in ``root`` hold, for a report; None if they are not there."""
-    test = root / "deeplesion" / "truth" / "test_subvolumes.json"
+def describe_lens_phantoms(root: Path, split: str = "test") -> str | None:
+    """What the phantoms in ``root`` hold, with DeepLesion's sub-volumes of a split; None if they are not there."""
+    test = root / "deeplesion" / "truth" / f"{split}_subvolumes.json"
     if not test.is_file():
         return None
     parts = []
     for layout in LENS_PATIENTS:
-        path = root / layout / "annotations" / "train.json"
-        if path.is_file():
-            found = AnnotationSet.load(path)
-            parts.append(f"{layout} {counted(len(found.lesions), 'lesion')} in {counted(len(found.volumes), 'volume')}")
+        files = [root / layout / "annotations" / f"{part}.json" for part in ("train", "test")]
+        if layout == "deeplesion":  # its table names no types in training
+            marked = AnnotationSet.load(root / layout / "truth" / "train_key_slices.json")
+            found = replace(marked, lesions=[lesion for lesion in marked.lesions if lesion.attributes["marked"]])
+            parts.append(f"{layout} {_counts(found)}")
+        elif all(file.is_file() for file in files):
+            train, held_out = map(AnnotationSet.load, files)
+            parts.append(f"{layout} {_counts(train)}, held out {counted(len(held_out.lesions), 'lesion')}")
     truth = AnnotationSet.load(test)
-    count = sum(not lesion.ignore for lesion in truth.lesions)
-    return (
-        f"Phantoms, training: {'; '.join(parts)}. Test: all {count} lesions in sub-volumes of "
-        f"{counted(len(truth.volumes), 'patient')}, in 3D."
-    )
+    tested = f"All lesions in sub-volumes of {split} patients, in 3D: {_counts(truth)}."
+    return f"Phantoms, training: {'; '.join(parts)}. {tested}"
+
+
+def _counts(found: AnnotationSet) -> str:
+    """``12 lesions (7 lung, 5 liver) in 3 volumes``, without those to be ignored."""
+    types = Counter(lesion.type or "unknown" for lesion in found.lesions if not lesion.ignore)
+    each = ", ".join(f"{count} {name}" for name, count in types.most_common())
+    total = counted(types.total(), "lesion") + (f" ({each})" if each else "")
+    return f"{total} in {counted(len(found.volumes), 'volume')}"

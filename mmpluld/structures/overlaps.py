@@ -14,8 +14,8 @@ from mmpluld.typing import FloatArray
 
 __all__ = ["OVERLAPS", "Overlap", "paired_overlap", "pairwise_overlap"]
 
-Overlap = Literal["iou", "iobb", "iogt", "iobbgt"]
-OVERLAPS: tuple[Overlap, ...] = ("iou", "iobb", "iogt", "iobbgt")
+Overlap = Literal["iou", "iobb", "iogt", "iobbgt", "centre"]
+OVERLAPS: tuple[Overlap, ...] = ("iou", "iobb", "iogt", "iobbgt", "centre")
 
 
 def pairwise_overlap(detections: FloatArray, truth: FloatArray, overlap: Overlap = "iou") -> FloatArray:
@@ -25,7 +25,9 @@ def pairwise_overlap(detections: FloatArray, truth: FloatArray, overlap: Overlap
         detections: (N, 4) or (N, 6) edges.
         truth: (M, 4) or (M, 6) edges, as wide as ``detections``.
         overlap: What the intersection is divided by: ``iou`` the union, ``iobb`` the detection, ``iogt`` the
-            true box; ``iobbgt`` is the larger of ``iobb`` and ``iogt``.
+            true box; ``iobbgt`` is the larger of ``iobb`` and ``iogt``. ``centre`` is no share but 1 where the
+            detection's centre lies inside the ellipsoid (ellipse) that the true box encloses, else 0: of a sphere's
+            box, the centre is nearer to the sphere's than its radius, in whatever voxels.
 
     Returns:
         (N, M) in [0, 1]; (0, M) or (N, 0) when a side is empty. NaN where a coordinate is NaN or the divisor
@@ -56,6 +58,8 @@ def paired_overlap(detections: FloatArray, truth: FloatArray, overlap: Overlap =
         hint = did_you_mean(overlap, OVERLAPS)
         raise InputError(f"overlap '{overlap}' is not one of {', '.join(OVERLAPS)}{hint}")
     dim = detections.shape[-1] // 2
+    if overlap == "centre":
+        return _centred(detections, truth, dim)
     sides = np.minimum(detections[..., dim:], truth[..., dim:]) - np.maximum(detections[..., :dim], truth[..., :dim])
     shared = np.prod(np.maximum(sides, 0.0), axis=-1)
     of_detection = np.prod(detections[..., dim:] - detections[..., :dim], axis=-1)
@@ -70,3 +74,13 @@ def paired_overlap(detections: FloatArray, truth: FloatArray, overlap: Overlap =
         else:
             result = np.maximum(shared / of_detection, shared / of_truth)
     return np.asarray(result, dtype=np.float64)
+
+
+def _centred(detections: FloatArray, truth: FloatArray, dim: int) -> FloatArray:
+    """1 where the detection's centre is inside what the true box encloses, 0 outside, NaN where that is unknown."""
+    near, far = truth[..., :dim], truth[..., dim:]
+    offset = (detections[..., :dim] + detections[..., dim:]) / 2 - (near + far) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        squared = np.sum((offset / ((far - near) / 2)) ** 2, axis=-1)
+    inside = (squared < 1) & (far > near).all(axis=-1)
+    return np.where(np.isnan(squared), np.nan, inside.astype(np.float64))

@@ -118,8 +118,9 @@ def test_reproduce(tmp_path):
     options = ["train_cfg.max_epochs=2", "train_dataloader.batch_size=2", "model.test_cfg.rcnn.max_per_img=5"]
 
     def arguments(root: Path) -> list[str]:
-        chosen = ["--rows", "a3d", "--seeds", "1", "--jobs", "1", "--data-root", str(data)]
-        return ["reproduce", "table2", "--twins", *chosen, "--work-dir", str(root), "--cfg-options", *options]
+        chosen = ["--twins", "--rows", "a3d", "--seeds", "1", "--jobs", "1", "--pretrained", "none"]
+        folders = ["--data-root", str(data), "--work-dir", str(root)]
+        return ["reproduce", "table2", *chosen, *folders, "--cfg-options", *options]
 
     def result(root: Path) -> dict[str, object]:
         """Detections, figures and report; logs and seconds are not the same twice."""

@@ -36,7 +36,21 @@ def arguments(phantom: Path, work_dir: Path, epochs: int) -> list[str]:
         "train_dataloader.batch_size=2",
         "model.test_cfg.rcnn.max_per_img=5",
     ]
-    return ["reproduce", "table2", "--twins", "--rows", "a3d", "--seeds", "1", "--jobs", "1", *paths, *options]
+    return [
+        "reproduce",
+        "table2",
+        "--twins",
+        "--rows",
+        "a3d",
+        "--seeds",
+        "1",
+        "--jobs",
+        "1",
+        "--pretrained",
+        "none",
+        *paths,
+        *options,
+    ]
 
 
 def test_trains_tests_and_reports_then_only_renders(phantom, tmp_path, capfd):

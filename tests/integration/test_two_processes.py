@@ -79,7 +79,7 @@ def command(arguments: list[str], log: Path) -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with a training of each variant in one process and in two: ``VARIANT-1`` and ``VARIANT-2``."""
     folder = tmp_path_factory.mktemp("two")
-    ensure_lens_phantoms(folder / "phantoms", command, PATIENTS, SETTINGS)
+    ensure_lens_phantoms(folder / "phantoms", command, PATIENTS, dict.fromkeys(PATIENTS, SETTINGS))
     configs = []
     for variant in VARIANTS:
         load_config(f"lens-{variant}_densenet121_4datasets_9s_phantom").dump(folder / f"base-{variant}.py")

@@ -21,7 +21,7 @@ from mmpluld.engine.config_check import check_config
 from mmpluld.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2] / "configs"
-LEAVES = sorted(path for path in ROOT.rglob("*.py") if "_base_" not in path.parts)
+LEAVES = sorted(path for path in ROOT.rglob("*.py") if not {"_base_", "trunks"} & set(path.parts))
 # Every leaf in both sizes.
 CONFIGS = [FoundConfig(path, twin) for path in LEAVES for twin in (False, True)]
 TWINS = [config for config in CONFIGS if config.twin]

@@ -27,10 +27,10 @@ def parts(config):
 def test_every_row_is_tested_on_the_same_volumes_in_3d(size):
     tests = []
     for table in TABLES.values():
-        if table.phantom != "lens":
+        if table.phantom != "lens" or table.protocol != "lens-3d" or (table.twins_only and size == "paper"):
             continue
         for item in table.rows:
-            config = load_config(item.config_name(size == "twin"))
+            config = load_config(item.config_name(size == "twin"), list(item.options))
             dataset = config.test_dataloader.dataset
             place = Path(dataset.data_root) / dataset.get("data_prefix", {}).get("img_path", "")
             test = Path(dataset.data_root) / dataset.ann_file
@@ -76,10 +76,6 @@ def test_children_of_the_proposed_row_change_one_thing(size):
     truth = row("afp_densenet121_4datasets-ignored-as-truth", size)
     assert [part.get("uncertain") for part in parts(ours)] == [None] * 4
     assert [part.uncertain for part in parts(truth)] == ["truth"] * 4
-    for share in (0.25, 0.5, 0.75):
-        config = row(f"afp_densenet121_4datasets-fraction-{share}", size)
-        assert [part.get("fraction") for part in parts(config)] == [None, share, share, share]
-        assert config.model == ours.model
     no_fusion = row("afp_densenet121_4datasets-no-fusion", size)
     assert no_fusion.model.test_cfg.rcnn.pop("experts") == ["deeplesion"]
     assert no_fusion.model == ours.model
@@ -92,6 +88,32 @@ def test_children_of_the_proposed_row_change_one_thing(size):
     attention = row("afp_densenet121_4datasets-attention", size)
     assert attention.model.backbone.pop("domain_attention")
     assert attention.model == ours.model
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_deeplesion_alone_has_the_steps_of_four_datasets(size):
+    ours, longer = row("afp_densenet121_4datasets", size), row("afp_densenet121_longer", size)
+    assert longer.train_dataloader.sampler.pop("only") == "deeplesion"
+    for part in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
+        assert longer[part] == ours[part]
+    assert longer.model == row("afp_densenet121", size).model
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_figure_7_tests_each_dataset_on_its_held_out_part(size):
+    for item in (row for row in TABLES["lens-figure7"].rows if row.x in (25, 100)):
+        config = load_config(item.config_name(size == "twin"), list(item.options))
+        dataset = next(name for name in DATASETS[1:] if f"-{name}-" in f"{item.key}")
+        joint, percent = "joint" in item.key, int(item.x)
+        test = config.test_dataloader.dataset
+        assert (test.data_prefix.img_path, test.ann_file) == (dataset, f"{dataset}/annotations/test.json")
+        assert (config.test_evaluator.type, config.test_evaluator.protocol) == ("VolumeFROCMetric", "centre-3d")
+        assert config.train_dataloader.sampler.get("only") == (None if joint else dataset)
+        assert config.model.test_cfg.rcnn.get("experts") == ([dataset] if joint else None)
+        shares = [part.get("fraction", 1) for part in parts(config)]
+        assert shares == [1, *[percent / 100] * 3]
+        for part in parts(config):  # no patient is tested on whom a detector has seen
+            assert part.ann_file == f"{part.data_prefix.img_path}/annotations/train.json"
 
 
 @pytest.mark.parametrize("size", SIZES)

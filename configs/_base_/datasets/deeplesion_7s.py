@@ -117,7 +117,8 @@ twin_data = dict(
                 resize=None,
                 # Crops around lesions: four times as many of them in the same time.
                 crop=dict(type="RandomCrop", crop_size=(64, 64), allow_negative_crop=False),
-                filter=dict(type="FilterAnnotations", min_gt_bbox_wh=(9, 9)),
+                # What the crop leaves of other lesions; small lesions have boxes of 6 pixels.
+                filter=dict(type="FilterAnnotations", min_gt_bbox_wh=(4, 4)),
             ),
         ),
     ),

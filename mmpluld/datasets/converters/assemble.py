@@ -185,7 +185,7 @@ def components(mask: BoolArray) -> list[tuple[tuple[slice, slice, slice], BoolAr
 
 
 def component_lesion(
-    volume: VolumeRecord, window: tuple[slice, slice, slice], mask: BoolArray, kind: str, pad_px: float
+    volume: VolumeRecord, window: tuple[slice, slice, slice], mask: BoolArray, kind: str, pad_mm: float
 ) -> LesionRecord:
     """A lesion from its mask.
 
@@ -197,7 +197,7 @@ def component_lesion(
         window: Bounding slices (z, y, x) of the mask in the volume.
         mask: (z, y, x) within the window, with at least one voxel.
         kind: Lesion type in words.
-        pad_px: Pixels added on each side in the plane, within the slice.
+        pad_mm: Margin added on each side in the plane, within the slice.
     """
     zs, ys, xs = window
     areas = mask.sum(axis=(1, 2))
@@ -207,8 +207,8 @@ def component_lesion(
     for offset in np.flatnonzero(areas):
         rows, columns = (np.flatnonzero(mask[offset].any(axis=axis)) for axis in (1, 0))
         flat = (xs.start + columns[0], ys.start + rows[0], xs.start + columns[-1] + 1, ys.start + rows[-1] + 1)
-        slice_boxes.append([zs.start + int(offset), *padded(flat, pad_px, volume.shape_yx)])
-    x1, y1, x2, y2 = padded((xs.start, ys.start, xs.stop, ys.stop), pad_px, volume.shape_yx)
+        slice_boxes.append([zs.start + int(offset), *padded(flat, pad_mm, volume.spacing_mm, volume.shape_yx)])
+    x1, y1, x2, y2 = padded((xs.start, ys.start, xs.stop, ys.stop), pad_mm, volume.spacing_mm, volume.shape_yx)
     pixels = np.zeros((height, width), np.bool_)
     pixels[ys, xs] = mask[key]
     return LesionRecord(
@@ -230,7 +230,7 @@ def place_in_scan(point_lps: Sequence[float], volume: CTVolume) -> tuple[float, 
 
 
 def sphere_lesion(
-    centre_lps: Sequence[float], diameter_mm: float, volume: CTVolume, name: str, pad_px: float
+    centre_lps: Sequence[float], diameter_mm: float, volume: CTVolume, name: str, pad_mm: float
 ) -> LesionRecord | None:
     """A lesion from the sphere around a world point, or None if the point lies outside the scan.
 
@@ -242,7 +242,7 @@ def sphere_lesion(
         diameter_mm: Above 0.
         volume: The scan.
         name: Id of the volume.
-        pad_px: Pixels added on each side in the plane, within the slice.
+        pad_mm: Margin added on each side in the plane, within the slice.
     """
     place = place_in_scan(centre_lps, volume)
     if place is None:
@@ -257,12 +257,13 @@ def sphere_lesion(
         first, end = math.floor(z), math.floor(z) + 1
     first, end = max(first, 0), min(end, depth)
     slice_boxes = []
+    grid = volume.spacing_mm, (height, width)
     for index in range(first, end):
         cut = radius if between else math.sqrt(max(radius**2 - ((index + 0.5 - z) * dz) ** 2, 0.0))
         rx, ry = cut / dx, cut / dy
-        slice_boxes.append([index, *padded((x - rx, y - ry, x + rx, y + ry), pad_px, (height, width))])
+        slice_boxes.append([index, *padded((x - rx, y - ry, x + rx, y + ry), pad_mm, *grid)])
     rx, ry = radius / dx, radius / dy
-    x1, y1, x2, y2 = padded((x - rx, y - ry, x + rx, y + ry), pad_px, (height, width))
+    x1, y1, x2, y2 = padded((x - rx, y - ry, x + rx, y + ry), pad_mm, *grid)
     return LesionRecord(
         id=0,
         volume=name,
@@ -272,13 +273,16 @@ def sphere_lesion(
     )
 
 
-def padded(box: Sequence[float], pad_px: float, shape_yx: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Grow (x1, y1, x2, y2) by ``pad_px`` on each side and clip it to the slice."""
+def padded(
+    box: Sequence[float], pad_mm: float, spacing_mm: Sequence[float], shape_yx: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """Grow (x1, y1, x2, y2) by ``pad_mm`` on each side and clip it to the slice; ``spacing_mm`` is (z, y, x)."""
     height, width = shape_yx
+    _, pad_y, pad_x = (pad_mm / spacing for spacing in spacing_mm)
     x1, y1, x2, y2 = (float(value) for value in box)
     return (
-        float(np.clip(x1 - pad_px, 0, width)),
-        float(np.clip(y1 - pad_px, 0, height)),
-        float(np.clip(x2 + pad_px, 0, width)),
-        float(np.clip(y2 + pad_px, 0, height)),
+        float(np.clip(x1 - pad_x, 0, width)),
+        float(np.clip(y1 - pad_y, 0, height)),
+        float(np.clip(x2 + pad_x, 0, width)),
+        float(np.clip(y2 + pad_y, 0, height)),
     )

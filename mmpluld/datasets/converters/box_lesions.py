@@ -15,7 +15,7 @@ from mmpluld.structures import CTVolume, LesionRecord
 __all__ = ["lesion_of_rows", "split_at_gaps"]
 
 
-def lesion_of_rows(rows: list[BoxRow], volume: CTVolume, case: Case, pad_px: float) -> LesionRecord:
+def lesion_of_rows(rows: list[BoxRow], volume: CTVolume, case: Case, pad_mm: float) -> LesionRecord:
     """The lesion of one row, or of several that are its slices.
 
     Raises:
@@ -23,9 +23,9 @@ def lesion_of_rows(rows: list[BoxRow], volume: CTVolume, case: Case, pad_px: flo
     """
     row = rows[0]
     if row.centre_lps is not None:
-        lesion = _from_world(row, volume, case, pad_px)
+        lesion = _from_world(row, volume, case, pad_mm)
     else:
-        lesion = _from_voxels(rows, volume, case, pad_px)
+        lesion = _from_voxels(rows, volume, case, pad_mm)
     lesion.type, lesion.ignore = row.type, row.ignore
     if row.key_slice is not None and not row.flat:
         lesion.key_slice = _key_slice(row.key_slice, lesion, volume)
@@ -57,7 +57,7 @@ def split_at_gaps(
     return parted
 
 
-def _from_world(row: BoxRow, volume: CTVolume, case: Case, pad_px: float) -> LesionRecord:
+def _from_world(row: BoxRow, volume: CTVolume, case: Case, pad_mm: float) -> LesionRecord:
     centre = row.centre_lps or ()
     place = place_in_scan(centre, volume)
     if place is None:
@@ -67,16 +67,16 @@ def _from_world(row: BoxRow, volume: CTVolume, case: Case, pad_px: float) -> Les
             "is it in this world (--world, names of the columns)?"
         )
     if len(row.sizes_mm) == 1:
-        lesion = sphere_lesion(centre, row.sizes_mm[0], volume, case.volume.id, pad_px)
+        lesion = sphere_lesion(centre, row.sizes_mm[0], volume, case.volume.id, pad_mm)
         assert lesion is not None  # it lies in the scan
         return lesion
     half = np.abs(np.linalg.inv(volume.affine_lps[:3, :3])) @ np.array(row.sizes_mm) / 2
-    lesion = _record((*(np.array(place) - half), *(np.array(place) + half)), case, pad_px)
+    lesion = _record((*(np.array(place) - half), *(np.array(place) + half)), case, pad_mm)
     lesion.attributes |= {"centre_lps": list(centre), "sizes_mm": list(row.sizes_mm)}
     return lesion
 
 
-def _from_voxels(rows: list[BoxRow], volume: CTVolume, case: Case, pad_px: float) -> LesionRecord:
+def _from_voxels(rows: list[BoxRow], volume: CTVolume, case: Case, pad_mm: float) -> LesionRecord:
     sizes = volume.source_shape
     for row in rows:
         box = row.box or ()
@@ -97,16 +97,16 @@ def _from_voxels(rows: list[BoxRow], volume: CTVolume, case: Case, pad_px: float
             )
     canonical = volume.boxes_from_source([row.box or () for row in rows])
     hull = (*canonical[:, :3].min(axis=0), *canonical[:, 3:].max(axis=0))
-    lesion = _record(hull, case, pad_px)
+    lesion = _record(hull, case, pad_mm)
     if rows[0].flat:
-        shape = case.volume.shape_yx
-        cuts = sorted([int(z), *padded((x1, y1, x2, y2), pad_px, shape)] for x1, y1, z, x2, y2, _ in canonical.tolist())
+        grid = case.volume.spacing_mm, case.volume.shape_yx
+        cuts = sorted([int(z), *padded((x1, y1, x2, y2), pad_mm, *grid)] for x1, y1, z, x2, y2, _ in canonical.tolist())
         lesion.attributes["slice_boxes"] = cuts
         lesion.key_slice = int(max(cuts, key=lambda cut: (cut[3] - cut[1]) * (cut[4] - cut[2]))[0])
     return lesion
 
 
-def _record(box: Sequence[float], case: Case, pad_px: float) -> LesionRecord:
+def _record(box: Sequence[float], case: Case, pad_mm: float) -> LesionRecord:
     """A lesion with a canonical box, within the image and along z on whole slices."""
     x1, y1, z1, x2, y2, z2 = (float(value) for value in box)
     depth = case.volume.num_slices
@@ -114,7 +114,7 @@ def _record(box: Sequence[float], case: Case, pad_px: float) -> LesionRecord:
     if first >= end:
         first = min(math.floor((z1 + z2) / 2), depth - 1)
         end = first + 1
-    flat = padded((x1, y1, x2, y2), pad_px, case.volume.shape_yx)
+    flat = padded((x1, y1, x2, y2), pad_mm, case.volume.spacing_mm, case.volume.shape_yx)
     return LesionRecord(0, case.volume.id, (*flat[:2], float(first), *flat[2:], float(end)))
 
 

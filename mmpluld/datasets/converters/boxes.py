@@ -47,7 +47,7 @@ def convert_boxes(
     name: str | None = None,
     fractions: Sequence[float] | None = None,
     seed: int | None = None,
-    pad_px: float = 0.0,
+    pad_mm: float = 0.0,
     max_gap_mm: float = 10.0,
     overrides: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
@@ -75,7 +75,7 @@ def convert_boxes(
         fractions: Shares of training, validation and test for a random split by patient, 70 10 20 unless given; not
             with a table that tells the splits.
         seed: Of that split, 0 unless given.
-        pad_px: Pixels added to each side of a box in the plane.
+        pad_mm: Margin added to each side of a box in the plane; DeepLesion's 5 pixels are about 4 mm.
         max_gap_mm: Boxes of one slice with one name are one lesion as long as no more than this lies unmarked between
             two of its slices; beyond, a new lesion begins, which is reported.
         overrides: Table of corrections, see :mod:`mmpluld.datasets.converters.overrides`.
@@ -107,7 +107,7 @@ def convert_boxes(
         table=table,
         scans=scans,
         overrides=corrections,
-        pad_px=pad_px,
+        pad_mm=pad_mm,
         max_gap_mm=max_gap_mm,
         overwrite=overwrite,
         units=units,
@@ -178,7 +178,7 @@ def _convert(
     table: Path,
     scans: Mapping[str, BoxScan],
     overrides: dict[str, Override],
-    pad_px: float,
+    pad_mm: float,
     max_gap_mm: float,
     overwrite: bool,
     units: Units | None,
@@ -193,7 +193,7 @@ def _convert(
     faults = []
     for lesion_name, rows in split_at_gaps(rows_by_lesion(scan.rows), stored.volume.spacing_mm[0], max_gap_mm, case):
         try:
-            lesion = lesion_of_rows(rows, stored.volume, case, pad_px)
+            lesion = lesion_of_rows(rows, stored.volume, case, pad_mm)
         except ValueError as error:
             faults.append(f"{rows[0].where}: {error}")
             continue

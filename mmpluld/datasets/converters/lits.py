@@ -43,7 +43,7 @@ def convert_lits(
     fractions: Sequence[float] = (80, 0, 20),
     seed: int = 0,
     min_voxels: int = 5,
-    pad_px: float = 0.0,
+    pad_mm: float = 0.0,
     overrides: StrPath | None = None,
     overwrite: bool = False,
     units: Units | None = None,
@@ -58,7 +58,7 @@ def convert_lits(
         fractions: Shares of training, validation and test by volume; LENS takes 80 % and 20 % at random.
         seed: Of the random split.
         min_voxels: Smaller components become lesions to be ignored, and are reported.
-        pad_px: Pixels added to each side of a box in the plane.
+        pad_mm: Margin added to each side of a box in the plane; DeepLesion's 5 pixels are about 4 mm.
         overrides: Table of corrections, see :mod:`mmpluld.datasets.converters.overrides`.
         overwrite: Replace annotation files, and volumes whose raw files have changed.
         units: ``hu`` to take values for HU that do not look like it.
@@ -86,7 +86,7 @@ def convert_lits(
         raise InputError(f"{root}: no volume of {len(images)} has its segmentation-N.nii; add the masks")
     table = read_overrides(overrides, masks)
     convert = partial(
-        _convert, root=root, images=images, masks=masks, overrides=table, min_voxels=min_voxels, pad_px=pad_px,
+        _convert, root=root, images=images, masks=masks, overrides=table, min_voxels=min_voxels, pad_mm=pad_mm,
         overwrite=overwrite, units=units,
     )  # fmt: skip
     cases = convert_cases(list(masks), convert, table, report)
@@ -123,7 +123,7 @@ def _convert(
     masks: dict[str, Path],
     overrides: dict[str, Override],
     min_voxels: int,
-    pad_px: float,
+    pad_mm: float,
     overwrite: bool,
     units: Units | None,
 ) -> Case:
@@ -145,7 +145,7 @@ def _convert(
     elif not (labels == _LIVER).any():
         case.remarks.append(("no liver in the mask", str(masks[name])))
     for window, mask in components(labels == _TUMOUR):
-        lesion = component_lesion(case.volume, window, mask, "liver", pad_px)
+        lesion = component_lesion(case.volume, window, mask, "liver", pad_mm)
         lesion.ignore = int(mask.sum()) < min_voxels
         if lesion.ignore:
             z, y, x = (part.start for part in window)

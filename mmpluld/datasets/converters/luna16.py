@@ -62,7 +62,7 @@ def convert_luna16(
     seed: int = 0,
     test_subset: int | None = None,
     with_excluded: bool = False,
-    pad_px: float = 0.0,
+    pad_mm: float = 0.0,
     overrides: StrPath | None = None,
     overwrite: bool = False,
     units: Units | None = None,
@@ -77,7 +77,7 @@ def convert_luna16(
         test_subset: Number of the subset to test on, all others being for training (the official folds); replaces
             the random split.
         with_excluded: Add the findings of ``annotations_excluded.csv`` as lesions to be ignored.
-        pad_px: Pixels added to each side of a box in the plane.
+        pad_mm: Margin added to each side of a box in the plane; DeepLesion's 5 pixels are about 4 mm.
         overrides: Table of corrections, see :mod:`mmpluld.datasets.converters.overrides`.
         overwrite: Replace annotation files, and volumes whose raw files have changed.
         units: ``hu`` to take values for HU that do not look like it.
@@ -109,7 +109,7 @@ def convert_luna16(
         scans=scans,
         marks=by_scan,
         overrides=table,
-        pad_px=pad_px,
+        pad_mm=pad_mm,
         overwrite=overwrite,
         units=units,
     )
@@ -161,7 +161,7 @@ def _convert(
     scans: dict[str, Path],
     marks: dict[str, list[tuple[LunaMark, bool]]],
     overrides: dict[str, Override],
-    pad_px: float,
+    pad_mm: float,
     overwrite: bool,
     units: Units | None,
 ) -> Case:
@@ -181,7 +181,7 @@ def _convert(
             case.remarks.append(("mark repeated, taken once", item))
             continue
         seen.add(key)
-        lesion = _lesion(mark, stored.volume, uid, pad_px)
+        lesion = _lesion(mark, stored.volume, uid, pad_mm)
         if lesion is None:
             case.remarks.append(("mark outside its scan, dropped", item))
             continue
@@ -190,9 +190,9 @@ def _convert(
     return case
 
 
-def _lesion(mark: LunaMark, volume: CTVolume, uid: str, pad_px: float) -> LesionRecord | None:
+def _lesion(mark: LunaMark, volume: CTVolume, uid: str, pad_mm: float) -> LesionRecord | None:
     """The box of a mark's sphere, or None if its centre lies outside the scan."""
-    lesion = sphere_lesion(mark.centre_lps, mark.diameter_mm, volume, uid, pad_px)
+    lesion = sphere_lesion(mark.centre_lps, mark.diameter_mm, volume, uid, pad_mm)
     if lesion is not None:
         lesion.type = "lung"
         lesion.attributes = {"row": mark.row, **lesion.attributes}

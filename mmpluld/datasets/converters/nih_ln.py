@@ -71,7 +71,7 @@ def convert_nih_ln(
     fractions: Sequence[float] = (80, 0, 20),
     seed: int = 0,
     min_voxels: int = 5,
-    pad_px: float = 0.0,
+    pad_mm: float = 0.0,
     overrides: StrPath | None = None,
     overwrite: bool = False,
     units: Units | None = None,
@@ -86,7 +86,7 @@ def convert_nih_ln(
         fractions: Shares of training, validation and test by patient; LENS takes 80 % and 20 % at random.
         seed: Of the random split.
         min_voxels: Smaller nodes become lesions to be ignored, and are reported.
-        pad_px: Pixels added to each side of a box in the plane.
+        pad_mm: Margin added to each side of a box in the plane; DeepLesion's 5 pixels are about 4 mm.
         overrides: Table of corrections, see :mod:`mmpluld.datasets.converters.overrides`.
         overwrite: Replace annotation files, and volumes whose raw files have changed.
         units: ``hu`` to take values for HU that do not look like it.
@@ -107,7 +107,7 @@ def convert_nih_ln(
         folders=folders,
         overrides=table,
         min_voxels=min_voxels,
-        pad_px=pad_px,
+        pad_mm=pad_mm,
         overwrite=overwrite,
         units=units,
     )
@@ -168,7 +168,7 @@ def _convert(
     folders: dict[str, Path],
     overrides: dict[str, Override],
     min_voxels: int,
-    pad_px: float,
+    pad_mm: float,
     overwrite: bool,
     units: Units | None,
 ) -> Case:
@@ -184,20 +184,29 @@ def _convert(
     nodes = read_nih_ln_nodes(texts) if texts.is_dir() else []
     if mask_file.exists():
         labels = _labels(mask_file, stored.volume, override, case)
-        case.lesions = _from_mask(labels, case, mask_file, min_voxels, pad_px)
+        case.lesions = _from_mask(labels, case, mask_file, min_voxels, pad_mm)
         if texts.is_dir() and len(nodes) != len(case.lesions):
             case.remarks.append(("mask and text differ in the number of nodes, mask taken", name))
         if remark := _match_nodes(mask_file, case.lesions, labels, nodes, stored.volume):
             case.remarks.append((remark, name))
     else:
         case.remarks.append(("no mask, approximate boxes from positions and sizes", name))
+        nodes = _sized(nodes, case)
         for node in nodes:
-            lesion = _from_text(node, case.volume, stored.volume, pad_px)
+            lesion = _from_text(node, case.volume, stored.volume, pad_mm)
             if lesion is None:
                 case.remarks.append(("node outside its scan, dropped", f"{name} at {list(node.point_lps)}"))
             else:
                 case.lesions.append(lesion)
     return case
+
+
+def _sized(nodes: list[LymphNode], case: Case) -> list[LymphNode]:
+    """Nodes that have a size; the others, of which the dataset has one, have no box."""
+    for node in nodes:
+        if max(node.sizes_mm) <= 0:
+            case.remarks.append(("node of size 0, dropped", f"{case.volume.id} at {list(node.point_lps)}"))
+    return [node for node in nodes if max(node.sizes_mm) > 0]
 
 
 def _labels(file: Path, image: CTVolume, override: Override, case: Case) -> npt.NDArray[np.int16]:
@@ -213,7 +222,7 @@ def _labels(file: Path, image: CTVolume, override: Override, case: Case) -> npt.
     return labels
 
 
-def _from_mask(labels: npt.NDArray[Any], case: Case, file: Path, min_voxels: int, pad_px: float) -> list[LesionRecord]:
+def _from_mask(labels: npt.NDArray[Any], case: Case, file: Path, min_voxels: int, pad_mm: float) -> list[LesionRecord]:
     lesions = []
     for number, window in enumerate(ndimage.find_objects(labels), start=1):
         if window is None:
@@ -227,7 +236,7 @@ def _from_mask(labels: npt.NDArray[Any], case: Case, file: Path, min_voxels: int
             slice(outer.start + inner.start, outer.start + inner.stop)
             for outer, inner in zip(window, part, strict=True)
         )
-        lesion = component_lesion(case.volume, (z, y, x), mask, "lymph node", pad_px)
+        lesion = component_lesion(case.volume, (z, y, x), mask, "lymph node", pad_mm)
         lesion.attributes["label"] = number
         lesion.ignore = int(mask.sum()) < min_voxels
         if lesion.ignore:
@@ -276,7 +285,7 @@ def _labels_at(labels: npt.NDArray[Any], points_xyz: FloatArray, mirror: str) ->
     return values
 
 
-def _from_text(node: LymphNode, record: VolumeRecord, volume: CTVolume, pad_px: float) -> LesionRecord | None:
+def _from_text(node: LymphNode, record: VolumeRecord, volume: CTVolume, pad_mm: float) -> LesionRecord | None:
     """A cube as wide as the largest size around the position, or None if that lies outside the scan."""
     place = place_in_scan(node.point_lps, volume)
     if place is None:
@@ -288,7 +297,7 @@ def _from_text(node: LymphNode, record: VolumeRecord, volume: CTVolume, pad_px: 
     first = min(math.ceil(z - radius / dz - 0.5), math.floor(z))
     end = max(math.floor(z + radius / dz - 0.5) + 1, math.floor(z) + 1)
     flat = (x - radius / dx, y - radius / dy, x + radius / dx, y + radius / dy)
-    x1, y1, x2, y2 = padded(flat, pad_px, (height, width))
+    x1, y1, x2, y2 = padded(flat, pad_mm, volume.spacing_mm, (height, width))
     return LesionRecord(
         id=0,
         volume=record.id,

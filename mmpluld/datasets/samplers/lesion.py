@@ -12,7 +12,7 @@ from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import ConcatDataset, Sampler
 
 from mmpluld.datasets.ct_lesion import CTLesionDataset
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, did_you_mean
 from mmpluld.registry import DATA_SAMPLERS
 
 __all__ = ["LesionSampler"]
@@ -25,7 +25,8 @@ _INTERLEAVE = ("shuffled", "even")
 class _Part:
     """What the sampler knows of one dataset: indices in the whole of the samples."""
 
-    groups: list[torch.Tensor]  # of each lesion, the samples that show it
+    name: str
+    groups: list[torch.Tensor]  # of each lesion, the samples that show it; see one_per_lesion
     positives: torch.Tensor
     negatives: torch.Tensor
     num_negatives: int  # in an epoch
@@ -44,14 +45,19 @@ class LesionSampler(Sampler[int]):
     ``batch_size`` of each in the order of their ranks, are of one dataset. W processes draw together what one draws
     with W times their batch size. A dataset that does not fill its last run repeats its first samples.
 
+    With ``only`` a detector of one dataset takes as many steps as one of all: what tells steps and data apart.
+
     Args:
         dataset: A :class:`CTLesionDataset`, or several in a ``ConcatDataset``, which all get the proportions below.
-        one_per_lesion: Draw one random slice for every lesion; otherwise every slice with a lesion, once.
+        one_per_lesion: Draw one random slice for every lesion, but a slice that is the only one of several lesions, as
+            key slices are, once for all of them; otherwise every slice with a lesion, once.
         positive_ratio: Slices with lesions per slice without. Slices without are drawn without repetition as
             long as there are enough of them. None: no slices without lesions.
         batch_size: That of the data loader, for batches of one dataset. None: batches mix the datasets.
         interleave: Order of the runs, which the paper leaves open. ``shuffled``: at random. ``even``: those of each
             dataset as evenly over the epoch as its number allows.
+        only: Name of one of the datasets, as in its annotation file: the epoch is as long as with all of them, and has
+            samples of this one alone, round and round.
         seed: The same in all processes; None draws one and shares it.
 
     Raises:
@@ -65,6 +71,7 @@ class LesionSampler(Sampler[int]):
         positive_ratio: float | None = None,
         batch_size: int | None = None,
         interleave: str = "shuffled",
+        only: str | None = None,
         seed: int | None = None,
     ) -> None:
         if positive_ratio is not None and not (math.isfinite(positive_ratio) and positive_ratio > 0):
@@ -77,22 +84,26 @@ class LesionSampler(Sampler[int]):
         self.one_per_lesion = one_per_lesion
         self.batch_size = batch_size
         self.interleave = interleave
+        self.only = only
         self.seed = sync_random_seed() if seed is None else seed
         self.epoch = 0
         self._parts = _parts(dataset, one_per_lesion, positive_ratio)
-        sizes = [self._num_positives(part) + part.num_negatives for part in self._parts]
+        sizes = [self._size(part) for part in self._parts]
         if batch_size is None:
             self.num_samples = math.ceil(sum(sizes) / self.world_size)
         else:
             self.num_samples = batch_size * sum(math.ceil(size / (batch_size * self.world_size)) for size in sizes)
+        names = [part.name for part in self._parts]
+        if only is not None and only not in names:
+            hint = did_you_mean(only, names, f"one of {', '.join(names)}")
+            raise InputError(f"LesionSampler: only is {only!r}, which is none of the datasets{hint}")
 
     def __iter__(self) -> Iterator[int]:
         """Iterate the indices of this process."""
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        drawn = [
-            torch.cat([self._draw_positives(part, generator), _draw(part.negatives, part.num_negatives, generator)])
-            for part in self._parts
-        ]
+        if self.only is not None:
+            return iter(self._alone(generator)[:, self.rank].flatten().tolist())
+        drawn = [self._draw(part, generator) for part in self._parts]
         if self.batch_size is not None:
             runs = self._runs(drawn, generator)
             return iter(runs[:, self.rank].flatten().tolist())
@@ -101,6 +112,15 @@ class LesionSampler(Sampler[int]):
         # Every process gets the same number: the first samples come again where they do not divide.
         mixed = _filled(mixed, self.num_samples * self.world_size)
         return iter(mixed[self.rank :: self.world_size].tolist())
+
+    def _alone(self, generator: torch.Generator) -> torch.Tensor:
+        """(runs, processes, batch size or 1) of the one dataset, which is shuffled anew each time round."""
+        parts = [part for part in self._parts if part.name == self.only]
+        wanted = self.num_samples * self.world_size
+        count = math.ceil(wanted / sum(map(self._size, parts)))
+        rounds = [torch.cat([self._draw(part, generator) for part in parts]) for _ in range(count)]
+        order = torch.cat([drawn[torch.randperm(len(drawn), generator=generator)] for drawn in rounds])
+        return order[:wanted].view(-1, self.world_size, self.batch_size or 1)
 
     def _runs(self, drawn: list[torch.Tensor], generator: torch.Generator) -> torch.Tensor:
         """(steps, processes, batch size) in the order of the epoch."""
@@ -116,8 +136,14 @@ class LesionSampler(Sampler[int]):
             return joined[torch.cat(places).argsort(stable=True)]
         return joined[torch.randperm(len(joined), generator=generator)]
 
-    def _num_positives(self, part: _Part) -> int:
-        return len(part.groups) if self.one_per_lesion else len(part.positives)
+    def _size(self, part: _Part) -> int:
+        """Samples of a dataset in an epoch."""
+        return (len(part.groups) if self.one_per_lesion else len(part.positives)) + part.num_negatives
+
+    def _draw(self, part: _Part, generator: torch.Generator) -> torch.Tensor:
+        """Those samples, first the ones with lesions."""
+        negatives = _some(part.negatives, part.num_negatives, generator)
+        return torch.cat([self._draw_positives(part, generator), negatives])
 
     def _draw_positives(self, part: _Part, generator: torch.Generator) -> torch.Tensor:
         if not self.one_per_lesion:
@@ -135,7 +161,7 @@ class LesionSampler(Sampler[int]):
         self.epoch = epoch
 
 
-def _draw(indices: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+def _some(indices: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
     """``count`` of ``indices`` at random, going round anew once all were drawn."""
     rounds = [
         indices[torch.randperm(len(indices), generator=generator)]
@@ -165,10 +191,13 @@ def _parts(dataset: Sized, one_per_lesion: bool, positive_ratio: float | None) -
                 f"LesionSampler: no sample of {source.ann_file} shows a lesion; leave the dataset out, or use "
                 "mmengine's DefaultSampler"
             )
-        groups = [torch.tensor(group) + start for group in by_lesion.values()]
+        several = [group for group in by_lesion.values() if len(group) > 1]
+        alone = sorted({group[0] for group in by_lesion.values() if len(group) == 1})
+        groups = [torch.tensor(group) + start for group in (*several, *([index] for index in alone))]
         positives = torch.tensor(sorted(set(chain.from_iterable(by_lesion.values())))) + start
         shown = len(groups) if one_per_lesion else len(positives)
         wanted = round(shown / positive_ratio) if positive_ratio is not None and negatives else 0
-        parts.append(_Part(groups, positives, torch.tensor(negatives, dtype=torch.int64) + start, wanted))
+        without = torch.tensor(negatives, dtype=torch.int64) + start
+        parts.append(_Part(source.metainfo["dataset"]["name"], groups, positives, without, wanted))
         start += len(source)
     return parts

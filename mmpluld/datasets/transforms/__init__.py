@@ -5,6 +5,7 @@ from mmpluld.datasets.transforms.geometry import CropAtLesion, ResizeToSpacing, 
 from mmpluld.datasets.transforms.ignore import IgnoreBackground
 from mmpluld.datasets.transforms.intensity import WindowHU
 from mmpluld.datasets.transforms.loading import LoadSliceStack
+from mmpluld.datasets.transforms.organs import LoadOrgans
 from mmpluld.datasets.transforms.tags import LoadLesionTags, PackLesionInputs
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "CropBody",
     "IgnoreBackground",
     "LoadLesionTags",
+    "LoadOrgans",
     "LoadSliceStack",
     "PackLesionInputs",
     "ResizeToSpacing",

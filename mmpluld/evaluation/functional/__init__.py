@@ -25,6 +25,7 @@ from mmpluld.evaluation.functional.luna16 import (
     resample_interpolated,
 )
 from mmpluld.evaluation.functional.protocols import (
+    CENTRE_3D,
     DEEPLESION_2D,
     LENS_3D,
     PROTOCOLS,
@@ -34,6 +35,7 @@ from mmpluld.evaluation.functional.protocols import (
 from mmpluld.evaluation.functional.recist_errors import RECISTErrors, recist_errors, select_found
 
 __all__ = [
+    "CENTRE_3D",
     "DEEPLESION_2D",
     "LENS_3D",
     "LUNA16_LEVELS",

@@ -11,12 +11,12 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional.froc import Matches, mean_sensitivity, sensitivity_at
 from mmpluld.evaluation.functional.protocols import FROCProtocol
-from mmpluld.typing import FloatArray
+from mmpluld.typing import BoolArray, FloatArray
 
 __all__ = ["Interval", "bootstrap_difference", "bootstrap_sensitivity", "resample_sensitivity"]
 
@@ -111,7 +111,13 @@ def bootstrap_difference(
 
 
 def resample_sensitivity(
-    matches: Matches, patients: Sequence[Hashable], protocol: FROCProtocol, resamples: int, seed: int
+    matches: Matches,
+    patients: Sequence[Hashable],
+    protocol: FROCProtocol,
+    resamples: int,
+    seed: int,
+    *,
+    groups: ArrayLike | None = None,
 ) -> FloatArray:
     """Sensitivities when patients are drawn with replacement; equal seeds draw equal patients, so that rows pair.
 
@@ -121,20 +127,29 @@ def resample_sensitivity(
         protocol: Gives the levels.
         resamples: Draws, at least 1.
         seed: Seed of the draws.
+        groups: (G, m) True for the lesions that count in each of several groups; all lesions if None. False
+            positives remain those of all lesions, as in ``sensitivity_at``.
 
     Returns:
-        (resamples, L); NaN for a draw without lesions.
+        (resamples, L), with groups (resamples, G, L); NaN for a draw without lesions that count.
 
     Raises:
         InputError: If there is no resample or ``patients`` does not name every image.
     """
-    return np.array(list(_resampled(matches, patients, protocol, resamples, seed)))
+    chosen = np.ones((1, len(matches.found_by)), dtype=np.bool_) if groups is None else np.asarray(groups, np.bool_)
+    drawn = np.array(list(_resampled(matches, patients, protocol, resamples, seed, chosen)))
+    return drawn[:, 0] if groups is None else drawn
 
 
 def _resampled(
-    matches: Matches, patients: Sequence[Hashable], protocol: FROCProtocol, resamples: int, seed: int
+    matches: Matches,
+    patients: Sequence[Hashable],
+    protocol: FROCProtocol,
+    resamples: int,
+    seed: int,
+    groups: BoolArray,
 ) -> Iterator[FloatArray]:
-    """Yield the rows of ``resample_sensitivity``."""
+    """Yield the (G, L) rows of ``resample_sensitivity``."""
     if len(patients) != matches.num_images:
         raise InputError(f"{len(patients)} patients for {matches.num_images} images: name the patient of each image")
     if resamples < 1:
@@ -142,17 +157,17 @@ def _resampled(
     numbers = {patient: number for number, patient in enumerate(dict.fromkeys(patients))}
     owner = np.array([numbers[patient] for patient in patients], dtype=np.intp)
     levels = np.asarray(protocol.levels)
-    reader = _WeightedReader(matches, levels)
+    reader = _WeightedReader(matches, levels, groups)
     rng = np.random.default_rng(seed)
     for _ in range(resamples):
         draws = np.bincount(rng.integers(len(numbers), size=len(numbers)), minlength=len(numbers))
-        yield reader.read(draws[owner]) if len(owner) else np.full(len(levels), np.nan)
+        yield reader.read(draws[owner]) if len(owner) else np.full((len(groups), len(levels)), np.nan)
 
 
 class _WeightedReader:
     """Reads weighted sensitivities off the false positives that can matter."""
 
-    def __init__(self, matches: Matches, levels: FloatArray) -> None:
+    def __init__(self, matches: Matches, levels: FloatArray, groups: BoolArray) -> None:
         wrong = np.flatnonzero(matches.false_positive)
         self.levels = levels
         self.wrong_image = matches.image[wrong]
@@ -160,14 +175,17 @@ class _WeightedReader:
         order = np.argsort(matches.found_by, kind="stable")
         self.found_by = matches.found_by[order]
         self.lesion_image = matches.lesion_image[order]
+        self.groups = groups[:, order]
         # A draw rarely needs twice the false positives that the data itself need at the highest level.
         self.enough = min(len(wrong), int(2 * levels[-1] * matches.num_images) + 100)
 
     def read(self, weights: NDArray[np.intp]) -> FloatArray:
-        """Sensitivity at each level, (L,), when image i counts ``weights[i]`` times."""
-        lesions = np.cumsum(weights[self.lesion_image])
-        if not len(lesions) or not lesions[-1]:
-            return np.full(len(self.levels), np.nan)
+        """Sensitivity of each group at each level, (G, L), when image i counts ``weights[i]`` times."""
+        lesions = np.zeros((len(self.groups), len(self.lesion_image) + 1))
+        np.cumsum(weights[self.lesion_image] * self.groups, axis=1, out=lesions[:, 1:])
+        total = lesions[:, -1:]
+        if not total.any():
+            return np.full((len(self.groups), len(self.levels)), np.nan)
         num_images = weights.sum()
         rate = np.cumsum(weights[self.wrong_image[: self.enough]]) / num_images
         if self.enough < len(self.wrong_image) and rate[-1] <= self.levels[-1]:
@@ -175,7 +193,7 @@ class _WeightedReader:
         position = np.searchsorted(rate, self.levels, side="right")
         position[position == len(rate)] = len(self.ends) - 1
         found = np.searchsorted(self.found_by, self.ends[position], side="left")
-        return np.asarray(np.r_[0, lesions][found] / lesions[-1], dtype=np.float64)
+        return np.asarray(lesions[:, found] / np.where(total > 0, total, np.nan), dtype=np.float64)
 
 
 def _interval(

@@ -9,7 +9,7 @@ from typing import Literal
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.structures.overlaps import OVERLAPS, Overlap
 
-__all__ = ["DEEPLESION_2D", "LENS_3D", "PROTOCOLS", "FROCProtocol", "get_protocol"]
+__all__ = ["CENTRE_3D", "DEEPLESION_2D", "LENS_3D", "PROTOCOLS", "FROCProtocol", "get_protocol"]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,17 @@ LENS_3D = FROCProtocol(
     headline_levels=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
     per="volume",
 )
-PROTOCOLS = {protocol.name: protocol for protocol in (DEEPLESION_2D, LENS_3D)}
+# Whole volumes of datasets that label all lesions of one kind: LUNA16's rule of hits, for boxes.
+CENTRE_3D = FROCProtocol(
+    "centre-3d",
+    dim=3,
+    overlap="centre",
+    threshold=1.0,
+    levels=LENS_3D.levels,
+    headline_levels=LENS_3D.levels,
+    per="volume",
+)
+PROTOCOLS = {protocol.name: protocol for protocol in (DEEPLESION_2D, LENS_3D, CENTRE_3D)}
 
 
 def get_protocol(protocol: str | FROCProtocol) -> FROCProtocol:

@@ -31,13 +31,27 @@ def files(root):
 
 @pytest.mark.parametrize("layout", sorted(WRITERS))
 def test_names_and_seed(layout, tmp_path):
-    one, two = (WRITERS[layout](tmp_path / name, 1, seed=4, **TINY) for name in ("one", "two"))
+    """The same for any number of processes; the first patients are those of a phantom of fewer."""
+    one, two = (WRITERS[layout](tmp_path / f"{n}", 3, seed=4, workers=n, **TINY) for n in (1, 2))
     assert set(NAMES[layout]) <= set(files(one))
     assert files(one) == files(two)
     same = [name for name in files(one) if not name.endswith(".gz")]  # gzip writes the time
     assert filecmp.cmpfiles(one, two, same, shallow=False)[0] == same
     truth = AnnotationSet.load(one / "truth" / "complete.json")
-    assert len(truth.volumes) == 1 and truth.dataset["label_scope"] == "universal-complete"
+    assert len(truth.volumes) == 3 and truth.dataset["label_scope"] == "universal-complete"
+    assert [lesion.id for lesion in truth.lesions] == list(range(len(truth.lesions)))
+    fewer = WRITERS[layout](tmp_path / "fewer", 1, seed=4, **TINY)
+    images = [name for name in files(fewer) if name.endswith((".raw", ".nii", ".dcm"))]
+    assert images
+    assert filecmp.cmpfiles(one, fewer, images, shallow=False)[0] == images
+
+
+def test_every_patient_of_nih_ln_has_a_node(tmp_path):
+    root = write_nih_ln_layout(tmp_path / "nih-ln", 6, lesions_per_series=3.0, **TINY)
+    truth = AnnotationSet.load(root / "truth" / "complete.json")
+    for volume in truth.volumes:
+        kind = "abdomen" if volume.id.startswith("ABD") else "mediastinum"
+        assert any(lesion.volume == volume.id and lesion.type == kind for lesion in truth.lesions)
 
 
 def test_other_folders_are_not_touched(tmp_path):

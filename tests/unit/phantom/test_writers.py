@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from mmpluld.errors import InputError
-from mmpluld.phantom import DL_INFO_COLUMNS, make_phantom, write_deeplesion_layout, write_lits_layout, write_nifti
+from mmpluld.phantom import (
+    DL_INFO_COLUMNS,
+    PhantomSpec,
+    make_phantom,
+    write_deeplesion_layout,
+    write_lits_layout,
+    write_nifti,
+)
+from mmpluld.phantom.case import make_case
 from mmpluld.structures import AnnotationSet
 
 SPLITS = ("train", "val", "test")
@@ -41,7 +49,8 @@ def test_columns_equal_the_real_files(real_data: Path) -> None:
 
 
 def test_pngs_hold_the_volume(layout: Path) -> None:
-    case = make_phantom(2, patient=1, size=64, max_slices=24, max_series=2, noisy_prob=0.2)
+    spec = PhantomSpec(size=64, max_slices=24, max_series=2, noisy_prob=0.2)
+    case = make_case(2, "deeplesion/train", 1, spec)
     for series in case.series:
         folder = layout / "Images_png" / case.series_id(series)
         assert len(list(folder.iterdir())) == series.volume.shape[0]
@@ -100,6 +109,16 @@ def test_same_files_for_any_number_of_workers(tmp_path: Path) -> None:
     files = sorted(str(path.relative_to(one)) for path in one.rglob("*") if path.is_file())
     assert files == sorted(str(path.relative_to(two)) for path in two.rglob("*") if path.is_file())
     assert filecmp.cmpfiles(one, two, files, shallow=False)[0] == files
+
+
+def test_more_training_patients_leave_the_test_patients_as_they_are(tmp_path: Path) -> None:
+    settings = {"size": 32, "max_slices": 4, "workers": 1}
+    few = write_deeplesion_layout(tmp_path / "few", (1, 0, 2), seed=9, **settings)
+    more = write_deeplesion_layout(tmp_path / "more", (2, 1, 3), seed=9, **settings)
+    for old, new in (("000001", "000001"), ("000002", "000004"), ("000003", "000005")):
+        for number in range(1, 5):
+            name = f"Images_png/{{}}_01_01/{number:03d}.png"
+            assert (few / name.format(old)).read_bytes() == (more / name.format(new)).read_bytes()
 
 
 def test_near_slices_only(tmp_path: Path) -> None:

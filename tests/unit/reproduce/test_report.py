@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import re
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 from rich.console import Console
 
+from mmpluld.errors import InputError
 from mmpluld.evaluation import evaluate_files
 from mmpluld.reproduce.collect import collect
 from mmpluld.reproduce.report import export, markdown, pair_line, runs_csv, table_csv, terminal_table, write_report
@@ -60,13 +64,33 @@ def test_missing_and_failed_rows_are_marked(planned, finish):
     assert pair_line(summary.pairs[0]).endswith("not compared (A3D + partial-label loss not run)")
 
 
-def test_rows_without_a_common_seed_are_not_compared(planned, finish):
+def test_single_seeds_are_compared_on_the_patients_alone(planned, finish):
     runs = planned()
     for run in (runs[0], next(item for item in runs if (item.row, item.seed != runs[0].seed) == (runs[1].row, True))):
         finish(run, 0.5)
     summary = collect(MINI, runs, resamples=20)
     assert [len(item.seeds) for item in summary.rows] == [1, 1]
-    assert pair_line(summary.pairs[0]).endswith("not compared (no seed that both have finished)")
+    assert pair_line(summary.pairs[0]).endswith("(1 seed): cannot be told")
+    text = markdown(summary, "mini.png", "command", None)
+    assert "nan" not in text
+    assert "scatters" not in text
+
+
+def test_rows_on_the_same_trainings_are_compared_on_the_seeds_that_both_have(planned, finish):
+    tester = replace(MINI.rows[1], weights_of="a3d")
+    table = replace(MINI, rows=(MINI.rows[0], tester))
+    runs = planned(table, seeds=3)
+    for run in runs:
+        if (run.row, run.seed) not in ((tester, 2), (MINI.rows[0], 0)):
+            finish(run, 0.5)
+    pair = collect(table, runs, resamples=20).pairs[0]
+    assert pair.difference.paired
+    assert pair.difference.seeds == (1, 1)
+    for run in runs:
+        run.state = "done" if run.seed == (2 if run.row.weights_of else 0) else "waiting"
+        if not run.folder.exists():
+            finish(run, 0.5)
+    assert pair_line(collect(table, runs, resamples=20).pairs[0]).endswith("(no seed that both have finished)")
 
 
 def test_one_test_patient_compares_nothing(finished, tmp_path):
@@ -82,11 +106,90 @@ def test_one_test_patient_compares_nothing(finished, tmp_path):
     assert "of 1 patient (no pair is compared, a bootstrap over patients needs at least 2)" in summary.test_set
 
 
-def test_pair_uses_the_seeds_that_both_have(planned, finish):
+def test_pair_uses_all_seeds_of_both_rows(planned, finish):
     runs = planned()
     for run in runs[:3]:
         finish(run, 0.5)
-    assert collect(MINI, runs, resamples=20).pairs[0].difference.seeds == 1
+    summary = collect(MINI, runs, resamples=20)
+    assert sorted(summary.pairs[0].difference.seeds) == [1, 2]
+    # The row with one seed has the spread of the other.
+    assert all(np.isfinite(item.low).all() for item in summary.rows)
+    assert summary.whole.noise.rows == 1
+
+
+def test_report_says_what_chance_does_and_how_many_seeds_the_margin_needs(finished):
+    text = markdown(collect(MINI, finished, resamples=50), "mini.png", "command", None)
+    assert "(2 rows pooled, 2 degrees of freedom)" in text
+    assert "detectable" in text
+    assert "| first ahead |" in text or "| cannot be told |" in text
+    wide = markdown(collect(replace(MINI, margin=90.0), finished, resamples=50), "mini.png", "command", None)
+    assert re.search(r"A difference of 90 points between two rows is detectable from \d+ seeds of each on", wide)
+
+
+def test_collapsed_row_is_named_and_keeps_its_own_spread(planned, finish):
+    extra = [replace(MINI.rows[0], key=f"calm{number}", label=f"calm {number}") for number in range(2)]
+    table = replace(MINI, rows=(*MINI.rows, *extra), pairs=(("pluld-a3d", "a3d"), ("calm0", "a3d")))
+    runs = planned(table, seeds=3)
+    summary = collect(table, _settled(runs, finish), resamples=20)
+    assert [row.key for row, _ in summary.whole.noise.loud] == ["pluld-a3d"]
+    assert summary.whole.noise.rows == 3
+    text = markdown(summary, "x.png", "command", None)
+    assert re.search(r"Not pooled, scatters clearly more .*: A3D \+ partial-label loss \(\d+\.\d\d\)\.", text)
+
+
+def _settled(runs, finish):
+    """Rows that find nearly all lesions with every seed, but for one that does so with some seeds only."""
+    for run in runs:
+        if run.row.key.startswith("calm"):
+            run.folder = run.folder.parent.with_name(run.row.key) / run.folder.name
+        finish(run, 0.0 if (run.row.key, run.seed) == ("pluld-a3d", 1) else 0.97)
+    return runs
+
+
+LUNGS = {"lung": ("lung",), "rest": ("liver", "kidney", "abdomen", "pelvis", "bone", "soft tissue", "mediastinum")}
+
+
+def test_specialties_are_those_of_the_stratified_evaluation(finished):
+    table = replace(MINI, specialties={**LUNGS, "none": ()})
+    summary = collect(table, finished, resamples=50)
+    assert [part.name for part in summary.specialties] == ["lung", "rest", "all specialties"]
+    lung, _, both = summary.specialties
+    for result, whole, together in zip(lung.rows, summary.rows, both.rows, strict=True):
+        run = next(run for run in finished if (run.row, run.seed) == (result.row, 0))
+        strata = evaluate_files(run.detections, run.truth, "deeplesion-2d", strata=["type"])["strata"]
+        expected = next(item for item in strata if item["group"] == "lung")
+        assert result.values[0, -1] == pytest.approx(expected["average"])
+        assert lung.test_set.startswith(f"{expected['num_lesions']} lesion")
+        np.testing.assert_allclose(together.values, whole.values)
+    text = markdown(summary, "x.png", "command", None)
+    assert "| row | lung | rest | all specialties |" in text
+    assert "| lung | A3D + partial-label loss − A3D |" in text
+    assert all(line.count("|") == 7 for line in text.splitlines() if line.startswith("| lung |"))
+    assert ["rest", "pair", "pluld-a3d - a3d"] in [line[:3] for line in read(table_csv(summary))]
+
+
+def test_shares_of_negatives_on_unmarked_lesions_are_reported(finished):
+    for run, told in zip(
+        finished, ({"rpn": 0.01, "roi": 0.1, "images": 9}, {}, {"rpn": 0.02}, {"rpn": 0.5}), strict=True
+    ):
+        (run.folder / "negatives.json").write_text(json.dumps(told))
+    keys = [run.row.key for run in finished]
+    assert keys[0] == keys[2] != keys[1]
+    summary = collect(MINI, finished, resamples=20)
+    assert summary.negatives == {keys[0]: pytest.approx({"rpn": 0.015, "roi": 0.1}), keys[1]: {"rpn": 0.5}}
+    text = markdown(summary, "x.png", "command", None)
+    assert "| row | proposal network or one-stage head | RoI head |" in text
+    assert f"| {finished[0].row.label} | 1.50 | 10.00 |" in text
+    assert f"| {finished[1].row.label} | 50.00 | - |" in text
+    assert {len(line) for line in read(table_csv(summary))} == {15}
+
+
+@pytest.mark.parametrize("share", ["1.2", "-0.1", '"many"', "true", "null"])
+def test_share_that_is_none_is_refused(finished, share):
+    path = finished[0].folder / "negatives.json"
+    path.write_text(f'{{"rpn": {share}}}')
+    with pytest.raises(InputError, match=r"negatives\.json: 'rpn' is .*; a share is a number in \[0, 1\]"):
+        collect(MINI, finished, resamples=20)
 
 
 def test_markdown_labels_the_papers_figures_and_names_its_command(finished, phantom):
@@ -105,11 +208,11 @@ def test_markdown_labels_the_papers_figures_and_names_its_command(finished, phan
 
 def test_table_csv_holds_intervals_and_the_paper(finished):
     lines = read(table_csv(collect(MINI, finished, resamples=50)))
-    assert {len(line) for line in lines} == {12}
-    kinds = {(line[0], line[1], line[3]) for line in lines[1:]}
+    assert {len(line) for line in lines} == {15}
+    kinds = {(line[1], line[2], line[4]) for line in lines[1:]}
     assert ("row", "a3d", "paper") in kinds
     assert ("pair", "pluld-a3d - a3d", "detectable") in kinds
-    own = {line[3]: float(line[10]) for line in lines if line[1] == "a3d"}
+    own = {line[4]: float(line[11]) for line in lines if line[2] == "a3d"}
     assert own["low"] < own["mean"] < own["high"]
     assert own["paper"] == 86.08
 
@@ -157,4 +260,4 @@ def test_terminal_table_and_pair_line(finished):
     assert "86.90" in text
     line = pair_line(summary.pairs[0])
     assert line.startswith("A3D + partial-label loss - A3D: +")
-    assert line.endswith("(2 seeds)")
+    assert " (2 seeds): " in line

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -217,3 +218,50 @@ def test_row_without_a_training_depends_on_the_config_of_its_weights(planned, fi
 
 def test_rows_that_are_asked_for_bring_their_training_along():
     assert [row.key for row in _chosen(TABLES["lens-table2"], "lens-no-fusion")] == ["lens-no-fusion", "lens"]
+
+
+ONLY_ONE_EPOCH = replace(TABLES["table1"].row("a3d"), key="a3d-short", options=("train_cfg.max_epochs=1",))
+SHORT = Table("short", "A row with options beside the plain one", (TABLES["table1"].row("a3d"), ONLY_ONE_EPOCH))
+
+
+def test_options_of_a_row_make_another_run(planned, finish):
+    plain, short = planned(SHORT, seeds=1)
+    assert plain.config == short.config
+    assert short.folder.parent.name == plain.folder.parent.name + "+a3d-short"
+    assert plain.identity["cfg_options"] == []
+    assert short.identity["cfg_options"] == ["train_cfg.max_epochs=1"]
+    assert plain.identity["config_sha256"] != short.identity["config_sha256"]
+    command = _command(short, 0, "train")
+    assert "train_cfg.max_epochs=1" in command[command.index("--cfg-options") :]
+    finish(plain, 0.5)
+    assert [run.state for run in planned(SHORT, seeds=1)] == ["done", "waiting"]
+
+
+def test_options_of_the_command_come_after_those_of_the_row(planned):
+    short = planned(SHORT, seeds=1, cfg_options=["train_cfg.max_epochs=3"])[1]
+    assert short.identity["cfg_options"] == ["train_cfg.max_epochs=1", "train_cfg.max_epochs=3"]
+    assert short.options[:2] == short.identity["cfg_options"]
+    same = planned(SHORT, seeds=1, cfg_options=["train_cfg.max_epochs=3"])[0]
+    assert short.identity["config_sha256"] == same.identity["config_sha256"]
+
+
+def test_other_options_of_a_row_are_refused(planned, finish):
+    finish(planned(SHORT, seeds=1)[1], 0.5)
+    longer = replace(ONLY_ONE_EPOCH, options=("train_cfg.max_epochs=2",))
+    with pytest.raises(InputError, match=r"\+a3d-short/seed0: holds a run with another version of the config"):
+        planned(replace(SHORT, rows=(longer,)), seeds=1)
+
+
+def test_validation_patients_have_runs_and_truth_of_their_own(planned, phantom):
+    tested, validated = planned(seeds=1)[0], planned(seeds=1, split="val")[0]
+    assert validated.truth == phantom / "truth/val_key_slices.json"
+    assert validated.folder.parent.name == tested.folder.parent.name + "-val"
+    assert "test_dataloader.dataset.ann_file=truth/val_key_slices.json" in _command(validated, 0, "train")
+    assert validated.identity["config_sha256"] != tested.identity["config_sha256"]
+    assert validated.identity["data_sha256"] != tested.identity["data_sha256"]
+
+
+def test_validation_of_a_config_whose_test_has_no_such_name_is_refused(planned):
+    named = ["test_dataloader.dataset.ann_file=truth/all.json"]
+    with pytest.raises(InputError, match=r"tests on truth/all.json, of which no file of the val patients is known"):
+        planned(seeds=1, split="val", cfg_options=named)

@@ -7,14 +7,15 @@ import pytest
 from mmpluld.engine.config import find_config, load_config
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import get_protocol
-from mmpluld.reproduce import TABLES, get_table
+from mmpluld.reproduce import TABLES, get_tables
+from mmpluld.structures.records import LESION_TYPES
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_rows_have_configs_of_both_sizes_and_full_paper_lines(name):
-    table = get_table(name)
+    table = TABLES[name]
     for row in table.rows:
-        for twin in (False, True):
+        for twin in (False, True)[table.twins_only :]:
             found = find_config(row.config_name(twin))
             assert (found.twin, found.name) == (twin, row.config_name(twin))
         assert len(row.paper) in (0, len(get_protocol(table.protocol).levels) + 1)
@@ -22,7 +23,7 @@ def test_rows_have_configs_of_both_sizes_and_full_paper_lines(name):
 
 @pytest.mark.parametrize("name", TABLES)
 def test_keys_are_unique_and_pairs_name_rows(name):
-    table = get_table(name)
+    table = TABLES[name]
     keys = [row.key for row in table.rows]
     assert len(set(keys)) == len(keys)
     for pair in table.pairs:
@@ -30,11 +31,20 @@ def test_keys_are_unique_and_pairs_name_rows(name):
         assert pair[0] != pair[1]
 
 
-def test_a_key_means_the_same_config_in_every_table():
-    configs: dict[str, set[str]] = {}
+@pytest.mark.parametrize("name", TABLES)
+def test_specialties_are_lesion_types_and_the_margin_is_positive(name):
+    table = TABLES[name]
+    assert table.margin > 0
+    for kinds in table.specialties.values():
+        assert kinds
+        assert set(kinds) <= set(LESION_TYPES.values())
+
+
+def test_a_key_means_the_same_config_and_options_in_every_table():
+    configs: dict[str, set[tuple[str, ...]]] = {}
     for table in TABLES.values():
         for row in table.rows:
-            configs.setdefault(row.key, set()).add(row.config)
+            configs.setdefault(row.key, set()).add((row.config, *row.options))
     assert {key for key, names in configs.items() if len(names) > 1} == set()
     assert len(set.union(*configs.values())) == len(configs)
 
@@ -42,7 +52,7 @@ def test_a_key_means_the_same_config_in_every_table():
 @pytest.mark.parametrize(("name", "rows", "rounding"), [("table1", 6, 0.005), ("lens-table2", 4, 0.05)])
 def test_paper_averages_are_those_of_the_headline_columns(name, rows, rounding):
     # Printed columns and averages are rounded separately.
-    table = get_table(name)
+    table = TABLES[name]
     complete = [row.paper for row in table.rows if row.paper]
     assert len(complete) == rows
     for *values, average in complete:
@@ -52,12 +62,14 @@ def test_paper_averages_are_those_of_the_headline_columns(name, rows, rounding):
 
 @pytest.mark.parametrize("name", TABLES)
 def test_rows_without_a_training_test_the_weights_of_a_row_beside_them(name):
-    rows = {row.key: row for row in get_table(name).rows}
+    rows = {row.key: row for row in TABLES[name].rows}
     for row in rows.values():
         if row.weights_of:
             assert not rows[row.weights_of].weights_of
             for twin in (False, True):
-                own, trained = (load_config(find_config(r.config_name(twin))) for r in (row, rows[row.weights_of]))
+                own, trained = (
+                    load_config(find_config(r.config_name(twin)), list(r.options)) for r in (row, rows[row.weights_of])
+                )
                 for config in (own, trained):
                     config.train_cfg.pop("val_begin", None)
                 for part in ("train_dataloader", "optim_wrapper", "param_scheduler", "train_cfg"):
@@ -67,12 +79,42 @@ def test_rows_without_a_training_test_the_weights_of_a_row_beside_them(name):
 
 
 def test_figure_4_goes_from_0_to_1_by_tenths():
-    places = [row.x for row in get_table("figure4").rows if row.x is not None]
+    places = [row.x for row in TABLES["figure4"].rows if row.x is not None]
     assert places == pytest.approx([tenths / 10 for tenths in range(11)])
+
+
+def test_figure_7_has_a_curve_for_each_dataset_and_way():
+    table = TABLES["lens-figure7"]
+    lines: dict[str, list[float]] = {}
+    for row in table.rows:
+        lines.setdefault(row.line, []).append(row.x)
+    assert len(lines) == 6
+    assert {tuple(places) for places in lines.values()} == {(25, 50, 75, 100)}
+    trained = [row for row in table.rows if "joint" in row.key and not row.weights_of]
+    assert len(trained) == 4  # one joint detector of each share, tested three times
+    for first, second in table.pairs:
+        assert first.replace("joint", "alone") == second
+
+
+def test_the_gate_compares_labels_on_the_same_images_of_the_validation_patients():
+    tables = get_tables("gate")
+    assert [table.name for table in tables] == ["gate-lens", "gate-one-stage"]
+    for table in tables:
+        assert (table.split, table.seeds, table.twins_only) == ("val", 5, True)
+        complete, marked, oracle = table.rows[:3]
+        assert not marked.options
+        assert (complete.config, oracle.config) == (marked.config,) * 2
+        assert "train_key_slices.json" in complete.options[0]
+        assert "train_unmarked_ignored.json" in oracle.options[0]
+        assert complete.options[1:] == oracle.options[1:]
+        for row in (complete, oracle):
+            load_config(row.config_name(twin=True), list(row.options))
+        places = {row.run_name(True, table.split) for row in table.rows}
+        assert len(places) == len(table.rows)
 
 
 def test_unknown_table_names_the_nearest():
     with pytest.raises(InputError, match="'tabel1' is not known; did you mean 'table1'"):
-        get_table("tabel1")
+        get_tables("tabel1")
     with pytest.raises(InputError, match="one of table1, table2"):
-        get_table("zzz")
+        get_tables("zzz")

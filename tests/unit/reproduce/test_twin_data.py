@@ -47,12 +47,12 @@ def test_phantom_is_made_once(small, calls, command, tmp_path):
 def test_interrupted_phantom_is_made_anew(small, calls, command, tmp_path):
     root = tmp_path / "phantom"
     twin_data.ensure_phantom(root, command)
-    for name in ("truth/test_key_slices.json", "annotations/test.json"):
+    for name in ("truth/test_subvolumes.json", "annotations/test.json"):
         (root / name).unlink()
     assert (root / "annotations/train.json").is_file()  # what is left does not stand in the way
     twin_data.ensure_phantom(root, command)
     assert calls == ["phantom", "convert"] * 2
-    assert (root / "truth/test_key_slices.json").is_file()
+    assert (root / "truth/test_subvolumes.json").is_file()
 
 
 def test_another_phantom_is_refused(small, command, tmp_path, monkeypatch):

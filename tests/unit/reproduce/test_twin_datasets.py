@@ -20,8 +20,13 @@ from mmpluld.reproduce.twin_datasets import (
 )
 from mmpluld.structures import AnnotationSet
 
-PATIENTS = {"deeplesion": (2, 1, 1), "luna16": (1,), "lits": (3,), "nih-ln": (2,)}
-SETTINGS = {"size": 64, "max_slices": 16, "lesions_per_series": 25, "min_long_mm": 14, "pad_mm": 4}
+PATIENTS = {"deeplesion": (2, 1, 1), "luna16": (3,), "lits": (4,), "nih-ln": (3,)}
+HELD_OUT = 1
+COMMON = {"size": 64, "max_slices": 16, "lesions_per_series": 25, "min_long_mm": 14, "pad_mm": 11}  # 2 px
+SETTINGS = {
+    layout: {**COMMON, "phases": (phase,)}
+    for layout, phase in zip(PATIENTS, ("portal", "native", "arterial", "portal"), strict=True)
+}
 TYPES = {"luna16": {"lung"}, "lits": {"liver"}, "nih-ln": {"lymph node"}}
 
 
@@ -41,7 +46,10 @@ def test_each_dataset_labels_its_own_kind(root):
     for name, types in TYPES.items():
         train = AnnotationSet.load(root / name / "annotations" / "train.json")
         assert train.dataset["name"] == name
-        assert len(train.volumes) == PATIENTS[name][0]
+        test = AnnotationSet.load(root / name / "annotations" / "test.json")
+        assert len(train.volumes) == PATIENTS[name][0] - HELD_OUT
+        assert len(test.volumes) == HELD_OUT
+        assert not {volume.patient for volume in train.volumes} & {volume.patient for volume in test.volumes}
         assert {lesion.type for lesion in train.lesions} == types
         complete = AnnotationSet.load(root / name / "truth" / "complete.json")
         assert len(complete.lesions) > len(train.lesions)
@@ -57,7 +65,7 @@ def test_they_are_made_once(root):
 
     ensure_lens_phantoms(root, never, PATIENTS, SETTINGS)
     with pytest.raises(InputError, match=r"deeplesion/phantom.json: this phantom was made with other settings"):
-        ensure_lens_phantoms(root, never, PATIENTS, {**SETTINGS, "pad_mm": 3})
+        ensure_lens_phantoms(root, never, PATIENTS, SETTINGS | {"deeplesion": {**COMMON, "pad_mm": 3}})
     with pytest.raises(InputError, match=r"lits/phantom.json: this phantom was made with other settings"):
         ensure_lens_phantoms(root, never, {"lits": (2,)}, SETTINGS)
 
@@ -69,7 +77,54 @@ def test_description(root, tmp_path):
     truth = AnnotationSet.load(root / "deeplesion" / "truth" / "test_subvolumes.json")
     count = sum(not lesion.ignore for lesion in truth.lesions)
     assert count > 0
-    assert text.endswith(f"Test: all {count} lesions in sub-volumes of 1 patient, in 3D.")
+    assert f"All lesions in sub-volumes of test patients, in 3D: {count} lesions (" in text
+    assert text.endswith(" in 1 volume.")
+    lits = AnnotationSet.load(root / "lits" / "annotations" / "train.json")
+    count = sum(not lesion.ignore for lesion in lits.lesions)
+    assert f"lits {count} lesions ({count} liver) in 3 volumes, held out " in text
+    marked = AnnotationSet.load(root / "deeplesion" / "annotations" / "train.json")
+    assert f"deeplesion {len(marked.lesions)} lesions (" in text
+
+
+def test_boxes_of_masks_are_padded_as_deeplesions(root):
+    """In mm, so that a phantom with finer pixels has the same boxes."""
+    truth = AnnotationSet.load(root / "lits" / "truth" / "complete.json")
+    found = AnnotationSet.load(root / "lits" / "annotations" / "train.json")
+    spacing = {volume.id: volume.spacing_mm for volume in truth.volumes}
+    checked = 0
+    for lesion in found.lesions:
+        pad = 11 / spacing[lesion.volume][2]
+        x1, _, z1, x2, _, z2 = lesion.box
+        for other in truth.lesions:
+            a1, _, c1, a2, _, c2 = other.box
+            if other.volume == lesion.volume and abs(a1 + a2 - x1 - x2) < 1e-6 and (c1, c2) == (z1, z2):
+                assert x2 - x1 == pytest.approx(a2 - a1 + 2 * pad)
+                checked += 1
+    assert checked
+
+
+def test_training_ignores_what_the_truth_says(root):
+    config = load_config("a3d_densenet121-fpn_7s_phantom", [f"data_root={root / 'deeplesion'}"])
+    seen = {}
+    for name in ("train_key_slices", "train_unmarked_ignored"):
+        file = root / "deeplesion" / "truth" / f"{name}.json"
+        config.train_dataloader.dataset.ann_file = str(file)
+        with DefaultScope.overwrite_default_scope("mmpluld"):
+            data = Runner.build_dataloader(config.train_dataloader, seed=0).dataset
+        samples = [data[index]["data_samples"] for index in range(len(data))]
+        lesions = AnnotationSet.load(file).lesions
+        assert all(lesion.mask for lesion in lesions)
+        assert len(samples) == len({(lesion.volume, lesion.key_slice) for lesion in lesions})
+        assert any(len(sample.ignored_instances) for sample in samples) == any(lesion.ignore for lesion in lesions)
+        seen[name] = (
+            {
+                (lesion.volume, lesion.key_slice, lesion.box): lesion.ignore or not lesion.attributes["marked"]
+                for lesion in lesions
+            },
+            sum(len(sample.gt_instances) for sample in samples),
+        )
+    assert seen["train_key_slices"][0] == seen["train_unmarked_ignored"][0]
+    assert seen["train_unmarked_ignored"][1] < seen["train_key_slices"][1]
 
 
 def test_command_takes_no_settings(tmp_path, capsys):
@@ -149,4 +204,5 @@ def test_test_data_are_sub_volumes_with_all_lesions(root):
 
 def test_size_of_the_twins_data():
     assert LENS_PATIENTS["deeplesion"][2] >= 60
-    assert LENS_SETTINGS["pad_mm"] == 4
+    assert all(settings["pad_mm"] == 4 for settings in LENS_SETTINGS.values())
+    assert LENS_SETTINGS.keys() == LENS_PATIENTS.keys()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmpluld.errors import InputError
-from mmpluld.structures import OVERLAPS, paired_overlap, pairwise_overlap
+from mmpluld.structures import paired_overlap, pairwise_overlap
 
 SQUARE = np.array([[0.0, 0, 4, 4]])
 
@@ -45,8 +45,29 @@ def test_inverted_box_overlaps_nothing() -> None:
     assert pairwise_overlap(np.array([[3.0, 0, 1, 4]]), SQUARE, "iobb")[0, 0] == 0
 
 
+def test_centre_is_inside_the_sphere_in_whatever_voxels() -> None:
+    """Of a nodule's box: the mark is nearer to its centre than its radius, strictly, on all axes together."""
+    spacing = np.array([0.7, 0.7, 2.5])
+    centre, radius = np.array([30.0, 40, 25]), 6.0
+    nodule = np.concatenate([(centre - radius) / spacing, (centre + radius) / spacing])[None]
+    rng = np.random.default_rng(0)
+    marks = centre + rng.uniform(-9, 9, (200, 3))
+    boxes = np.concatenate([marks - 2, marks + 2], axis=1) / np.tile(spacing, 2)
+    near = np.linalg.norm(marks - centre, axis=1) < radius
+    assert 20 < near.sum() < 180
+    assert np.array_equal(pairwise_overlap(boxes, nodule, "centre")[:, 0], near.astype(float))
+
+
+def test_centre_on_the_rim_is_outside_and_unknown_places_are_nan() -> None:
+    boxes = np.array([[3.0, 1, 5, 3], [2.9, 1, 4.9, 3], [np.nan, 1, 5, 3]])
+    found = pairwise_overlap(boxes, SQUARE, "centre")[:, 0]
+    assert found[:2].tolist() == [0, 1]
+    assert np.isnan(found[2])
+    assert pairwise_overlap(boxes[:1], np.array([[4.0, 0, 0, 4]]), "centre")[0, 0] == 0
+
+
 def test_unknown_measure_is_explained() -> None:
-    with pytest.raises(InputError, match="overlap 'iob' is not one of iou, iobb, iogt, iobbgt; did you mean 'iobb'"):
+    with pytest.raises(InputError, match="'iob' is not one of iou, iobb, iogt, iobbgt, centre; did you mean 'iobb'"):
         pairwise_overlap(SQUARE, SQUARE, "iob")  # type: ignore[arg-type]
 
 
@@ -69,7 +90,7 @@ def test_equals_counting_pixels(first: list[tuple[int, ...]], second: list[tuple
     def edges(boxes: list[tuple[int, ...]]) -> np.ndarray:
         return np.array([(x, y, x + w, y + h) for x, y, w, h in boxes], dtype=float).reshape(-1, 4)
 
-    for overlap in OVERLAPS:
+    for overlap in ("iou", "iobb", "iogt", "iobbgt"):
         result = pairwise_overlap(edges(first), edges(second), overlap)
         for i, a in enumerate(map(pixels, first)):
             for j, b in enumerate(map(pixels, second)):

@@ -14,7 +14,8 @@ from mmpluld.datasets.converters.luna16 import convert_luna16, read_luna16_marks
 from mmpluld.errors import InputError
 from mmpluld.io import write_volume
 from mmpluld.io.slice_sources import open_source
-from mmpluld.phantom import make_phantom
+from mmpluld.phantom import PhantomSpec
+from mmpluld.phantom.case import make_case
 from mmpluld.structures import AnnotationSet, CTVolume
 
 HEAD = "seriesuid,coordX,coordY,coordZ,diameter_mm\n"
@@ -87,9 +88,9 @@ def test_excluded_findings_are_ignored_and_unknown_diameters_are_10_mm(one_scan)
 
 
 def test_padding_stops_at_the_image(one_scan):
-    found = AnnotationSet.load(one_scan("1.2,101,-49,-1,5\n", pad_px=4).files["train"])
+    found = AnnotationSet.load(one_scan("1.2,101,-49,-1,5\n", pad_mm=4).files["train"])
     assert found.lesions[0].box[:2] == (0.0, 0.0)
-    assert found.lesions[0].box[3:5] == pytest.approx((2.5 + 5 + 4, 1.5 + 2.5 + 4))
+    assert found.lesions[0].box[3:5] == pytest.approx((2.5 + 5 + 8, 1.5 + 2.5 + 4))  # pixels of 0.5 x 1 mm
 
 
 def test_override_corrects_spacing_and_direction(one_scan):
@@ -113,9 +114,8 @@ def test_phantom_round_trip_with_reversed_headers(luna16, tmp_path):
     assert report.remarks["header reverses x or y, reoriented"] == ["1.2.826.0.1.3680043.10.1338.3"]
     for record in truth.volumes:
         assert volumes[record.id].spacing_mm == pytest.approx(record.spacing_mm)
-    image = make_phantom(
-        3, 3, size=64, max_slices=10, lesions_per_series=14.0, intervals_mm=(5.0,), regions=("chest",)
-    ).volume
+    settings = {"size": 64, "max_slices": 10, "lesions_per_series": 14.0, "intervals_mm": (5.0,), "regions": ("chest",)}
+    image = make_case(3, "luna16", 3, PhantomSpec(**settings)).volume
     source = open_source(volumes["1.2.826.0.1.3680043.10.1338.3"], root)
     for index in (0, 4, 7):
         np.testing.assert_array_equal(source.read(index), image.array[index])

@@ -60,8 +60,8 @@ def test_a_node_in_pieces_takes_the_largest_and_small_ones_are_ignored(root):
     change_mask(root, "MED_LYMPH_001", change)
     found, report = convert(root, min_voxels=2)
     lesions = [lesion for lesion in found.lesions if lesion.volume == "MED_LYMPH_001"]
-    # The file's third axis runs upwards through 9 slices.
-    assert [lesion.box for lesion in lesions] == [(5.0, 6.0, 5.0, 9.0, 8.0, 7.0), (30.0, 30.0, 3.0, 31.0, 31.0, 4.0)]
+    # The file's third axis runs upwards through 10 slices.
+    assert [lesion.box for lesion in lesions] == [(5.0, 6.0, 6.0, 9.0, 8.0, 8.0), (30.0, 30.0, 4.0, 31.0, 31.0, 5.0)]
     assert [lesion.ignore for lesion in lesions] == [False, True]
     mask = root / MASKS / "MED_LYMPH_001" / "MED_LYMPH_001_mask.nii.gz"
     assert report.remarks["node in several pieces, the largest taken"] == [f"{mask} label 3 (2 pieces)"]
@@ -122,6 +122,19 @@ def test_without_masks_positions_and_sizes_make_the_boxes(root):
             assert min(np.abs(centre - other).max() for other in centres) < 0.01
 
 
+def test_node_without_a_size_is_dropped_where_no_mask_shows_it(root):
+    shutil.rmtree(root / MASKS)
+    whole, _ = convert(root)
+    name = whole.lesions[0].volume
+    sizes = root / TEXTS / name / f"{name}_lymphnodes_sizes.txt"
+    _, *others = sizes.read_text().splitlines(keepends=True)
+    sizes.write_text("".join(["0.0\n", *others]))  # MED_LYMPH_010 of the dataset has such a node
+    found, report = convert(root, overwrite=True)
+    assert len(found.lesions) == len(whole.lesions) - 1
+    (dropped,) = report.remarks["node of size 0, dropped"]
+    assert dropped.startswith(f"{name} at [")
+
+
 def test_a_mask_of_another_shape_and_a_case_without_truth_are_left_out(root):
     change_mask(root, "MED_LYMPH_001", lambda labels: labels[:-1])
     shutil.rmtree(root / MASKS / "MED_LYMPH_003")
@@ -129,7 +142,7 @@ def test_a_mask_of_another_shape_and_a_case_without_truth_are_left_out(root):
     found, report = convert(root)
     assert [volume.id for volume in found.volumes] == ["ABD_LYMPH_002"]
     first, second = report.remarks["volume left out"]
-    assert "MED_LYMPH_001_mask.nii.gz: mask of 63x64x9 voxels on an image of 64x64x9" in first
+    assert "MED_LYMPH_001_mask.nii.gz: mask of 63x64x10 voxels on an image of 64x64x10" in first
     assert "MED_LYMPH_003: neither" in second
 
 

@@ -200,3 +200,49 @@ def test_ratio_is_checked(dataset, ratio):
 def test_settings_are_checked(dataset, settings, message):
     with pytest.raises(InputError, match=message):
         LesionSampler(dataset, **settings)
+
+
+def test_a_key_slice_comes_once_for_all_its_lesions(write_annotations):
+    """However many are labelled on it: complete and partial labels of the same slices make equally many steps."""
+    lesions = [{"volume": "a", "box": (x, 5, i, x + 6, 12, i + 1), "key_slice": i} for i in (2, 5) for x in (4, 20)]
+    counts = []
+    for labelled in (lesions, lesions[::2]):
+        root = write_annotations(labelled)
+        sampler = LesionSampler(CTLesionDataset("annotations/train.json", str(root)), True, seed=0)
+        assert sorted(sampler) == [0, 1]
+        counts.append(len(sampler))
+    assert counts == [2, 2]
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_one_dataset_alone_takes_the_steps_of_all(several, monkeypatch, batch_size, world_size):
+    for part, name in zip(several.datasets, ("keys", "slices"), strict=True):
+        part.full_init()
+        part._metainfo["dataset"]["name"] = name
+    ranks = []
+    for rank in range(world_size):
+        monkeypatch.setattr("mmpluld.datasets.samplers.lesion.get_dist_info", lambda rank=rank: (rank, world_size))
+        steps = len(LesionSampler(several, False, 2, batch_size, seed=0))
+        alone = LesionSampler(several, False, 2, batch_size, only="keys", seed=0)
+        ranks.append(list(alone))
+        assert len(alone) == steps == len(ranks[-1])
+    shown = Counter(index for drawn in ranks for index in drawn)
+    assert set(shown) == {0, 1, 2}
+    assert max(shown.values()) - min(shown.values()) <= 1
+    assert epochs(alone, 2)[0] != epochs(alone, 2)[1]
+
+
+def test_alone_keeps_the_proportion_of_slices_without_lesions(several):
+    several.datasets[0].full_init()
+    several.datasets[0]._metainfo["dataset"]["name"] = "keys"
+    name = several.datasets[1].metainfo["dataset"]["name"]
+    drawn = list(LesionSampler(several, False, 2, 1, only=name, seed=0))
+    assert len(drawn) == 12
+    assert all(index >= 3 for index in drawn)
+    assert sum(index - 3 in POSITIVES for index in drawn[:9]) == 6
+
+
+def test_unknown_dataset_alone_is_refused(several):
+    with pytest.raises(InputError, match="only is 'lunar16', which is none of the datasets; one of"):
+        LesionSampler(several, only="lunar16")

@@ -2,10 +2,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mmpluld.errors import InputError
-from mmpluld.evaluation.functional import DEEPLESION_2D, LENS_3D, get_protocol
+from mmpluld.evaluation.functional import (
+    CENTRE_3D,
+    DEEPLESION_2D,
+    LENS_3D,
+    LUNA16_LEVELS,
+    get_protocol,
+    match_detections,
+    match_marks,
+    sensitivity_at,
+)
 
 
 def test_named_protocols() -> None:
@@ -25,7 +35,7 @@ def test_named_protocols() -> None:
 
 
 def test_unknown_name_suggests_the_nearest() -> None:
-    with pytest.raises(InputError, match="'lens3d' is not one of deeplesion-2d, lens-3d; did you mean 'lens-3d'"):
+    with pytest.raises(InputError, match="one of deeplesion-2d, lens-3d, centre-3d; did you mean 'lens-3d'"):
         get_protocol("lens3d")
 
 
@@ -47,3 +57,24 @@ def test_unknown_name_suggests_the_nearest() -> None:
 def test_bad_values_are_refused(field: str, value: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         replace(LENS_3D, **{field: value})  # type: ignore[arg-type]
+
+
+def test_centre_3d_finds_what_the_challenge_finds() -> None:
+    """Boxes in anisotropic voxels by this protocol, against their centres in mm by the challenge's rules."""
+    rng, spacing = np.random.default_rng(3), np.array([0.7, 0.7, 2.5])
+    boxes, marks, nodule_boxes, nodules, scores = [], [], [], [], []
+    for _ in range(6):
+        centres, radii = rng.uniform(20, 80, (4, 3)), rng.uniform(3, 12, (4, 1))
+        points = np.concatenate([centres[:3] + rng.uniform(-6, 6, (3, 3)), rng.uniform(20, 80, (5, 3))])
+        half = rng.uniform(1, 9, (len(points), 3))
+        nodules.append(np.concatenate([centres, 2 * radii], axis=1))
+        nodule_boxes.append(np.concatenate([centres - radii, centres + radii], axis=1) / np.tile(spacing, 2))
+        marks.append(points)
+        boxes.append(np.concatenate([points - half, points + half], axis=1) / np.tile(spacing, 2))
+        scores.append(rng.random(len(points)))
+    ours = match_detections(boxes, scores, nodule_boxes, CENTRE_3D)
+    theirs = match_marks(marks, scores, nodules, [[]] * 6)
+    found = sensitivity_at(ours, CENTRE_3D.levels)
+    assert CENTRE_3D.levels == LUNA16_LEVELS
+    assert 0.2 < found[-1] < 1
+    assert np.array_equal(found, sensitivity_at(theirs, LUNA16_LEVELS))

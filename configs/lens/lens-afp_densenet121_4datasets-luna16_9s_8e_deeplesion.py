@@ -1,0 +1,10 @@
+# LENS on four datasets, tested on LUNA16 with that dataset's own expert: Figure 7.
+_base_ = [
+    "../_base_/models/lens_densenet121_afp-4datasets.py",
+    "../_base_/datasets/lens_luna16_9s.py",
+    "../_base_/schedules/radam_8e.py",
+    "../_base_/default_runtime.py",
+]
+
+# The paper does not say who answers. The others would add findings that this dataset does not label.
+model = dict(test_cfg=dict(rcnn=dict(experts=["luna16"])))

@@ -1,0 +1,15 @@
+# Start of the Faster R-CNN rows' miniatures, a narrow ResNet-18.
+_base_ = ["../_base_/models/faster-rcnn_r50-fpn.py", "../_base_/trunk.py"]
+
+num_slices = 3
+model = dict(
+    _delete_=True,
+    type="OrganSegmentor",
+    data_preprocessor={{_base_.model.data_preprocessor}},
+    backbone={{_base_.model.backbone}},
+    in_channels={{_base_.model.neck.in_channels}},
+)
+twin_model = dict(
+    _delete_=True,
+    model=dict(backbone={{_base_.twin_model.model.backbone}}, in_channels={{_base_.twin_model.model.neck.in_channels}}),
+)

@@ -1,0 +1,90 @@
+"""What a table of a paper consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = ["Row", "Table"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trained detector of a table.
+
+    Attributes:
+        key: Its name in the package, the same in every table that has it; unique within a table.
+        label: Its name in reports.
+        config: Name of its config without the dataset: ``<config>_<schedule>_deeplesion`` is the paper's size,
+            ``<config>_phantom`` the twin.
+        paper: Sensitivities in per cent at the protocol's levels and their average as printed in the paper, None where
+            it has none; empty for a row that is not in the paper.
+        x: Position on the axis of a curve; None for a reference line or where the table is no curve.
+        line: Which curve it is a point of, where the table has several.
+        schedule: Part of the name of the paper-size config.
+        weights_of: Key of the row of the same table that this one tests the weights of, instead of training its own.
+        calibrated: The weights are calibrated first, with ``mmpluld calibrate``.
+        options: Changes to the config for this row, as ``--cfg-options`` takes them.
+    """
+
+    key: str
+    label: str
+    config: str
+    paper: tuple[float | None, ...] = ()
+    x: float | None = None
+    line: str = ""
+    schedule: str = "20e"
+    weights_of: str = ""
+    calibrated: bool = False
+    options: tuple[str, ...] = ()
+
+    def config_name(self, twin: bool) -> str:
+        """Name of the config in the zoo."""
+        return f"{self.config}_phantom" if twin else f"{self.config}_{self.schedule}_deeplesion"
+
+    def run_name(self, twin: bool, split: str = "test") -> str:
+        """Name of the folder of its runs; rows of one config share it unless their options or their patients differ."""
+        name = self.config_name(twin) + (f"+{self.key}" if self.options else "")
+        return name if split == "test" else f"{name}-{split}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table or figure of a paper.
+
+    Attributes:
+        name: How the command line calls it.
+        title: Heading of its report.
+        rows: Top to bottom.
+        pairs: Keys of two rows each; the first is compared with the second.
+        x_label: What ``Row.x`` is; not empty means that the plot is a curve.
+        protocol: Rules of the evaluation.
+        phantom: What the twins train and test on: the layout of ``deeplesion`` alone, the four of ``lens``, or of those
+            four that of DeepLesion.
+        split: Whose patients the rows are tested on. What is still to be chosen is chosen on ``val``.
+        seeds: Trainings per row unless the user says.
+        twins_only: It needs labels that only phantoms have.
+        margin: Largest difference of averages that does not matter, in points: what "equivalent" means in the report.
+        specialties: Names of groups of lesion types on which rows are compared too, at the operating points of the
+            whole evaluation.
+        note: What must be known to read it, in whole sentences.
+    """
+
+    name: str
+    title: str
+    rows: tuple[Row, ...]
+    pairs: tuple[tuple[str, str], ...] = ()
+    x_label: str = ""
+    protocol: str = "deeplesion-2d"
+    phantom: Literal["deeplesion", "lens", "lens-deeplesion"] = "deeplesion"
+    split: Literal["val", "test"] = "test"
+    seeds: int = 3
+    twins_only: bool = False
+    note: str = ""
+    margin: float = 2.0
+    specialties: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+
+    def row(self, key: str) -> Row:
+        """The row with this key."""
+        return next(row for row in self.rows if row.key == key)
