@@ -18,7 +18,7 @@ from mmpluld.io.slice_sources import open_source, source_path
 from mmpluld.registry import DATASETS
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, recist_lengths
 
-__all__ = ["CTLesionDataset"]
+__all__ = ["CTLesionDataset", "boxes_by_slice"]
 
 _POLICIES = ("key_slices", "lesion_slices", "all_slices")
 _UNCERTAIN = ("ignore", "truth")
@@ -210,11 +210,7 @@ class CTLesionDataset(BaseDataset):
 
     def _cuts(self, lesion: LesionRecord) -> dict[int, Box2D]:
         """The lesion's 2D box on each of its slices."""
-        x1, y1, z1, x2, y2, z2 = lesion.box
-        rows = lesion.attributes.get("slice_boxes") if self.slice_boxes else None
-        if rows is None:
-            return dict.fromkeys(range(math.ceil(z1), math.ceil(z2)), (x1, y1, x2, y2))
-        return {int(index): (float(x1), float(y1), float(x2), float(y2)) for index, x1, y1, x2, y2 in rows}
+        return boxes_by_slice(lesion, self.slice_boxes)
 
     def _slices(self, volume: VolumeRecord, cuts: list[tuple[LesionRecord, dict[int, Box2D]]]) -> list[int]:
         """Slice numbers that are samples, ascending."""
@@ -296,6 +292,20 @@ class CTLesionDataset(BaseDataset):
     def get_cat_ids(self, idx: int) -> list[int]:
         """Class ids of the boxes of a sample, for mmengine's dataset wrappers."""
         return [item["bbox_label"] for item in self.get_data_info(idx)["instances"]]
+
+
+def boxes_by_slice(lesion: LesionRecord, own: bool = True) -> dict[int, Box2D]:
+    """The lesion's box (x1, y1, x2, y2) on each of its slices, by slice number.
+
+    Args:
+        lesion: The lesion.
+        own: Take the boxes that slices have of their own, where there are some; else the extent of the whole lesion.
+    """
+    x1, y1, z1, x2, y2, z2 = lesion.box
+    rows = lesion.attributes.get("slice_boxes") if own else None
+    if rows is None:
+        return dict.fromkeys(range(math.ceil(z1), math.ceil(z2)), (x1, y1, x2, y2))
+    return {int(index): (float(x1), float(y1), float(x2), float(y2)) for index, x1, y1, x2, y2 in rows}
 
 
 def _instance(lesion: LesionRecord, box: Box2D, volume: VolumeRecord) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@
   ``config_keys`` (keys of parts without a type) and ``config_values`` (kinds and ranges). ``nodes`` walks them.
 - A run: ``run`` is what the commands call, with ``run_options`` for single options and ``refusals`` around it.
   ``runner`` trains: ``guard`` stops what diverges (``finite`` finds it), ``resume`` goes on, ``checkpoint`` reads and
-  writes weights, ``hooks``, ``pictures`` and ``tag_statistics`` are hooks.
+  writes weights, ``hooks``, ``negatives``, ``pictures`` and ``tag_statistics`` are hooks.
 - ``browse`` draws samples, ``model_files`` fetches a model of the zoo, ``device`` names devices.
 """
 
@@ -15,12 +15,14 @@ from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.config_check import check_config
 from mmpluld.engine.guard import NonFiniteGuard, TrainingDivergedError
 from mmpluld.engine.hooks import SafeCheckpointHook
+from mmpluld.engine.negatives import NegativesHook
 from mmpluld.engine.pictures import LesionVisualizationHook
 from mmpluld.engine.runner import TrainingRunner
 from mmpluld.engine.tag_statistics import TagStatisticsHook
 
 __all__ = [
     "LesionVisualizationHook",
+    "NegativesHook",
     "NonFiniteGuard",
     "SafeCheckpointHook",
     "TagStatisticsHook",

@@ -215,6 +215,10 @@ def _describe(
         "start_sha256": start.sha256,
     }
     options = [*changes, *start.options, "default_hooks.checkpoint.max_keep_ckpts=1"]
+    truth = files[0].absolute().parents[1] / "truth" / "train_key_slices.json"
+    if twins and truth.is_file():  # measures, and changes no result either
+        options += ["default_hooks.negatives.type=NegativesHook"]
+        options += [f"default_hooks.negatives.truth={written(str(truth))}"]
     options += [f"data_root={written(str(data_root))}"] if data_root else []
     return name, identity, files[-1], options
 

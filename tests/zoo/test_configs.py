@@ -10,6 +10,7 @@ from _pytest.mark.structures import ParameterSet
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
@@ -145,6 +146,7 @@ def test_one_training_step_and_one_prediction(found, num_boxes):
         "data_samples": _samples(num_boxes, size, config.model.to_dict()),
     }
     batch = model.data_preprocessor(data, training=True)
+    MessageHub.get_current_instance().update_info_dict({"iter": 9, "max_iters": 10})  # past any warm-up of a loss
     losses = model(**batch, mode="loss")
     total, parts = model.parse_losses(losses)
     total.backward()

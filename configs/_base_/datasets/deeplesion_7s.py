@@ -26,6 +26,7 @@ __pack = dict(
         "flip",
         "flip_direction",
         "crop_offset",
+        "homography_matrix",  # from the file's pixels to the image's
         "recist_mm",
         "body_context",
     ),

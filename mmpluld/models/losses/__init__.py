@@ -1,7 +1,15 @@
 """Losses."""
 
+from mmpluld.models.losses.doubtful_negatives import BackgroundRecalibrationLoss, IgnoreHardNegatives
 from mmpluld.models.losses.mask_dice_loss import MaskDiceLoss
 from mmpluld.models.losses.partial_label_loss import PartialLabelLoss
 from mmpluld.models.losses.tag_losses import BalancedTagLoss, RelationalHardTagLoss
 
-__all__ = ["BalancedTagLoss", "MaskDiceLoss", "PartialLabelLoss", "RelationalHardTagLoss"]
+__all__ = [
+    "BackgroundRecalibrationLoss",
+    "BalancedTagLoss",
+    "IgnoreHardNegatives",
+    "MaskDiceLoss",
+    "PartialLabelLoss",
+    "RelationalHardTagLoss",
+]

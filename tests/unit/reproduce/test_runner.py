@@ -102,6 +102,7 @@ def test_commands_of_a_run(planned):
     assert train[train.index("--seed") + 1] == "0"
     assert "--resume" in train
     assert run.options[-1].startswith("data_root=")
+    assert "default_hooks.negatives.type=NegativesHook" in run.options
     run.folder.mkdir(parents=True)
     (run.folder / "last_checkpoint").write_text("/where/it/was/epoch_22.pth")
     test = _command(run, 2, "test")

@@ -1,0 +1,17 @@
+# A3D, both stages; negatives with a high score are taken for lesions. Not a row of the paper.
+_base_ = "../a3d/a3d_densenet121-fpn_7s_20e_deeplesion.py"
+
+__doubtful = dict(_delete_=True, type="BackgroundRecalibrationLoss", warmup=0.25)
+model = dict(
+    rpn_head=dict(
+        loss_cls=dict(
+            **__doubtful,
+            use_sigmoid=True,
+            loss={{_base_.model.rpn_head.loss_cls}},
+            threshold=0.9,  # half of the sampled anchors are lesions, so scores are high
+        )
+    ),
+    roi_head=dict(
+        bbox_head=dict(loss_cls=dict(**__doubtful, loss={{_base_.model.roi_head.bbox_head.loss_cls}}, threshold=0.7))
+    ),
+)
