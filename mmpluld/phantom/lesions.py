@@ -17,7 +17,7 @@ from mmpluld.structures import LESION_TYPES
 __all__ = ["Lesion", "at_study", "draw_lesions"]
 
 _MIX = {
-    "bone": 0.07, "abdomen": 0.2, "mediastinum": 0.15, "liver": 0.16, "lung": 0.2, "kidney": 0.07, "soft tissue": 0.08,
+    "bone": 0.07, "abdomen": 0.2, "mediastinum": 0.15, "liver": 0.16, "lung": 0.2, "kidney": 0.07, "soft tissue": 0.04,
     "pelvis": 0.09,
 }  # fmt: skip
 _LONG_AXIS_MM = {1: 19.0, 2: 21.0, 3: 19.0, 4: 20.0, 5: 17.0, 6: 20.0, 7: 20.0, 8: 22.0}  # medians

@@ -20,7 +20,7 @@ __all__ = ["PATIENTS", "SEED", "SETTINGS", "describe_phantom", "digest", "ensure
 
 _PHANTOM = "the settings that `mmpluld phantom` wrote, or remove the folder to make it anew"
 
-PATIENTS = (120, 60, 100)
+PATIENTS = (110, 50, 90)
 """Patients in training, validation and test; what is chosen is chosen on validation."""
 
 SEED = 0
