@@ -27,10 +27,10 @@ SEED = 0
 """Seed of the phantom; seeds of the trainings are other random streams."""
 
 SETTINGS: dict[str, Any] = {
-    "lesions_per_series": 20,
+    "lesions_per_series": 18,
     "min_long_mm": 14,
     "contrast_hu": 100,
-    "max_slices": 48,
+    "max_slices": 40,
     "mark_prob": 0.15,
     "mark_bias": 1.0,
 }
