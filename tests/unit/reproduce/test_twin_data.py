@@ -10,6 +10,8 @@ import pytest
 
 from mmpluld.cli.main import main
 from mmpluld.errors import InputError
+from mmpluld.phantom import PhantomSpec
+from mmpluld.phantom.radiologist import mark_chance
 from mmpluld.reproduce import twin_data
 
 
@@ -72,9 +74,11 @@ def test_description_states_what_differs_from_the_usual_phantom(small, command, 
     assert "mark_prob" not in text
 
 
-def test_the_spec_is_that_of_the_demo_with_enough_test_patients():
-    assert twin_data.PATIENTS[2] >= 200
-    assert set(twin_data.SETTINGS) == {"lesions_per_series", "min_long_mm", "contrast_hu"}
+def test_most_lesions_are_unmarked_and_enough_patients_are_tested():
+    assert min(twin_data.PATIENTS[1:]) >= 50
+    spec = PhantomSpec.from_settings(dict(twin_data.SETTINGS))
+    assert max(mark_chance(kind, 20.0, spec) for kind in (2, 3, 4, 5)) < 0.1  # nodes, liver, lung
+    assert min(mark_chance(kind, 30.0, spec) for kind in (6, 7, 8)) > 0.4
 
 
 def test_digest_depends_on_contents_and_order(tmp_path):
