@@ -166,10 +166,20 @@ def test_the_gate_compares_labels_on_the_same_images_of_the_validation_patients(
         assert len(places) == len(table.rows)
 
 
-@pytest.mark.parametrize("name", ["lens-rpn_densenet121_4datasets_9s_phantom", "mulan_densenet121_volumes_9s_phantom"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a3d_densenet121-fpn_7s_phantom",
+        "faster-rcnn_r50-fpn_3s_phantom",
+        "lens-rpn_densenet121_4datasets_9s_phantom",
+        "mulan_densenet121_volumes_9s_phantom",
+        "retinanet-a3d_densenet121-fpn_7s_phantom",
+    ],
+)
 def test_every_marked_lesion_of_a_miniature_has_an_anchor_of_its_size(name):
     config = loaded(name)
-    head = config.model.rpn_head.get("head") or config.model.rpn_head
+    proposals = config.model.get("rpn_head") or config.model.bbox_head
+    head = proposals.get("head") or proposals
     anchors = torch.cat(TASK_UTILS.build(head.anchor_generator).gen_base_anchors())
     widths, heights = (anchors[:, 2:] - anchors[:, :2]).T
     pad_mm, pixel_mm = PhantomSpec().pad_mm, config.test_dataloader.dataset.pipeline.resize.pixel_mm
