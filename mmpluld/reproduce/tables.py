@@ -408,8 +408,8 @@ def _gate(name: str, title: str, rows: tuple[Row, Row, Row], more: Row | None = 
         split="val",
         seeds=5,
         twins_only=True,
-        note="Tested on the validation patients. All rows take the same number of steps. Crops are drawn around labelled "
-        "lesions, so with complete labels they are elsewhere, too.",
+        note="Tested on the validation patients. All rows take the same number of steps. Crops are drawn around "
+        "labelled lesions, so with complete labels they are elsewhere, too.",
         **settings,
     )
 
