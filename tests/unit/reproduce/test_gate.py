@@ -99,7 +99,7 @@ def test_rows_that_were_not_trained_are_named():
 
 def test_the_gate_needs_phantoms(tmp_path, capsys):
     assert main(["reproduce", "gate", "--work-dir", str(tmp_path / "work")]) == 2
-    assert capsys.readouterr().err.strip().endswith("only the phantoms have; add --twins")
+    assert capsys.readouterr().err.strip().endswith("add --twins")
     assert not (tmp_path / "work").exists()
 
 

@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from mmpluld.cli.main import main
 from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
+from mmpluld.phantom import PhantomSpec
 from mmpluld.reproduce.runner import _annotation_files
 from mmpluld.reproduce.twin_datasets import (
     LENS_PATIENTS,
@@ -20,8 +21,8 @@ from mmpluld.reproduce.twin_datasets import (
 )
 from mmpluld.structures import AnnotationSet
 
-PATIENTS = {"deeplesion": (2, 1, 1), "luna16": (3,), "lits": (4,), "nih-ln": (3,)}
-HELD_OUT = 1
+PATIENTS = {"deeplesion": (2, 1, 1), "luna16": (3,), "lits": (5,), "nih-ln": (3,)}
+HELD_OUT = {"luna16": 1, "lits": 2, "nih-ln": 1}
 COMMON = {"size": 64, "max_slices": 16, "lesions_per_series": 25, "min_long_mm": 14, "pad_mm": 11}  # 2 px
 SETTINGS = {
     layout: {**COMMON, "phases": (phase,)}
@@ -47,8 +48,8 @@ def test_each_dataset_labels_its_own_kind(root):
         train = AnnotationSet.load(root / name / "annotations" / "train.json")
         assert train.dataset["name"] == name
         test = AnnotationSet.load(root / name / "annotations" / "test.json")
-        assert len(train.volumes) == PATIENTS[name][0] - HELD_OUT
-        assert len(test.volumes) == HELD_OUT
+        assert len(train.volumes) == PATIENTS[name][0] - HELD_OUT[name]
+        assert len(test.volumes) == HELD_OUT[name]
         assert not {volume.patient for volume in train.volumes} & {volume.patient for volume in test.volumes}
         assert {lesion.type for lesion in train.lesions} == types
         complete = AnnotationSet.load(root / name / "truth" / "complete.json")
@@ -204,5 +205,5 @@ def test_test_data_are_sub_volumes_with_all_lesions(root):
 
 def test_size_of_the_twins_data():
     assert LENS_PATIENTS["deeplesion"][2] >= 60
-    assert all(settings["pad_mm"] == 4 for settings in LENS_SETTINGS.values())
+    assert {PhantomSpec.from_settings(settings).pad_mm for settings in LENS_SETTINGS.values()} == {4}
     assert LENS_SETTINGS.keys() == LENS_PATIENTS.keys()
