@@ -27,6 +27,7 @@ from mmpluld.compat.system import usable_cores
 from mmpluld.engine.option_values import written
 from mmpluld.errors import InputError
 from mmpluld.outputs import check_output_folder
+from mmpluld.reproduce.twin_data import SETTINGS
 
 CONFIGS = {
     "with the partial-label loss": "pluld-a3d_densenet121-fpn_7s_phantom",
@@ -105,8 +106,8 @@ def fetch_real_ct(out: Path) -> Path | None:
     return target
 
 
-# An easy data set on purpose: minutes of training from random weights must find something.
-PHANTOM = ["--set", "lesions_per_series=10", "min_long_mm=14", "contrast_hu=180"]
+# That of the miniatures.
+PHANTOM = ["--set", *(f"{name}={value!r}" for name, value in SETTINGS.items())]
 
 
 def weights(out: Path, config: str) -> str:

@@ -6,6 +6,7 @@ import argparse
 
 from mmpluld.cli.numbers import natural
 from mmpluld.phantom.picture import save_picture
+from mmpluld.reproduce.twin_data import SETTINGS
 
 
 def main() -> None:
@@ -14,7 +15,8 @@ def main() -> None:
     parser.add_argument("--seed", type=natural, default=3)
     parser.add_argument("--size", type=natural, default=256, help="rows and columns of the CT (default: %(default)s)")
     arguments = parser.parse_args()
-    save_picture(arguments.out, arguments.seed, arguments.size)
+    # A torso is three times as long as a scan of the miniatures' phantom; 40 is the most that may be asked for.
+    save_picture(arguments.out, arguments.seed, arguments.size, **{**SETTINGS, "lesions_per_series": 40})
 
 
 if __name__ == "__main__":

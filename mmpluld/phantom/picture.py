@@ -24,20 +24,23 @@ _PANELS = (  # share of the scan's height, window
 )
 
 
-def save_picture(path: StrPath, seed: int = 3, size: int = 256) -> Path:
+def save_picture(path: StrPath, seed: int = 3, size: int = 256, **settings: Any) -> Path:
     """Draw a whole-torso phantom; boxes of marked lesions are solid, of unmarked ones dashed.
 
     Args:
         path: PNG file to write.
         seed: Seed of the phantom.
         size: Rows and columns of its slices.
+        settings: Further fields of `PhantomSpec`.
+
+    Raises:
+        InputError: If a setting is unknown or outside its range.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    case = make_phantom(
-        seed, size=size, regions=("torso",), intervals_mm=(5.0,), max_slices=140, lesions_per_series=14.0
-    )
+    torso = {"size": size, "regions": ("torso",), "intervals_mm": (5.0,), "max_slices": 140}
+    case = make_phantom(seed, **(settings | torso))
     series = case.series[0]
     figure = Figure(figsize=(9.6, 5.6), dpi=100, facecolor="black")
     FigureCanvasAgg(figure)
