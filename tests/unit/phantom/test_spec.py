@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from mmpluld.cli.main import main
 from mmpluld.errors import InputError
 from mmpluld.phantom import REGIONS_MM, PhantomSpec
 from mmpluld.structures import LESION_TYPES
@@ -38,3 +41,11 @@ def test_wrong_settings_are_refused_in_one_line(settings: dict[str, object], mes
     with pytest.raises(InputError, match=message) as caught:
         PhantomSpec.from_settings(settings)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("setting", ["seed=3", "overwrite=True", "lesion_mix={'lung':1e999}"])
+def test_command_refuses_before_it_writes(setting: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "phantom"
+    assert main(["phantom", "deeplesion", str(out), "--set", "size=64", setting]) == 2
+    assert "phantom " in capsys.readouterr().err
+    assert not out.exists()

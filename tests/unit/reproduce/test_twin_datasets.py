@@ -21,7 +21,7 @@ from mmpluld.reproduce.twin_datasets import (
 from mmpluld.structures import AnnotationSet
 
 PATIENTS = {"deeplesion": (2, 1, 1), "luna16": (3,), "lits": (4,), "nih-ln": (3,)}
-HELD_OUT = 1
+HELD_OUT = {"luna16": 1, "lits": 2, "nih-ln": 1}  # two in five
 COMMON = {"size": 64, "max_slices": 16, "lesions_per_series": 25, "min_long_mm": 14, "pad_mm": 11}  # 2 px
 SETTINGS = {
     layout: {**COMMON, "phases": (phase,)}
@@ -47,8 +47,8 @@ def test_each_dataset_labels_its_own_kind(root):
         train = AnnotationSet.load(root / name / "annotations" / "train.json")
         assert train.dataset["name"] == name
         test = AnnotationSet.load(root / name / "annotations" / "test.json")
-        assert len(train.volumes) == PATIENTS[name][0] - HELD_OUT
-        assert len(test.volumes) == HELD_OUT
+        assert len(train.volumes) == PATIENTS[name][0] - HELD_OUT[name]
+        assert len(test.volumes) == HELD_OUT[name]
         assert not {volume.patient for volume in train.volumes} & {volume.patient for volume in test.volumes}
         assert {lesion.type for lesion in train.lesions} == types
         complete = AnnotationSet.load(root / name / "truth" / "complete.json")
@@ -81,7 +81,7 @@ def test_description(root, tmp_path):
     assert text.endswith(" in 1 volume.")
     lits = AnnotationSet.load(root / "lits" / "annotations" / "train.json")
     count = sum(not lesion.ignore for lesion in lits.lesions)
-    assert f"lits {count} lesions ({count} liver) in 3 volumes, held out " in text
+    assert f"lits {count} lesions ({count} liver) in 2 volumes, held out " in text
     marked = AnnotationSet.load(root / "deeplesion" / "annotations" / "train.json")
     assert f"deeplesion {len(marked.lesions)} lesions (" in text
 
