@@ -17,8 +17,8 @@ MIN_LONG_MM = 4.0
 
 # Log odds of a mark by organ, beside its size.
 _EAGERNESS = {
-    "bone": 0.3, "abdomen": -0.4, "mediastinum": -0.4, "liver": -0.7, "lung": -0.5, "kidney": 0.6, "soft tissue": 0.7,
-    "pelvis": 0.6,
+    "bone": 0.5, "abdomen": -0.9, "mediastinum": -0.9, "liver": -1.2, "lung": -1.0, "kidney": 1.0, "soft tissue": 1.0,
+    "pelvis": 0.9,
 }  # fmt: skip
 
 

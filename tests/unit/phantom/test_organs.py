@@ -13,7 +13,7 @@ from mmpluld.phantom import Organ, PhantomSpec, write_organs_layout
 from mmpluld.phantom.case import make_case
 from mmpluld.structures import AnnotationSet
 
-SPEC = PhantomSpec(regions=("torso",), intervals_mm=(10.0,), noise_hu=(0.0, 0.0), lesions_per_series=20.0)
+SPEC = PhantomSpec(regions=("torso",), intervals_mm=(10.0,), noise_hu=(0.0, 0.0), lesions_per_series=40.0)
 
 
 @pytest.fixture(scope="module")
