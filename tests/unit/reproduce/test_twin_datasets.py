@@ -82,7 +82,7 @@ def test_description(root, tmp_path):
     assert text.endswith(" in 1 volume.")
     lits = AnnotationSet.load(root / "lits" / "annotations" / "train.json")
     count = sum(not lesion.ignore for lesion in lits.lesions)
-    assert f"lits {count} lesions ({count} liver) in 2 volumes, held out " in text
+    assert f"lits {count} lesions ({count} liver) in 3 volumes, held out " in text
     marked = AnnotationSet.load(root / "deeplesion" / "annotations" / "train.json")
     assert f"deeplesion {len(marked.lesions)} lesions (" in text
 
