@@ -60,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
     """Write the phantom."""
     from mmpluld.errors import InputError
     from mmpluld.phantom import (
+        PhantomSpec,
         make_phantom,
         write_deeplesion_layout,
         write_lits_layout,
@@ -72,6 +73,7 @@ def run(options: argparse.Namespace) -> int:
     if options.layout == "lens":
         return _lens(options)
     settings, seed = _settings(options.set), options.seed or 0
+    PhantomSpec.from_settings(settings)  # also refuses names that are arguments of the writers
     writers = {"luna16": write_luna16_layout, "lits": write_lits_layout, "nih-ln": write_nih_ln_layout}
     if options.layout in writers:
         patients = options.patients or [20]

@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
 
     tables = get_tables(options.table)
     _check(tables, options)
-    if options.recipe:
+    if options.recipe is not None:
         tables = tuple(_by_recipe(table, options.recipe) for table in tables)
     resources = Resources.of_machine(options.jobs, options.gpus)
     _check_gpus(resources)
@@ -113,17 +113,12 @@ def _reproduce(
 def _start_of(table: Table, rows: list[Row], resources: Resources, options: argparse.Namespace) -> StartOf:
     """What backbones start from; trains the trunks that twins lack."""
     from mmpluld.engine.config import load_config
-    from mmpluld.errors import InputError
     from mmpluld.reproduce.runner import run_command
     from mmpluld.reproduce.start import imagenet_starts, random_start, without_weights
     from mmpluld.reproduce.trunks import ensure_trunks
 
     if options.pretrained == ["none"]:
         return random_start
-    if options.twins and options.pretrained:
-        raise InputError(
-            f"--pretrained {options.pretrained[0]}: twins start from trunks of their own; leave it out, or say none"
-        )
     # All rows of the table are planned, but only those that are trained, or have been, need a trunk.
     begun = [row for row in table.rows if (Path(options.work_dir) / row.run_name(options.twins, table.split)).exists()]
     configs = [
@@ -216,18 +211,27 @@ def _check(tables: Sequence[Table], options: argparse.Namespace) -> None:
             f"{options.table}: is for miniatures alone: only phantoms have complete labels, and at the papers' size "
             "rates and epochs are the papers'; add --twins"
         )
+    if options.twins and options.pretrained not in ([], ["none"]):
+        raise InputError(
+            f"--pretrained {options.pretrained[0]}: twins start from trunks of their own; leave it out, or say none"
+        )
     keys = [row.key for table in tables for row in table.rows]
-    for name in options.rows.split(",") if options.rows else ():
+    for name in _names(options.rows):
         if name not in keys:
             hint = did_you_mean(name, keys, f"it has {', '.join(keys)}")
             raise InputError(f"--rows {name}: {options.table} has no such row{hint}")
+
+
+def _names(rows: str | None) -> list[str]:
+    """The keys in ``A,B``."""
+    return [] if rows is None else [name.strip() for name in rows.split(",")]
 
 
 def _chosen(table: Table, wanted: str | None) -> list[Row]:
     """The rows to train, with those whose weights they test."""
     if wanted is None:
         return list(table.rows)
-    chosen = [row for row in table.rows if row.key in wanted.split(",")]
+    chosen = [row for row in table.rows if row.key in _names(wanted)]
     trained = {row.key for row in chosen} | {row.weights_of for row in chosen}
     return [row for row in table.rows if row.key in trained]
 

@@ -29,7 +29,14 @@ from mmpluld.engine.finite import non_finite
 from mmpluld.errors import InputError, name_some
 from mmpluld.zoo.download import local_checkpoint
 
-__all__ = ["AtomicLocalBackend", "checkpoint_bytes", "load_checkpoint_safely", "load_weights", "misfits"]
+__all__ = [
+    "AtomicLocalBackend",
+    "checkpoint_bytes",
+    "load_checkpoint_safely",
+    "load_weights",
+    "misfits",
+    "state_dict_of",
+]
 
 # Logs and settings, where NaN can be right, such as a metric of nothing.
 _NO_WEIGHTS = {"meta", "message_hub"}
@@ -81,7 +88,7 @@ def load_checkpoint_safely(path: str | os.PathLike[str], map_location: Any = "cp
                 "plain values only, so get it from a source you trust and save its state_dict anew"
             ) from error
         raise InputError(f"{path}: not a checkpoint, or damaged; fetch or write it again") from error
-    except (EOFError, RuntimeError, ValueError, KeyError, OSError) as error:
+    except (EOFError, RuntimeError, ValueError, LookupError, OSError) as error:  # a text is taken for an old pickle
         raise InputError(f"{path}: not a checkpoint, or truncated; fetch or write it again") from error
     if not isinstance(checkpoint, dict):
         raise InputError(f"{path}: holds a {type(checkpoint).__name__}; a checkpoint is a dict with a state_dict")
@@ -152,8 +159,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
         InputError: If the file cannot be read, or its weights belong to another model; the message counts and names.
     """
     checkpoint = load_checkpoint_safely(local_checkpoint(path))
-    weights = checkpoint.get("state_dict", checkpoint)
-    weights = {key.removeprefix("module."): value for key, value in weights.items()}
+    weights = {key.removeprefix("module."): value for key, value in state_dict_of(checkpoint, path).items()}
     target = model.module if is_model_wrapper(model) else model
     problems = misfits(weights, target)
     if problems:
@@ -162,6 +168,22 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
             f"{_own_config(checkpoint.get('meta'), Path(path).parent)}"
         )
     target.load_state_dict(weights)
+
+
+def state_dict_of(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The weights of a checkpoint by name, whether it holds more beside them or nothing else.
+
+    Args:
+        checkpoint: As from :func:`load_checkpoint_safely`.
+        path: Where it is from, for the message.
+
+    Raises:
+        InputError: If it has no names in the place of the weights.
+    """
+    weights = checkpoint.get("state_dict", checkpoint)
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
+        raise InputError(f"{path}: holds no state_dict of tensors by name; take a checkpoint of a training")
+    return dict(weights)
 
 
 def _own_config(meta: Any, folder: Path) -> str:

@@ -61,11 +61,15 @@ class NegativesHook(Hook):
         interval: Iterations from one measurement to the next.
 
     Raises:
-        InputError: ``interval`` is less than 1; before training, if there is no such file, it holds no volume of the
-            training set, or the pipeline does not hand over ``homography_matrix``.
+        InputError: ``interval`` is less than 1, or ``truth`` no path; before training, if there is no such file, it
+            holds no volume of the training set, or the pipeline does not hand over ``homography_matrix``.
     """
 
     def __init__(self, truth: str, interval: int = 50) -> None:
+        if not isinstance(truth, str):
+            raise InputError(
+                f"NegativesHook: truth is {truth!r}; it is the path of an annotation file with all lesions"
+            )
         if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
             raise InputError(f"NegativesHook: interval is {interval}; it is a number of iterations from 1")
         self.truth = truth

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -74,20 +75,7 @@ class PhantomSpec:
     noisy_prob: float = 0.005
 
     def __post_init__(self) -> None:
-        for region in self.regions:
-            if region not in REGIONS_MM:
-                hint = did_you_mean(region, REGIONS_MM)
-                raise InputError(f"phantom regions: {region!r} is none of {', '.join(REGIONS_MM)}{hint}")
-        for phase in self.phases:
-            if phase not in PHASES:
-                raise InputError(
-                    f"phantom phases: {phase!r} is none of {', '.join(PHASES)}{did_you_mean(phase, PHASES)}"
-                )
-        for name in self.lesion_mix:
-            if name not in LESION_TYPES.values():
-                known = list(LESION_TYPES.values())
-                hint = did_you_mean(name, known)
-                raise InputError(f"phantom lesion_mix: {name!r} is none of {', '.join(known)}{hint}")
+        self._check_names()
         low, high = self.noise_hu
         checks = {
             "size": (32 <= self.size <= 1024, "from 32 to 1024"),
@@ -103,9 +91,9 @@ class PhantomSpec:
             "lesions_per_series": (0 <= self.lesions_per_series <= 40, "from 0 to 40"),
             "min_long_mm": (4 <= self.min_long_mm <= 30, "from 4 to 30"),
             "lesion_mix": (
-                all(weight >= 0 for weight in self.lesion_mix.values())
+                all(0 <= weight < math.inf for weight in self.lesion_mix.values())
                 and (not self.lesion_mix or sum(self.lesion_mix.values()) > 0),
-                "weights of 0 or more, one above 0",
+                "finite weights of 0 or more, one above 0",
             ),
             "contrast_hu": (0 <= self.contrast_hu <= 500, "from 0 to 500"),
             "sharp_prob": (0 <= self.sharp_prob <= 1, "from 0 to 1"),
@@ -121,6 +109,22 @@ class PhantomSpec:
         for name, (valid, allowed) in checks.items():
             if not valid:
                 raise InputError(f"phantom {name}={getattr(self, name)!r}: must be {allowed}; change this setting")
+
+    def _check_names(self) -> None:
+        """Refuse what is no list of names, and unknown names."""
+        if not isinstance(self.lesion_mix, dict):
+            raise InputError(
+                f"phantom lesion_mix={self.lesion_mix!r}: must be weights by type; write lesion_mix={{'lung': 1}}"
+            )
+        known = {"regions": REGIONS_MM, "phases": PHASES, "lesion_mix": list(LESION_TYPES.values())}
+        for setting, names in known.items():
+            given = getattr(self, setting)
+            if isinstance(given, str):  # else its letters would be taken for names
+                raise InputError(f"phantom {setting}={given!r}: must be a list of names; write {setting}=[{given!r}]")
+            for name in given:
+                if name not in names:
+                    hint = did_you_mean(name, names)
+                    raise InputError(f"phantom {setting}: {name!r} is none of {', '.join(names)}{hint}")
 
     @classmethod
     def from_settings(cls, settings: dict[str, Any]) -> PhantomSpec:

@@ -328,16 +328,21 @@ def run_command(arguments: Sequence[str], log: Path) -> None:
         raise
 
 
+def _slots(resources: Resources) -> SimpleQueue[int]:
+    """Numbers of the jobs at once, each with GPUs of its own; who takes one puts it back."""
+    slots: SimpleQueue[int] = SimpleQueue()
+    for slot in range(resources.jobs):
+        slots.put(slot)
+    return slots
+
+
 def run_commands(commands: Sequence[tuple[Sequence[str], Path]], resources: Resources) -> None:
     """Run several ``mmpluld`` commands, each with its log, as many at once as the resources allow.
 
     Raises:
         RunFailed: If one fails; the others are stopped.
     """
-    children = _Children()
-    slots: SimpleQueue[int] = SimpleQueue()
-    for slot in range(resources.jobs):
-        slots.put(slot)
+    children, slots = _Children(), _slots(resources)
 
     def perform(arguments: Sequence[str], log: Path) -> None:
         slot = slots.get()
@@ -366,10 +371,7 @@ def execute(runs: Sequence[Run], resources: Resources, on_tick: Callable[[], Non
         resources: How much may run at once.
         on_tick: Called about twice a second, in this thread.
     """
-    children = _Children()
-    slots: SimpleQueue[int] = SimpleQueue()
-    for slot in range(resources.jobs):
-        slots.put(slot)
+    children, slots = _Children(), _slots(resources)
     pool = ThreadPoolExecutor(resources.jobs)
     waiting: set[Future[None]] = set()
     try:

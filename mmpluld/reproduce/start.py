@@ -158,7 +158,7 @@ def without_weights(starts: StartOf, configs: Iterable[tuple[str, Config]]) -> s
 
 def _check_fits(path: Path, backbone: Mapping[str, Any]) -> None:
     """InputError unless a backbone finds all of its weights in a file."""
-    from mmpluld.engine.checkpoint import load_checkpoint_safely, misfits
+    from mmpluld.engine.checkpoint import load_checkpoint_safely, misfits, state_dict_of
     from mmpluld.models.backbones import DenseNetImageNet
     from mmpluld.registry import MODELS
 
@@ -166,8 +166,7 @@ def _check_fits(path: Path, backbone: Mapping[str, Any]) -> None:
     if backbone["type"] in _DENSENETS:
         DenseNetImageNet(str(path))(model)
         return
-    content = load_checkpoint_safely(path)
-    state, own = content.get("state_dict", content), model.state_dict()
+    state, own = state_dict_of(load_checkpoint_safely(path), path), model.state_dict()
     # The file has a classifier too, and one from before PyTorch 0.4.1 no batch counters.
     counters = {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}
     problems = misfits(counters | {key: value for key, value in state.items() if key in own}, model)

@@ -63,6 +63,6 @@ def test_figure_7_tests_one_joint_detector_on_each_held_out_part(phantoms, tmp_p
         for name in ("4datasets-luna16", "4datasets-nih-ln", "nih-ln")
     )
     assert {result(folder)["protocol"] for folder in (joint, other, alone)} == {"centre-3d"}
-    assert all(result(folder)["num_patients"] == 1 for folder in (joint, other, alone))
+    assert all(result(folder)["num_patients"] == 2 for folder in (joint, other, alone))
     trained = [folder.name for folder in (joint, other, alone) if (folder / "seed0" / "epoch_1.pth").is_file()]
     assert trained == [joint.name, alone.name]

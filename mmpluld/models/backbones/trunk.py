@@ -34,10 +34,9 @@ class TrunkWeights:
     def __call__(self, module: nn.Module) -> None:
         """Load the weights into ``module``."""
         # Only here: it makes MMEngine read checkpoints safely, which others who take our models did not ask for.
-        from mmpluld.engine.checkpoint import load_checkpoint_safely, misfits
+        from mmpluld.engine.checkpoint import load_checkpoint_safely, misfits, state_dict_of
 
-        checkpoint = load_checkpoint_safely(local_checkpoint(self.checkpoint))
-        state = checkpoint.get("state_dict", checkpoint)
+        state = state_dict_of(load_checkpoint_safely(local_checkpoint(self.checkpoint)), self.checkpoint)
         weights = {key.removeprefix(_PREFIX): value for key, value in state.items() if key.startswith(_PREFIX)}
         problems = misfits(weights, module)
         if problems:

@@ -33,6 +33,8 @@ class _DoubtfulNegatives(nn.Module, ABC):
     ) -> None:
         super().__init__()
         name = type(self).__name__
+        if not isinstance(loss, (dict, nn.Module)):
+            raise InputError(f"{name}: loss is {loss!r}; it is the config of the wrapped loss, or the module")
         if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 < threshold < 1:
             raise InputError(f"{name}: threshold is {threshold}; it is a score above 0 and below 1")
         if isinstance(warmup, bool) or not isinstance(warmup, (int, float)) or not 0 <= warmup < 1:

@@ -69,6 +69,16 @@ class TestReading:
         with pytest.raises(InputError, match="holds a Tensor; a checkpoint is a dict"):
             load_checkpoint_safely(save(tmp_path / "a.pth", torch.zeros(1)))
 
+    def test_text_is_no_checkpoint(self, tmp_path: Path) -> None:
+        (tmp_path / "a.pth").write_text("root:x:0")  # the first letter asks a pickle for an empty stack
+        with pytest.raises(InputError, match=r"a\.pth: not a checkpoint, or truncated"):
+            load_checkpoint_safely(tmp_path / "a.pth")
+
+    @pytest.mark.parametrize("content", [{"state_dict": [1]}, {"state_dict": {1: torch.ones(1)}}, {2: torch.ones(1)}])
+    def test_weights_without_names(self, content: dict, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"a\.pth: holds no state_dict of tensors by name"):
+            load_weights(torch.nn.Linear(1, 1), save(tmp_path / "a.pth", content))
+
 
 class TestSoundness:
     def test_no_flipped_byte_of_a_tensor_passes(self, tmp_path: Path) -> None:

@@ -153,6 +153,8 @@ def test_marked_lesions_and_those_to_ignore_do_not_count(root: Path, tmp_path: P
 def test_refusals(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="interval is 0; it is a number of iterations from 1"):
         NegativesHook("truth.json", interval=0)
+    with pytest.raises(ValueError, match="truth is None; it is the path of an annotation file"):
+        NegativesHook(None)
     name = "a3d_densenet121-fpn_7s_phantom"
     hook = "default_hooks.negatives.type=NegativesHook"
     with pytest.raises(ValueError, match=r"truth/none.json: no such file; give an annotation file with all lesions"):

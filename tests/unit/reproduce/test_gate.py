@@ -99,8 +99,23 @@ def test_rows_that_were_not_trained_are_named():
 
 def test_the_gate_needs_phantoms(tmp_path, capsys):
     assert main(["reproduce", "gate", "--work-dir", str(tmp_path / "work")]) == 2
-    assert capsys.readouterr().err.strip().endswith("add --twins")
+    assert capsys.readouterr().err.strip().endswith("rates and epochs are the papers'; add --twins")
     assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rows", ""], "--rows : gate has no such row"),
+        (["--recipe", ""], "recipe '' is not known; one of paper"),
+        (["--pretrained", "densenet121=a.pth"], "twins start from trunks of their own"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_is_made(arguments, message, tmp_path, capsys):
+    work_dir = tmp_path / "work"
+    assert main(["reproduce", "gate", "--twins", *arguments, "--work-dir", str(work_dir)]) == 2
+    assert message in capsys.readouterr().err
+    assert not work_dir.exists()
 
 
 def test_unknown_row_of_the_gate_is_refused(tmp_path, capsys):

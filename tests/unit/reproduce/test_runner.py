@@ -220,6 +220,7 @@ def test_row_without_a_training_depends_on_the_config_of_its_weights(planned, fi
 
 def test_rows_that_are_asked_for_bring_their_training_along():
     assert [row.key for row in _chosen(TABLES["lens-table2"], "lens-no-fusion")] == ["lens-no-fusion", "lens"]
+    assert [row.key for row in _chosen(TABLES["table1"], "a3d, pluld-a3d")] == ["a3d", "pluld-a3d"]
 
 
 ONLY_ONE_EPOCH = replace(TABLES["table1"].row("a3d"), key="a3d-short", options=("train_cfg.max_epochs=1",))

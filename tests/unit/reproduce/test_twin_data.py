@@ -74,11 +74,11 @@ def test_description_states_what_differs_from_the_usual_phantom(small, command, 
     assert "mark_prob" not in text
 
 
-def test_most_lesions_are_unmarked_and_enough_patients_are_tested():
-    assert min(twin_data.PATIENTS[1:]) >= 50
-    spec = PhantomSpec.from_settings(dict(twin_data.SETTINGS))
-    assert max(mark_chance(kind, 20.0, spec) for kind in (2, 3, 4, 5)) < 0.1  # nodes, liver, lung
-    assert min(mark_chance(kind, 30.0, spec) for kind in (6, 7, 8)) > 0.4
+def test_most_lesions_are_unmarked_and_not_at_random():
+    spec = PhantomSpec.from_settings(twin_data.SETTINGS)
+    node, kidney = (mark_chance(kind, 20, spec) for kind in (3, 6))
+    assert mark_chance(3, 14, spec) < node < kidney < 0.5
+    assert min(twin_data.PATIENTS) >= 50  # what is chosen on validation and tested needs patients
 
 
 def test_digest_depends_on_contents_and_order(tmp_path):

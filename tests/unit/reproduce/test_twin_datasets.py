@@ -165,7 +165,8 @@ def ignores_everything(sample) -> bool:
 
 @pytest.mark.filterwarnings("ignore")
 def test_batches_of_one_dataset(root):
-    found = batches(loader("4datasets", root, batch_size=2, **{"sampler.batch_size": 2}))
+    data = loader("4datasets", root, batch_size=2, **{"sampler.batch_size": 2})
+    found = batches(data)
     assert all(len(batch) == 2 and len({sample.dataset for sample in batch}) == 1 for batch in found)
     assert {batch[0].dataset for batch in found} == set(LENS_PATIENTS)
     counts = dict.fromkeys(LENS_PATIENTS, 0)
@@ -173,7 +174,8 @@ def test_batches_of_one_dataset(root):
         for sample in batch:
             assert sample.dataset != "deeplesion" or len(sample.gt_instances)  # it has no negatives
             counts[sample.dataset] += not len(sample.gt_instances)
-    assert all(count > 0 for name, count in counts.items() if name != "deeplesion")
+    empty = {part.name for part in data.sampler._parts if len(part.negatives)}  # small scans may be full of lesions
+    assert empty and {name for name, count in counts.items() if count} == empty
 
 
 @pytest.mark.filterwarnings("ignore")

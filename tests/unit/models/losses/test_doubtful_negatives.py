@@ -175,6 +175,7 @@ def test_warm_up_without_a_runner_is_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"loss": None}, "loss is None; it is the config of the wrapped loss"),
         ({"threshold": 0.0}, "threshold is 0.0; it is a score above 0 and below 1"),
         ({"threshold": True}, "threshold is True"),
         ({"threshold": math.nan}, "threshold is nan"),
