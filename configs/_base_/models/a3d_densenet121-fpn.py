@@ -123,7 +123,7 @@ twin_model = dict(
         rpn_head=dict(
             in_channels=64,
             feat_channels=64,
-            anchor_generator=dict(scales=[3, 4, 5, 7]),  # 12 to 28 px: small images, boxes with 5 px of padding
+            anchor_generator=dict(scales=[2, 3, 4, 5]),  # 8 to 20 px: boxes of the phantoms are 6 to 20 px wide
         ),
         roi_head=dict(
             bbox_roi_extractor=dict(out_channels=64),

@@ -103,7 +103,7 @@ twin_model = dict(
         rpn_head=dict(
             in_channels=64,
             feat_channels=64,
-            anchor_generator=dict(scales=[3, 4, 5], strides=[4, 8, 16]),  # 12 to 80 px: small images
+            anchor_generator=dict(scales=[2, 3, 4], strides=[4, 8, 16]),  # 8 to 64 px: boxes of 6 to 20 px
         ),
         roi_head=dict(
             bbox_roi_extractor=dict(out_channels=64, featmap_strides=[4, 8, 16]),

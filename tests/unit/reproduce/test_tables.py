@@ -6,14 +6,18 @@ from functools import cache
 from typing import Any
 
 import pytest
+import torch
 from mmengine.config import Config
 
 from mmpluld.engine.config import find_config, load_config, twin_name
 from mmpluld.engine.recipes import recipe_name, recipes_of
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import get_protocol
+from mmpluld.phantom import PhantomSpec
+from mmpluld.registry import TASK_UTILS
 from mmpluld.reproduce import TABLES, get_tables
 from mmpluld.reproduce.tables import with_recipe
+from mmpluld.reproduce.twin_data import SETTINGS
 from mmpluld.structures.records import LESION_TYPES
 
 
@@ -160,6 +164,29 @@ def test_the_gate_compares_labels_on_the_same_images_of_the_validation_patients(
             load_config(row.config_name(twin=True), list(row.options))
         places = {row.run_name(True, table.split) for row in table.rows}
         assert len(places) == len(table.rows)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a3d_densenet121-fpn_7s_phantom",
+        "faster-rcnn_r50-fpn_3s_phantom",
+        "lens-rpn_densenet121_4datasets_9s_phantom",
+        "mulan_densenet121_volumes_9s_phantom",
+        "retinanet-a3d_densenet121-fpn_7s_phantom",
+    ],
+)
+def test_every_marked_lesion_of_a_miniature_has_an_anchor_of_its_size(name):
+    config = loaded(name)
+    proposals = config.model.get("rpn_head") or config.model.bbox_head
+    head = proposals.get("head") or proposals
+    anchors = torch.cat(TASK_UTILS.build(head.anchor_generator).gen_base_anchors())
+    widths, heights = (anchors[:, 2:] - anchors[:, :2]).T
+    pad_mm, pixel_mm = PhantomSpec().pad_mm, config.test_dataloader.dataset.pipeline.resize.pixel_mm
+    for long_mm in range(SETTINGS["min_long_mm"], 46):
+        side = (long_mm + 2 * pad_mm) / pixel_mm
+        common = widths.clamp(max=side) * heights.clamp(max=side)
+        assert (common / (side**2 + widths * heights - common)).max() > 0.6, side
 
 
 def test_unknown_table_names_the_nearest():

@@ -23,7 +23,7 @@ from mmpluld.structures import AnnotationSet
 
 PATIENTS = {"deeplesion": (2, 1, 1), "luna16": (3,), "lits": (5,), "nih-ln": (3,)}
 HELD_OUT = {"luna16": 1, "lits": 2, "nih-ln": 1}
-COMMON = {"size": 64, "max_slices": 16, "lesions_per_series": 25, "min_long_mm": 14, "pad_mm": 11}  # 2 px
+COMMON = {"size": 64, "max_slices": 16, "lesions_per_series": 18, "min_long_mm": 14, "pad_mm": 11}  # 2 px
 SETTINGS = {
     layout: {**COMMON, "phases": (phase,)}
     for layout, phase in zip(PATIENTS, ("portal", "native", "arterial", "portal"), strict=True)
