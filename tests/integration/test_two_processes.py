@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).parents[2]
 VARIANTS = ["afp", "rpn", "centernet", "fcos"]
 DATASETS = ["deeplesion", "luna16", "lits", "nih-ln"]
 PATIENTS = {"deeplesion": (1, 0, 1), "luna16": (1,), "lits": (3,), "nih-ln": (2,)}
-SETTINGS = {"size": 64, "max_slices": 16, "lesions_per_series": 20, "min_long_mm": 14, "pad_mm": 4}
+SETTINGS = {"size": 64, "max_slices": 16, "lesions_per_series": 16, "min_long_mm": 14, "pad_mm": 4}
 BATCH = 4  # of all processes
 
 LOSS_TOLERANCE = 1e-4
@@ -49,7 +49,7 @@ model = dict(
 # Batch norms stay as they start, and so need inputs of about the size they would make.
 train_dataloader = dict(
     batch_size={batch},
-    sampler=dict(batch_size={batch}, positive_ratio=1),
+    sampler=dict(batch_size={batch}, positive_ratio=0.5),
     dataset=dict(
         shared=dict(
             data_root="{data}",
