@@ -49,7 +49,7 @@ def choices(a3d: Row, single: Row, mulan: Row, lens: Row, calibrated: Row) -> tu
             **_3D,
         ),
         _table("choose-rate", "rate of A3D", _varied(a3d, "lr", (5e-4, 1e-3, 2e-3, 4e-3), _RATE), **_TWINS),
-        _table("choose-epochs", "epochs of A3D", _varied(a3d, "epochs", (16, 32, 48), *_EPOCHS), **_TWINS),
+        _table("choose-epochs", "epochs of A3D", _varied(a3d, "epochs", (11, 22, 33), *_EPOCHS), **_TWINS),
         _table("choose-rate-lens", "rate of LENS", _varied(single, "lr", rates, _RATE), **_3D, **_TWINS),
         _table("choose-rate-mulan", "rate of MULAN", _varied(mulan, "lr", rates, _RATE), **_3D, **_TWINS),
         _table("choose-epochs-lens", "epochs of LENS", _varied(single, "epochs", epochs, *_EPOCHS), **_3D, **_TWINS),

@@ -20,6 +20,6 @@ twin_schedule = dict(
     optim_wrapper=dict(optimizer=dict(lr=2e-4)),
     param_scheduler=[
         dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=30),
-        dict(type="MultiStepLR", begin=0, end=32, by_epoch=True, milestones=[19, 22], gamma=0.1),
+        dict(type="MultiStepLR", begin=0, end=22, by_epoch=True, milestones=[13, 15], gamma=0.1),
     ],
 )

@@ -19,11 +19,11 @@ auto_scale_lr = dict(enable=False, base_batch_size=4)
 
 # The miniature: minutes on one CPU core, from random weights: AdamW and a cosine.
 twin_schedule = dict(
-    train_cfg=dict(max_epochs=32, val_interval=100),
+    train_cfg=dict(max_epochs=22, val_interval=100),
     auto_scale_lr=dict(base_batch_size=8),
     optim_wrapper=dict(optimizer=dict(_delete_=True, type="AdamW", lr=2e-3, weight_decay=0.01)),
     param_scheduler=[
         dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=30),
-        dict(type="CosineAnnealingLR", T_max=32, begin=0, end=32, by_epoch=True, convert_to_iter_based=True),
+        dict(type="CosineAnnealingLR", T_max=22, begin=0, end=22, by_epoch=True, convert_to_iter_based=True),
     ],
 )
