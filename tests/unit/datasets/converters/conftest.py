@@ -16,7 +16,7 @@ def luna16(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def lits(tmp_path_factory):
-    return write_lits_layout(tmp_path_factory.mktemp("raw") / "lits", 4, seed=4, **SMALL)
+    return write_lits_layout(tmp_path_factory.mktemp("raw") / "lits", 4, seed=7, **SMALL)
 
 
 @pytest.fixture(scope="session")
