@@ -156,7 +156,8 @@ def _check_optimizers(runner: Runner, checkpoint: dict[str, Any], source: str) -
                 f"{source}: cannot be resumed from, its optimizer has {len(saved)} groups of parameters and the "
                 f"config's {len(own)}, or of other sizes; keep optim_wrapper.paramwise_cfg, or start with load_from"
             )
-        foreign = {key for group in saved for key in group if not key.startswith("initial_")} - own[0].keys()
+        foreign = {key for group in saved for key in group if not key.startswith("initial_")}
+        foreign -= {key for group in own for key in group}  # mmengine notes lr_mult in the groups that have one
         if types.get(name, kind) != kind or foreign - _TORCH_FLAGS:
             raise InputError(
                 f"{source}: cannot be resumed from, its optimizer is {types.get(name, 'another one')}, the config's is "

@@ -88,9 +88,10 @@ def test_other_settings_of_the_optimizer_are_followed(
     assert wanted[0] != train(tmp_path / "same", 3, scheduler)[2 * STEPS]
 
 
-def test_groups_of_parameters_follow_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("groups", [{"bias_lr_mult": 2.0}, {"custom_keys": {"bias": {"lr_mult": 2.0}}}])
+def test_groups_of_parameters_follow_too(tmp_path: Path, groups: dict[str, Any]) -> None:
     """Then mmengine keeps the rate without a group's factor in a group of its own, which its log shows."""
-    wrapper = {"paramwise_cfg": {"bias_lr_mult": 2.0}}
+    wrapper = {"paramwise_cfg": groups}
     train(tmp_path / "old", 2, [cosine(2)], optim_wrapper=sgd() | wrapper)
     wanted = train(tmp_path / "new", 4, [cosine(4)], optim_wrapper=sgd() | wrapper)[2 * STEPS :]
     assert train(tmp_path / "old", 4, [cosine(4)], resume=True, optim_wrapper=sgd() | wrapper) == wanted
