@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
-from mmpluld.atomic import is_unfinished, unfinished
+from mmpluld.atomic import atomic_write_text, is_unfinished, unfinished
 from mmpluld.errors import InputError
 from mmpluld.outputs import LOCK, folder_lock
 from mmpluld.structures.text_files import read_json
@@ -22,30 +24,33 @@ _EVERY_LAYOUT = (SETTINGS, "truth", "annotations", "volumes", ".tmp-*")  # annot
 
 
 @contextmanager
-def phantom_folder(root: Path, layout: str, names: Sequence[str], overwrite: bool) -> Iterator[None]:
-    """Write a phantom into an empty folder; one that holds a phantom of the same layout is emptied first.
+def phantom_folder(root: Path, settings: Mapping[str, Any], names: Sequence[str], overwrite: bool) -> Iterator[None]:
+    """Write a phantom into an empty folder, its settings first; one of the same layout is emptied before.
 
     During the block the folder is held by this process, and its settings file is marked as unfinished; if the block
     does not come to its end, the next call empties the folder and starts again, whatever ``overwrite`` says.
 
     Args:
         root: The folder.
-        layout: As written to the settings.
+        settings: What is noted of it, with ``layout`` and ``seed``.
         names: Patterns of what the layout has at the top. What was converted of a phantom is removed with it.
         overwrite: Whether a whole phantom may be removed.
 
     Raises:
-        InputError: The folder is in use and may not be emptied, holds anything that no phantom of the layout has,
-            cannot be written to, or is held by another process.
+        InputError: The seed is negative; the folder is in use and may not be emptied, holds anything that no phantom of
+            the layout has, cannot be written to, or is held by another process.
     """
+    if settings["seed"] < 0:
+        raise InputError(f"phantom seed={settings['seed']}: must be 0 or more")
     with folder_lock(root):
-        entries = _removable(root, layout, names, overwrite)
+        entries = _removable(root, settings["layout"], names, overwrite)
         with unfinished([root / SETTINGS]):
             for entry in entries:
                 if entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry)
                 else:
                     entry.unlink()
+            atomic_write_text(root / SETTINGS, json.dumps(settings, indent=1) + "\n")
             yield
 
 

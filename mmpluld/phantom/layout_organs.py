@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from mmpluld.atomic import atomic_write_text
 from mmpluld.errors import InputError
 from mmpluld.io.array_store import write_array
 from mmpluld.phantom.case import make_case
-from mmpluld.phantom.folder import SETTINGS, phantom_folder
+from mmpluld.phantom.folder import phantom_folder
 from mmpluld.phantom.organs import Organ
 from mmpluld.phantom.pool import in_order
 from mmpluld.phantom.spec import PhantomSpec
@@ -68,16 +67,13 @@ def write_organs_layout(
         InputError: If `out` is a non-empty folder and `overwrite` is False, or a setting is invalid.
     """
     root = Path(out)
-    if seed < 0:
-        raise InputError(f"phantom seed={seed}: must be 0 or more")
     if len(num_patients) != 2 or min(num_patients) < 1:
         raise InputError(f"phantom num_patients={num_patients!r}: must be two counts above 0 (train, val)")
     record = organs_record(num_patients, seed, settings)
     spec = PhantomSpec.from_settings({"lesions_per_series": 0.0} | settings)
     splits = [split for split, count in zip(_SPLITS, num_patients, strict=True) for _ in range(count)]
     numbered = [(split, place) for place, split in enumerate(splits, start=1)]
-    with phantom_folder(root, "organs", ("organs",), overwrite):
-        atomic_write_text(root / SETTINGS, json.dumps(record, indent=1) + "\n")
+    with phantom_folder(root, record, ("organs",), overwrite):
         for folder in ("volumes", "organs"):
             (root / folder).mkdir()
         job = partial(_write_patient, root, seed, spec)

@@ -7,7 +7,6 @@ it, ``truth/complete.json``, with the volume ids that the converters give.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,7 +18,7 @@ import numpy as np
 from mmpluld.atomic import atomic_path, atomic_write_text
 from mmpluld.errors import InputError
 from mmpluld.phantom.case import PhantomSeries, make_case
-from mmpluld.phantom.folder import SETTINGS, phantom_folder
+from mmpluld.phantom.folder import phantom_folder
 from mmpluld.phantom.layout_nih_ln import nih_ln_case, write_nih_ln_series
 from mmpluld.phantom.placement import centre_and_sides, flipped, full_mask
 from mmpluld.phantom.pool import in_order
@@ -159,15 +158,12 @@ def _write(
     write_tables: Callable[[list[_Written]], None] = lambda _: None,
 ) -> Path:
     """Make the patients, write each with ``write``, then the tables and the truth."""
-    if seed < 0:
-        raise InputError(f"phantom seed={seed}: must be 0 or more")
     if count < 1:
         raise InputError(f"phantom num_patients={count!r}: must be 1 or more")
     spec = PhantomSpec.from_settings({"regions": LAYOUT_REGIONS[layout]} | settings)
     record = {"layout": layout, "seed": seed, "num_patients": count, **asdict(spec)}
     job = partial(_write_patient, root=root, layout=layout, seed=seed, spec=spec, write=write)
-    with phantom_folder(root, layout, _NAMES[layout], overwrite):
-        atomic_write_text(root / SETTINGS, json.dumps(record, indent=1) + "\n")
+    with phantom_folder(root, record, _NAMES[layout], overwrite):
         patients = range(1, count + 1)
         written = list(track(in_order(job, patients, workers), "writing phantoms", total=count))
         write_tables(written)

@@ -16,7 +16,7 @@ import numpy as np
 from mmpluld.atomic import atomic_group, atomic_write_text
 from mmpluld.errors import InputError
 from mmpluld.phantom.case import PhantomCase, PhantomLesion, PhantomSeries, make_case
-from mmpluld.phantom.folder import SETTINGS, phantom_folder
+from mmpluld.phantom.folder import phantom_folder
 from mmpluld.phantom.pool import in_order
 from mmpluld.phantom.spec import PhantomSpec
 from mmpluld.phantom.streams import patient_stream
@@ -105,8 +105,6 @@ def write_deeplesion_layout(
     root = Path(out)
     if len(num_patients) != 3 or min(num_patients) < 0 or sum(num_patients) < 1:
         raise InputError(f"phantom num_patients={num_patients!r}: must be three counts (train, val, test), one above 0")
-    if seed < 0:
-        raise InputError(f"phantom seed={seed}: must be 0 or more")
     record = {
         "layout": "deeplesion",
         "seed": seed,
@@ -117,8 +115,7 @@ def write_deeplesion_layout(
     members = [(split, number) for split, count in zip(SPLITS, num_patients, strict=True) for number in range(count)]
     patients = [_Member(patient, split, number + 1) for patient, (split, number) in enumerate(members, start=1)]
     job = partial(_write_patient, seed=seed, spec=spec, root=root, all_slices=all_slices)
-    with phantom_folder(root, "deeplesion", _NAMES, overwrite):
-        atomic_write_text(root / SETTINGS, json.dumps(record, indent=1) + "\n")
+    with phantom_folder(root, record, _NAMES, overwrite):
         written = list(track(in_order(job, patients, workers), "writing phantoms", total=len(patients)))
         _write_tables(root, written, [patient.split for patient in patients])
     return root
