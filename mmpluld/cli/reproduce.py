@@ -123,7 +123,8 @@ def _start_of(table: Table, rows: list[Row], resources: Resources, options: argp
     begun = [row for row in table.rows if (Path(options.work_dir) / row.run_name(options.twins, table.split)).exists()]
     configs = [
         (row.key, load_config(row.config_name(options.twins), [*row.options, *options.cfg_options]))
-        for row in ([*rows, *begun] if options.twins else table.rows)
+        for row in table.rows
+        if not options.twins or row in rows or row in begun
     ]
     if options.twins:
         return ensure_trunks(configs, Path(options.work_dir), resources, run_command)

@@ -25,8 +25,10 @@ _ROW = re.compile(r"_(?=\d+s_(\d+e)_deeplesion$)")
 def recipes_of(name: str) -> list[str]:
     """The recipes for the config of this name, by its schedule."""
     row = _ROW.search(name)
-    ending = f"_{row[1]}.py" if row else ""
-    return [path.name.removesuffix(ending) for path in _files() if ending and path.name.endswith(ending)]
+    if not row:
+        return []
+    ending = f"_{row[1]}.py"
+    return [path.name.removesuffix(ending) for path in _files() if path.name.endswith(ending)]
 
 
 def recipe_name(name: str, recipe: str) -> str:

@@ -34,7 +34,18 @@ from mmpluld.structures.text_files import read_object
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-__all__ = ["Resources", "Run", "RunFailed", "execute", "plan", "run_command", "run_commands"]
+__all__ = [
+    "Resources",
+    "Run",
+    "RunFailed",
+    "config_digest",
+    "execute",
+    "last_weights",
+    "plan",
+    "run_command",
+    "run_commands",
+    "save_record",
+]
 
 _RECORD = "the record of a run as it was written, or remove its folder to run it again"
 _GRACE_S = 10.0  # what a child may take to end before it is killed
@@ -86,8 +97,7 @@ class Run:
     @property
     def weights(self) -> Path:
         """Checkpoint of the finished training."""
-        # The file beside the weights holds the path as it was when they were written; the folder may have moved.
-        return self.folder / Path((self.folder / "last_checkpoint").read_text().strip()).name
+        return last_weights(self.folder)
 
     def result(self) -> dict[str, Any] | None:
         """Result of a finished run, or None."""
@@ -205,11 +215,10 @@ def _describe(
         cfg = load_config(name, changes)
     start = start_of(cfg)
     # Where data and weights lie and how many checkpoints are kept changes no result: no part of the identity.
-    text = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
     files = _annotation_files(cfg, data_root, row.calibrated)
     identity = {
         "config": name,
-        "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "config_sha256": config_digest(cfg),
         "data_sha256": digest(files),
         "cfg_options": changes,
         "start_sha256": start.sha256,
@@ -221,6 +230,17 @@ def _describe(
         options += [f"default_hooks.negatives.truth={written(str(truth))}"]
     options += [f"data_root={written(str(data_root))}"] if data_root else []
     return name, identity, files[-1], options
+
+
+def config_digest(cfg: Config) -> str:
+    """SHA-256 of all settings of a config."""
+    return hashlib.sha256(json.dumps(cfg.to_dict(), sort_keys=True, default=str).encode()).hexdigest()
+
+
+def last_weights(folder: Path) -> Path:
+    """Checkpoint of the finished training in a folder."""
+    # The file beside the weights holds the path as it was when they were written; the folder may have moved.
+    return folder / Path((folder / "last_checkpoint").read_text().strip()).name
 
 
 def _of_split(cfg: Config, name: str, split: str) -> str:
@@ -402,13 +422,13 @@ def _perform(run: Run, resources: Resources, slots: SimpleQueue[int], children: 
             with _timed(run, record, "train"):
                 children.call(_command(run, resources.gpus, "train"), run.log, environment)
             record["trained"] = True
-            _save(run.folder / "run.json", record)
+            save_record(run.folder / "run.json", record)
         run.state = "testing"
         with _timed(run, record, "test"):
             if run.row.calibrated:
                 children.call(_command(run, min(resources.gpus, 1), "calibrate"), run.log, environment)
             children.call(_command(run, resources.gpus, "test"), run.log, environment)
-        _save(run.folder / "result.json", _evaluate(run, record))
+        save_record(run.folder / "result.json", _evaluate(run, record))
         run.state = "done"
     except MMPluldError as error:
         run.state, run.error = "failed", str(error)
@@ -423,7 +443,7 @@ def _open_record(run: Run) -> dict[str, Any]:
         record = read_object(path, _RECORD, ("identity", "trained", "seconds"))
     else:
         record = {"identity": run.identity, "trained": False, "seconds": {"train": 0.0, "test": 0.0}}
-        _save(path, record)
+        save_record(path, record)
     return record
 
 
@@ -435,7 +455,7 @@ def _timed(run: Run, record: dict[str, Any], stage: str) -> Iterator[None]:
         yield
     finally:
         record["seconds"][stage] = round(record["seconds"][stage] + time.monotonic() - begin, 1)
-        _save(run.folder / "run.json", record)
+        save_record(run.folder / "run.json", record)
 
 
 def _command(run: Run, gpus: int, stage: Literal["train", "calibrate", "test"]) -> list[str]:
@@ -471,5 +491,6 @@ def _evaluate(run: Run, record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _save(path: Path, data: dict[str, Any]) -> None:
+def save_record(path: Path, data: dict[str, Any]) -> None:
+    """Write what is known of a run, whole or not at all."""
     atomic_write_text(path, json.dumps(data, indent=1) + "\n")

@@ -6,19 +6,17 @@ serves every row whose backbone has the same architecture, in every table.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmpluld.atomic import atomic_path, atomic_write_text, is_unfinished
+from mmpluld.atomic import atomic_path, is_unfinished
 from mmpluld.errors import InputError
 from mmpluld.phantom.layout_organs import organs_record
-from mmpluld.reproduce.runner import Resources, run_commands
+from mmpluld.reproduce.runner import Resources, config_digest, last_weights, run_commands, save_record
 from mmpluld.reproduce.start import Start, StartOf, architecture, backbones, start_options
-from mmpluld.reproduce.twin_data import digest
+from mmpluld.reproduce.twin_data import SEED, digest, phantom_command
 from mmpluld.structures.text_files import read_object
 
 if TYPE_CHECKING:
@@ -32,7 +30,7 @@ TRUNK_PATIENTS = (80, 8)
 TRUNK_SETTINGS: dict[str, Any] = {"max_slices": 24}
 """Of `PhantomSpec`; there are no lesions. Many patients with few slices each show more than few with many."""
 
-_SEED = 0  # of phantom and training; the phantom's patients are a stream of their own
+_SEED = 0  # of the training
 _RECORD = "the record of a trunk as it was written, or remove the folder of trunks to train them anew"
 
 
@@ -110,7 +108,7 @@ def ensure_trunks(
     for name, identity in missing.items():
         folder = root / name
         folder.mkdir(parents=True, exist_ok=True)
-        _save(folder / "trunk.json", {"identity": identity, "sha256": ""})
+        save_record(folder / "trunk.json", {"identity": identity, "sha256": ""})
         arguments = ["train", name, "--work-dir", str(folder), "--seed", str(_SEED), "--resume", "--cfg-options"]
         commands.append(([*arguments, *cfg_options, *_data_option(data)], folder / "train.log"))
     if commands:
@@ -118,7 +116,7 @@ def ensure_trunks(
         run_commands(commands, resources)
     for name, identity in missing.items():
         _keep_backbone(root, name)
-        _save(root / name / "trunk.json", {"identity": identity, "sha256": _sha256(_weights(root, name))})
+        save_record(root / name / "trunk.json", {"identity": identity, "sha256": _sha256(_weights(root, name))})
 
     def start(config: Config) -> Start:
         places = backbones(config)
@@ -136,24 +134,20 @@ def _ensure_phantom(
 ) -> None:
     """Make the trunks' phantom unless it is there."""
     record = root / "phantom.json"
-    expected = organs_record(patients, _SEED, settings)
+    expected = organs_record(patients, SEED, settings)
     if record.is_file() and read_object(record, "the phantom's settings, or remove its folder", ()) != expected:
         raise InputError(f"{record}: this phantom was made with other settings than the trunks'; remove the folder")
     if not (root / "annotations" / "val.json").is_file() or is_unfinished(record):
-        values = [f"{name}={value!r}" for name, value in settings.items()]
-        arguments = ["phantom", "organs", str(root), "--patients", *map(str, patients), "--seed", str(_SEED)]
-        arguments += ["--overwrite"] if record.is_file() else []  # what an interrupted call left
-        command([*arguments, *(["--set", *values] if values else [])], root.with_name(f"{root.name}.log"))
+        command(phantom_command(root, "organs", patients, settings), root.with_name(f"{root.name}.log"))
 
 
 def _identity(name: str, data: Path, cfg_options: Sequence[str]) -> dict[str, Any]:
     """What a trunk depends on."""
     from mmpluld.engine.config import load_config
 
-    text = json.dumps(load_config(name, list(cfg_options)).to_dict(), sort_keys=True, default=str)
     return {
         "config": name,
-        "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "config_sha256": config_digest(load_config(name, list(cfg_options))),
         "data_sha256": digest([data / "phantom.json", data / "annotations" / "train.json"]),
         "seed": _SEED,
     }
@@ -189,9 +183,7 @@ def _keep_backbone(root: Path, name: str) -> None:
     """Write the backbone of a finished training alone: the same bytes for the same weights, wherever they were made."""
     from mmpluld.engine.checkpoint import checkpoint_bytes, load_checkpoint_safely
 
-    folder = root / name
-    last = folder / Path((folder / "last_checkpoint").read_text().strip()).name
-    state = load_checkpoint_safely(last)["state_dict"]
+    state = load_checkpoint_safely(last_weights(root / name))["state_dict"]
     kept = {key: value.clone() for key, value in state.items() if key.startswith("backbone.")}
     with atomic_path(_weights(root, name)) as temporary:
         temporary.write_bytes(checkpoint_bytes({"state_dict": kept}))
@@ -207,7 +199,3 @@ def _sha256(file: Path) -> str:
     from mmpluld.zoo.download import sha256_of
 
     return sha256_of(file)
-
-
-def _save(path: Path, data: dict[str, Any]) -> None:
-    atomic_write_text(path, json.dumps(data, indent=1) + "\n")

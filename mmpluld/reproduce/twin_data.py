@@ -16,7 +16,16 @@ from mmpluld.structures import AnnotationSet
 from mmpluld.structures.splits import annotation_paths
 from mmpluld.structures.text_files import read_object
 
-__all__ = ["PATIENTS", "SEED", "SETTINGS", "describe_phantom", "digest", "ensure_layout", "ensure_phantom"]
+__all__ = [
+    "PATIENTS",
+    "SEED",
+    "SETTINGS",
+    "describe_phantom",
+    "digest",
+    "ensure_layout",
+    "ensure_phantom",
+    "phantom_command",
+]
 
 _PHANTOM = "the settings that `mmpluld phantom` wrote, or remove the folder to make it anew"
 
@@ -85,16 +94,24 @@ def ensure_layout(
     converted = (root / "annotations" / "test.json").is_file()
     converted = converted and not any(map(is_unfinished, annotation_paths(root).values()))
     if not made:
-        # A value is a Python literal for the command, as repr writes it.
-        values = [f"{name}={value!r}" for name, value in settings.items()]
-        arguments = ["phantom", layout, str(root), "--patients", *map(str, patients), "--seed", str(SEED)]
-        arguments += ["--overwrite"] if record.is_file() else []  # what an interrupted call left
-        command([*arguments, "--set", *values], log)
+        command(phantom_command(root, layout, patients, settings), log)
     if not made or not converted:
         command(["convert", layout, str(root), "--overwrite", *convert_options], log)
     if deeplesion:
         for name in ("train_key_slices", "train_unmarked_ignored"):
             _add_masks(root / "truth" / f"{name}.json", root)
+
+
+def phantom_command(root: Path, layout: str, patients: Sequence[int], settings: Mapping[str, Any]) -> list[str]:
+    """Arguments of the ``mmpluld`` command that makes a phantom, in place of what an interrupted call left.
+
+    Arguments are those of `ensure_layout`.
+    """
+    arguments = ["phantom", layout, str(root), "--patients", *map(str, patients), "--seed", str(SEED)]
+    arguments += ["--overwrite"] if (root / "phantom.json").is_file() else []
+    # A value is a Python literal for the command, as repr writes it.
+    values = [f"{name}={value!r}" for name, value in settings.items()]
+    return [*arguments, *(["--set", *values] if values else [])]
 
 
 def _add_masks(truth: Path, root: Path) -> None:
