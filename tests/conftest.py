@@ -24,6 +24,15 @@ def real_data() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="module")
+def mmpluld_scope() -> Iterator[None]:
+    """What ``default_scope = 'mmpluld'`` in a config does: mmdet's code finds this package's modules."""
+    from mmengine.registry import DefaultScope
+
+    with DefaultScope.overwrite_default_scope("mmpluld"):
+        yield
+
+
 @pytest.fixture(scope="session")
 def write_dicom_series() -> Callable[..., list[Path]]:
     """Function that writes an (i, j, k) int array in HU as single-slice CT files and returns them in k order."""

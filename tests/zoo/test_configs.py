@@ -11,7 +11,6 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.logging import MessageHub
-from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
 from mmpluld.datasets.named_concat import dataset_settings
@@ -19,6 +18,8 @@ from mmpluld.datasets.steps import num_slices, pipeline_steps
 from mmpluld.engine.config import FoundConfig, load_config
 from mmpluld.engine.config_check import check_config
 from mmpluld.registry import MODELS
+
+pytestmark = pytest.mark.usefixtures("mmpluld_scope")
 
 ROOT = Path(__file__).resolve().parents[2] / "configs"
 LEAVES = sorted(path for path in ROOT.rglob("*.py") if not {"_base_", "trunks"} & set(path.parts))
@@ -64,12 +65,6 @@ def _steps() -> list[ParameterSet]:
         for config in _networks()
         for boxes in (0, 1)
     ]
-
-
-@pytest.fixture(autouse=True)
-def _scope():
-    with DefaultScope.overwrite_default_scope("mmpluld"):
-        yield
 
 
 def test_names_are_unique_and_follow_the_rule():

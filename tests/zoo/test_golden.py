@@ -42,6 +42,8 @@ from mmpluld.models.dense_heads import AFPHead
 from mmpluld.models.slice_mixers import A3DMixer
 from mmpluld.registry import MODELS
 
+pytestmark = pytest.mark.usefixtures("mmpluld_scope")
+
 A3D = "pluld-a3d_densenet121-fpn_7s_phantom"
 TABLE = Path(__file__).with_name("golden.json")
 NAMES = (
@@ -175,12 +177,6 @@ def distance(found: list[list[float]], box: list[float]) -> float:
     """How far the nearest of the found boxes is from ``box``, in units of what is allowed."""
     allowed = np.array([BOX_ATOL_PX] * 4 + [SCORE_ATOL])
     return float((np.abs(np.reshape(found, (-1, 5)) - box) / allowed).max(1).min(initial=np.inf))
-
-
-@pytest.fixture(autouse=True)
-def _scope():
-    with DefaultScope.overwrite_default_scope("mmpluld"):
-        yield
 
 
 def differences(name: str, found: dict[str, Any]) -> list[Any]:

@@ -6,7 +6,6 @@ import json
 
 import pytest
 import torch
-from mmengine.registry import DefaultScope
 
 from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
@@ -15,6 +14,8 @@ from mmpluld.reproduce.runner import Resources, run_command
 from mmpluld.reproduce.start import backbones
 from mmpluld.reproduce.tables import TABLES
 from mmpluld.reproduce.trunks import _identity, _is_there, _known, ensure_trunks, trunk_name
+
+pytestmark = pytest.mark.usefixtures("mmpluld_scope")
 
 ROW = "faster-rcnn_r50-fpn_3s_phantom"
 TRUNK = "trunk-faster-rcnn_r50_3s_phantom"
@@ -30,12 +31,6 @@ ROWS = {
     "lens-afp_densenet121_separate_9s_phantom": "trunk-lens_densenet121_9s_phantom",
     "lens-afp_densenet121_4datasets-attention_9s_phantom": "trunk-lens-attention_densenet121_9s_phantom",
 }
-
-
-@pytest.fixture(autouse=True)
-def _scope():
-    with DefaultScope.overwrite_default_scope("mmpluld"):
-        yield
 
 
 def test_rows_find_the_trunk_of_their_backbone():

@@ -8,12 +8,13 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
-from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
 from mmpluld.models.cpu import best_cells, plain_networks
 from mmpluld.models.dense_heads import AFPHead
 from mmpluld.registry import MODELS
+
+pytestmark = pytest.mark.usefixtures("mmpluld_scope")
 
 SETTINGS: dict[str, Any] = {
     "nms_pre": 400,
@@ -21,12 +22,6 @@ SETTINGS: dict[str, Any] = {
     "nms": {"type": "nms", "iou_threshold": 0.7},
     "min_bbox_size": 8,
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _scope():
-    with DefaultScope.overwrite_default_scope("mmpluld"):
-        yield
 
 
 def build(settings: dict[str, Any] = {}, side: float = 24.0, **changes: Any) -> AFPHead:  # noqa: B006  read only

@@ -7,20 +7,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
 from mmpluld.errors import InputError
 from mmpluld.models.dense_heads import AFPHead
 from mmpluld.registry import MODELS
 
+pytestmark = pytest.mark.usefixtures("mmpluld_scope")
+
 MAP = torch.zeros(1, 1, 16, 16)  # stride 4: an input of 64 x 64
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _scope():
-    with DefaultScope.overwrite_default_scope("mmpluld"):
-        yield
 
 
 def build(**changes: Any) -> AFPHead:

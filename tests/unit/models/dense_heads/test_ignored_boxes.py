@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
-from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmpluld.errors import InputError
 from mmpluld.registry import MODELS
+
+pytestmark = pytest.mark.usefixtures("mmpluld_scope")
 
 SIZE, STRIDE, CHANNELS = 64, 4, 8
 LESION = [8.0, 8.0, 28.0, 24.0]
@@ -42,12 +42,6 @@ PARTIAL = {
     "loss": {"type": "FocalLoss", "use_sigmoid": True},
 }
 HEADS |= {f"{name}, partial labels": {**HEADS[name], "loss_cls": PARTIAL} for name in ("AFP", "FCOS")}
-
-
-@pytest.fixture(autouse=True)
-def _scope() -> Iterator[None]:
-    with DefaultScope.overwrite_default_scope("mmpluld"):
-        yield
 
 
 def build(name: str, **changes: Any) -> torch.nn.Module:

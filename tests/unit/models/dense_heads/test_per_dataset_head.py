@@ -3,21 +3,16 @@ from __future__ import annotations
 import pytest
 import torch
 from mmengine.config import ConfigDict
-from mmengine.registry import DefaultScope
 
 from mmpluld.errors import InputError
 from mmpluld.models.dense_heads import AFPHead, PerDatasetHead
 from mmpluld.registry import MODELS
 
+pytestmark = pytest.mark.usefixtures("mmpluld_scope")
+
 CFG = ConfigDict(nms_pre=50, max_per_img=12, min_bbox_size=1, nms={"type": "nms", "iou_threshold": 0.7})
 AFP = {"type": "AFPHead", "in_channels": 4, "feat_channels": 8}
 NAMES = ["luna16", "lits", "nih-ln"]
-
-
-@pytest.fixture(autouse=True)
-def _scope():
-    with DefaultScope.overwrite_default_scope("mmpluld"):
-        yield
 
 
 def build(**changes: object) -> PerDatasetHead:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,14 @@ from mmengine.config import ConfigDict
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
-from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmpluld.engine.config import load_config
 from mmpluld.registry import MODELS
+
+pytestmark = pytest.mark.usefixtures("mmpluld_scope")
 
 BCE = {"type": "CrossEntropyLoss", "use_sigmoid": True}
 SOFTMAX = {"type": "CrossEntropyLoss", "use_sigmoid": False}
@@ -29,12 +29,6 @@ KINDS = ("IgnoreHardNegatives", "BackgroundRecalibrationLoss")
 LESION, BACKGROUND = 0, 1
 LABELS = torch.tensor([LESION, BACKGROUND, BACKGROUND, BACKGROUND])
 LOGITS = torch.tensor([[2.0], [2.0], [-1.0], [0.0]])  # scores 0.88, 0.88, 0.27, 0.5
-
-
-@pytest.fixture(autouse=True)
-def _scope() -> Iterator[None]:
-    with DefaultScope.overwrite_default_scope("mmpluld"):
-        yield
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config, ConfigDict
 from mmengine.optim import OptimWrapper
-from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -21,12 +19,7 @@ from mmpluld.datasets.steps import num_slices
 from mmpluld.engine.config import load_config
 from mmpluld.registry import MODELS
 
-
-@pytest.fixture(autouse=True)
-def _scope() -> Iterator[None]:
-    """What ``default_scope = 'mmpluld'`` in a config does: mmdet's code finds this package's modules."""
-    with DefaultScope.overwrite_default_scope("mmpluld"):
-        yield
+pytestmark = pytest.mark.usefixtures("mmpluld_scope")
 
 
 ANCHORS = {

@@ -3,24 +3,19 @@ from __future__ import annotations
 import pytest
 import torch
 from mmengine.config import ConfigDict
-from mmengine.registry import DefaultScope
 from torch.nn import functional as F
 
 from mmpluld.errors import InputError
 from mmpluld.models.roi_heads import ExpertBBoxHead, ExpertGate
 from mmpluld.registry import MODELS
 
+pytestmark = pytest.mark.usefixtures("mmpluld_scope")
+
 NAMES = ["deeplesion", "luna16", "lits"]
 SIZES = {"in_channels": 4, "fc_out_channels": 6, "roi_feat_size": 2, "num_classes": 1, "reg_class_agnostic": False}
 META = {"img_shape": (100, 100), "scale_factor": (2.0, 2.0)}
 NO_SUPPRESSION = {"type": "nms", "iou_threshold": 1.0}
 CFG = ConfigDict(score_thr=0.0, nms=NO_SUPPRESSION, fusion=NO_SUPPRESSION, max_per_img=1000)
-
-
-@pytest.fixture(autouse=True)
-def _scope():
-    with DefaultScope.overwrite_default_scope("mmpluld"):
-        yield
 
 
 def build(seed: int = 0, **changes: object) -> ExpertBBoxHead:

@@ -7,7 +7,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.config import ConfigDict
-from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
 from mmpluld.errors import InputError
@@ -15,11 +14,7 @@ from mmpluld.models.roi_heads import LesionMaskHead
 from mmpluld.postprocess import paste_mask
 from mmpluld.registry import MODELS
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _scope():
-    with DefaultScope.overwrite_default_scope("mmpluld"):
-        yield
+pytestmark = pytest.mark.usefixtures("mmpluld_scope")
 
 
 TEST_CFG = ConfigDict(mask_thr_binary=0.5)

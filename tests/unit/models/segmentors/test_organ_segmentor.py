@@ -5,24 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 from mmdet.structures import DetDataSample
-from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 
 from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
 from mmpluld.registry import MODELS
 
+pytestmark = pytest.mark.usefixtures("mmpluld_scope")
+
 TRUNK_OF = {
     "trunk-a3d_densenet121_7s_phantom": "pluld-a3d_densenet121-fpn_7s_phantom",
     "trunk-lens_densenet121_9s_phantom": "lens-fcos-1stage_densenet121_4datasets_9s_phantom",
     "trunk-faster-rcnn_r50_3s_phantom": "faster-rcnn_r50-fpn_3s_phantom",
 }
-
-
-@pytest.fixture(autouse=True)
-def _scope():
-    with DefaultScope.overwrite_default_scope("mmpluld"):
-        yield
 
 
 def samples(truth: torch.Tensor) -> list[DetDataSample]:
