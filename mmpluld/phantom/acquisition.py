@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmpluld.phantom.anatomy import paint_torso
-from mmpluld.phantom.canvas import Array, Canvas, Window
+from mmpluld.phantom.canvas import Array, Canvas, Window, unrolled
 from mmpluld.phantom.lesions import Lesion
 from mmpluld.phantom.patient import Patient
 
@@ -104,30 +104,26 @@ def acquire(
 
 def _canvas(patient: Patient, scan: Scan, heights: Array, y_mm: Array, x_mm: Array) -> Canvas:
     frame = patient.frame
-    sz, sy, sx = (np.float32(value) for value in frame.scale)
     z, y, x = frame.coordinates(heights, y_mm, x_mm)
-    axes = (heights / sz, y_mm / sy, x_mm / sx)
+    axes = frame.axes(heights, y_mm, x_mm)
     return Canvas(
-        *axes, z, y, x, patient.lumps.on_axes(*axes), patient.grain.on_axes(*axes), scan.pixel_mm, 4 * frame.warp_mm
-    )
+        *axes, z, y, x, patient.lumps.on_axes(*axes), patient.grain.on_axes(*axes), scan.pixel_mm, 4 * frame.warp_mm,
+        frame.roll,
+    )  # fmt: skip
 
 
 def _lesion_block(
     patient: Patient, lesion: Lesion, scan: Scan, heights: Array, y_mm: Array, x_mm: Array
 ) -> tuple[Window, Array] | None:
     """Window on the thin layers and signed distance of one lesion; whole slices, None outside the scan."""
-    sz, sy, sx = patient.frame.scale
-    slack = 4 * patient.frame.warp_mm + scan.pixel_mm
-    spans = []
-    for axis, scale, centre, extra in (
-        (heights, sz, lesion.centre[2], 0.0),
-        (y_mm, sy, lesion.centre[1], slack),
-        (x_mm, sx, lesion.centre[0], slack),
-    ):
-        reach = lesion.reach + extra + scan.pixel_mm
-        spans.append(
-            (int(np.searchsorted(axis, (centre - reach) * scale)), int(np.searchsorted(axis, (centre + reach) * scale)))
-        )
+    slack = lesion.reach + scan.pixel_mm + np.array([1, 1, 0]) * (4 * patient.frame.warp_mm + scan.pixel_mm)
+    centre = np.array([lesion.centre])
+    low, high = unrolled(patient.frame.roll, centre - slack, centre + slack)
+    axes = patient.frame.axes(heights, y_mm, x_mm)
+    spans = [
+        (int(np.searchsorted(axis, low[0, column])), int(np.searchsorted(axis, high[0, column])))
+        for axis, column in zip(axes, (2, 1, 0), strict=True)
+    ]
     n = scan.layers
     spans[0] = (spans[0][0] // n * n, -(-spans[0][1] // n) * n)
     if any(first >= last for first, last in spans):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mmpluld.phantom.organs import Organ
 
-__all__ = ["Array", "BodyFrame", "Canvas", "Capsules", "SmoothField", "Window"]
+__all__ = ["Array", "BodyFrame", "Canvas", "Capsules", "SmoothField", "Window", "unrolled"]
 
 Array = npt.NDArray[np.float32]
 Window = tuple[slice, slice, slice]
@@ -56,29 +56,66 @@ class SmoothField:
         values = np.matmul(matrices[1], values)
         return np.asarray(np.matmul(values, matrices[2].T), np.float32)
 
+    def renewed(self, rng: np.random.Generator, share: float) -> SmoothField:
+        """A field of which that share of the variance, in [0, 1], is new and the rest is this one's."""
+        other = SmoothField(rng, self.step)
+        other.control *= np.float32(share**0.5)
+        other.control += np.float32((1 - share) ** 0.5) * self.control
+        return other
+
+
+_DIAPHRAGM_MM, _BREATH_REACH_MM = 230.0, 90.0
+
 
 @dataclass(frozen=True)
 class BodyFrame:
-    """Map from patient millimetres to the standard torso: scale plus a smooth in-plane warp."""
+    """Map from patient millimetres to the standard torso: scale, posture, breath and a smooth in-plane warp."""
 
     scale: tuple[float, float, float]
     """Patient size over standard size along (z, y, x)."""
     warp_x: SmoothField
     warp_y: SmoothField
     warp_mm: float
+    roll: float = 0.0
+    """Turn about the long axis, in radians."""
+    breath_mm: float = 0.0
+    """How far what lies at the diaphragm is moved up, less the further away from it."""
+
+    def axes(self, z: Array, y: Array, x: Array) -> tuple[Array, Array, Array]:
+        """Heights in the standard torso, and in-plane millimetres of its scale before roll and warp; all 1D."""
+        sz, sy, sx = (np.float32(value) for value in self.scale)
+        zs = z / sz
+        zs = zs + np.float32(self.breath_mm) * np.exp(-(((zs - _DIAPHRAGM_MM) / _BREATH_REACH_MM) ** 2))
+        return zs.astype(np.float32), y / sy, x / sx
 
     def coordinates(self, z: Array, y: Array, x: Array) -> tuple[Array, Array, Array]:
         """Standard-torso coordinates of a patient grid: z (D, 1, 1), y and x (D, H, W)."""
-        sz, sy, sx = self.scale
-        zs, ys, xs = z / np.float32(sz), y / np.float32(sy), x / np.float32(sx)
+        zs, ys, xs = self.axes(z, y, x)
         wx = self.warp_x.on_axes(zs, ys, xs)
         wy = self.warp_y.on_axes(zs, ys, xs)
-        amplitude = np.float32(self.warp_mm)
+        amplitude, c, s = (np.float32(value) for value in (self.warp_mm, np.cos(self.roll), np.sin(self.roll)))
         wx *= amplitude
         wy *= amplitude
-        wx += xs
-        wy += ys[:, None]
-        return zs[:, None, None].astype(np.float32), wy, wx
+        wx += c * xs + (s * ys)[:, None]
+        wy += (c * ys)[:, None] - s * xs
+        return zs[:, None, None], wy, wx
+
+
+def unrolled(roll: float, low: Array, high: Array) -> tuple[Array, Array]:
+    """Boxes, before the roll, that hold what lies in boxes of the standard torso after it.
+
+    Args:
+        roll: `BodyFrame.roll`.
+        low, high: Corners (N, 3), x, y, z.
+    """
+    if not roll:
+        return low, high
+    c, s = np.float32(np.cos(roll)), np.float32(np.sin(roll))
+    middle, half = (low + high) / 2, (high - low) / 2
+    turned, wide = middle.copy(), half.copy()
+    turned[:, 0], turned[:, 1] = c * middle[:, 0] - s * middle[:, 1], s * middle[:, 0] + c * middle[:, 1]
+    wide[:, 0], wide[:, 1] = c * half[:, 0] + abs(s) * half[:, 1], abs(s) * half[:, 0] + c * half[:, 1]
+    return turned - wide, turned + wide
 
 
 @dataclass(frozen=True)
@@ -137,10 +174,12 @@ class Canvas:
     """A block of slices being painted.
 
     Args:
-        z_mm, y_mm, x_mm: Axes of the block, standard torso mm without the warp.
+        z_mm, y_mm, x_mm: Axes of the block, see `BodyFrame.axes`.
         z, y, x: The warped coordinates, see `BodyFrame.coordinates`.
         lumps, grain: Smooth fields of about 30 mm and 8 mm structure; they make outlines and tissue uneven.
         edge_mm: Width of the soft edge of every shape, about one pixel.
+        slack_mm: How far the warp can move a shape in the plane.
+        roll: `BodyFrame.roll`.
         organs: Organ of every voxel, uint8 (D, H, W), kept beside the picture; None keeps none.
         part: The organ that is being painted; None leaves the map of organs as it is.
         hu: The picture, float32 (D, H, W).
@@ -156,6 +195,7 @@ class Canvas:
     grain: Array
     edge_mm: float
     slack_mm: float
+    roll: float = 0.0
     organs: npt.NDArray[np.uint8] | None = None
     part: Organ | None = field(default=None, init=False)
     hu: Array = field(init=False)
@@ -171,6 +211,7 @@ class Canvas:
 
     def windows(self, low: Array, high: Array) -> list[tuple[int, Window]]:
         """Index and window of each box from `low` to `high`, both (N, 3) x, y, z in mm, that meets the block."""
+        low, high = unrolled(self.roll, low, high)
         wide = self.slack_mm + self.edge_mm
         spans = []
         for axis, column, slack in ((self.z_mm, 2, self.edge_mm), (self.y_mm, 1, wide), (self.x_mm, 0, wide)):

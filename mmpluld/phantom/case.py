@@ -139,11 +139,12 @@ def _make_case(rng: np.random.Generator, patient: int, spec: PhantomSpec, organs
     taken: list[PhantomSeries] = []
     for study in range(int(rng.integers(1, spec.max_studies + 1))):
         today = body if study == 0 else with_study(body, rng, spec.phases)
-        present = [grown for lesion in lesions if (grown := at_study(lesion, study)) is not None]
-        decisions = {lesion.number: float(rng.random()) for lesion in present}
+        present = [grown for lesion in lesions if (grown := at_study(lesion, study, body, today)) is not None]
         for number in range(int(rng.integers(1, spec.max_series + 1))):
             interval = float(rng.choice(list(spec.intervals_mm))) if taken else first_interval
             scan = _plan(rng, today, spec, interval, (start, start + span), present)
+            # Every series is read on its own: a lesion can be marked in one and not in the next.
+            decisions = {lesion.number: float(rng.random()) for lesion in present}
             taken.append(_series(rng, today, present, decisions, scan, spec, (study + 1, number + 1, region), organs))
     return PhantomCase(patient, body.sex, body.age, tuple(taken))
 
@@ -165,10 +166,10 @@ def _plan(
         target = rng.choice([lesion.centre[2] for lesion in lesions]) if lesions else rng.uniform(*z_range)
         low = float(np.clip(target * scale_z - count * interval * rng.uniform(0.3, 0.7), low, high - count * interval))
     width = (2 * 158 + 2 * patient.fat_mm[1]) * scale_x
-    fov = spec.fov_mm or float(np.clip(width * rng.uniform(1.03, 1.12), 300, 500))
+    fov = spec.fov_mm or float(np.clip(width * rng.uniform(1.04, 1.18), 300, 500))
     kernel = "sharp" if rng.random() < spec.sharp_prob else "soft"
     noise = float(rng.uniform(*spec.noise_hu)) * (2.0 if kernel == "sharp" else 1.0) * (5 / interval) ** 0.25
-    offset = rng.normal(0, 3, 2)
+    offset = rng.normal(0, 4, 2)
     return Scan(
         size=spec.size,
         pixel_mm=fov / spec.size,

@@ -38,10 +38,11 @@ class Lesion:
         radii: Half axes in mm before the outline is disturbed.
         axes: (3, 3) rotation, rows are the ellipsoid's axes.
         bumps: (K, 4): directions and heights of the outline's low-order disturbances.
-        hu: Mean HU; `rim_hu` is added in the outer 2.5 mm, `core_hu` in the inner half.
+        hu: Mean HU at the first study; `rim_hu` is added in the outer 2.5 mm, `core_hu` in the inner half.
         texture_hu: Amplitude of the uneven texture.
         growth: Natural log of the size factor from one study to the next.
         appears, vanishes: First study with the lesion, first study without it.
+        organ: Key of `Patient.hu` whose changes from study to study the lesion shares; None for a lesion of its own HU.
     """
 
     number: int
@@ -57,6 +58,7 @@ class Lesion:
     growth: float
     appears: int
     vanishes: int
+    organ: str | None = None
 
     @property
     def reach(self) -> float:
@@ -86,14 +88,21 @@ class Lesion:
         return np.asarray(value, np.float32)
 
 
-def at_study(lesion: Lesion, study: int) -> Lesion | None:
-    """The lesion as it is at `study` (0 is the first), or None if it is not there."""
+def at_study(lesion: Lesion, study: int, first: Patient, today: Patient) -> Lesion | None:
+    """The lesion as it is at `study` (0 is the first), or None if it is not there.
+
+    Args:
+        lesion: As it was drawn.
+        study: Number of the study.
+        first, today: The patient at the first study and at this one.
+    """
     if not lesion.appears <= study < lesion.vanishes:
         return None
     factor = float(np.exp(lesion.growth * (study - lesion.appears)))
     limit = MAX_LONG_AXIS_MM / 2 / max(lesion.radii)
     radii = tuple(radius * min(factor, max(limit, 1.0)) for radius in lesion.radii)
-    return replace(lesion, radii=(radii[0], radii[1], radii[2]))
+    change = today.hu[lesion.organ] - first.hu[lesion.organ] if lesion.organ else 0.0
+    return replace(lesion, radii=(radii[0], radii[1], radii[2]), hu=lesion.hu + change)
 
 
 def draw_lesions(
@@ -122,7 +131,8 @@ def draw_lesions(
             continue
         place, hu, long_mm, tissue = found
         hu += np.copysign(spec.contrast_hu, hu - tissue)
-        lesion = _lesion(rng, len(lesions) + 1, kind, place, float(hu), long_mm)
+        organ = next((name for name in ("liver", "spleen") if patient.hu[name] == tissue), None)
+        lesion = replace(_lesion(rng, len(lesions) + 1, kind, place, float(hu), long_mm), organ=organ)
         gaps = (np.linalg.norm(np.subtract(place, other.centre)) - other.reach - lesion.reach for other in lesions)
         if all(gap > 2.0 for gap in gaps):
             lesions.append(lesion)

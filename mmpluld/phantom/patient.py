@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -51,6 +51,8 @@ _PHASE_HU: dict[str, dict[str, float]] = {
     },
 }
 """Nominal HU of the enhancing tissues by contrast phase."""
+
+_NEW_WARP = 0.4  # share of the deformation's variance that is new at each study: about 2 mm
 
 
 @dataclass(frozen=True)
@@ -151,9 +153,11 @@ def make_patient(rng: np.random.Generator, phases: Sequence[str] = ()) -> Patien
 
 
 def with_study(patient: Patient, rng: np.random.Generator, phases: Sequence[str] = ()) -> Patient:
-    """The same patient on another day: new contrast phase, bowel and bladder filling, slightly moved organs.
+    """The same patient on another day.
 
-    The phase is one of `phases`; without any, it is portal in two of three, as in DeepLesion.
+    New are contrast phase, bowel and bladder filling, how far the patient is turned and has breathed in, and a part of
+    the body's deformation; organs are moved a little. The phase is one of `phases`; without any, it is portal in two of
+    three, as in DeepLesion.
     """
     phase = str(rng.choice(list(phases))) if phases else str(rng.choice(list(PHASES), p=[0.15, 0.2, 0.65]))
     hu = {name: float(value * rng.normal(1.0, 0.07)) for name, value in _PHASE_HU[phase].items()}
@@ -162,8 +166,15 @@ def with_study(patient: Patient, rng: np.random.Generator, phases: Sequence[str]
         for name, (x, y, z) in patient.shift.items()
     }
     grow = dict(patient.grow) | {"bladder": float(rng.uniform(0.75, 1.25)), "stomach": float(rng.uniform(0.8, 1.15))}
+    frame = replace(
+        patient.frame,
+        warp_x=patient.frame.warp_x.renewed(rng, _NEW_WARP),
+        warp_y=patient.frame.warp_y.renewed(rng, _NEW_WARP),
+        roll=float(np.radians(np.clip(rng.normal(0, 2.5), -6, 6))),
+        breath_mm=float(np.clip(rng.normal(0, 6), -14, 14)),
+    )
     return Patient(
-        patient.frame, patient.lumps, patient.grain, patient.sex, patient.age, patient.fat_mm, phase, hu, shift, grow,
+        frame, patient.lumps, patient.grain, patient.sex, patient.age, patient.fat_mm, phase, hu, shift, grow,
         patient.tissue_vessels, _bowel(rng, hu["wall"]), patient.benign,
     )  # fmt: skip
 

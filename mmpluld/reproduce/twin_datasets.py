@@ -32,7 +32,9 @@ LENS_PATIENTS: dict[str, tuple[int, ...]] = {
 """Patients by layout: of deeplesion in training, validation and test; of the others all in one, of whom two in five are
 held out as the test."""
 
-_SHARED = {key: value for key, value in SETTINGS.items() if key not in ("mark_prob", "mark_bias")}
+_SHARED = {
+    key: value for key, value in SETTINGS.items() if key not in ("mark_prob", "mark_bias", "max_studies", "max_series")
+}
 LENS_SETTINGS: dict[str, dict[str, Any]] = {
     "deeplesion": SETTINGS,
     "luna16": {
