@@ -13,8 +13,9 @@ from mmpluld.cli.outputs import OutputFolder
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mmpluld.reproduce.children import Resources
     from mmpluld.reproduce.collect import Summary
-    from mmpluld.reproduce.runner import Resources, Run
+    from mmpluld.reproduce.runner import Run
     from mmpluld.reproduce.start import StartOf
     from mmpluld.reproduce.tables import Row, Table
 
@@ -62,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train what is missing, then report; 1 if a run failed."""
     from mmpluld.outputs import folder_lock
-    from mmpluld.reproduce.runner import Resources
+    from mmpluld.reproduce.children import Resources
     from mmpluld.reproduce.tables import GROUPS, get_tables
 
     tables = get_tables(options.table)
@@ -84,7 +85,8 @@ def _reproduce(
     """Train, test and report one table; also whether a run failed."""
     from mmpluld.reproduce.collect import collect
     from mmpluld.reproduce.display import live_progress
-    from mmpluld.reproduce.runner import execute, plan
+    from mmpluld.reproduce.graph import execute
+    from mmpluld.reproduce.runner import plan
 
     data_root = _data_root(table, options)
     # All rows are planned, so that the report has them and a folder that cannot be used is found before training.
@@ -113,7 +115,7 @@ def _reproduce(
 def _start_of(table: Table, rows: list[Row], resources: Resources, options: argparse.Namespace) -> StartOf:
     """What backbones start from; trains the trunks that twins lack."""
     from mmpluld.engine.config import load_config
-    from mmpluld.reproduce.runner import run_command
+    from mmpluld.reproduce.children import run_command
     from mmpluld.reproduce.start import imagenet_starts, random_start, without_weights
     from mmpluld.reproduce.trunks import ensure_trunks
 
@@ -137,7 +139,7 @@ def _start_of(table: Table, rows: list[Row], resources: Resources, options: argp
 
 def _data_root(table: Table, options: argparse.Namespace) -> Path | None:
     """Folder of the data, of twins with the phantom in it; None for the configs'."""
-    from mmpluld.reproduce.runner import run_command
+    from mmpluld.reproduce.children import run_command
     from mmpluld.reproduce.twin_data import ensure_phantom
     from mmpluld.reproduce.twin_datasets import ensure_lens_phantoms
 

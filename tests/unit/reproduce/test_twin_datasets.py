@@ -21,13 +21,14 @@ from mmpluld.reproduce.twin_datasets import (
 )
 from mmpluld.structures import AnnotationSet
 
-PATIENTS = {"deeplesion": (2, 1, 1), "luna16": (3,), "lits": (5,), "nih-ln": (3,)}
+PATIENTS = {"deeplesion": (2, 1, 1), "luna16": (3,), "lits": (6,), "nih-ln": (3,)}
 HELD_OUT = {"luna16": 1, "lits": 2, "nih-ln": 1}
 COMMON = {"size": 64, "max_slices": 16, "lesions_per_series": 18, "min_long_mm": 14, "pad_mm": 11}  # 2 px
 SETTINGS = {
     layout: {**COMMON, "phases": (phase,)}
     for layout, phase in zip(PATIENTS, ("portal", "native", "arterial", "portal"), strict=True)
 }
+SETTINGS["lits"]["lesion_mix"] = {"liver": 5, "abdomen": 1}
 TYPES = {"luna16": {"lung"}, "lits": {"liver"}, "nih-ln": {"lymph node"}}
 
 
@@ -82,7 +83,7 @@ def test_description(root, tmp_path):
     assert text.endswith(" in 1 volume.")
     lits = AnnotationSet.load(root / "lits" / "annotations" / "train.json")
     count = sum(not lesion.ignore for lesion in lits.lesions)
-    assert f"lits {count} lesions ({count} liver) in 3 volumes, held out " in text
+    assert f"lits {count} lesions ({count} liver) in 4 volumes, held out " in text
     marked = AnnotationSet.load(root / "deeplesion" / "annotations" / "train.json")
     assert f"deeplesion {len(marked.lesions)} lesions (" in text
 
