@@ -86,7 +86,7 @@ def _reproduce(
     from mmpluld.reproduce.collect import collect
     from mmpluld.reproduce.display import live_progress
     from mmpluld.reproduce.graph import execute
-    from mmpluld.reproduce.runner import plan
+    from mmpluld.reproduce.plan import plan, with_needs
 
     data_root = _data_root(table, options)
     # All rows are planned, so that the report has them and a folder that cannot be used is found before training.
@@ -102,11 +102,12 @@ def _reproduce(
         start_of=_start_of(table, rows, resources, options),
     )
     wanted = [item for item in runs if item.row in rows]
+    jobs = with_needs(wanted)
     with live_progress(wanted, resources.jobs) as refresh:
-        execute(wanted, resources, refresh)
-    failed = [item for item in wanted if item.state == "failed"]
+        execute(jobs, resources, refresh)
+    failed = [item for item in jobs if item.state == "failed"]
     for item in failed:
-        print(f"failed: {item.row.key}, seed {item.seed}: {item.error}")
+        print(f"failed: {item.name}, seed {item.seed}: {item.error}")
     summary = collect(table, runs)
     _report(summary, runs, options, _description(table, data_root))
     return summary, bool(failed)
@@ -116,6 +117,7 @@ def _start_of(table: Table, rows: list[Row], resources: Resources, options: argp
     """What backbones start from; trains the trunks that twins lack."""
     from mmpluld.engine.config import load_config
     from mmpluld.reproduce.children import run_command
+    from mmpluld.reproduce.plan import detectors_behind
     from mmpluld.reproduce.start import imagenet_starts, random_start, without_weights
     from mmpluld.reproduce.trunks import ensure_trunks
 
@@ -123,9 +125,10 @@ def _start_of(table: Table, rows: list[Row], resources: Resources, options: argp
         return random_start
     # All rows of the table are planned, but only those that are trained, or have been, need a trunk.
     begun = [row for row in table.rows if (Path(options.work_dir) / row.run_name(options.twins, table.split)).exists()]
+    begun += detectors_behind([*rows, *begun])
     configs = [
         (row.key, load_config(row.config_name(options.twins), [*row.options, *options.cfg_options]))
-        for row in table.rows
+        for row in dict.fromkeys([*table.rows, *begun])
         if not options.twins or row in rows or row in begun
     ]
     if options.twins:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ __all__ = [
     "execute",
     "identity_digest",
     "last_weights",
+    "launched",
     "save_record",
 ]
 
@@ -233,6 +235,12 @@ def last_weights(folder: Path) -> Path:
         raise RunFailed(f"{folder}: no checkpoint of a training")
     # The file holds the path as it was when the weights were written; the folder may have moved.
     return folder / Path(note.read_text().strip()).name
+
+
+def launched(gpus: int, arguments: Sequence[str]) -> list[str]:
+    """An ``mmpluld`` command that runs one process for each of that many GPUs."""
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}"] if gpus > 1 else []
+    return [sys.executable, *launch, "-m", "mmpluld", *arguments]
 
 
 def save_record(path: Path, data: Mapping[str, Any]) -> None:

@@ -1,25 +1,18 @@
 """The steps between two trainings of LENS: propose, embed, mine, and what the false-positive reduction learns from.
 
-Each step is one ``mmpluld`` command, for one seed, in ``WORK_DIR/steps/<detector>/<step>/seed<k>/``. Its record says what
-it depends on: its own command and, through them, all steps and trainings before it.
+Each step is one ``mmpluld`` command, for one seed, in ``WORK_DIR/steps/<detector>/<step>/seed<k>/``. Its record says
+what it depends on: its own settings and, through those it needs, all steps and trainings before it.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmpluld.reproduce.graph import Caller, Job, identity_digest
+from mmpluld.reproduce.graph import Caller, Job, identity_digest, launched
 
-__all__ = ["Step", "launched"]
-
-
-def launched(gpus: int, arguments: Sequence[str]) -> list[str]:
-    """An ``mmpluld`` command that uses that many GPUs."""
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}"] if gpus > 1 else []
-    return [sys.executable, *launch, "-m", "mmpluld", *arguments]
+__all__ = ["Step", "step_of"]
 
 
 @dataclass(eq=False, kw_only=True)

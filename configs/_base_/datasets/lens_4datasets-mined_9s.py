@@ -1,13 +1,11 @@
-# lens_4datasets_9s.py with mined labels of DeepLesion. Slices with neither lesion nor mined label are negatives, on which
-# uncertain lesions are ignored. Make the file with `mmpluld mine`.
+# lens_4datasets_9s.py with mined labels of DeepLesion. Slices with neither lesion nor mined label are negatives, on
+# which uncertain lesions are ignored. Make the file with `mmpluld mine`.
 _base_ = "lens_4datasets_9s.py"
 
 train_dataloader = dict(
     dataset=dict(
         datasets={
-            "deeplesion": dict(
-                ann_file="deeplesion/annotations/train_mined.json", sampling=dict(policy="all_slices")
-            )
+            "deeplesion": dict(ann_file="deeplesion/annotations/train_mined.json", sampling=dict(policy="all_slices"))
         }
     )
 )

@@ -11,7 +11,8 @@ import pytest
 
 from mmpluld.datasets.converters import convert_deeplesion
 from mmpluld.phantom import write_deeplesion_layout
-from mmpluld.reproduce.runner import Run, plan
+from mmpluld.reproduce.plan import plan
+from mmpluld.reproduce.runner import Run
 from mmpluld.reproduce.tables import TABLES, Row, Table
 from mmpluld.structures import AnnotationSet, Detections, DetectionSet
 
