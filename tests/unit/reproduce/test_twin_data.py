@@ -95,7 +95,7 @@ def test_digest_depends_on_contents_and_order(tmp_path):
         twin_data.digest([tmp_path / "missing"])
 
 
-FROZEN = [  # of the first patient of each: layout, stream, series, lesions of the first, mean HU, key slice and box of one
+FROZEN = [  # of first patients: layout, stream, series, lesions of the first, its mean HU, key slice and box of one
     ("deeplesion", "deeplesion/train", 2, 21, -643.56, 32, (86.8, 47.1, 29.0, 94.9, 56.7, 36.0)),
     ("deeplesion", "deeplesion/test", 3, 21, -569.58, 28, (49.0, 65.4, 27.0, 58.8, 77.2, 31.0)),
     ("luna16", "luna16", 1, 4, -746.81, 2, (64.1, 46.8, 0.0, 73.6, 56.8, 6.0)),
