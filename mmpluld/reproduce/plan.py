@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmpluld.errors import InputError
 from mmpluld.reproduce.graph import Job, config_digest, identity_digest, last_weights
-from mmpluld.reproduce.labels import FPR, Labels
-from mmpluld.reproduce.rows import Row
+from mmpluld.reproduce.rows import FPR, Labels, Row
 from mmpluld.reproduce.runner import Run
 from mmpluld.reproduce.start import StartOf, random_start
 from mmpluld.reproduce.steps import Step, step_of

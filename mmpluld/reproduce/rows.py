@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from mmpluld.reproduce.labels import FPR, Labels
-
-__all__ = ["Row", "Table"]
+__all__ = ["FPR", "Labels", "Row", "Table"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,48 @@ class Row:
         own = self.options or self.labels or self.fpr or self.fold
         name = self.config_name(twin) + (f"+{self.key}" if own else "")
         return name if split == "test" else f"{name}-{split}"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Mined labels of the first training dataset of a config.
+
+    Attributes:
+        key: Their name, unique in the package.
+        detector: Whose proposals they are mined from.
+        strategies: As ``mmpluld mine --strategies`` takes them.
+        oracles: As ``mmpluld mine --oracle`` takes them: strategies without fault, from the complete truth.
+        rules: Further arguments of ``mmpluld mine``.
+        after: What is mined already, where it is a second round.
+        views: Changes to the config of the detector, as ``--cfg-options`` takes them, for each further look at the
+            images; the boxes of all looks are averaged (data distillation).
+    """
+
+    key: str
+    detector: Row
+    strategies: tuple[str, ...] = ()
+    oracles: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+    after: Labels | None = None
+    views: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class FPR:
+    """False-positive reduction of a row's detections.
+
+    Attributes:
+        mode: ``average`` of both scores, or that of the classifier ``alone``.
+        detector: Whose proposals the classifier learns from: one is trained for each fold of the patients, and proposes
+            on the others.
+        config: Name of the classifier's config without the dataset.
+        folds: How many.
+    """
+
+    mode: Literal["average", "alone"]
+    detector: Row
+    config: str = "fpr_resnet18"
+    folds: int = 2
 
 
 @dataclass(frozen=True)
