@@ -11,7 +11,7 @@ from mmpluld.errors import InputError
 __all__ = ["fold_of_patients"]
 
 
-def fold_of_patients(patients: Iterable[str], k: int, K: int, seed: int = 0) -> set[str]:  # noqa: N803
+def fold_of_patients(patients: Iterable[str], k: int, K: int, seed: int = 0) -> set[str]:
     """The patients of fold ``k`` of ``K``, from 0; the folds part the patients, by seed alone.
 
     Raises:
