@@ -44,6 +44,9 @@ class SliceIndex:
         """Note a box of a lesion on a slice."""
         self._rows.setdefault(number, []).append((lesion, box))
 
+    def __len__(self) -> int:
+        return sum(map(len, self._rows.values()))
+
     @property
     def slices(self) -> set[int]:
         """Slices with a box."""
@@ -120,4 +123,3 @@ def patients_of(annotations: AnnotationSet) -> dict[str, list[VolumeRecord]]:
     for volume in sorted(annotations.volumes, key=lambda volume: (volume.patient, volume.id)):
         patients.setdefault(volume.patient, []).append(volume)
     return patients
-
