@@ -25,6 +25,7 @@ COMMANDS = {
     "test": "test a checkpoint and report FROC",
     "detect": "detect lesions in a CT scan",
     "calibrate": "make the scores of a detector's experts comparable",
+    "mine": "find missing annotations in proposals, for training anew",
     "evaluate": "FROC of a detection file against a ground truth file",
     "convert": "turn a raw dataset into the annotation format",
     "browse": "draw training samples as the network sees them",
