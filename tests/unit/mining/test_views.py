@@ -52,9 +52,12 @@ def test_a_view_gives_a_box_its_best_alone(views):
 def test_the_order_of_views_has_no_influence(views):
     rng = np.random.default_rng(0)
     rows = [
-        [(int(rng.integers(10)), (x, y, x + 20, y + 20), float(rng.random()), "lits", -1) for x, y in rng.random((40, 2)) * 60]
+        [
+            (int(rng.integers(10)), (x, y, x + 20, y + 20), float(rng.random()), "lits", -1)
+            for x, y in rng.random((40, 2)) * 60
+        ]
         for _ in range(3)
-    ]  # fmt: skip
+    ]
     found = views(*rows)
     one, two = average_views(found), average_views(found[::-1])
     for name in ("boxes", "scores", "grid", "expert"):
