@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from mmpluld.errors import InputError
 from mmpluld.mining.lesions import SliceIndex, extended, is_annotation, new_lesion, patients_of, with_lesions
@@ -106,8 +107,7 @@ def _pairs(
     """The tracklets within ``delta`` of an annotation, the nearest pair first."""
     nearest: dict[int, _Pair] = {}
     for lesions, known in anchors:
-        squared = ((known[:, None] - points) ** 2).sum(axis=2)
-        distances = np.sqrt(squared)
+        distances = cdist(known, points)
         for lesion, row in zip(lesions, distances, strict=True):
             near = np.flatnonzero(row < options.delta)
             for index in near[np.argsort(row[near], kind="stable")][: options.max_pairs].tolist():
