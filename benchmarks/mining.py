@@ -1,9 +1,9 @@
 """Mining of simulated proposals, and annotation files with half a million uncertain boxes: time and memory.
 
-Each volume is 100 slices, 2 mm apart, with 10 boxes a slice of four experts: those of ten lesions, of which one is
-annotated in the first of a patient's two volumes, and others. Each size is mined in a process of its own, whose peak memory is
-that of reading annotations and shards, of mining, and of writing; what grows with the number of slices are the
-annotations.
+Each volume is 100 slices, 2 mm apart, with 10 boxes a slice of four experts: those of ten lesions and others. A patient
+has two volumes with the same lesions, of which one is annotated in the first. Each size is mined in a process of its
+own, whose peak memory is that of reading annotations and shards, of mining, and of writing; what grows with the number
+of slices are the annotations.
 
 Run: python -m benchmarks mining
 """
@@ -121,7 +121,8 @@ def _mine(folder: Path) -> dict[str, Any]:
     last = result.counts[-1]
     return {
         "slices": last["slices"], "lesions found": last["lesions_3d"], "2D boxes": last["boxes_2d"],
-        "uncertain": last["uncertain_2d"], "mining, CPU [s]": mined - start, "writing, CPU [s]": time.process_time() - mined,
+        "uncertain": last["uncertain_2d"], "mining, CPU [s]": mined - start,
+        "writing, CPU [s]": time.process_time() - mined,
         "start [MB]": before, "mining, peak [MB]": mined_mb, "writing, peak [MB]": _peak_mb(),
     }  # fmt: skip
 

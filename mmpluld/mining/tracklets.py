@@ -10,6 +10,7 @@ import numpy as np
 from mmpluld.io.proposals import VolumeProposals
 from mmpluld.postprocess import GridMap, chains_on_slices
 from mmpluld.structures import Box2D
+from mmpluld.typing import BoolArray
 
 __all__ = ["ScanTracklet", "scan_tracklets"]
 
@@ -35,14 +36,17 @@ class ScanTracklet:
         return rows[(len(rows) - 1) // 2]
 
 
-def scan_tracklets(proposals: VolumeProposals, experts: Collection[int] | None = None) -> list[ScanTracklet]:
+def scan_tracklets(
+    proposals: VolumeProposals, experts: Collection[int] | None = None, box_score: float = 0.0
+) -> list[ScanTracklet]:
     """All tracklets of a volume, in an order that depends on their boxes alone.
 
     Args:
         proposals: Of the volume.
         experts: Take tracklets with a box of one of these experts only; None takes all.
+        box_score: Tracklets begin and end with a box that scores at least this; those without one are left out.
     """
-    wanted = proposals.tracklet >= 0
+    wanted = _between_good(proposals, box_score)
     if experts is not None:
         chosen = wanted & np.isin(proposals.expert, list(experts))
         wanted &= np.isin(proposals.tracklet, proposals.tracklet[chosen])
@@ -59,3 +63,14 @@ def scan_tracklets(proposals: VolumeProposals, experts: Collection[int] | None =
             best[number] = max(score, best.get(number, 0.0))
     tracklets = [ScanTracklet(number, on_slices, best[number]) for number, on_slices in boxes.items()]
     return sorted(tracklets, key=lambda item: (list(item.boxes.items()), item.score))
+
+
+def _between_good(proposals: VolumeProposals, box_score: float) -> BoolArray:
+    """Which boxes (N,) lie between the first and the last box of their tracklet that scores enough."""
+    good = (proposals.tracklet >= 0) & (proposals.scores >= box_score)
+    first = np.full(proposals.num_tracklets + 1, np.iinfo(np.int64).max)
+    last = np.full(proposals.num_tracklets + 1, -1)
+    np.minimum.at(first, proposals.tracklet[good], proposals.grid[good])
+    np.maximum.at(last, proposals.tracklet[good], proposals.grid[good])
+    within = (proposals.grid >= first[proposals.tracklet]) & (proposals.grid <= last[proposals.tracklet])
+    return np.asarray(within & (proposals.tracklet >= 0), dtype=np.bool_)

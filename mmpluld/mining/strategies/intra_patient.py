@@ -78,7 +78,7 @@ def match_within_patients(
             others = [anchors[name] for name in anchors if name != volume.id]
             if not others:
                 continue
-            tracklets = scan_tracklets(proposals.load(volume.id), experts)
+            tracklets = scan_tracklets(proposals.load(volume.id), experts, options.box_score)
             if not tracklets:
                 continue
             points = places.tracklets(volume, tracklets, proposals)
