@@ -10,7 +10,7 @@ from mmpluld.cli.outputs import OutputFile
 
 EXAMPLE = (
     "mmpluld mine annotations/train.json proposals --strategies cross-slice intra-patient cross-dataset unlabeled \\\n"
-    "      --embeddings embeddings --out annotations/train-mined.json"
+    "      --embeddings embeddings --out annotations/train_mined.json"
 )
 
 _STRATEGIES = ("cross-slice", "adjacent-slices", "intra-patient", "cross-dataset", "unlabeled", "distillation")
