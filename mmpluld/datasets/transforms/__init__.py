@@ -6,16 +6,19 @@ from mmpluld.datasets.transforms.ignore import IgnoreBackground
 from mmpluld.datasets.transforms.intensity import WindowHU
 from mmpluld.datasets.transforms.loading import LoadSliceStack
 from mmpluld.datasets.transforms.organs import LoadOrgans
+from mmpluld.datasets.transforms.patches import CropLesionPatches, PackLesionPatches
 from mmpluld.datasets.transforms.tags import LoadLesionTags, PackLesionInputs
 
 __all__ = [
     "CropAtLesion",
     "CropBody",
+    "CropLesionPatches",
     "IgnoreBackground",
     "LoadLesionTags",
     "LoadOrgans",
     "LoadSliceStack",
     "PackLesionInputs",
+    "PackLesionPatches",
     "ResizeToSpacing",
     "ShiftScaleRotate",
     "WindowHU",
