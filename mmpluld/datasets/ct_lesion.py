@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from mmengine.dataset import BaseDataset, force_full_init
 
+from mmpluld.datasets.folds import fold_of_patients
 from mmpluld.datasets.slice_pictures import picture_address
 from mmpluld.datasets.steps import pipeline_steps
 from mmpluld.errors import InputError, did_you_mean
@@ -22,6 +23,7 @@ __all__ = ["CTLesionDataset", "boxes_by_slice"]
 
 _POLICIES = ("key_slices", "lesion_slices", "all_slices")
 _UNCERTAIN = ("ignore", "truth")
+_FOLD_PARTS = ("in", "out")
 _PHANTOMS = ("luna16", "lits", "nih-ln", "deeplesion")
 _CONVERTERS = (*_PHANTOMS, "boxes")
 
@@ -67,6 +69,9 @@ class CTLesionDataset(BaseDataset):
         uncertain: ``ignore`` flags lesions to be ignored; ``truth`` makes them ordinary ground truth (Table V of LENS).
         fraction: Share of the patients to keep, in (0, 1], at least one; a smaller share is part of a larger one.
         fraction_seed: Of the choice of patients.
+        fold: ``(k, K)`` keeps a part of the patients, who are dealt to K folds: those of fold k, from 0, or the others.
+        fold_part: ``in``: the patients of fold k; ``out``: those of all other folds.
+        fold_seed: Of the dealing, see :func:`~mmpluld.datasets.folds.fold_of_patients`.
         skip_unreadable: In training, draw another sample in place of one that cannot be read; ``unreadable`` names
             those met so far, in all data workers, and a run from a config logs them after each epoch. A test reads all.
         filter_cfg: ``dict(filter_empty_gt=True)`` drops samples without a lesion that counts (training only).
@@ -90,6 +95,9 @@ class CTLesionDataset(BaseDataset):
         uncertain: str = "ignore",
         fraction: float = 1.0,
         fraction_seed: int = 0,
+        fold: Sequence[int] | None = None,
+        fold_part: str = "in",
+        fold_seed: int = 0,
         skip_unreadable: bool = False,
         filter_cfg: dict[str, Any] | None = None,
         **kwargs: Any,
@@ -108,6 +116,10 @@ class CTLesionDataset(BaseDataset):
         self.slice_boxes = slice_boxes
         self.uncertain = _choice("way with uncertain lesions", uncertain, _UNCERTAIN)
         self.fraction, self.fraction_seed = fraction, fraction_seed
+        if fold is not None and len(fold) != 2:
+            raise InputError(f"CTLesionDataset: fold is {tuple(fold)}; allowed is (k, K), a fold and their number")
+        self.fold, self.fold_seed = fold, fold_seed
+        self.fold_part = _choice("part of a fold", fold_part, _FOLD_PARTS)
         self.skip_unreadable = skip_unreadable
         self._lost: list[str] = []  # volumes
         self._failed: torch.Tensor | None = None  # 1 for a sample
@@ -171,7 +183,10 @@ class CTLesionDataset(BaseDataset):
         return next((kind for kind in _CONVERTERS if f"-{kind}-" in words), f"KIND (one of {', '.join(_CONVERTERS)})")
 
     def _chosen(self, volumes: list[VolumeRecord]) -> list[VolumeRecord]:
-        """The volumes of a random share of the patients, in file order."""
+        """The volumes of a random share of the patients, or of a part of the folds, in file order."""
+        if self.fold is not None:
+            inside = fold_of_patients((volume.patient for volume in volumes), *self.fold, self.fold_seed)
+            volumes = [volume for volume in volumes if (volume.patient in inside) == (self.fold_part == "in")]
         if self.fraction == 1:
             return volumes
         patients = sorted({volume.patient for volume in volumes})
