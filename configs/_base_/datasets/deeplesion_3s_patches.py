@@ -60,7 +60,7 @@ test_dataloader = dict(
     ),
 )
 test_evaluator = dict(type="MatchingMetric")
-custom_hooks = [dict(type="TagStatisticsHook")]
+custom_hooks = [dict(type="TagStatisticsHook"), dict(type="NumberedPatientsHook")]
 
 # The miniature: the phantom, with 2.8 mm pixels, the window of the detectors' miniatures, and lesion types as tags.
 __twin_steps = dict(
