@@ -1,5 +1,5 @@
-# LesaNet that also tells lesions of one kind apart: each mark is seen twice, on slices and at places a little apart, and
-# the two views are to be nearer than another lesion of the same volume or of another patient.
+# LesaNet that also tells lesions of one kind apart: each mark is seen twice, on slices and at places a little apart,
+# and the two views are to be nearer than another lesion of the same volume or of another patient.
 _base_ = "lesanet_vgg16_15e_deeplesion.py"
 
 model = dict(loss_triplet=dict(identity_share=0.8))

@@ -1,4 +1,4 @@
-"""Embeddings of the lesions and tracklets of an annotation file, in one process or many: what ``mmpluld embed`` calls."""
+"""Embeddings of lesions and tracklets, in one process or many: what ``mmpluld embed`` calls."""
 
 from __future__ import annotations
 

@@ -81,9 +81,9 @@ def read_tags(path: StrPath, ontology: StrPath | None = None) -> TagTable:
 
 
 def add_tags(annotations: AnnotationSet, table: TagTable) -> int:
-    """Give the lesions their ``attributes["tags"]``, of these ``["uncertain_tags"]``, and the file's header the terms; return how many lesions have tags.
+    """Give lesions ``attributes["tags"]`` and ``["uncertain_tags"]``, and the file's header the terms.
 
-    Lesion ids are rows of the complete ``DL_info.csv``.
+    Returns how many lesions have tags. Lesion ids are rows of the complete ``DL_info.csv``.
     """
     annotations.dataset["tags"] = {"terms": table.terms, "exclusive": table.exclusive}
     tagged = [lesion for lesion in annotations.lesions if lesion.id in table.rows]

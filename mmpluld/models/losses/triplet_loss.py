@@ -40,12 +40,7 @@ def same_lesion(lesion_ids: Tensor, identities: Tensor, patients: Sequence[str],
         identities: (N,) number of the lesion within its patient, -1 where it is not known.
         patients, volumes: N names each.
     """
-    own = {name: number for number, name in enumerate(dict.fromkeys([*patients, *volumes]))}
-    patient, volume = (
-        torch.tensor([own[name] for name in names], device=lesion_ids.device) for names in (patients, volumes)
-    )
-    one_patient = patient[:, None] == patient[None]
-    one_volume = volume[:, None] == volume[None]
+    one_patient, one_volume = (_equal(names).to(lesion_ids.device) for names in (patients, volumes))
     known = (identities[:, None] >= 0) & (identities[None] >= 0)
     same = one_patient & known & (identities[:, None] == identities[None])
     same = same | (lesion_ids[:, None] == lesion_ids[None])
@@ -55,7 +50,7 @@ def same_lesion(lesion_ids: Tensor, identities: Tensor, patients: Sequence[str],
 
 @MODELS.register_module()
 class LesionTripletLoss(nn.Module):
-    """Mean over random triplets of ``max(0, margin + d(anchor, positive) - d(anchor, negative))``, d the squared distance.
+    """Mean of ``max(0, margin + d(anchor, positive) - d(anchor, negative))`` over random triplets, d squared distances.
 
     Triplets are of two kinds. By tags: a positive has at least similarity 1 with the anchor
     (:func:`tag_similarity`), a negative less than the positive. By identity: a positive is the same lesion, on another
@@ -113,7 +108,7 @@ class LesionTripletLoss(nn.Module):
         )
         if not len(triplets):
             return embeddings.sum() * 0
-        # Of vectors of length 1, |a - b|^2 = 2 - 2 ab; all pairs at once, since a batch has fewer of them than triplets.
+        # Of vectors of length 1, |a - b|^2 = 2 - 2 ab; all pairs at once: a batch has fewer of them than triplets.
         squared = 2 - 2 * embeddings.float() @ embeddings.float().T
         anchor, positive, negative = triplets.T
         loss: Tensor = (self.margin + squared[anchor, positive] - squared[anchor, negative]).clamp(min=0).mean()
@@ -128,16 +123,21 @@ class LesionTripletLoss(nn.Module):
         return torch.cat([pairs, _draw(lower[anchor, positive].float())], dim=1)
 
     def _by_identity(self, same: Tensor, patients: Sequence[str], count: int) -> Tensor:
-        numbers = {name: number for number, name in enumerate(dict.fromkeys(patients))}
-        patient = torch.tensor([numbers[name] for name in patients], device=same.device)
         other = same == 0
-        near = other & (patient[:, None] == patient[None])
+        near = other & _equal(patients).to(same.device)
         far = other & ~near
         chances = self.hard_share * near / near.sum(1, keepdim=True).clamp(min=1)
         chances = chances + (1 - self.hard_share) * far / far.sum(1, keepdim=True).clamp(min=1)
         one = (same == 1).fill_diagonal_(False) & (chances.sum(1) > 0)[:, None]
         pairs = _drawn_rows(one, count)
         return torch.cat([pairs, _draw(chances[pairs[:, 0]])], dim=1)
+
+
+def _equal(names: Sequence[str]) -> Tensor:
+    """(N, N), which of N names are the same."""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    values = torch.tensor([numbers[name] for name in names], dtype=torch.long)
+    return values[:, None] == values[None]
 
 
 def _drawn_rows(mask: Tensor, count: int) -> Tensor:
