@@ -65,7 +65,9 @@ def read_lesion_pairs(path: StrPath) -> list[tuple[PairedMark, PairedMark]]:
             reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise InputError(f"{path}: entry {name!r}: {reason}; give {_WANTED}") from None
         if source.patient != target.patient or source == target:
-            raise InputError(f"{path}: entry {name!r}: {source.volume} and {target.volume} are no two marks of a patient")
+            raise InputError(
+                f"{path}: entry {name!r}: {source.volume} and {target.volume} are no two marks of a patient"
+            )
         pairs.setdefault(frozenset((source, target)), (source, target))
     return list(pairs.values())
 
@@ -106,7 +108,9 @@ def number_lesions(
 
 def _mark(entry: Mapping[str, Any], side: str) -> PairedMark:
     """One side of an entry; ValueError says what is wrong with it."""
-    volume, place = (pattern.fullmatch(entry[key]) for pattern, key in ((_VOLUME, side), (_SLICE, f"{side} recist slice")))
+    volume, place = (
+        pattern.fullmatch(entry[key]) for pattern, key in ((_VOLUME, side), (_SLICE, f"{side} recist slice"))
+    )
     if volume is None or place is None or volume[1] != place[1]:
         raise ValueError(f"{side} is {entry[side]!r} with slice {entry[f'{side} recist slice']!r}")
     number, first, last = int(place[2]), int(volume[3]), int(volume[4])
