@@ -12,7 +12,7 @@ __truth = dict(type="LoadAnnotations", with_bbox=True)
 __tags = dict(type="LoadLesionTags", num_tags=__num_tags, uncertain="masked")
 __resize = dict(type="ResizeToSpacing", pixel_mm=1.0, max_size=800)
 __pack = dict(type="PackLesionPatches", meta_keys=("img_id", "volume_id", "patient", "key_slice"))
-__order = ["load", "window", "truth", "tags", "resize", "crop", "pack"]
+__order = ["load", "jitter", "window", "truth", "tags", "turn", "resize", "crop", "pack"]
 
 train_dataloader = dict(
     batch_size=128,

@@ -111,8 +111,8 @@ class LesionTripletLoss(nn.Module):
         # Of vectors of length 1, |a - b|^2 = 2 - 2 ab; all pairs at once: a batch has fewer of them than triplets.
         squared = 2 - 2 * embeddings.float() @ embeddings.float().T
         anchor, positive, negative = triplets.T
-        loss: Tensor = (self.margin + squared[anchor, positive] - squared[anchor, negative]).clamp(min=0).mean()
-        return self.loss_weight * loss
+        loss = (self.margin + squared[anchor, positive] - squared[anchor, negative]).clamp(min=0)
+        return self.loss_weight * loss.sum() / (loss > 0).sum().clamp(min=1)
 
     def _by_tags(self, similarity: Tensor, count: int) -> Tensor:
         """(count, 3) anchors, positives and negatives; none where there are none."""
