@@ -1,4 +1,4 @@
-# LesaNet that also tells lesions of one kind apart: each mark is seen twice, on slices, at places and in shades a little
+# LesaNet that also tells lesions of one kind apart: each mark is seen twice, on slices, at places and in shades a bit
 # apart, and the two views are to be nearer than another lesion of the same volume or of another patient. No numbers of
 # lesions are needed, so that any patient can be embedded.
 _base_ = "lesanet_vgg16_15e_deeplesion.py"

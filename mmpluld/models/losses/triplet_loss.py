@@ -52,6 +52,8 @@ def same_lesion(lesion_ids: Tensor, identities: Tensor, patients: Sequence[str],
 class LesionTripletLoss(nn.Module):
     """Mean of ``max(0, margin + d(anchor, positive) - d(anchor, negative))`` over random triplets, d squared distances.
 
+    The mean is over the triplets above 0: most of them soon are not, and would hide the others.
+
     Triplets are of two kinds. By tags: a positive has at least similarity 1 with the anchor
     (:func:`tag_similarity`), a negative less than the positive. By identity: a positive is the same lesion, on another
     view or in another volume, a negative is another lesion for certain (:func:`same_lesion`). Anchor and positive are
@@ -67,7 +69,8 @@ class LesionTripletLoss(nn.Module):
     Raises:
         InputError: A setting is out of range.
 
-    Source: LesaNet, 2019; constants from its code. Which distance it takes it leaves open; identities are ours.
+    Source: LesaNet, 2019; constants from its code. Which distance and which mean it takes is not said;
+    identities are ours.
     """
 
     def __init__(
