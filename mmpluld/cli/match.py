@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mmpluld.cli.numbers import score
+from mmpluld.cli.numbers import score, whole
 from mmpluld.cli.outputs import OutputFile
 
 EXAMPLE = (
@@ -36,6 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="choose the delta with the largest recall whose precision is at least this (default: %(default)s)",
     )
+    parser.add_argument(
+        "--max-pairs",
+        type=whole(1),
+        metavar="N",
+        help="of each lesion take only the N nearest candidates in another volume, as `mmpluld mine` with the same "
+        "option (default: all within delta)",
+    )
     parser.add_argument("--out", action=OutputFile, metavar="FILE", help="write the rows as JSON")
 
 
@@ -49,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
         truth=options.truth,
         proposals=options.proposals,
         least_precision=options.least_precision,
+        max_pairs=options.max_pairs,
         out=options.out,
     )
     print(format_rows(rows))

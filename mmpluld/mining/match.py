@@ -61,6 +61,7 @@ def match_files(
     truth: StrPath | None = None,
     proposals: StrPath | None = None,
     least_precision: float = 0.9,
+    max_pairs: int | None = None,
     out: StrPath | None = None,
 ) -> list[MatchingRow]:
     """Evaluate embeddings and positions, and choose delta.
@@ -71,6 +72,8 @@ def match_files(
         truth: Annotation file of all lesions with their numbers within the patient; None takes the annotations' own.
         proposals: Match with the tracklets of this proposal store; None with the annotated lesions.
         least_precision: Delta is the limit of the largest recall at which the precision is at least this.
+        max_pairs: Of each lesion only so many of the nearest candidates in another volume are taken, as with the option
+            of `mmpluld mine`; None: all.
         out: JSON file of the rows.
 
     Returns:
@@ -93,7 +96,7 @@ def match_files(
     spaces |= {"position": LesionPlaces(), "position mm": MillimetrePlaces()}
     rows = []
     for name, places in spaces.items():
-        rows += _rows(name, lesion_pairs(content, places, full, pool), least_precision)
+        rows += _rows(name, lesion_pairs(content, places, full, pool).limited(max_pairs), least_precision)
     if out is not None:
         atomic_write_text(Path(out), json.dumps({"rows": [_plain(row) for row in rows]}, indent=1) + "\n")
     return rows

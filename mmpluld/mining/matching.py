@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 
 import numpy as np
@@ -44,6 +44,19 @@ class LesionPairs:
     def part(self, rows: BoolArray) -> LesionPairs:
         """Some of the pairs."""
         return LesionPairs(self.distances[rows], self.same[rows], self.one_study[rows], self.question[rows])
+
+    def limited(self, max_pairs: int | None) -> LesionPairs:
+        """The same, but of each lesion in each other volume only the nearest candidates can be taken: the others are
+        infinitely far."""
+        if max_pairs is None:
+            return self
+        order = np.lexsort((np.arange(len(self.same)), self.distances, self.question))
+        question = self.question[order]
+        starts = np.flatnonzero(np.diff(question, prepend=-1) > 0)
+        rank = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+        distances = self.distances.copy()
+        distances[order[rank >= max_pairs]] = np.inf
+        return replace(self, distances=distances)
 
 
 class MillimetrePlaces(LesionPlaces):

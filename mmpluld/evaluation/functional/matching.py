@@ -50,14 +50,14 @@ def matching_curve(distances: FloatArray, same: BoolArray) -> MatchingCurve:
     """Precision and recall of pairs over delta.
 
     Args:
-        distances: (P,) of pairs of lesions.
+        distances: (P,) of pairs of lesions; infinite ones are never taken.
         same: (P,) whether the two are one lesion.
     """
     order = np.argsort(distances, kind="stable")
     found, hits = distances[order], np.cumsum(same[order])
     # Pairs of one distance are taken together.
-    last = np.flatnonzero(np.diff(found, append=np.inf) > 0)
-    following = np.append(found[last[1:]], found[-1:] + 1.0)
+    last = np.flatnonzero(np.append(found[1:] > found[:-1], True) & np.isfinite(found))
+    following = np.append(found[last[1:]], found[last[-1:]] + 1.0)
     return MatchingCurve(
         deltas=(found[last] + following) / 2,
         precision=hits[last] / (last + 1),

@@ -83,6 +83,15 @@ def test_nearest_candidate():
     assert nearest_accuracy(pairs) == 0.5  # right for 0, wrong for 1; 2 has no partner there
 
 
+def test_the_nearest_candidates_alone():
+    distances = np.array([0.4, 0.2, 0.3, 0.1, 0.5, 0.5])
+    pairs = LesionPairs(distances, np.ones(6, bool), np.zeros(6, bool), np.array([0, 0, 0, 1, 2, 2]))
+    inf = np.inf
+    assert pairs.limited(1).distances.tolist() == [inf, 0.2, inf, 0.1, 0.5, inf]
+    assert pairs.limited(2).distances.tolist() == [inf, 0.2, 0.3, 0.1, 0.5, 0.5]
+    assert pairs.limited(None).distances.tolist() == distances.tolist()
+
+
 def test_nobody_is_numbered(annotations):
     for lesion in annotations.lesions:
         lesion.attributes.clear()

@@ -28,3 +28,10 @@ def test_curve_by_hand():
 def test_no_pair_is_one_lesion():
     curve = matching_curve(np.array([0.1, 0.2]), np.array([False, False]))
     assert curve.average_precision == 0 and curve.at_precision(0.5) is None
+
+
+def test_infinite_distances_are_never_taken():
+    curve = matching_curve(np.array([np.inf, 0.2, 0.1, np.inf]), np.array([True, False, True, False]))
+    np.testing.assert_allclose(curve.deltas, [0.15, 0.7])
+    np.testing.assert_allclose(curve.recall, [0.5, 0.5])
+    assert (curve.num_pairs, curve.num_same) == (4, 2)
