@@ -93,9 +93,9 @@ def number_lesions(
     for group in groups:
         found = []
         for mark in group:
-            lesion = _nearest(mark, on_slice.get((mark.volume, mark.slice), ()))
-            if lesion is not None:
-                found.append(lesion)
+            nearest = _nearest(mark, on_slice.get((mark.volume, mark.slice), ()))
+            if nearest is not None:
+                found.append(nearest)
             elif mark.volume in volumes:
                 missing.append(mark)
         if found:

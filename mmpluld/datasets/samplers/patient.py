@@ -59,7 +59,7 @@ class PatientSampler(Sampler[int]):
 
     def __len__(self) -> int:
         """Number of samples of this process in an epoch."""
-        return self.num_samples
+        return int(self.num_samples)
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the epoch; mmengine's runner does."""
