@@ -43,6 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of each lesion take only the N nearest candidates in another volume, as `mmpluld mine` with the same "
         "option (default: all within delta)",
     )
+    parser.add_argument(
+        "--box-score",
+        type=score,
+        default=0.0,
+        metavar="S",
+        help="tracklets begin and end with a box that scores at least this, as with the same option of `mmpluld mine` "
+        "(default: %(default)s)",
+    )
     parser.add_argument("--out", action=OutputFile, metavar="FILE", help="write the rows as JSON")
 
 
@@ -57,6 +65,7 @@ def run(options: argparse.Namespace) -> int:
         proposals=options.proposals,
         least_precision=options.least_precision,
         max_pairs=options.max_pairs,
+        box_score=options.box_score,
         out=options.out,
     )
     print(format_rows(rows))

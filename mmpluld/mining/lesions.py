@@ -47,6 +47,10 @@ class SliceIndex:
     def __len__(self) -> int:
         return sum(map(len, self._rows.values()))
 
+    def on(self, number: int) -> list[Box2D]:
+        """The boxes on a slice."""
+        return [box for _, box in self._rows.get(number, ())]
+
     @property
     def slices(self) -> set[int]:
         """Slices with a box."""

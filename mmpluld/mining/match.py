@@ -62,6 +62,7 @@ def match_files(
     proposals: StrPath | None = None,
     least_precision: float = 0.9,
     max_pairs: int | None = None,
+    box_score: float = 0.0,
     out: StrPath | None = None,
 ) -> list[MatchingRow]:
     """Evaluate embeddings and positions, and choose delta.
@@ -74,6 +75,7 @@ def match_files(
         least_precision: Delta is the limit of the largest recall at which the precision is at least this.
         max_pairs: Of each lesion only so many of the nearest candidates in another volume are taken, as with the option
             of `mmpluld mine`; None: all.
+        box_score: As the option of `mmpluld mine`: tracklets begin and end with a box that scores at least this.
         out: JSON file of the rows.
 
     Returns:
@@ -96,7 +98,7 @@ def match_files(
     spaces |= {"position": LesionPlaces(), "position mm": MillimetrePlaces()}
     rows = []
     for name, places in spaces.items():
-        rows += _rows(name, lesion_pairs(content, places, full, pool).limited(max_pairs), least_precision)
+        rows += _rows(name, lesion_pairs(content, places, full, pool, box_score).limited(max_pairs), least_precision)
     if out is not None:
         atomic_write_text(Path(out), json.dumps({"rows": [_plain(row) for row in rows]}, indent=1) + "\n")
     return rows

@@ -76,6 +76,7 @@ def lesion_pairs(
     places: LesionPlaces,
     truth: AnnotationSet | None = None,
     proposals: ProposalPool | None = None,
+    box_score: float = 0.0,
 ) -> LesionPairs:
     """All pairs of an annotated lesion and a candidate in another volume of the patient.
 
@@ -89,6 +90,7 @@ def lesion_pairs(
         places: Where lesions and tracklets lie in the space of distances.
         truth: All lesions with their numbers; needed for tracklets.
         proposals: Candidates are their tracklets; None takes the annotated lesions of the other volume.
+        box_score: See :func:`~mmpluld.mining.tracklets.scan_tracklets`.
 
     Raises:
         InputError: No lesion has a number, or a volume of several of a patient lacks proposals or embeddings.
@@ -114,7 +116,8 @@ def lesion_pairs(
         candidates = {volume.id: (numbers[volume.id], points[volume.id]) for volume in volumes}
         if proposals is not None:
             candidates = {
-                volume.id: _tracklets(volume, places, known.get(volume.id, ()), proposals) for volume in volumes
+                volume.id: _tracklets(volume, places, known.get(volume.id, ()), proposals, box_score)
+                for volume in volumes
             }
         for one, two in permutations(volumes, 2):
             own = marked[one.id] & (numbers[one.id] >= 0)
@@ -170,10 +173,10 @@ def _joined(rows: Sequence[tuple[FloatArray, BoolArray, bool]]) -> LesionPairs:
 
 
 def _tracklets(
-    volume: VolumeRecord, places: LesionPlaces, truth: Sequence[LesionRecord], proposals: ProposalPool
+    volume: VolumeRecord, places: LesionPlaces, truth: Sequence[LesionRecord], proposals: ProposalPool, box_score: float
 ) -> tuple[IntArray, FloatArray]:
     """Numbers and points of the tracklets of a volume."""
-    tracklets = scan_tracklets(proposals.load(volume.id))
+    tracklets = scan_tracklets(proposals.load(volume.id), None, box_score)
     numbers = _numbers((tracklet.centre for tracklet in tracklets), truth)
     return numbers, places.tracklets(volume, tracklets, proposals)
 

@@ -45,11 +45,13 @@ def average_views(views: Sequence[VolumeProposals]) -> VolumeProposals:
                 f"volume '{first.volume}': its views have different grids; propose all of them with the same gap"
             )
     boxes, scores = (np.concatenate([getattr(view, name) for view in views]) for name in ("boxes", "scores"))
+    if not len(scores):
+        return first
     places = np.concatenate([np.stack([view.run, view.grid, view.expert, view.slice], axis=1) for view in views])
     owner = np.repeat(np.arange(len(views)), [len(view.scores) for view in views])
     order = np.lexsort((*boxes.T[::-1], -scores, *places.T[::-1]))
     boxes, scores, places, owner = boxes[order], scores[order], places[order], owner[order]
-    starts = np.flatnonzero(np.r_[True, (places[1:] != places[:-1]).any(axis=1)]) if len(places) else np.empty(0, int)
+    starts = np.flatnonzero(np.r_[True, (places[1:] != places[:-1]).any(axis=1)])
     parts = zip(starts, np.r_[starts[1:], len(places)], strict=True)
     joint = [(start, *_average(boxes[start:end], scores[start:end], owner[start:end])) for start, end in parts]
     counts = [len(item[2]) for item in joint]
