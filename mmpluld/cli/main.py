@@ -26,6 +26,8 @@ COMMANDS = {
     "detect": "detect lesions in a CT scan",
     "propose": "keep all 2D boxes of a detector's experts in the volumes of an annotation file, for mining",
     "calibrate": "make the scores of a detector's experts comparable",
+    "embed": "embed lesions and tracklets, so that those of one patient can be matched",
+    "match": "evaluate embeddings on lesions whose identity is known, and choose delta",
     "mine": "find missing annotations in proposals, for training anew",
     "evaluate": "FROC of a detection file against a ground truth file",
     "convert": "turn a raw dataset into the annotation format",
