@@ -58,7 +58,7 @@ KINDS = {
 }
 # So that scores differ, and boxes of neighbouring slices overlap.
 SPREAD = {"conv_cls": 30, "fc_cls": 5, "conv_reg": 3, "fc_reg": 30}
-LINK = 0.45
+LINK = 0.35
 
 
 def scan(seed: int, depth: int) -> np.ndarray:
@@ -175,6 +175,7 @@ def test_tracklets_are_what_the_test_finds(kind, root, made, stores):
     assert store.header.settings == {"link_score_thr": LINK, "iou_thr": 0.5, "max_gap": 0, "link_order": "iou"}
     settings = DetectionSettings(link_score_thr=LINK, score_thr=LINK)
     detector = VolumeDetector(made[kind].load(), made[kind].weights, settings)
+    count = 0
     for volume in volumes_of(root):
         source = open_source(volume, root / "data/deeplesion")
         wanted = detector.detect_slices(source, volume.first_slice, volume.num_slices, volume.id)
@@ -187,10 +188,13 @@ def test_tracklets_are_what_the_test_finds(kind, root, made, stores):
             (box,) = grid.boxes_to_scan([merged.box])
             boxes.append(box + np.array([0, 0, found.runs[run, 0]] * 2))
             scores.append(merged.score)
-        order = np.lexsort((*np.round(np.array(boxes), 3).T[::-1], -np.array(scores)))
-        assert len(wanted) == len(boxes) > 0
+        order = np.lexsort((*np.round(np.array(boxes).reshape(-1, 6), 3).T[::-1], -np.array(scores)))
+        assert len(wanted) == len(boxes)
+        count += len(boxes)
         np.testing.assert_allclose(np.array(scores)[order], [item.found.score for item in wanted], rtol=1e-6)
-        np.testing.assert_allclose(np.array(boxes)[order], [item.found.box for item in wanted], atol=1e-3)
+        if boxes:
+            np.testing.assert_allclose(np.array(boxes)[order], [item.found.box for item in wanted], atol=1e-3)
+    assert count > 3
 
 
 @pytest.mark.parametrize("kind", ["experts", "separate", "one-stage"])
@@ -289,7 +293,7 @@ def test_other_inputs_are_refused(root, made, stores, tmp_path, capsys):
         (single._replace(weights=changed).command(folder), 'of checkpoint "single.pth", not "other.pth"'),
         ([*call, "--ann-file", str(tmp_path / "train.json")], "of annotations_sha256"),
         ([*call, "model.test_cfg.rcnn.score_thr=0.4"], "of config_sha256"),
-        ([*call, "--link-score-thr", "0.6"], 'of settings {"link_score_thr": 0.45'),
+        ([*call, "--link-score-thr", "0.6"], 'of settings {"link_score_thr": 0.35'),
         ([*call, "--fold", "0/2"], "of fold null, not [0, 2, 0]"),
         ([*call, "--precision", "bf16"], 'of precision "fp32"'),
         (single._replace(weights=other.weights).command(folder), "weights of another model"),
