@@ -1,4 +1,4 @@
-"""Proposals on disk: writing and reading shards of simulated series, time and memory per slice.
+"""Proposals on disk: writing and reading shards of simulated series, CPU time and memory per slice.
 
 Run: python -m benchmarks.proposals
 """
@@ -56,22 +56,22 @@ def simulate(number: int) -> VolumeProposals:
 
 
 def measure(num_slices: int) -> dict[str, Any]:
-    """Write and read the shards of so many slices, one volume at a time."""
+    """Write and read the shards of so many slices, one volume at a time; CPU time, which other work does not change."""
     volumes = num_slices // PER_VOLUME
     header = ProposalHeader("simulated", "0" * 64, "none", "0" * 64, "none", "0" * 64, EXPERTS, {"iou_thr": 0.5})
     with tempfile.TemporaryDirectory() as folder:
         store = ProposalStore.create(folder, header)
         made = written = 0.0
         for number in range(volumes):
-            start = time.perf_counter()
+            start = time.process_time()
             proposals = simulate(number)
-            made += time.perf_counter() - start
-            start = time.perf_counter()
+            made += time.process_time() - start
+            start = time.process_time()
             store.save(proposals)
-            written += time.perf_counter() - start
-        start = time.perf_counter()
+            written += time.process_time() - start
+        start = time.process_time()
         boxes = sum(len(store.load(volume).scores) for volume in store.volumes)
-        read = time.perf_counter() - start
+        read = time.process_time() - start
         size = sum(path.stat().st_size for path in Path(folder).rglob("*.npz"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     return {

@@ -109,9 +109,7 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
             options.predictions, options.truth, options.scans, bootstrap=options.bootstrap, seed=options.seed
         )
     if options.scans:
-        raise InputError(
-            f"--scans is for --protocol luna16, not {options.protocol}; give a truth of the scans you mean"
-        )
+        raise InputError(f"--scans is not part of {options.protocol}; give the truth of the scans that you mean")
     if options.others and not set(options.by or ()) & {"type", "size"}:
         raise InputError(f"--others {options.others} says nothing without --by type or --by size; add one of these")
     from mmpluld.evaluation.evaluate import evaluate_files

@@ -232,6 +232,17 @@ def _alone(model: torch.nn.Module, kind: str, name: str) -> torch.nn.Module:
     return model
 
 
+def test_higher_threshold_of_boxes_leaves_the_tracklets(made, stores, tmp_path):
+    """What the documentation says to save room: the weaker boxes suppress none of the stronger."""
+    done = made["experts"].propose(tmp_path / "store", cfg_options=[f"model.test_cfg.rcnn.score_thr={LINK}"])
+    for volume in stores["experts"].volumes:
+        whole, small = stores["experts"].load(volume), ProposalStore(done.store).load(volume)
+        assert len(small.scores) < len(whole.scores)
+        for name in ("run", "grid", "expert", "boxes", "scores", "tracklet"):
+            kept = [getattr(part, name)[part.tracklet >= 0] for part in (whole, small)]
+            np.testing.assert_array_equal(*kept)
+
+
 def test_runs_and_slices(root, stores):
     """Gaps in a series part it, and slices outside the volume are not looked at."""
     found = stores["experts"].load("b/10")
