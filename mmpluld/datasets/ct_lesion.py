@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,15 @@ from mmpluld.datasets.steps import pipeline_steps
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.io.slice_sources import open_source, source_path
 from mmpluld.registry import DATASETS
-from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, recist_lengths
+from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, boxes_by_slice, recist_lengths
 
-__all__ = ["CTLesionDataset", "boxes_by_slice"]
+__all__ = ["CTLesionDataset"]
 
 _POLICIES = ("key_slices", "lesion_slices", "all_slices")
 _UNCERTAIN = ("ignore", "truth")
 _FOLD_PARTS = ("in", "out")
 _PHANTOMS = ("luna16", "lits", "nih-ln", "deeplesion")
 _CONVERTERS = (*_PHANTOMS, "boxes")
-
-Box2D = tuple[float, float, float, float]
 
 
 @DATASETS.register_module()
@@ -307,20 +304,6 @@ class CTLesionDataset(BaseDataset):
     def get_cat_ids(self, idx: int) -> list[int]:
         """Class ids of the boxes of a sample, for mmengine's dataset wrappers."""
         return [item["bbox_label"] for item in self.get_data_info(idx)["instances"]]
-
-
-def boxes_by_slice(lesion: LesionRecord, own: bool = True) -> dict[int, Box2D]:
-    """The lesion's box (x1, y1, x2, y2) on each of its slices, by slice number.
-
-    Args:
-        lesion: The lesion.
-        own: Take the boxes that slices have of their own, where there are some; else the extent of the whole lesion.
-    """
-    x1, y1, z1, x2, y2, z2 = lesion.box
-    rows = lesion.attributes.get("slice_boxes") if own else None
-    if rows is None:
-        return dict.fromkeys(range(math.ceil(z1), math.ceil(z2)), (x1, y1, x2, y2))
-    return {int(index): (float(x1), float(y1), float(x2), float(y2)) for index, x1, y1, x2, y2 in rows}
 
 
 def _instance(lesion: LesionRecord, box: Box2D, volume: VolumeRecord) -> dict[str, Any] | None:

@@ -194,6 +194,7 @@ class AnnotationSet:
                     f"{item}: box {list(lesion.box)} ends before it begins; order is x1, y1, z1, x2, y2, z2"
                 )
             _check_slices(item, lesion, volumes[lesion.volume])
+            _check_origins(item, lesion.attributes)
 
 
 @dataclass
@@ -293,6 +294,16 @@ def _check_slices(item: str, lesion: LesionRecord, volume: VolumeRecord) -> None
         raise InputError(
             f"{item}: key slice {lesion.key_slice} lies outside its box, z {lesion.box[2]:g} to {lesion.box[5]:g}; "
             f"allowed are {near} to {far - 1}, mend the key slice or the box"
+        )
+
+
+def _check_origins(item: str, attributes: Mapping[str, Any]) -> None:
+    """Refuse origins of slices that are not one for each of them."""
+    origins = attributes.get("slice_origins")
+    if origins is not None and len(origins) != len(attributes.get("slice_boxes") or ()):
+        raise InputError(
+            f"{item}: {len(origins)} slice_origins for {len(attributes.get('slice_boxes') or ())} slice_boxes; give "
+            "one for each, in their order"
         )
 
 
