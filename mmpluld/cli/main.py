@@ -24,6 +24,7 @@ COMMANDS = {
     "train": "train a detector from a config",
     "test": "test a checkpoint and report FROC",
     "detect": "detect lesions in a CT scan",
+    "propose": "keep all 2D boxes of a detector's experts in the volumes of an annotation file, for mining",
     "calibrate": "make the scores of a detector's experts comparable",
     "evaluate": "FROC of a detection file against a ground truth file",
     "convert": "turn a raw dataset into the annotation format",

@@ -11,10 +11,11 @@ from mmpluld.lazy import lazy_names
 if TYPE_CHECKING:
     from mmpluld.inference.detector import VolumeDetector
     from mmpluld.inference.loop import VolumeTestLoop
+    from mmpluld.inference.propose import propose
     from mmpluld.inference.run import ScanResult, detect_scan
     from mmpluld.inference.settings import DetectionSettings
 
-__all__ = ["DetectionSettings", "ScanResult", "VolumeDetector", "VolumeTestLoop", "detect_scan"]
+__all__ = ["DetectionSettings", "ScanResult", "VolumeDetector", "VolumeTestLoop", "detect_scan", "propose"]
 
 __getattr__ = lazy_names(
     __name__,
@@ -24,5 +25,6 @@ __getattr__ = lazy_names(
         "VolumeDetector": "detector",
         "VolumeTestLoop": "loop",
         "detect_scan": "run",
+        "propose": "propose",
     },
 )

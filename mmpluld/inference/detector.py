@@ -131,6 +131,21 @@ class VolumeDetector:
         Raises:
             InputError: If the distance of the slices is unknown, or the part has no slice.
         """
+        found: list[Lesion3D] = []
+        for grid in self.grids(source, first_slice, num_slices, name):
+            found += self._detect_on(grid, name)
+        found.sort(key=Lesion3D.rank)
+        return found[: self.settings.max_boxes]
+
+    def grids(self, source: SliceSource, first_slice: int, num_slices: int, name: str) -> list[GridSliceSource]:
+        """The grids on which a part of a series is examined, one for each uninterrupted run of its slices.
+
+        Args:
+            source, first_slice, num_slices, name: See :meth:`detect_slices`.
+
+        Raises:
+            InputError: If the distance of the slices is unknown, or the part has no slice.
+        """
         interval = source.spacing_mm[0]
         if not (np.isfinite(interval) and interval > 0):
             raise InputError(
@@ -139,11 +154,8 @@ class VolumeDetector:
         slices = source.indices[(source.indices >= first_slice) & (source.indices < first_slice + num_slices)]
         if not len(slices):
             raise InputError(f"{name}: no slice from {first_slice} to {first_slice + num_slices - 1}; mend the volume")
-        found: list[Lesion3D] = []
-        for run in np.split(slices, np.flatnonzero(np.diff(slices) > 1) + 1):
-            found += self._detect_on(GridSliceSource(source, self.stacks.loader.gap_mm(interval), run), name)
-        found.sort(key=Lesion3D.rank)
-        return found[: self.settings.max_boxes]
+        gap = self.stacks.loader.gap_mm(interval)
+        return [GridSliceSource(source, gap, run) for run in np.split(slices, np.flatnonzero(np.diff(slices) > 1) + 1)]
 
     def grid(self, volume: CTVolume) -> GridSliceSource:
         """The grid on which a volume is examined.
@@ -200,15 +212,7 @@ class VolumeDetector:
                 data = self.model.data_preprocessor(data, False)
                 data["inputs"] = shared.features(data["inputs"], plans)
                 results = self.model(**data, mode="predict")
-        return [
-            SliceBoxes(
-                predicted_boxes(result),
-                to_array(result.pred_instances.scores),
-                result.pred_instances.mask_probs.cpu().numpy() if "mask_probs" in result.pred_instances else None,
-                to_array(result.pred_instances.tag_scores) if "tag_scores" in result.pred_instances else None,
-            )
-            for result in results
-        ]
+        return [_slice_boxes(result) for result in results]
 
     def _checked_tags(self, names: Sequence[str] | None) -> Sequence[str] | None:
         """A name for each tag of the model; None if it has no tags."""
@@ -221,6 +225,19 @@ class VolumeDetector:
                 f"{len(names)} names of tags, but the model has {known} tags; give the names it was trained with"
             )
         return names
+
+
+def _slice_boxes(result: Any) -> SliceBoxes:
+    """What a data sample holds after the network has run."""
+    found = result.pred_instances
+    return SliceBoxes(
+        predicted_boxes(result),
+        to_array(found.scores),
+        found.mask_probs.cpu().numpy() if "mask_probs" in found else None,
+        to_array(found.tag_scores) if "tag_scores" in found else None,
+        found.expert.cpu().numpy() if "expert" in found else None,
+        to_array(found.fused_scores) if "fused_scores" in found else None,
+    )
 
 
 def _sample(grid: GridSliceSource, index: int, name: str, body: tuple[int, int, int, int] | None) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from mmpluld.datasets import CTLesionDataset
 from mmpluld.errors import InputError
 from mmpluld.inference.detector import Precision, VolumeDetector
 from mmpluld.inference.settings import DetectionSettings
+from mmpluld.inference.volumes import load_volumes
 from mmpluld.io.slice_sources import open_source
 from mmpluld.progress import track
 from mmpluld.registry import DATASETS, LOOPS
-from mmpluld.structures import AnnotationSet, Detections, VolumeRecord
+from mmpluld.structures import Detections, VolumeRecord
 
 __all__ = ["VolumeTestLoop"]
 
@@ -63,16 +64,7 @@ class VolumeTestLoop(BaseLoop):
                 f"test_dataloader.dataset is {dataloader['dataset']['type']}; VolumeTestLoop needs one CTLesionDataset"
             )
         self.root = dataset.data_prefix["img_path"]
-        annotations = AnnotationSet.load(dataset.ann_file)
-        if not annotations.volumes:
-            raise InputError(f"{dataset.ann_file}: no volumes to test; give a file with volumes")
-        unknown = [volume.id for volume in annotations.volumes if not volume.spacing_mm[0] > 0]
-        if unknown:
-            names = ", ".join(unknown[:3])
-            raise InputError(
-                f"{dataset.ann_file}: the slice interval of {len(unknown)} volumes is unknown ({names}); 3D detection "
-                "needs it, mend spacing_mm or remove the volumes"
-            )
+        annotations = load_volumes(dataset.ann_file)
         self.num_volumes = len(annotations.volumes)
         # Every process takes as many, as the collection of results needs; those that come twice count once.
         order = np.arange(-(-self.num_volumes // get_world_size()) * get_world_size()) % self.num_volumes
