@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -43,7 +43,6 @@ def read_patch(
     size: Sequence[int],
     voxel_mm: Sequence[float],
     beyond: Beyond = "edge",
-    read: Callable[[int], npt.NDArray[np.generic]] | None = None,
 ) -> tuple[npt.NDArray[np.float32], FloatArray]:
     """The patch whose centre is the centre of a box, interpolated linearly along each axis.
 
@@ -53,13 +52,12 @@ def read_patch(
         box: (x1, y1, z1, x2, y2, z2) voxel edges, z in slice numbers of the series.
         size: Voxels of the patch along z, y and x.
         voxel_mm: Their size.
-        beyond: What lies beyond the slices and the image: their outermost voxels again (``edge``), or -1024 HU (``air``).
-        read: Reads a slice in place of ``source.read``.
+        beyond: What lies beyond the slices and the image: their outermost voxels again (``edge``), or -1024 HU
+            (``air``).
 
     Returns:
         The patch (z, y, x) in HU from -1024, and the box in its voxel edges.
     """
-    read = source.read if read is None else read
     lows, highs = np.array(box[2::-1], np.float64), np.array(box[:2:-1], np.float64)  # z, y, x
     scale = np.array(source.spacing_mm) / np.array(voxel_mm, np.float64)
     middle = np.array(size) / 2
@@ -71,7 +69,7 @@ def read_patch(
     below, above, weight, outside = _between(edges[0] - slices[0], len(slices))
     rows, columns = (_between(axis, count) for axis, count in zip(edges[1:], source.shape_yx, strict=True))
     planes = {
-        int(index): _plane(without_padding(read(int(slices[index]))), rows, columns)
+        int(index): _plane(without_padding(source.read(int(slices[index]))), rows, columns)
         for index in np.union1d(below, above[weight > 0])
     }
     patch = np.stack(
@@ -101,8 +99,7 @@ def _plane(
     columns: tuple[IntArray, IntArray, FloatArray, npt.NDArray[np.bool_]],
 ) -> npt.NDArray[np.float32]:
     """A slice at the positions of a patch."""
-    low, high, share = rows[0], rows[1], rows[2].astype(np.float32)[:, None]
-    values = image[low].astype(np.float32) * (1 - share) + image[high].astype(np.float32) * share
-    low, high, share = columns[0], columns[1], columns[2].astype(np.float32)
-    plane: npt.NDArray[np.float32] = values[:, low] * (1 - share) + values[:, high] * share
+    down, right = rows[2].astype(np.float32)[:, None], columns[2].astype(np.float32)
+    values = image[rows[0]].astype(np.float32) * (1 - down) + image[rows[1]].astype(np.float32) * down
+    plane: npt.NDArray[np.float32] = values[:, columns[0]] * (1 - right) + values[:, columns[1]] * right
     return plane

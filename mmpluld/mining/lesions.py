@@ -120,4 +120,3 @@ def patients_of(annotations: AnnotationSet) -> dict[str, list[VolumeRecord]]:
     for volume in sorted(annotations.volumes, key=lambda volume: (volume.patient, volume.id)):
         patients.setdefault(volume.patient, []).append(volume)
     return patients
-

@@ -92,7 +92,9 @@ def _candidate(item: Any, where: str, volumes: set[str], num_stores: int) -> Can
     box, score = item["box"], item["score"]
     numbers = isinstance(box, list) and all(isinstance(value, (int, float)) for value in (*box, score))
     if not numbers or len(box) != 6 or not all(box[axis] < box[axis + 3] for axis in range(3)):
-        raise InputError(f"{where}: box is {box}, score {score}; needed are numbers x1, y1, z1, x2, y2, z2, harvest anew")
+        raise InputError(
+            f"{where}: box is {box}, score {score}; needed are numbers x1, y1, z1, x2, y2, z2, harvest anew"
+        )
     if item["volume"] not in volumes or item["store"] not in range(num_stores):
         raise InputError(f"{where}: volume {item['volume']!r} or store {item['store']!r} is not listed; harvest anew")
     x1, y1, z1, x2, y2, z2 = map(float, box)

@@ -43,7 +43,7 @@ test_dataloader = dict(**__val_dataloader)
 val_evaluator = dict(type="CandidateMetric")
 test_evaluator = dict(type="CandidateMetric")
 
-# The miniature: the same patch in millimetres, on the phantom's pixels and with the window of the detectors' miniatures.
+# The miniature: the same patch in millimetres on the phantom's pixels, with the window of the detectors' miniatures.
 # Make the data with `mmpluld phantom lens data/phantom-lens`.
 __twin_load = dict(size=(16, 28, 28), voxel_mm=(2.0, 2.8, 2.8))
 twin_data = dict(

@@ -21,7 +21,7 @@ model = dict(
     loss_cls=dict(type="FocalLoss", use_sigmoid=True, gamma=2.0, alpha=0.5, loss_weight=1.0),
 )
 
-# The miniature: narrower and shallower, and without the stem's strides, since the phantom's pixels are 3.5 times as large.
+# The miniature: narrower, shallower, and without the stem's strides: the phantom's pixels are 3.5 times as large.
 twin_model = dict(
     model=dict(
         backbone=dict(channels=12, num_blocks=(1, 1, 1, 1), stem_stride=1, stem_pool=False),

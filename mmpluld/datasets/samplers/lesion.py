@@ -184,8 +184,8 @@ def _parts(dataset: Sized, one_per_lesion: bool, positive_ratio: float | None) -
     for source in dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]:
         if not isinstance(source, (CTLesionDataset, CandidateDataset)):
             raise InputError(
-                f"LesionSampler: dataset is a {type(source).__name__}; allowed are CTLesionDataset, CandidateDataset and "
-                "ConcatDataset of those"
+                f"LesionSampler: dataset is a {type(source).__name__}; allowed are CTLesionDataset, CandidateDataset "
+                "and ConcatDataset of those"
             )
         by_lesion, negatives = source.sample_groups()
         if not by_lesion:

@@ -73,7 +73,9 @@ class DenseNetImageNet:
 
     def __call__(self, module: nn.Module) -> None:
         """Load the weights into ``module``, a ``TruncatedDenseNet``."""
-        source = map_imagenet_keys(read_published(self.checkpoint, _DOWNLOAD_HINT), self.stem_rule, module.conv0.in_channels)
+        source = map_imagenet_keys(
+            read_published(self.checkpoint, _DOWNLOAD_HINT), self.stem_rule, module.conv0.in_channels
+        )
         own = module.state_dict()
         random_start = [key for key in own if ".mixer." in key or ".attention." in key or key.startswith("reductionz")]
         trunk = {key: value for key, value in own.items() if key not in random_start}
