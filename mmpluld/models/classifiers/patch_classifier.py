@@ -32,8 +32,8 @@ class PatchClassifier(BaseModel):
         data_preprocessor, init_cfg: As for mmengine's models.
 
     Shape:
-        ``inputs`` (B, 1, D, H, W), ``boxes`` (B, 6) x1, y1, z1, x2, y2, z2 in voxel edges of the patch; mode ``tensor``:
-        logits (B,).
+        ``inputs`` (B, 1, D, H, W), ``boxes`` (B, 6) x1, y1, z1, x2, y2, z2 in voxel edges of the patch; in mode
+        ``tensor`` the logits are (B,).
     """
 
     def __init__(
