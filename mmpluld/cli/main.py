@@ -28,6 +28,7 @@ COMMANDS = {
     "harvest": "sort proposals into lesions and false positives, to train false-positive reduction on",
     "rescore": "give the findings of a detection file new scores by false-positive reduction",
     "calibrate": "make the scores of a detector's experts comparable",
+    "mine": "find missing annotations in proposals, for training anew",
     "evaluate": "FROC of a detection file against a ground truth file",
     "convert": "turn a raw dataset into the annotation format",
     "browse": "draw training samples as the network sees them",

@@ -119,7 +119,6 @@ def propose(
     root = Path(dataset.data_prefix["img_path"] if data_root is None else data_root)
     annotations = load_volumes(path)
     volumes = _of_fold(annotations.volumes, fold, fold_seed)
-    own_name = _expert_name(dataset, annotations if ann_file is None else None)
     with sole_writer(out, launcher):
         if launcher != "none" and not torch.distributed.is_initialized():
             init_dist(launcher, **cfg.get("env_cfg", {}).get("dist_cfg", {}))
@@ -132,7 +131,7 @@ def propose(
             checkpoint_sha256=sha256_of(weights),
             annotations=path.name,
             annotations_sha256=sha256_of(path),
-            experts=keep_all_boxes(detector.model, own_name),
+            experts=keep_all_boxes(detector.model) or (_trained_on(dataset, path, annotations),),
             settings={name: value for name, value in asdict(rules).items() if name in _LINKING},
             precision=precision,
             fold=None if fold is None else (*fold, fold_seed),
@@ -175,15 +174,14 @@ def propose_volume(detector: VolumeDetector, volume: VolumeRecord, root: StrPath
     return VolumeProposals(volume.id, grids[0].grid.gap_mm, grids[0].grid.interval_mm, _runs(grids), *columns)
 
 
-def keep_all_boxes(model: nn.Module, own_name: str) -> tuple[str, ...]:
+def keep_all_boxes(model: nn.Module) -> tuple[str, ...]:
     """Let a detector return every expert's boxes, with the scores that the fusion leaves them.
 
     Args:
         model: The detector. Of one without experts the boxes stay as they are.
-        own_name: What to call that one.
 
     Returns:
-        Names of the experts, in the order of their numbers.
+        Names of the experts, in the order of their numbers; none of a detector without.
     """
     second_stage = getattr(getattr(model, "roi_head", None), "bbox_head", None)
     only_stage = getattr(model, "bbox_head", None)
@@ -196,7 +194,7 @@ def keep_all_boxes(model: nn.Module, own_name: str) -> tuple[str, ...]:
     if isinstance(only_stage, PerDatasetHead) and only_stage.test_cfg is not None:
         only_stage.test_cfg["unfused"] = True
         return tuple(only_stage.datasets)
-    return (own_name,)
+    return ()
 
 
 def _sorted(found: SliceBoxes) -> SliceBoxes:
@@ -242,12 +240,18 @@ def _training_set(cfg: Config, config: StrPath) -> CTLesionDataset:
     return dataset
 
 
-def _expert_name(dataset: CTLesionDataset, annotations: AnnotationSet | None) -> str:
-    """Name of the dataset that a detector without experts was trained on."""
+def _trained_on(dataset: CTLesionDataset, path: Path, annotations: AnnotationSet) -> str:
+    """Name of the (first) dataset that a detector without experts was trained on; ``path`` has been read already."""
     if dataset.name:
         return str(dataset.name)
-    header = AnnotationSet.load(dataset.ann_file).dataset if annotations is None else annotations.dataset
-    return str(header["name"])
+    if path != Path(dataset.ann_file):
+        if not Path(dataset.ann_file).is_file():
+            raise InputError(
+                f"{dataset.ann_file}: no such annotation file; a detector without experts goes by the name of the "
+                "dataset it was trained on, so say where that is, as with --cfg-options data_root=FOLDER"
+            )
+        annotations = AnnotationSet.load(dataset.ann_file)
+    return str(annotations.dataset["name"])
 
 
 def _of_fold(volumes: Sequence[VolumeRecord], fold: Fold | None, seed: int) -> list[VolumeRecord]:

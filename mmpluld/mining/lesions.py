@@ -44,6 +44,13 @@ class SliceIndex:
         """Note a box of a lesion on a slice."""
         self._rows.setdefault(number, []).append((lesion, box))
 
+    def __len__(self) -> int:
+        return sum(map(len, self._rows.values()))
+
+    def on(self, number: int) -> list[Box2D]:
+        """The boxes on a slice."""
+        return [box for _, box in self._rows.get(number, ())]
+
     @property
     def slices(self) -> set[int]:
         """Slices with a box."""

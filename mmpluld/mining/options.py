@@ -79,8 +79,8 @@ class MiningOptions:
         names = self.single_types or tuple(name for name in experts if name != dataset)
         if not names:
             raise InputError(
-                f"the proposals are of the expert of {dataset} alone; cross-dataset mining needs a detector with experts "
-                "of single-type datasets, propose with one that was trained on several datasets"
+                f"the proposals are of the expert of {dataset} alone; mining across datasets needs experts of "
+                "single-type ones, propose with a detector that was trained on several datasets"
             )
         return sorted(_numbers("single_types", names, experts))
 

@@ -3,6 +3,7 @@
 from mmpluld.evaluation.functional.bootstrap import (
     Interval,
     bootstrap_difference,
+    bootstrap_ratio,
     bootstrap_sensitivity,
     resample_sensitivity,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "Matches",
     "RECISTErrors",
     "bootstrap_difference",
+    "bootstrap_ratio",
     "bootstrap_sensitivity",
     "froc_curve",
     "get_protocol",
