@@ -43,15 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Harvest, and count what was found."""
-    from mmpluld.io.proposals import ProposalStore
-    from mmpluld.mining.harvest import HarvestRules, harvest
-    from mmpluld.structures import AnnotationSet
+    from mmpluld.mining.harvest import HarvestRules, harvest_files
 
     if not str(options.out).endswith(".json"):
         raise InputError(f"--out {options.out}: candidates are a .json file; change the suffix")
     rules = HarvestRules(options.theta, options.theta_fp)
-    stores = [ProposalStore(folder) for folder in options.proposals]
-    found = harvest(AnnotationSet.load(options.annotations), stores, rules)
+    found = harvest_files(options.annotations, options.proposals, rules)
     found.save(options.out)
     lesions = sum(item.lesion is not None for item in found.candidates)
     print(

@@ -14,11 +14,13 @@ import numpy as np
 from mmpluld.errors import InputError
 from mmpluld.io.proposals import ProposalStore, VolumeProposals
 from mmpluld.mining.lesions import SliceIndex
-from mmpluld.postprocess import Box3D, GridMap, Tracklet, chain_on_slices, tracklet_to_box3d
+from mmpluld.mining.tracklets import ScanTracklet, scan_tracklets
 from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, boxes_by_slice, pairwise_overlap
 from mmpluld.structures.candidates import Candidate, CandidateSet
+from mmpluld.typing import StrPath
+from mmpluld.zoo.download import sha256_of
 
-__all__ = ["HarvestRules", "Proposal3D", "harvest", "proposals_3d"]
+__all__ = ["HarvestRules", "harvest", "harvest_files"]
 
 
 @dataclass(frozen=True)
@@ -41,35 +43,30 @@ class HarvestRules:
             raise InputError(f"theta is {self.theta}, theta_fp {self.theta_fp}; allowed is 0 < theta_fp <= theta < 1")
 
 
-@dataclass(frozen=True)
-class Proposal3D:
-    """One tracklet of a volume.
+def harvest_files(
+    annotation_file: StrPath, proposal_folders: Sequence[StrPath], rules: HarvestRules | None = None
+) -> CandidateSet:
+    """As :func:`harvest`, from files.
 
-    Attributes:
-        found: Its 3D box, best score and key slice in slice numbers of the series.
-        boxes: Its 2D box on each slice of the series that it covers.
+    Args:
+        annotation_file: The file that was proposed on, or one mined from that.
+        proposal_folders: Stores that ``mmpluld propose`` made.
+        rules: None takes the paper's thresholds.
+
+    Raises:
+        InputError: As :func:`harvest`, or proposals are of other annotations.
     """
-
-    found: Box3D
-    boxes: dict[int, Box2D]
-
-
-def proposals_3d(proposals: VolumeProposals) -> Iterator[Proposal3D]:
-    """The tracklets of a volume, by their number."""
-    linked = np.flatnonzero(proposals.tracklet >= 0)
-    order = linked[np.lexsort((proposals.grid[linked], proposals.tracklet[linked]))]
-    numbers = proposals.tracklet[order]
-    for rows in np.split(order, np.flatnonzero(np.diff(numbers)) + 1) if len(order) else ():
-        first, count = proposals.runs[proposals.run[rows[0]]].tolist()
-        grid = GridMap(count, proposals.interval_mm, proposals.gap_mm)
-        chain = Tracklet(proposals.grid[rows], proposals.boxes[rows], proposals.scores[rows])
-        merged = tracklet_to_box3d(chain)
-        slices, boxes = chain_on_slices(grid, chain.slices, chain.boxes)
-        # The slice nearest to the best grid slice can lie just outside those that are covered.
-        key_slice = int(np.clip(grid.slices_to_scan(merged.key_slice), slices[0], slices[-1])) + first
-        box = np.array([*merged.box[:2], slices[0] + first, *merged.box[3:5], slices[-1] + first + 1])
-        rows_2d = {int(index) + first: _box2d(row.tolist()) for index, row in zip(slices, boxes, strict=True)}
-        yield Proposal3D(Box3D(box, merged.score, key_slice, merged.key_box), rows_2d)
+    annotations = AnnotationSet.load(annotation_file)
+    earlier = (entry["annotations_sha256"] for entry in annotations.dataset.get("mined", []))
+    known = {sha256_of(Path(annotation_file)), *earlier}
+    stores = [ProposalStore(folder) for folder in proposal_folders]
+    for store in stores:
+        if store.header.annotations_sha256 not in known:
+            raise InputError(
+                f"{store.folder}: proposals of another annotation file, {store.header.annotations} (SHA-256 "
+                f"{store.header.annotations_sha256[:8]}), than {annotation_file}; give that one, or one mined from it"
+            )
+    return harvest(annotations, stores, rules)
 
 
 def harvest(
@@ -121,26 +118,20 @@ def _of_volume(
 ) -> Iterator[Candidate]:
     everything = SliceIndex(lesions)
     certain = [(lesion, boxes_by_slice(lesion)) for lesion in lesions if not lesion.ignore]
-    for item in proposals_3d(proposals):
+    for item in scan_tracklets(proposals):
         lesion = _found(item, certain, rules.theta)
         overlaps = (everything.overlap(index, box) for index, box in item.boxes.items())
         if lesion is not None or all(overlap < rules.theta_fp for overlap in overlaps):
-            x1, y1, z1, x2, y2, z2 = item.found.box.tolist()
-            yield Candidate(proposals.volume, (x1, y1, z1, x2, y2, z2), item.found.score, lesion, store)
+            yield Candidate(proposals.volume, item.box, item.score, lesion, store)
 
 
-def _found(item: Proposal3D, lesions: Sequence[tuple[LesionRecord, dict[int, Box2D]]], theta: float) -> int | None:
+def _found(item: ScanTracklet, lesions: Sequence[tuple[LesionRecord, dict[int, Box2D]]], theta: float) -> int | None:
     """Id of the lesion that a proposal overlaps most on a key slice, if by more than ``theta``."""
     best, found = theta, None
     for lesion, boxes in lesions:
-        index = item.found.key_slice if lesion.key_slice is None else lesion.key_slice
+        index = item.key_slice if lesion.key_slice is None else lesion.key_slice
         if index in boxes and index in item.boxes:
             overlap = float(pairwise_overlap(np.array([item.boxes[index]]), np.array([boxes[index]]))[0, 0])
             if overlap > best:
                 best, found = overlap, lesion.id
     return found
-
-
-def _box2d(values: list[float]) -> Box2D:
-    x1, y1, x2, y2 = values
-    return (x1, y1, x2, y2)

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmpluld.io.proposals import VolumeProposals
-from mmpluld.postprocess import GridMap, chain_on_slices
+from mmpluld.postprocess import GridMap, Tracklet, chain_on_slices, tracklet_to_box3d
 from mmpluld.structures import Box2D
 
 __all__ = ["ScanTracklet", "scan_tracklets"]
+
+Box3D = tuple[float, float, float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,15 @@ class ScanTracklet:
         number: Its number in the proposals, by which it has no meaning beyond them.
         boxes: Its box on each slice that it covers, by slice number, ascending.
         score: The best of its 2D boxes.
+        box: Its 3D box (:func:`~mmpluld.postprocess.tracklet_to_box3d`), z in slice numbers.
+        key_slice: The slice nearest to its best 2D box, of those that it covers.
     """
 
     number: int
     boxes: dict[int, Box2D]
     score: float
+    box: Box3D
+    key_slice: int
 
     @property
     def centre(self) -> tuple[int, Box2D]:
@@ -51,8 +57,20 @@ def scan_tracklets(proposals: VolumeProposals, experts: Collection[int] | None =
         if experts is not None and not set(proposals.expert[rows].tolist()) & set(experts):
             continue
         run = int(proposals.run[rows[0]])
-        slices, boxes = chain_on_slices(grids[run], proposals.grid[rows], proposals.boxes[rows])
+        chain = Tracklet(proposals.grid[rows], proposals.boxes[rows], proposals.scores[rows])
+        slices, boxes = chain_on_slices(grids[run], chain.slices, chain.boxes)
         numbers = (slices + proposals.runs[run, 0]).tolist()
         on_slices = {number: (x1, y1, x2, y2) for number, (x1, y1, x2, y2) in zip(numbers, boxes.tolist(), strict=True)}
-        found.append(ScanTracklet(int(proposals.tracklet[rows[0]]), on_slices, float(proposals.scores[rows].max())))
+        merged = tracklet_to_box3d(chain)
+        x1, y1, _, x2, y2, _ = merged.box.tolist()
+        key_slice = int(grids[run].slices_to_scan(merged.key_slice) + proposals.runs[run, 0])
+        found.append(
+            ScanTracklet(
+                int(proposals.tracklet[rows[0]]),
+                on_slices,
+                merged.score,
+                (x1, y1, numbers[0], x2, y2, numbers[-1] + 1),
+                min(max(key_slice, numbers[0]), numbers[-1]),
+            )
+        )
     return sorted(found, key=lambda item: (list(item.boxes.items()), item.score))

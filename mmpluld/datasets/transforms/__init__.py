@@ -6,8 +6,8 @@ from mmpluld.datasets.transforms.ignore import IgnoreBackground
 from mmpluld.datasets.transforms.intensity import WindowHU
 from mmpluld.datasets.transforms.loading import LoadSliceStack
 from mmpluld.datasets.transforms.organs import LoadOrgans
-from mmpluld.datasets.transforms.volume_patches import FlipPatch, LoadPatch, PackPatch
 from mmpluld.datasets.transforms.tags import LoadLesionTags, PackLesionInputs
+from mmpluld.datasets.transforms.volume_patches import FlipPatch, LoadPatch, PackPatch
 
 __all__ = [
     "CropAtLesion",

@@ -1,12 +1,16 @@
 """Harvest of candidates, by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mmpluld.errors import InputError
 from mmpluld.io.proposals import ProposalHeader, ProposalStore, VolumeProposals
-from mmpluld.mining.harvest import HarvestRules, harvest, proposals_3d
+from mmpluld.mining.harvest import HarvestRules, harvest, harvest_files
+from mmpluld.mining.tracklets import scan_tracklets
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.zoo.download import sha256_of
 
 HEADER = ProposalHeader("config", "0", "weights.pth", "1", "train.json", "2", ("deeplesion",), {}, "fp32")
 
@@ -122,9 +126,9 @@ def test_a_mined_lesion_without_key_slice_counts_on_that_of_the_proposal(tmp_pat
 def test_proposals_in_slices_of_the_series():
     # Grid of 2 mm in slices of 5 mm, second run from slice 30: grid slices 1 to 6 are 2 to 12 mm, slices 1 and 2.
     chain = (1, [(1, (0, 0, 10, 10), 0.2), (6, (10, 0, 20, 10), 0.6)])
-    (item,) = proposals_3d(shard("a", [chain], interval_mm=5.0, runs=((10, 4), (30, 4))))
-    assert item.found.box.tolist() == pytest.approx([7.5, 0, 31, 17.5, 10, 33])  # weights 1/4 and 3/4
-    assert (item.found.score, item.found.key_slice) == (pytest.approx(0.6), 32)
+    (item,) = scan_tracklets(shard("a", [chain], interval_mm=5.0, runs=((10, 4), (30, 4))))
+    assert item.box == pytest.approx((7.5, 0, 31, 17.5, 10, 33))  # weights 1/4 and 3/4
+    assert (item.score, item.key_slice) == (pytest.approx(0.6), 32)
     # Slice 31 lies at grid position 2.5 of 1 to 6, slice 32 at 5.
     assert {index: pytest.approx(box) for index, box in item.boxes.items()} == {31: (3, 0, 13, 10), 32: (8, 0, 18, 10)}
 
@@ -132,7 +136,7 @@ def test_proposals_in_slices_of_the_series():
 def test_boxes_without_tracklet_are_no_proposals(tmp_path):
     found = shard("a", [still((0, 0, 10, 10))])
     found.tracklet[:] = -1
-    assert list(proposals_3d(found)) == []
+    assert kinds(harvest(annotations(), [store_of(tmp_path, found)])) == []
 
 
 def test_stores_of_several_folds(tmp_path):
@@ -148,6 +152,22 @@ def test_stores_of_several_folds(tmp_path):
         harvest(annotations(), [two])
     with pytest.raises(InputError, match=r"no volumes; run `mmpluld propose` first"):
         harvest(lesions, [ProposalStore.create(tmp_path / "empty", HEADER)])
+
+
+def test_proposals_of_other_annotations_are_refused(tmp_path):
+    lesions = annotations(lesion(7, (0, 0, 10, 10)))
+    lesions.save(tmp_path / "train.json")
+    digest = sha256_of(tmp_path / "train.json")
+    store = ProposalStore.create(tmp_path / "store", replace(HEADER, annotations_sha256=digest))
+    store.save(shard("a", [still((0, 0, 10, 10))]))
+    assert kinds(harvest_files(tmp_path / "train.json", [store.folder])) == [(0, 7)]
+    lesions.dataset["mined"] = [{"annotations_sha256": digest}]
+    lesions.save(tmp_path / "mined.json")
+    assert kinds(harvest_files(tmp_path / "mined.json", [store.folder])) == [(0, 7)]
+    other = annotations()
+    other.save(tmp_path / "other.json")
+    with pytest.raises(InputError, match=r"store: proposals of another annotation file, train.json"):
+        harvest_files(tmp_path / "other.json", [store.folder])
 
 
 @pytest.mark.parametrize(("theta", "theta_fp"), [(0.3, 0.5), (0.5, 0.0), (1.0, 0.3)])
