@@ -304,6 +304,33 @@ def test_a_scan_is_detected_in_with_false_positive_reduction(config, data_root, 
         assert message in capsys.readouterr().err
 
 
+def test_the_zoo_names_false_positive_reduction(config, data_root, reduction, make_zoo, entry, monkeypatch):
+    array = np.full((14, SIZE, SIZE), -1000, dtype=np.int16)
+    array[3:9, 12:20, 2:14] = 2050
+    write_volume(CTVolume.from_canonical(array, (2.0, 1.0, 1.0)), data_root / "scan.nii.gz")
+    contents = {"halves": (data_root / "weights.pth").read_bytes(), "fpr_resnet18_phantom": reduction.read_bytes()}
+    entries = [entry(name, content, "checkpoints") for name, content in contents.items()]
+    entries[0]["Metadata"]["FPR"] = "fpr_resnet18_phantom"
+    root = make_zoo(*entries)
+    (root / "checkpoints").mkdir()
+    for item, content in zip(entries, contents.values(), strict=True):
+        (root / item["Weights"]).write_bytes(content)
+    monkeypatch.setattr("mmpluld.zoo.index.zoo_root", lambda: root)
+    out = data_root / "out"
+
+    def score(checkpoint, **options):
+        detect_scan(
+            data_root / "scan.nii.gz", config, checkpoint, out, overwrite=True, units="hu", score_thr=0.0, **options
+        )
+        ((value,),) = scores(out / "detections.json").values()
+        return value
+
+    given = score(data_root / "weights.pth", fpr=reduction)
+    assert given != pytest.approx(0.9)
+    assert score("zoo:halves") == pytest.approx(given)
+    assert score("zoo:halves", no_fpr=True) == score(data_root / "weights.pth") == pytest.approx(0.9)
+
+
 # ----------------------------------------------------------------------------------------------- shared features
 @pytest.fixture(scope="module")
 def lens():
