@@ -13,8 +13,9 @@ from mmpluld.cli.outputs import OutputFolder
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mmpluld.reproduce.children import Resources
     from mmpluld.reproduce.collect import Summary
-    from mmpluld.reproduce.runner import Resources, Run
+    from mmpluld.reproduce.runner import Run
     from mmpluld.reproduce.start import StartOf
     from mmpluld.reproduce.tables import Row, Table
 
@@ -62,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train what is missing, then report; 1 if a run failed."""
     from mmpluld.outputs import folder_lock
-    from mmpluld.reproduce.runner import Resources
+    from mmpluld.reproduce.children import Resources
     from mmpluld.reproduce.tables import GROUPS, get_tables
 
     tables = get_tables(options.table)
@@ -84,7 +85,8 @@ def _reproduce(
     """Train, test and report one table; also whether a run failed."""
     from mmpluld.reproduce.collect import collect
     from mmpluld.reproduce.display import live_progress
-    from mmpluld.reproduce.runner import execute, plan
+    from mmpluld.reproduce.graph import execute
+    from mmpluld.reproduce.plan import plan, with_needs
 
     data_root = _data_root(table, options)
     # All rows are planned, so that the report has them and a folder that cannot be used is found before training.
@@ -100,11 +102,12 @@ def _reproduce(
         start_of=_start_of(table, rows, resources, options),
     )
     wanted = [item for item in runs if item.row in rows]
+    jobs = with_needs(wanted)
     with live_progress(wanted, resources.jobs) as refresh:
-        execute(wanted, resources, refresh)
-    failed = [item for item in wanted if item.state == "failed"]
+        execute(jobs, resources, refresh)
+    failed = [item for item in jobs if item.state == "failed"]
     for item in failed:
-        print(f"failed: {item.row.key}, seed {item.seed}: {item.error}")
+        print(f"failed: {item.name}, seed {item.seed}: {item.error}")
     summary = collect(table, runs)
     _report(summary, runs, options, _description(table, data_root))
     return summary, bool(failed)
@@ -113,7 +116,8 @@ def _reproduce(
 def _start_of(table: Table, rows: list[Row], resources: Resources, options: argparse.Namespace) -> StartOf:
     """What backbones start from; trains the trunks that twins lack."""
     from mmpluld.engine.config import load_config
-    from mmpluld.reproduce.runner import run_command
+    from mmpluld.reproduce.children import run_command
+    from mmpluld.reproduce.plan import detectors_behind
     from mmpluld.reproduce.start import imagenet_starts, random_start, without_weights
     from mmpluld.reproduce.trunks import ensure_trunks
 
@@ -121,9 +125,10 @@ def _start_of(table: Table, rows: list[Row], resources: Resources, options: argp
         return random_start
     # All rows of the table are planned, but only those that are trained, or have been, need a trunk.
     begun = [row for row in table.rows if (Path(options.work_dir) / row.run_name(options.twins, table.split)).exists()]
+    begun += detectors_behind([*rows, *begun])
     configs = [
         (row.key, load_config(row.config_name(options.twins), [*row.options, *options.cfg_options]))
-        for row in table.rows
+        for row in dict.fromkeys([*table.rows, *begun])
         if not options.twins or row in rows or row in begun
     ]
     if options.twins:
@@ -137,7 +142,7 @@ def _start_of(table: Table, rows: list[Row], resources: Resources, options: argp
 
 def _data_root(table: Table, options: argparse.Namespace) -> Path | None:
     """Folder of the data, of twins with the phantom in it; None for the configs'."""
-    from mmpluld.reproduce.runner import run_command
+    from mmpluld.reproduce.children import run_command
     from mmpluld.reproduce.twin_data import ensure_phantom
     from mmpluld.reproduce.twin_datasets import ensure_lens_phantoms
 

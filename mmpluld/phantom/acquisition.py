@@ -116,8 +116,9 @@ def _lesion_block(
     patient: Patient, lesion: Lesion, scan: Scan, heights: Array, y_mm: Array, x_mm: Array
 ) -> tuple[Window, Array] | None:
     """Window on the thin layers and signed distance of one lesion; whole slices, None outside the scan."""
-    slack = lesion.reach + scan.pixel_mm + np.array([1, 1, 0]) * (4 * patient.frame.warp_mm + scan.pixel_mm)
-    centre = np.array([lesion.centre])
+    in_plane = 4 * patient.frame.warp_mm + scan.pixel_mm
+    slack = (lesion.reach + scan.pixel_mm + np.array([in_plane, in_plane, 0])).astype(np.float32)
+    centre = np.array([lesion.centre], np.float32)
     low, high = unrolled(patient.frame.roll, centre - slack, centre + slack)
     axes = patient.frame.axes(heights, y_mm, x_mm)
     spans = [

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from mmpluld.reproduce.labels import FPR, Labels
 
 __all__ = ["Row", "Table"]
 
@@ -26,6 +29,10 @@ class Row:
         weights_of: Key of the row of the same table that this one tests the weights of, instead of training its own.
         calibrated: The weights are calibrated first, with ``mmpluld calibrate``.
         options: Changes to the config for this row, as ``--cfg-options`` takes them.
+        labels: Mined labels that it is trained on; None takes the dataset's own.
+        fpr: False-positive reduction of what it finds; None for none.
+        fold: Fold of the patients of the first training dataset that it is not trained on, and how many folds there
+            are; None trains on all.
         recipe: What it is trained by if not by the config's own values, see `mmpluld.engine.recipes`.
     """
 
@@ -39,6 +46,9 @@ class Row:
     weights_of: str = ""
     calibrated: bool = False
     options: tuple[str, ...] = ()
+    labels: Labels | None = None
+    fpr: FPR | None = None
+    fold: tuple[int, int] | None = None
     recipe: str = ""
 
     def config_name(self, twin: bool) -> str:
@@ -49,7 +59,8 @@ class Row:
 
     def run_name(self, twin: bool, split: str = "test") -> str:
         """Name of the folder of its runs; rows of one config share it unless their options or their patients differ."""
-        name = self.config_name(twin) + (f"+{self.key}" if self.options else "")
+        own = self.options or self.labels or self.fpr or self.fold
+        name = self.config_name(twin) + (f"+{self.key}" if own else "")
         return name if split == "test" else f"{name}-{split}"
 
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from mmpluld.atomic import atomic_path, is_unfinished
 from mmpluld.errors import InputError
 from mmpluld.phantom.layout_organs import organs_record
-from mmpluld.reproduce.runner import Resources, config_digest, last_weights, run_commands, save_record
+from mmpluld.reproduce.children import Resources, run_commands
+from mmpluld.reproduce.graph import config_digest, last_weights, save_record
 from mmpluld.reproduce.start import Start, StartOf, architecture, backbones, start_options
 from mmpluld.reproduce.twin_data import SEED, digest, phantom_command
 from mmpluld.structures.text_files import read_object

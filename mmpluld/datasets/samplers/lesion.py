@@ -46,7 +46,8 @@ class LesionSampler(Sampler[int]):
     ``batch_size`` of each in the order of their ranks, are of one dataset. W processes draw together what one draws
     with W times their batch size. A dataset that does not fill its last run repeats its first samples.
 
-    With ``only`` a detector of one dataset takes as many steps as one of all: what tells steps and data apart.
+    With ``only`` a detector of one dataset takes as many steps as one of all, and with ``length`` a detector of mined
+    labels takes as many as one of the annotated ones: what tells steps and data apart.
 
     Args:
         dataset: A :class:`CTLesionDataset` or a :class:`CandidateDataset`, or several in a ``ConcatDataset``, which
@@ -60,6 +61,8 @@ class LesionSampler(Sampler[int]):
             dataset as evenly over the epoch as its number allows.
         only: Name of one of the datasets, as in its annotation file: the epoch is as long as with all of them, and has
             samples of this one alone, round and round.
+        length: Samples in an epoch, of all processes, drawn round and round; rounded up to whole steps. None: as many
+            as there are lesions and slices without, see above.
         seed: The same in all processes; None draws one and shares it.
 
     Raises:
@@ -74,12 +77,15 @@ class LesionSampler(Sampler[int]):
         batch_size: int | None = None,
         interleave: str = "shuffled",
         only: str | None = None,
+        length: int | None = None,
         seed: int | None = None,
     ) -> None:
         if positive_ratio is not None and not (math.isfinite(positive_ratio) and positive_ratio > 0):
             raise InputError(f"LesionSampler: positive_ratio is {positive_ratio}; allowed is a positive number or None")
         if batch_size is not None and batch_size < 1:
             raise InputError(f"LesionSampler: batch_size is {batch_size}; allowed is the data loader's, or None")
+        if length is not None and length < 1:
+            raise InputError(f"LesionSampler: length is {length}; allowed is 1 or more, or None")
         if interleave not in _INTERLEAVE:
             raise InputError(f"LesionSampler: interleave is {interleave!r}; allowed are {', '.join(_INTERLEAVE)}")
         self.rank, self.world_size = get_dist_info()
@@ -90,8 +96,12 @@ class LesionSampler(Sampler[int]):
         self.seed = sync_random_seed() if seed is None else seed
         self.epoch = 0
         self._parts = _parts(dataset, one_per_lesion, positive_ratio)
+        self.length = length
         sizes = [self._size(part) for part in self._parts]
-        if batch_size is None:
+        if length is not None:
+            step = (batch_size or 1) * self.world_size
+            self.num_samples = math.ceil(length / step) * (batch_size or 1)
+        elif batch_size is None:
             self.num_samples = math.ceil(sum(sizes) / self.world_size)
         else:
             self.num_samples = batch_size * sum(math.ceil(size / (batch_size * self.world_size)) for size in sizes)
@@ -105,15 +115,24 @@ class LesionSampler(Sampler[int]):
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         if self.only is not None:
             return iter(self._alone(generator)[:, self.rank].flatten().tolist())
+        if self.length is None:
+            return iter(self._round(generator).tolist())
+        rounds: list[torch.Tensor] = []
+        while sum(map(len, rounds)) < self.num_samples:
+            rounds.append(self._round(generator))
+        return iter(torch.cat(rounds)[: self.num_samples].tolist())
+
+    def _round(self, generator: torch.Generator) -> torch.Tensor:
+        """What this process draws when every lesion is drawn once."""
         drawn = [self._draw(part, generator) for part in self._parts]
         if self.batch_size is not None:
             runs = self._runs(drawn, generator)
-            return iter(runs[:, self.rank].flatten().tolist())
+            return runs[:, self.rank].flatten()
         mixed = torch.cat(drawn)
         mixed = mixed[torch.randperm(len(mixed), generator=generator)]
         # Every process gets the same number: the first samples come again where they do not divide.
-        mixed = _filled(mixed, self.num_samples * self.world_size)
-        return iter(mixed[self.rank :: self.world_size].tolist())
+        mixed = _filled(mixed, math.ceil(len(mixed) / self.world_size) * self.world_size)
+        return mixed[self.rank :: self.world_size]
 
     def _alone(self, generator: torch.Generator) -> torch.Tensor:
         """(runs, processes, batch size or 1) of the one dataset, which is shuffled anew each time round."""

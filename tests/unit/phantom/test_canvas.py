@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmpluld.phantom.canvas import Canvas, Capsules, SmoothField
+from mmpluld.phantom.canvas import BodyFrame, Canvas, Capsules, SmoothField
 
 
 def _canvas(count: int = 41, step: float = 1.0) -> Canvas:
@@ -57,3 +57,46 @@ def test_smooth_field_is_smooth_and_of_unit_variance() -> None:
     steps = np.diff(values, axis=2)
     assert steps.std() < 0.2  # 2 mm steps against 20 mm between control points
     assert np.abs(np.diff(steps, axis=2)).max() < 0.3
+
+
+def _posture(roll: float, breath_mm: float) -> BodyFrame:
+    rng = np.random.default_rng(0)
+    return BodyFrame((1.0, 0.95, 1.05), SmoothField(rng, 60.0), SmoothField(rng, 60.0), 3.0, roll, breath_mm)
+
+
+def test_a_rolled_body_is_turned_by_that_angle() -> None:
+    straight, rolled = _posture(0.0, 0.0), _posture(0.1, 0.0)
+    z, axis = np.array([100.0], np.float32), np.linspace(-150, 150, 7).astype(np.float32)
+    _, y0, x0 = straight.coordinates(z, axis, axis)
+    _, y1, x1 = rolled.coordinates(z, axis, axis)
+    _, ys, xs = straight.axes(z, axis, axis)
+    # What turns is the body, not its deformation.
+    expected_x = np.cos(0.1) * xs + np.sin(0.1) * ys[:, None]
+    expected_y = np.cos(0.1) * ys[:, None] - np.sin(0.1) * xs
+    assert x1[0] - (x0[0] - xs) == pytest.approx(expected_x, abs=1e-3)
+    assert y1[0] - (y0[0] - ys[:, None]) == pytest.approx(expected_y, abs=1e-3)
+
+
+def test_breath_moves_the_diaphragm_most_and_never_folds_the_body() -> None:
+    heights = np.arange(0, 620, dtype=np.float32)
+    for breath in (-14.0, 14.0):
+        moved, _, _ = _posture(0.0, breath).axes(heights, heights, heights)
+        assert np.abs(moved - heights).argmax() == 230
+        assert (moved - heights)[230] == pytest.approx(breath)
+        assert (np.diff(moved) > 0.5).all()
+
+
+def test_windows_of_a_rolled_body_hold_every_shape() -> None:
+    frame = _posture(0.1, 8.0)
+    z, axis = np.arange(180, 240, 3, dtype=np.float32), np.linspace(-180, 180, 97).astype(np.float32)
+    still = np.zeros((len(z), 97, 97), np.float32)
+
+    def painted(slack_mm: float) -> np.ndarray:
+        parts = (*frame.axes(z, axis, axis), *frame.coordinates(z, axis, axis))
+        canvas = Canvas(*parts, still, still, 3.75, slack_mm, frame.roll)
+        canvas.ellipsoid((120, -60, 215), (12, 6, 10), 50.0, turn=0.5)
+        canvas.ellipsoid((-140, 50, 210), (9, 9, 9), 100.0)
+        canvas.tubes(Capsules.chain([(-100, -100, 190), (130, 90, 235)], 5.0), 200.0)
+        return canvas.hu
+
+    assert (painted(4 * frame.warp_mm) == painted(500.0)).all()

@@ -167,3 +167,54 @@ def test_series_share_anatomy_and_lesions_grow_between_studies() -> None:
 def test_unknown_setting_is_named() -> None:
     with pytest.raises(InputError, match="did you mean 'max_slices'"):
         make_phantom(0, max_slice=4)
+
+
+def test_between_studies_the_body_moves_and_each_series_is_read_on_its_own() -> None:
+    moved, read = [], []
+    for patient in range(1, 9):
+        case = make_phantom(0, patient, size=64, max_slices=40, max_studies=2, max_series=2, lesions_per_series=12)
+        by_study: dict[int, list[dict[int, PhantomLesion]]] = {}
+        for series in case.series:
+            by_study.setdefault(series.study, []).append({lesion.number: lesion for lesion in series.lesions})
+        for pair in by_study.values():
+            if len(pair) == 2:
+                read += [(pair[0][number].marked, pair[1][number].marked) for number in pair[0].keys() & pair[1].keys()]
+        if len(by_study) == 2:
+            first, second = by_study[1][0], by_study[2][0]
+            moved += [
+                np.hypot(*np.subtract(_middle(first[number]), _middle(second[number])))
+                for number in first.keys() & second
+            ]
+    assert len(moved) > 10
+    assert np.median(moved) > 1, "pixels of about 5.6 mm"
+    assert len(read) > 10
+    assert any(a != b for a, b in read)
+
+
+def _middle(lesion: PhantomLesion) -> np.ndarray:
+    """Centre in the plane, in pixels."""
+    box = np.array(lesion.mask_box, float)
+    return (box[:2] + box[3:5]) / 2
+
+
+def test_liver_lesions_keep_their_contrast_from_phase_to_phase() -> None:
+    contrasts = []
+    for patient in range(1, 15):
+        case = make_phantom(
+            0,
+            patient,
+            size=96,
+            max_studies=2,
+            regions=("abdomen",),
+            lesion_mix={"liver": 1},
+            min_long_mm=16,
+            noise_hu=(0, 0),
+        )
+        seen = {series.study: {lesion.number: lesion for lesion in series.lesions} for series in case.series}
+        if len(seen) == 2 and len({series.phase for series in case.series}) == 2:
+            both = seen[1].keys() & seen[2]
+            contrasts += [(seen[1][n].contrast_hu, seen[2][n].contrast_hu) for n in both]
+    first, second = np.array(contrasts).T
+    assert len(contrasts) >= 8
+    assert np.mean(np.sign(first) == np.sign(second)) > 0.85
+    assert np.median(np.abs(first - second)) < 15

@@ -15,7 +15,9 @@ import pytest
 from mmpluld.cli.main import run as run_command_line
 from mmpluld.cli.reproduce import _chosen
 from mmpluld.errors import InputError
-from mmpluld.reproduce.runner import Resources, RunFailed, _Children, _command, execute, run_command
+from mmpluld.reproduce.children import Children, Resources, RunFailed, run_command
+from mmpluld.reproduce.graph import execute
+from mmpluld.reproduce.runner import _command
 from mmpluld.reproduce.tables import TABLES, Row, Table, with_recipe
 
 
@@ -128,13 +130,13 @@ def test_failing_command_shows_log_and_last_line(tmp_path):
     log = tmp_path / "a" / "x.log"
     command = [sys.executable, "-c", "print('one'); print('two'); raise SystemExit(3)"]
     with pytest.raises(RunFailed, match=r"status 3, see .*x\.log: two$"):
-        _Children().call(command, log, dict(os.environ))
+        Children().call(command, log, dict(os.environ))
     with pytest.raises(RunFailed, match="status 2"):
         run_command(["phantom", "nonsense"], log)
 
 
 def test_stop_ends_children_and_their_children(tmp_path):
-    children = _Children()
+    children = Children()
     code = (
         "import subprocess, sys, time\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(120)'])\n"
@@ -204,7 +206,7 @@ def test_row_without_a_training_fails_with_the_training(planned):
     trains.state = "failed"
     execute([borrows], Resources(1, 1))
     assert borrows.state == "failed"
-    assert borrows.error == "its weights are those of a3d, which failed"
+    assert borrows.error == "needs a3d, which failed"
 
 
 def test_row_without_a_training_depends_on_the_config_of_its_weights(planned, finish):

@@ -10,7 +10,7 @@ import torch
 from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
 from mmpluld.registry import MODELS
-from mmpluld.reproduce.runner import Resources, run_command
+from mmpluld.reproduce.children import Resources, run_command
 from mmpluld.reproduce.start import backbones
 from mmpluld.reproduce.tables import TABLES
 from mmpluld.reproduce.trunks import _identity, _is_there, _known, ensure_trunks, trunk_name

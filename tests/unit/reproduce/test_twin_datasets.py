@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from mmpluld.cli.main import main
 from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
 from mmpluld.phantom import PhantomSpec
-from mmpluld.reproduce.runner import _annotation_files
+from mmpluld.reproduce.plan import _annotation_files
+from mmpluld.reproduce.tables import TABLES
 from mmpluld.reproduce.twin_datasets import (
     LENS_PATIENTS,
     LENS_SETTINGS,
@@ -21,13 +23,15 @@ from mmpluld.reproduce.twin_datasets import (
 )
 from mmpluld.structures import AnnotationSet
 
-PATIENTS = {"deeplesion": (2, 1, 1), "luna16": (3,), "lits": (5,), "nih-ln": (3,)}
+PATIENTS = {"deeplesion": (2, 1, 1), "luna16": (3,), "lits": (6,), "nih-ln": (3,)}
 HELD_OUT = {"luna16": 1, "lits": 2, "nih-ln": 1}
 COMMON = {"size": 64, "max_slices": 16, "lesions_per_series": 18, "min_long_mm": 14, "pad_mm": 11}  # 2 px
 SETTINGS = {
     layout: {**COMMON, "phases": (phase,)}
     for layout, phase in zip(PATIENTS, ("portal", "native", "arterial", "portal"), strict=True)
 }
+ROW = TABLES["lens-table2"].row("lens")
+SETTINGS["lits"]["lesion_mix"] = {"liver": 5, "abdomen": 1}
 TYPES = {"luna16": {"lung"}, "lits": {"liver"}, "nih-ln": {"lymph node"}}
 
 
@@ -82,7 +86,7 @@ def test_description(root, tmp_path):
     assert text.endswith(" in 1 volume.")
     lits = AnnotationSet.load(root / "lits" / "annotations" / "train.json")
     count = sum(not lesion.ignore for lesion in lits.lesions)
-    assert f"lits {count} lesions ({count} liver) in 3 volumes, held out " in text
+    assert f"lits {count} lesions ({count} liver) in 4 volumes, held out " in text
     marked = AnnotationSet.load(root / "deeplesion" / "annotations" / "train.json")
     assert f"deeplesion {len(marked.lesions)} lesions (" in text
 
@@ -135,17 +139,17 @@ def test_command_takes_no_settings(tmp_path, capsys):
 
 def test_annotation_files_of_several_datasets(root):
     config = load_config("lens-afp_densenet121_4datasets_9s_phantom")
-    files = _annotation_files(config, root, calibrated=False)
+    files = _annotation_files(config, root, ROW)
     assert files == [root / name / "annotations" / "train.json" for name in LENS_PATIENTS] + [
         root / "deeplesion" / "truth" / "test_subvolumes.json"
     ]
     assert all(file.is_file() for file in files)
     validation = root / "deeplesion" / "truth" / "val_key_slices.json"
-    assert set(_annotation_files(config, root, calibrated=True)) - set(files) <= {
+    assert set(_annotation_files(config, root, replace(ROW, calibrated=True))) - set(files) <= {
         validation,
         root / config.val_dataloader.dataset.ann_file,
     }
-    assert len(_annotation_files(config, root, calibrated=True)) == len(files) + 1
+    assert len(_annotation_files(config, root, replace(ROW, calibrated=True))) == len(files) + 1
 
 
 def loader(name: str, root: Path, which: str = "train", **changes: object):

@@ -246,3 +246,36 @@ def test_alone_keeps_the_proportion_of_slices_without_lesions(several):
 def test_unknown_dataset_alone_is_refused(several):
     with pytest.raises(InputError, match="only is 'lunar16', which is none of the datasets; one of"):
         LesionSampler(several, only="lunar16")
+
+
+@pytest.mark.parametrize("batch_size", [None, 2])
+@pytest.mark.parametrize("length", [3, 40])
+def test_an_epoch_of_given_length_goes_round(several, batch_size, length):
+    own = LesionSampler(several, False, 2, batch_size, seed=0)
+    sampler = LesionSampler(several, False, 2, batch_size, length=length, seed=0)
+    wanted = length if batch_size is None else -(-length // 2) * 2
+    first, second = epochs(sampler, 2)
+    assert len(first) == len(sampler) == wanted
+    assert first != second
+    if length > len(own):
+        assert first[: len(own)] == list(own), "the first round is the whole epoch"
+        assert set(first) == set(range(len(several))) or set(own) <= set(first)
+    if batch_size:
+        assert all((a < 3) == (b < 3) for a, b in zip(first[::2], first[1::2], strict=True)), "steps of one dataset"
+
+
+def test_processes_draw_together_what_one_draws_with_larger_batches(several, monkeypatch):
+    together = list(LesionSampler(several, False, 2, 4, length=24, seed=0))
+    ranks = []
+    for rank in range(2):
+        monkeypatch.setattr("mmpluld.datasets.samplers.lesion.get_dist_info", lambda rank=rank: (rank, 2))
+        sampler = LesionSampler(several, False, 2, 2, length=24, seed=0)
+        ranks.append(list(sampler))
+        assert len(sampler) == len(ranks[-1]) == 12
+    steps = [ranks[step % 2][step // 2 * 2 : step // 2 * 2 + 2] for step in range(12)]
+    assert sum(steps, []) == together
+
+
+def test_an_epoch_without_samples_is_refused(several):
+    with pytest.raises(InputError, match="length is 0; allowed is 1 or more, or None"):
+        LesionSampler(several, length=0)

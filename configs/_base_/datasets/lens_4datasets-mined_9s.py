@@ -1,0 +1,12 @@
+# lens_4datasets_9s.py with mined labels of DeepLesion. Slices with neither lesion nor mined label are negatives, on
+# which uncertain lesions are ignored. Make the file with `mmpluld mine`.
+_base_ = "lens_4datasets_9s.py"
+
+train_dataloader = dict(
+    dataset=dict(
+        datasets={
+            "deeplesion": dict(ann_file="deeplesion/annotations/train_mined.json", sampling=dict(policy="all_slices"))
+        }
+    )
+)
+twin_data = dict(train_dataloader=dict(sampler=dict(length=672)))  # see lens_deeplesion-mined_9s.py

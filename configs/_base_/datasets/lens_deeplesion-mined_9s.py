@@ -1,0 +1,15 @@
+# lens_deeplesion_9s.py with mined labels, which lie on slices beside the key slices too: each lesion on one of its
+# slices in an epoch. Make the file with `mmpluld mine`.
+_base_ = "lens_deeplesion_9s.py"
+
+train_dataloader = dict(
+    dataset=dict(
+        datasets={
+            "deeplesion": dict(
+                ann_file="deeplesion/annotations/train_mined.json", sampling=dict(policy="lesion_slices")
+            )
+        }
+    )
+)
+# As many samples in an epoch as on four datasets without mined labels, so that all rows take the same steps.
+twin_data = dict(train_dataloader=dict(sampler=dict(length=672)))

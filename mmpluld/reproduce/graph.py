@@ -1,0 +1,248 @@
+"""A graph of jobs that survives interruption: each begins when those it needs are done.
+
+What a job makes lies in a folder of its own, with a record of what it depends on. So a later call finds what is done,
+resumes what was interrupted, and refuses what was made from something else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Literal
+
+from mmpluld.atomic import atomic_write_text
+from mmpluld.errors import InputError, MMPluldError
+from mmpluld.reproduce.children import Children, Resources, RunFailed, slots_of
+from mmpluld.structures.text_files import read_object
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+__all__ = [
+    "RECORD_HINT",
+    "Caller",
+    "Job",
+    "JobState",
+    "config_digest",
+    "execute",
+    "identity_digest",
+    "last_weights",
+    "launched",
+    "save_record",
+]
+
+RECORD_HINT = "the record of a run as it was written, or remove its folder to run it again"
+_CHANGED = {
+    "config_sha256": "another version of the config",
+    "weights_config_sha256": "another version of the config of its weights",
+    "data_sha256": "other data",
+    "start_sha256": "another start of its backbone",
+    "needs_sha256": "another version of a step before it",
+}
+
+JobState = Literal["waiting", "training", "testing", "working", "done", "failed"]
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Runs the commands of one job.
+
+    Attributes:
+        children: Of this process.
+        environment: Of the commands.
+        gpus: GPUs of each command.
+    """
+
+    children: Children
+    environment: Mapping[str, str]
+    gpus: int = 0
+
+    def call(self, command: Sequence[str], log: Path) -> None:
+        """Run a command with its output appended to ``log``.
+
+        Raises:
+            RunFailed: If it fails.
+        """
+        self.children.call(command, log, dict(self.environment))
+
+
+@dataclass(eq=False, kw_only=True)
+class Job(ABC):
+    """What is made by some commands, once.
+
+    Attributes:
+        seed: Of its trainings; what is made from a training has its seed.
+        folder: Where everything of it lies.
+        identity: What the result depends on; a folder of another identity is refused.
+        needs: Jobs that must be done before.
+        state: How far it is.
+        error: Why it failed, one line.
+    """
+
+    seed: int
+    folder: Path
+    identity: dict[str, Any]
+    needs: list[Job] = field(default_factory=list)
+    state: JobState = "waiting"
+    error: str = ""
+
+    record_name = "run.json"
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What it is called in messages."""
+
+    @abstractmethod
+    def is_done(self) -> bool:
+        """Whether its result is there."""
+
+    @abstractmethod
+    def perform(self, caller: Caller) -> None:
+        """Make what is missing of the result.
+
+        Raises:
+            MMPluldError: If it cannot be made.
+        """
+
+    def look(self) -> None:
+        """Find out whether it is done.
+
+        Raises:
+            InputError: If its folder holds a result of another identity.
+        """
+        path = self.folder / self.record_name
+        if path.is_file():
+            known = read_object(path, RECORD_HINT, ("identity",))["identity"]
+            changed = [name for name in {**self.identity, **known} if known.get(name) != self.identity.get(name)]
+            if changed:
+                what = " and ".join(_CHANGED.get(name, f"another {name}") for name in changed)
+                raise InputError(
+                    f"{self.folder}: holds a run with {what}; remove the folder or choose another --work-dir"
+                )
+        if self.is_done():
+            self.state = "done"
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """What its file says, after writing it if it is new."""
+        path = self.folder / self.record_name
+        if path.is_file():
+            return read_object(path, RECORD_HINT, ("identity", "seconds"))
+        record = {"identity": self.identity, "seconds": {}}
+        save_record(path, record)
+        return record
+
+    def save(self) -> None:
+        """Write the record."""
+        save_record(self.folder / self.record_name, self.record)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the seconds of a stage to the record, also when it is interrupted."""
+        begin, before = time.monotonic(), self.record["seconds"].get(stage, 0.0)
+        try:
+            yield
+        finally:
+            self.record["seconds"][stage] = round(before + time.monotonic() - begin, 1)
+            self.save()
+
+    def fail(self, error: str) -> None:
+        """Note that it cannot be made."""
+        self.state, self.error = "failed", error
+
+
+def execute(jobs: Sequence[Job], resources: Resources, on_tick: Callable[[], None] = lambda: None) -> None:
+    """Do what is not done; a failing job leaves its error, those that need it fail too, and the others go on.
+
+    An exception in this thread, such as an interrupt, stops the children; the next call resumes each job.
+
+    Args:
+        jobs: Those to be done, in the order in which they begin where nothing else decides.
+        resources: How much may run at once.
+        on_tick: Called about twice a second, in this thread.
+    """
+    children, slots = Children(), slots_of(resources)
+    pool = ThreadPoolExecutor(resources.jobs)
+    known = set(jobs)
+    waiting = [job for job in jobs if job.state != "done"]
+    running: set[Future[None]] = set()
+    try:
+        while waiting or running:
+            # A job that nobody does will never be done: those that need it have failed.
+            hopeless = {job for job in waiting for need in job.needs if need.state == "failed"}
+            hopeless |= {job for job in waiting for need in job.needs if need.state != "done" and need not in known}
+            for job in hopeless:
+                job.fail("; ".join(f"needs {need.name}, {_how(need)}" for need in job.needs if need.state != "done"))
+            ready = [job for job in waiting if job not in hopeless and all(need.state == "done" for need in job.needs)]
+            waiting = [job for job in waiting if job not in hopeless and job not in ready]
+            running |= {pool.submit(_perform, job, resources, slots, children) for job in ready}
+            finished, running = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in finished:
+                future.result()  # an error that is not the job's is ours
+            on_tick()
+    finally:
+        children.stop()
+        pool.shutdown(cancel_futures=True)
+
+
+def _how(need: Job) -> str:
+    return "which failed" if need.state == "failed" else "which is not made"
+
+
+def _perform(job: Job, resources: Resources, slots: SimpleQueue[int], children: Children) -> None:
+    """Do one job in a free slot."""
+    slot = slots.get()
+    job.state = "working"
+    try:
+        job.perform(Caller(children, resources.environment(slot), resources.gpus))
+        job.state = "done"
+    except MMPluldError as error:
+        job.fail(str(error))
+    finally:
+        slots.put(slot)
+
+
+def identity_digest(jobs: Sequence[Job]) -> str:
+    """SHA-256 of what the results of some jobs depend on."""
+    text = json.dumps([job.identity for job in jobs], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def config_digest(cfg: Config) -> str:
+    """SHA-256 of all settings of a config."""
+    return hashlib.sha256(json.dumps(cfg.to_dict(), sort_keys=True, default=str).encode()).hexdigest()
+
+
+def last_weights(folder: Path) -> Path:
+    """Checkpoint of the finished training in a folder.
+
+    Raises:
+        RunFailed: If there is none.
+    """
+    note = folder / "last_checkpoint"
+    if not note.is_file():
+        raise RunFailed(f"{folder}: no checkpoint of a training")
+    # The file holds the path as it was when the weights were written; the folder may have moved.
+    return folder / Path(note.read_text().strip()).name
+
+
+def launched(gpus: int, arguments: Sequence[str]) -> list[str]:
+    """An ``mmpluld`` command that runs one process for each of that many GPUs."""
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}"] if gpus > 1 else []
+    return [sys.executable, *launch, "-m", "mmpluld", *arguments]
+
+
+def save_record(path: Path, data: Mapping[str, Any]) -> None:
+    """Write what is known of a job, whole or not at all."""
+    atomic_write_text(path, json.dumps(data, indent=1) + "\n")

@@ -1,0 +1,371 @@
+"""What is to be trained and made for the rows of a table, and in which order: runs, and the steps between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from mmpluld.errors import InputError
+from mmpluld.reproduce.graph import Job, config_digest, identity_digest, last_weights
+from mmpluld.reproduce.labels import FPR, Labels
+from mmpluld.reproduce.rows import Row
+from mmpluld.reproduce.runner import Run
+from mmpluld.reproduce.start import StartOf, random_start
+from mmpluld.reproduce.steps import Step, step_of
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+__all__ = ["Plan", "detectors_behind", "plan", "with_needs"]
+
+_FIRST = "train_dataloader.dataset.datasets.{}"
+_EMBEDDER = "lesanet_vgg16_instances"
+
+
+def plan(
+    rows: Sequence[Row],
+    seeds: int,
+    work_dir: Path,
+    protocol: str,
+    *,
+    twins: bool = False,
+    split: str = "test",
+    data_root: Path | None = None,
+    cfg_options: Sequence[str] = (),
+    start_of: StartOf = random_start,
+) -> list[Run]:
+    """All runs of some rows, the first seed of every row first; what they need hangs on them.
+
+    Args:
+        rows: What to train.
+        seeds: How many seeds, from 0.
+        work_dir: Folder of all runs, shared by tables.
+        protocol: Name of the evaluation's rules.
+        twins: Take the configs of phantom size.
+        split: ``val`` tests on the validation patients: on the config's truth of the test with that word in its name.
+        data_root: Replaces the configs' dataset folder.
+        cfg_options: Further changes to every config; they come after the row's own.
+        start_of: What the backbones of a config start from.
+
+    Raises:
+        InputError: If a config or its annotation files are missing, or a run's folder holds a run of another config,
+            data or options.
+    """
+    planned = Plan(rows, work_dir, protocol, twins, split, data_root, cfg_options, start_of)
+    runs = [planned.run(row, seed) for seed in range(seeds) for row in rows]
+    for job in with_needs(runs):
+        job.look()
+    return runs
+
+
+def with_needs(jobs: Iterable[Job]) -> list[Job]:
+    """Some jobs and all that they need, each once and after its needs."""
+    ordered: dict[Job, None] = {}
+
+    def add(job: Job) -> None:
+        for need in job.needs:
+            add(need)
+        ordered.setdefault(job)
+
+    for job in jobs:
+        add(job)
+    return list(ordered)
+
+
+def detectors_behind(rows: Iterable[Row]) -> list[Row]:
+    """Rows whose weights the labels and the false-positive reduction of some rows are made with."""
+    found: dict[Row, None] = {}
+    for row in rows:
+        labels = row.labels
+        while labels is not None:
+            found |= dict.fromkeys([labels.detector, *detectors_behind([labels.detector])])
+            labels = labels.after
+        if row.fpr is not None:
+            found |= dict.fromkeys([row.fpr.detector, *detectors_behind([row.fpr.detector])])
+    return list(found)
+
+
+class Plan:
+    """Runs and steps of a table, each made once. Arguments are those of :func:`plan`."""
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        work_dir: Path,
+        protocol: str,
+        twins: bool,
+        split: str,
+        data_root: Path | None,
+        cfg_options: Sequence[str],
+        start_of: StartOf,
+    ) -> None:
+        self.rows = {row.key: row for row in rows}
+        self.work_dir, self.protocol, self.twins, self.split = work_dir, protocol, twins, split
+        self.data_root, self.cfg_options, self.start_of = data_root, list(cfg_options), start_of
+        self._runs: dict[tuple[str, int], Run] = {}
+        self._steps: dict[Path, Step] = {}
+        self._described: dict[tuple[str, str], tuple[str, dict[str, Any], Path, list[str]]] = {}
+
+    def run(self, row: Row, seed: int, split: str | None = None) -> Run:
+        """The run of a row with a seed, tested on the patients of ``split``, by default the table's."""
+        split = self.split if split is None else split
+        name = row.run_name(self.twins, split)
+        if (name, seed) not in self._runs:
+            self._runs[name, seed] = self._made(row, seed, split)
+        return self._runs[name, seed]
+
+    def _made(self, row: Row, seed: int, split: str) -> Run:
+        name = row.run_name(self.twins, split)
+        if (name, split) not in self._described:
+            self._described[name, split] = self._describe(row, split)
+        config, identity, truth, options = self._described[name, split]
+        run = Run(
+            row=row,
+            seed=seed,
+            config=config,
+            folder=self.work_dir / name / f"seed{seed}",
+            truth=truth,
+            protocol=self.protocol,
+            identity={**identity, "seed": seed},
+            options=list(options),
+            tested=row.fold is None,
+        )
+        steps: list[Step] = []
+        if row.labels is not None:
+            steps.append(self.mined(row.labels, seed))
+            run.options += [f"{_FIRST.format('deeplesion')}.ann_file={_written(steps[-1].makes.absolute())}"]
+        if row.fpr is not None:
+            steps.append(self._classifier(row.fpr, seed))
+            run.late_options = self._rescoring(row.fpr, steps[-1])
+        if row.weights_of:
+            run.trainer = self.run(self.rows[row.weights_of], seed, split)
+            run.identity["weights_config_sha256"] = run.trainer.identity["config_sha256"]
+            if run.trainer.row.labels is not None:
+                steps += [need for need in run.trainer.needs if isinstance(need, Step)]
+        if steps:
+            run.identity["needs_sha256"] = identity_digest(steps)
+        run.needs = [*steps, *([run.trainer] if run.trainer else [])]
+        return run
+
+    def _describe(self, row: Row, split: str) -> tuple[str, dict[str, Any], Path, list[str]]:
+        """Config, identity, truth file and options of a row."""
+        from mmpluld.engine.config import load_config
+        from mmpluld.reproduce.twin_data import digest
+
+        name = row.config_name(self.twins)
+        changes = [*row.options, *self.cfg_options]
+        if row.fold is not None:
+            changes += [f"{_FIRST.format('deeplesion')}.fold={list(row.fold)}".replace(" ", "")]
+            changes += [f"{_FIRST.format('deeplesion')}.fold_part=out"]
+        cfg = load_config(name, changes)
+        if split != "test":
+            changes.append(f"test_dataloader.dataset.ann_file={_written(_of_split(cfg, name, split))}")
+            cfg = load_config(name, changes)
+        start = self.start_of(cfg)
+        # Where data and weights lie and how many checkpoints are kept changes no result: no part of the identity.
+        files = _annotation_files(cfg, self.data_root, row)
+        identity = {
+            "config": name,
+            "config_sha256": config_digest(cfg),
+            "data_sha256": digest(files),
+            "cfg_options": changes,
+            "start_sha256": start.sha256,
+        }
+        options = [*changes, *start.options, "default_hooks.checkpoint.max_keep_ckpts=1"]
+        truth = files[0].absolute().parents[1] / "truth" / "train_key_slices.json"
+        if self.twins and truth.is_file() and row.labels is None:  # measures, and changes no result either
+            options += ["default_hooks.negatives.type=NegativesHook"]
+            options += [f"default_hooks.negatives.truth={_written(truth)}"]
+        options += [f"data_root={_written(self.data_root)}"] if self.data_root else []
+        return name, identity, files[-1], options
+
+    def _step(
+        self,
+        title: str,
+        detector: Row,
+        seed: int,
+        needs: Sequence[Job],
+        settings: Sequence[str],
+        arguments: Any,
+        makes: str,
+        parallel: bool = False,
+    ) -> Step:
+        folder = self.work_dir / "steps" / detector.run_name(self.twins) / title / f"seed{seed}"
+        if folder not in self._steps:
+            step = step_of(title, seed, folder, needs, settings, arguments, folder / makes, parallel=parallel)
+            self._steps[folder] = step
+        return self._steps[folder]
+
+    def proposed(
+        self, detector: Row, seed: int, fold: tuple[int, int] | None = None, view: Sequence[str] = (), number: int = 0
+    ) -> Step:
+        """Proposals of a row's detector on the training volumes: on those of a fold, or of another look at them."""
+        run = self.run(detector, seed, "test")
+        annotations, images = self._training_data(detector)
+        title = "propose" + (f"-view{number}" if view else "") + (f"-fold{fold[0]}" if fold else "")
+
+        def arguments() -> list[str]:
+            folder = self.work_dir / "steps" / detector.run_name(self.twins) / title / f"seed{seed}"
+            command = ["propose", run.config, str(run.weights), "--out", str(folder / "proposals")]
+            command += ["--ann-file", str(annotations), "--data-root", str(images)]
+            command += ["--fold", f"{fold[0]}/{fold[1]}"] if fold else []
+            return [*command, "--cfg-options", *run.options, *view]
+
+        settings = [*view, *(map(str, fold) if fold else ())]
+        return self._step(title, detector, seed, [run], settings, arguments, "proposals/proposals.json", True)
+
+    def mined(self, labels: Labels, seed: int) -> Step:
+        """Labels mined for a seed."""
+        before = self.mined(labels.after, seed) if labels.after else None
+        proposals = [] if labels.oracles and not labels.strategies else [self.proposed(labels.detector, seed)]
+        proposals += [
+            self.proposed(labels.detector, seed, view=view, number=number)
+            for number, view in enumerate(labels.views, 1)
+        ]
+        embedded = [self._embedded(labels.detector, seed)] if "intra-patient" in labels.strategies else []
+        annotations, images = self._training_data(labels.detector)
+        truth = images / "truth" / "train.json"
+
+        def arguments() -> list[str]:
+            folder = self._steps_folder(labels.detector, f"mine-{labels.key}", seed)
+            command = ["mine", str(before.makes if before else annotations)]
+            command += [str(step.makes.parent) for step in proposals]
+            command += ["--strategies", *labels.strategies] if labels.strategies else []
+            command += ["--oracle", *labels.oracles] if labels.oracles else []
+            command += ["--embeddings", *(str(step.makes.parent) for step in embedded)] if embedded else []
+            command += ["--truth", str(truth)] if truth.is_file() else []
+            return [
+                *command, *labels.rules, "--out", str(folder / "mined.json"), "--report", str(folder / "report.json")
+            ]  # fmt: skip
+
+        needs: list[Job] = [*proposals, *embedded, *([before] if before else [])]
+        settings = [*labels.strategies, *labels.oracles, *labels.rules]
+        return self._step(f"mine-{labels.key}", labels.detector, seed, needs, settings, arguments, "mined.json")
+
+    def _steps_folder(self, detector: Row, title: str, seed: int) -> Path:
+        return self.work_dir / "steps" / detector.run_name(self.twins) / title / f"seed{seed}"
+
+    def _embedded(self, detector: Row, seed: int) -> Step:
+        """Embeddings of the lesions and of a detector's tracklets; one embedder serves all seeds."""
+        embedder, proposals = self._embedder(), self.proposed(detector, seed)
+        annotations, images = self._training_data(detector)
+
+        def arguments() -> list[str]:
+            folder = self._steps_folder(detector, "embed", seed)
+            command = ["embed", self._config(_EMBEDDER, "15e"), str(last_weights(embedder.folder))]
+            command += ["--annotations", str(annotations), "--data-root", str(images)]
+            return [*command, "--proposals", str(proposals.makes.parent), "--out", str(folder / "embeddings")]
+
+        needs = [embedder, proposals]
+        return self._step("embed", detector, seed, needs, (), arguments, "embeddings/embeddings.json", True)
+
+    def _embedder(self) -> Step:
+        folder = self.work_dir / "steps" / "embedder"
+        if folder not in self._steps:
+            self._steps[folder] = self._training("embedder", folder, 0, self._config(_EMBEDDER, "15e"), (), ())
+        return self._steps[folder]
+
+    def _classifier(self, fpr: FPR, seed: int) -> Step:
+        """The training of the false-positive reduction, on proposals for patients that their detectors never saw."""
+        detectors = [
+            replace(fpr.detector, key=f"{fpr.detector.key}-fold{fold}", fold=(fold, fpr.folds))
+            for fold in range(fpr.folds)
+        ]
+        proposals = [self.proposed(row, seed, fold=row.fold) for row in detectors]
+        labels = self.mined(fpr.detector.labels, seed) if fpr.detector.labels else None
+        annotations, _ = self._training_data(fpr.detector)
+
+        def harvest() -> list[str]:
+            command = ["harvest", str(labels.makes if labels else annotations)]
+            command += [str(step.makes.parent) for step in proposals]
+            return [*command, "--out", str(self._steps_folder(fpr.detector, "harvest", seed) / "candidates.json")]
+
+        needs = [*proposals, *([labels] if labels else [])]
+        candidates = self._step("harvest", fpr.detector, seed, needs, (), harvest, "candidates.json")
+        folder = self._steps_folder(fpr.detector, fpr.config, seed)
+        if folder not in self._steps:
+            changes = [
+                f"train_dataloader.dataset.ann_file={_written(candidates.makes.absolute())}",
+                "train_cfg.val_begin=1000",  # never: what is tested decides
+            ]
+            self._steps[folder] = self._training(fpr.config, folder, seed, self._fpr_config(fpr), [candidates], changes)
+        return self._steps[folder]
+
+    def _rescoring(self, fpr: FPR, classifier: Step) -> Any:
+        def options() -> list[str]:
+            weights = last_weights(classifier.folder)
+            return [
+                f"test_cfg.fpr.checkpoint={_written(weights.absolute())}",
+                f"test_cfg.fpr.config={self._fpr_config(fpr)}",
+                f"test_cfg.fpr.mode={fpr.mode}",
+            ]
+
+        return options
+
+    def _training(
+        self, title: str, folder: Path, seed: int, config: str, needs: Sequence[Job], changes: Sequence[str]
+    ) -> Step:
+        """A training that is no row of a table."""
+        from mmpluld.engine.config import load_config
+
+        cfg = load_config(config, [])
+        root = [f"data_root={_written(self.data_root / 'deeplesion')}"] if self.data_root else []
+
+        def arguments() -> list[str]:
+            command = ["train", config, "--work-dir", str(folder), "--seed", str(seed), "--resume", "--cfg-options"]
+            return [*command, *changes, *root, "default_hooks.checkpoint.max_keep_ckpts=1"]
+
+        return step_of(
+            title, seed, folder, needs, [config_digest(cfg)], arguments, folder / "last_checkpoint", parallel=True
+        )  # fmt: skip
+
+    def _config(self, stem: str, schedule: str) -> str:
+        return f"{stem}_phantom" if self.twins else f"{stem}_{schedule}_deeplesion"
+
+    def _fpr_config(self, fpr: FPR) -> str:
+        return f"{fpr.config}_{'phantom' if self.twins else 'deeplesion'}"
+
+    def _training_data(self, detector: Row) -> tuple[Path, Path]:
+        """Annotation file and folder of the dataset whose labels are mined, as it was before."""
+        from mmpluld.datasets.named_concat import dataset_settings
+        from mmpluld.engine.config import load_config
+
+        cfg = load_config(replace(detector, labels=None).config_name(self.twins), list(detector.options))
+        part = dataset_settings(cfg.train_dataloader.dataset)[0]
+        root = Path(self.data_root or part["data_root"]).absolute()
+        images = root / part.get("data_prefix", {}).get("img_path", "")
+        return images / "annotations" / "train.json", images
+
+
+def _of_split(cfg: Config, name: str, split: str) -> str:
+    """The annotation file of a config's test, of other patients."""
+    path = PurePosixPath(cfg.test_dataloader.dataset.ann_file)
+    if "test" not in path.name:
+        raise InputError(
+            f"{name}: it tests on {path}, of which no file of the {split} patients is known; give the test's file a "
+            "name with 'test' in it"
+        )
+    return str(path.with_name(path.name.replace("test", split)))
+
+
+def _annotation_files(cfg: Config, data_root: Path | None, row: Row) -> list[Path]:
+    """Those of the training, of every dataset that is put together there, of a calibration, and last of the test.
+
+    In the place of mined labels, which a step makes, stands what they are mined from.
+    """
+    from mmpluld.datasets.named_concat import dataset_settings
+
+    parts = [*dataset_settings(cfg.train_dataloader.dataset), *([cfg.val_dataloader.dataset] if row.calibrated else ())]
+    parts.append(cfg.test_dataloader.dataset)
+    files = [Path(data_root or part["data_root"]) / part["ann_file"] for part in parts]
+    if row.labels is not None:
+        files[0] = files[0].with_name("train.json")
+    return files
+
+
+def _written(value: object) -> str:
+    from mmpluld.engine.option_values import written
+
+    return written(str(value))

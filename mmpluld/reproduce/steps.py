@@ -1,0 +1,88 @@
+"""The steps between two trainings of LENS: propose, embed, mine, and what the false-positive reduction learns from.
+
+Each step is one ``mmpluld`` command, for one seed, in ``WORK_DIR/steps/<detector>/<step>/seed<k>/``. Its record says
+what it depends on: its own settings and, through those it needs, all steps and trainings before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmpluld.reproduce.graph import Caller, Job, identity_digest, launched
+
+__all__ = ["Step", "step_of"]
+
+
+@dataclass(eq=False, kw_only=True)
+class Step(Job):
+    """One command between two trainings.
+
+    Attributes:
+        title: What it is called.
+        arguments: Gives the arguments of ``mmpluld``; asked when all it needs is done.
+        makes: File or folder that is there when the command has ended well.
+        parallel: Whether the command shares out its work among processes.
+    """
+
+    title: str
+    arguments: Callable[[], Sequence[str]]
+    makes: Path
+    parallel: bool = False
+
+    record_name = "step.json"
+
+    @property
+    def name(self) -> str:
+        """Its title."""
+        return self.title
+
+    @property
+    def log(self) -> Path:
+        """Output of its command."""
+        return self.folder / "step.log"
+
+    def is_done(self) -> bool:
+        """Whether the command has ended well and what it makes is there."""
+        return bool((self.folder / self.record_name).is_file() and self.record.get("done") and self.makes.exists())
+
+    def perform(self, caller: Caller) -> None:
+        """Run the command; it goes on where an interrupted one stopped."""
+        gpus = caller.gpus if self.parallel else min(caller.gpus, 1)
+        command = launched(gpus, self.arguments())
+        command += ["--launcher", "pytorch"] if gpus > 1 else []
+        with self.timed("step"):
+            caller.call(command, self.log)
+        self.record["done"] = True
+        self.save()
+
+
+def step_of(
+    title: str,
+    seed: int,
+    folder: Path,
+    needs: Sequence[Job],
+    settings: Sequence[str],
+    arguments: Callable[[], Sequence[str]],
+    makes: Path,
+    *,
+    parallel: bool = False,
+) -> Step:
+    """A step whose identity is that of what it needs, and its own settings.
+
+    Args:
+        title, seed, folder, needs, arguments, makes, parallel: See :class:`Step` and its base.
+        settings: What of the command changes the result; not where things lie.
+    """
+    identity = {"step": title, "settings": list(settings), "seed": seed, "needs_sha256": identity_digest(needs)}
+    return Step(
+        seed=seed,
+        folder=folder,
+        identity=identity,
+        needs=list(needs),
+        title=title,
+        arguments=arguments,
+        makes=makes,
+        parallel=parallel,
+    )
