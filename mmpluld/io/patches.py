@@ -101,5 +101,4 @@ def _plane(
     """A slice at the positions of a patch."""
     down, right = rows[2].astype(np.float32)[:, None], columns[2].astype(np.float32)
     values = image[rows[0]].astype(np.float32) * (1 - down) + image[rows[1]].astype(np.float32) * down
-    plane: npt.NDArray[np.float32] = values[:, columns[0]] * (1 - right) + values[:, columns[1]] * right
-    return plane
+    return np.asarray(values[:, columns[0]] * (1 - right) + values[:, columns[1]] * right, dtype=np.float32)
