@@ -13,6 +13,7 @@ from mmengine.runner import BaseLoop, Runner
 from mmpluld.datasets import CTLesionDataset
 from mmpluld.errors import InputError
 from mmpluld.inference.detector import Precision, VolumeDetector
+from mmpluld.inference.rescore import rescorer_of_test
 from mmpluld.inference.settings import DetectionSettings
 from mmpluld.inference.volumes import load_volumes
 from mmpluld.io.slice_sources import open_source
@@ -41,6 +42,8 @@ class VolumeTestLoop(BaseLoop):
         precision: ``fp32`` or ``bf16``.
         batch_size: Grid slices at once.
         share: Share features between stacks.
+        fpr: False-positive reduction: ``checkpoint``, and if need be ``config`` and ``mode``, as for
+            :func:`~mmpluld.inference.rescore.rescorer_of_test`. None: none.
         **settings: See :class:`DetectionSettings`; without ``score_thr``, every 3D box counts. ``mmpluld detect`` takes
             them from here too.
 
@@ -58,6 +61,7 @@ class VolumeTestLoop(BaseLoop):
         precision: Precision = "fp32",
         batch_size: int = 1,
         share: bool = True,
+        fpr: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
         dataset = DATASETS.build({**dataloader["dataset"], "lazy_init": True})
@@ -86,6 +90,7 @@ class VolumeTestLoop(BaseLoop):
             precision=precision,
             batch_size=batch_size,
             share=share,
+            rescorer=None if fpr is None else rescorer_of_test(fpr, str(next(model.parameters()).device), precision),
         )
 
     def run(self) -> dict[str, float]:
