@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,21 +10,21 @@ import numpy as np
 import torch
 from mmengine.dataset import BaseDataset, force_full_init
 
+from mmpluld.datasets.folds import fold_of_patients
 from mmpluld.datasets.slice_pictures import picture_address
 from mmpluld.datasets.steps import pipeline_steps
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.io.slice_sources import open_source, source_path
 from mmpluld.registry import DATASETS
-from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, recist_lengths
+from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, boxes_by_slice, recist_lengths
 
-__all__ = ["CTLesionDataset", "boxes_by_slice"]
+__all__ = ["CTLesionDataset"]
 
 _POLICIES = ("key_slices", "lesion_slices", "all_slices")
 _UNCERTAIN = ("ignore", "truth")
+_FOLD_PARTS = ("in", "out")
 _PHANTOMS = ("luna16", "lits", "nih-ln", "deeplesion")
 _CONVERTERS = (*_PHANTOMS, "boxes")
-
-Box2D = tuple[float, float, float, float]
 
 
 @DATASETS.register_module()
@@ -50,8 +49,9 @@ class CTLesionDataset(BaseDataset):
     :func:`~mmpluld.datasets.slice_pictures.picture_address`), ``volume_id``, ``key_slice``,
     ``patient``, ``source`` (kind and absolute path), ``first_slice``, ``spacing_mm`` (z, y, x),
     ``slice_interval_mm``, ``height``, ``width``, ``instances`` (``bbox`` as pixel edges x1, y1, x2, y2;
-    ``bbox_label`` 0; ``ignore_flag``; ``lesion_id``; ``tags``, numbers of the header's terms, or None; ``mask`` as
-    COCO run lengths, empty where it is unknown or the slice is not the lesion's key slice), ``recist_mm`` (long and
+    ``bbox_label`` 0; ``ignore_flag``; ``lesion_id``; ``tags``, numbers of the header's terms, and ``uncertain_tags``,
+    those of them that are doubtful, or None; ``identity``, number of the lesion within its patient, or None; ``mask``
+    as COCO run lengths, empty where it is unknown or the slice is not the lesion's key slice), ``recist_mm`` (long and
     short diameter of every lesion that counts, in the order of ``instances``; NaN where unknown), ``body_context``
     (z in the body, sex, 1 for male, and age / 100; NaN where unknown), ``sample_idx``.
 
@@ -66,6 +66,9 @@ class CTLesionDataset(BaseDataset):
         uncertain: ``ignore`` flags lesions to be ignored; ``truth`` makes them ordinary ground truth (Table V of LENS).
         fraction: Share of the patients to keep, in (0, 1], at least one; a smaller share is part of a larger one.
         fraction_seed: Of the choice of patients.
+        fold: ``(k, K)`` keeps a part of the patients, who are dealt to K folds: those of fold k, from 0, or the others.
+        fold_part: ``in``: the patients of fold k; ``out``: those of all other folds.
+        fold_seed: Of the dealing, see :func:`~mmpluld.datasets.folds.fold_of_patients`.
         skip_unreadable: In training, draw another sample in place of one that cannot be read; ``unreadable`` names
             those met so far, in all data workers, and a run from a config logs them after each epoch. A test reads all.
         filter_cfg: ``dict(filter_empty_gt=True)`` drops samples without a lesion that counts (training only).
@@ -89,6 +92,9 @@ class CTLesionDataset(BaseDataset):
         uncertain: str = "ignore",
         fraction: float = 1.0,
         fraction_seed: int = 0,
+        fold: Sequence[int] | None = None,
+        fold_part: str = "in",
+        fold_seed: int = 0,
         skip_unreadable: bool = False,
         filter_cfg: dict[str, Any] | None = None,
         **kwargs: Any,
@@ -107,6 +113,10 @@ class CTLesionDataset(BaseDataset):
         self.slice_boxes = slice_boxes
         self.uncertain = _choice("way with uncertain lesions", uncertain, _UNCERTAIN)
         self.fraction, self.fraction_seed = fraction, fraction_seed
+        if fold is not None and len(fold) != 2:
+            raise InputError(f"CTLesionDataset: fold is {tuple(fold)}; allowed is (k, K), a fold and their number")
+        self.fold, self.fold_seed = fold, fold_seed
+        self.fold_part = _choice("part of a fold", fold_part, _FOLD_PARTS)
         self.skip_unreadable = skip_unreadable
         self._lost: list[str] = []  # volumes
         self._failed: torch.Tensor | None = None  # 1 for a sample
@@ -170,7 +180,11 @@ class CTLesionDataset(BaseDataset):
         return next((kind for kind in _CONVERTERS if f"-{kind}-" in words), f"KIND (one of {', '.join(_CONVERTERS)})")
 
     def _chosen(self, volumes: list[VolumeRecord]) -> list[VolumeRecord]:
-        """The volumes of a random share of the patients, in file order."""
+        """The volumes of a random share of the patients, or of a part of the folds, in file order."""
+        if self.fold is not None:
+            fold, total = self.fold
+            inside = fold_of_patients((volume.patient for volume in volumes), fold, total, self.fold_seed)
+            volumes = [volume for volume in volumes if (volume.patient in inside) == (self.fold_part == "in")]
         if self.fraction == 1:
             return volumes
         patients = sorted({volume.patient for volume in volumes})
@@ -294,20 +308,6 @@ class CTLesionDataset(BaseDataset):
         return [item["bbox_label"] for item in self.get_data_info(idx)["instances"]]
 
 
-def boxes_by_slice(lesion: LesionRecord, own: bool = True) -> dict[int, Box2D]:
-    """The lesion's box (x1, y1, x2, y2) on each of its slices, by slice number.
-
-    Args:
-        lesion: The lesion.
-        own: Take the boxes that slices have of their own, where there are some; else the extent of the whole lesion.
-    """
-    x1, y1, z1, x2, y2, z2 = lesion.box
-    rows = lesion.attributes.get("slice_boxes") if own else None
-    if rows is None:
-        return dict.fromkeys(range(math.ceil(z1), math.ceil(z2)), (x1, y1, x2, y2))
-    return {int(index): (float(x1), float(y1), float(x2), float(y2)) for index, x1, y1, x2, y2 in rows}
-
-
 def _instance(lesion: LesionRecord, box: Box2D, volume: VolumeRecord) -> dict[str, Any] | None:
     """A 2D box of a lesion in mmdet's form; None if nothing of it is inside the image."""
     height, width = volume.shape_yx
@@ -322,6 +322,8 @@ def _instance(lesion: LesionRecord, box: Box2D, volume: VolumeRecord) -> dict[st
         "ignore_flag": int(lesion.ignore),
         "lesion_id": lesion.id,
         "tags": lesion.attributes.get("tags"),
+        "uncertain_tags": lesion.attributes.get("uncertain_tags"),
+        "identity": lesion.attributes.get("lesion"),
     }
 
 

@@ -19,11 +19,10 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmpluld.atomic import atomic_write_text
-from mmpluld.datasets.ct_lesion import boxes_by_slice
 from mmpluld.engine.guard import unwrapped
 from mmpluld.errors import InputError
 from mmpluld.registry import HOOKS
-from mmpluld.structures import AnnotationSet
+from mmpluld.structures import AnnotationSet, boxes_by_slice
 
 __all__ = ["NegativesHook"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal, get_args
 
@@ -20,6 +21,7 @@ from mmpluld.engine.device import checked_device
 from mmpluld.errors import InputError
 from mmpluld.inference.grid_source import GridSliceSource
 from mmpluld.inference.link import Lesion3D, SliceBoxes, link_lesions
+from mmpluld.inference.rescore import Rescorer
 from mmpluld.inference.settings import DetectionSettings
 from mmpluld.inference.stacks import SharedFeatures, StackLoader, inference_pipeline, shares_images
 from mmpluld.io.slice_sources import SliceSource, VolumeSliceSource
@@ -53,6 +55,7 @@ class VolumeDetector:
         tag_names: Names of the tags that the model predicts; None numbers them.
         share: Let stacks share the features of images that are the same, where the backbone can (``LensDenseNet``).
             The findings are the same without.
+        rescorer: False-positive reduction, whose scores decide what is a finding; None: the detector's own do.
 
     Raises:
         InputError: If a setting is not allowed, or the weights are unreadable or of another model.
@@ -68,12 +71,14 @@ class VolumeDetector:
         batch_size: int = 1,
         tag_names: Sequence[str] | None = None,
         share: bool = True,
+        rescorer: Rescorer | None = None,
     ) -> None:
         if precision not in get_args(Precision):
             raise InputError(f"precision is {precision!r}; allowed are {', '.join(get_args(Precision))}")
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; allowed is 1 or more")
         self.settings = DetectionSettings.from_config(config) if settings is None else settings
+        self.rescorer = rescorer
         self.precision = precision
         self.batch_size = batch_size
         init_default_scope(config.get("default_scope", "mmpluld"))
@@ -131,6 +136,21 @@ class VolumeDetector:
         Raises:
             InputError: If the distance of the slices is unknown, or the part has no slice.
         """
+        found: list[Lesion3D] = []
+        for grid in self.grids(source, first_slice, num_slices, name):
+            found += self._detect_on(grid, name)
+        found.sort(key=Lesion3D.rank)
+        return found[: self.settings.max_boxes]
+
+    def grids(self, source: SliceSource, first_slice: int, num_slices: int, name: str) -> list[GridSliceSource]:
+        """The grids on which a part of a series is examined, one for each uninterrupted run of its slices.
+
+        Args:
+            source, first_slice, num_slices, name: See :meth:`detect_slices`.
+
+        Raises:
+            InputError: If the distance of the slices is unknown, or the part has no slice.
+        """
         interval = source.spacing_mm[0]
         if not (np.isfinite(interval) and interval > 0):
             raise InputError(
@@ -139,11 +159,8 @@ class VolumeDetector:
         slices = source.indices[(source.indices >= first_slice) & (source.indices < first_slice + num_slices)]
         if not len(slices):
             raise InputError(f"{name}: no slice from {first_slice} to {first_slice + num_slices - 1}; mend the volume")
-        found: list[Lesion3D] = []
-        for run in np.split(slices, np.flatnonzero(np.diff(slices) > 1) + 1):
-            found += self._detect_on(GridSliceSource(source, self.stacks.loader.gap_mm(interval), run), name)
-        found.sort(key=Lesion3D.rank)
-        return found[: self.settings.max_boxes]
+        gap = self.stacks.loader.gap_mm(interval)
+        return [GridSliceSource(source, gap, run) for run in np.split(slices, np.flatnonzero(np.diff(slices) > 1) + 1)]
 
     def grid(self, volume: CTVolume) -> GridSliceSource:
         """The grid on which a volume is examined.
@@ -185,11 +202,17 @@ class VolumeDetector:
         return (
             f"examined at {grid.num_grid_slices} positions {grid.gap_mm:.4g} mm apart, {origin}{cut}, {self.precision}",
             self.settings.describe(),
+            *(() if self.rescorer is None else (self.rescorer.describe(),)),
         )
 
     def _detect_on(self, grid: GridSliceSource, name: str) -> list[Lesion3D]:
         """Detections on a grid, in slice numbers of the series."""
-        return link_lesions(self.examine(grid, name), grid, self.settings, self.tag_names)
+        if self.rescorer is None:
+            return link_lesions(self.examine(grid, name), grid, self.settings, self.tag_names)
+        # Thresholds are for the new scores.
+        every = replace(self.settings, score_thr=self.settings.link_score_thr, max_boxes=None)
+        found = link_lesions(self.examine(grid, name), grid, every, self.tag_names)
+        return self.rescorer.rescored(found, grid.source, grid.slices, self.settings, name)
 
     @torch.inference_mode()
     def _run(self, data: dict[str, Any], plans: list[StackPlan], shared: SharedFeatures | None) -> list[SliceBoxes]:
@@ -200,15 +223,7 @@ class VolumeDetector:
                 data = self.model.data_preprocessor(data, False)
                 data["inputs"] = shared.features(data["inputs"], plans)
                 results = self.model(**data, mode="predict")
-        return [
-            SliceBoxes(
-                predicted_boxes(result),
-                to_array(result.pred_instances.scores),
-                result.pred_instances.mask_probs.cpu().numpy() if "mask_probs" in result.pred_instances else None,
-                to_array(result.pred_instances.tag_scores) if "tag_scores" in result.pred_instances else None,
-            )
-            for result in results
-        ]
+        return [_slice_boxes(result) for result in results]
 
     def _checked_tags(self, names: Sequence[str] | None) -> Sequence[str] | None:
         """A name for each tag of the model; None if it has no tags."""
@@ -221,6 +236,19 @@ class VolumeDetector:
                 f"{len(names)} names of tags, but the model has {known} tags; give the names it was trained with"
             )
         return names
+
+
+def _slice_boxes(result: Any) -> SliceBoxes:
+    """What a data sample holds after the network has run."""
+    found = result.pred_instances
+    return SliceBoxes(
+        predicted_boxes(result),
+        to_array(found.scores),
+        found.mask_probs.cpu().numpy() if "mask_probs" in found else None,
+        to_array(found.tag_scores) if "tag_scores" in found else None,
+        found.expert.cpu().numpy() if "expert" in found else None,
+        to_array(found.fused_scores) if "fused_scores" in found else None,
+    )
 
 
 def _sample(grid: GridSliceSource, index: int, name: str, body: tuple[int, int, int, int] | None) -> dict[str, Any]:

@@ -12,24 +12,39 @@ from mmpluld.inference.grid_source import GridSliceSource
 from mmpluld.inference.settings import DetectionSettings
 from mmpluld.postprocess import Box3D, link_slices, paste_mask, tracklet_to_box3d
 from mmpluld.structures import RECIST, measure_recist
-from mmpluld.typing import FloatArray
+from mmpluld.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["Lesion3D", "SliceBoxes", "link_lesions"]
 
 
 class SliceBoxes(NamedTuple):
-    """2D boxes (n, 4) in pixels of the volume, scores (n,), masks over the boxes (n, h, w), tag scores (n, T)."""
+    """What a model finds on a slice.
+
+    Attributes:
+        boxes: (n, 4) in pixels of the volume.
+        scores: (n,).
+        masks: (n, h, w) over the boxes.
+        tag_scores: (n, T).
+        expert: (n,) numbers of the experts that found them.
+        fused_scores: (n,) scores after the fusion of experts, -1 where it suppresses a box; of a model that is asked
+            for all boxes.
+    """
 
     boxes: FloatArray
     scores: FloatArray
     masks: FloatArray | None = None
     tag_scores: FloatArray | None = None
+    expert: IntArray | None = None
+    fused_scores: FloatArray | None = None
 
     def above(self, score_thr: float) -> SliceBoxes:
         """What has an area and scores enough."""
-        kept = (self.boxes[:, 2:] > self.boxes[:, :2]).all(axis=1) & (self.scores >= score_thr)
-        masks, tag_scores = (None if part is None else part[kept] for part in (self.masks, self.tag_scores))
-        return SliceBoxes(self.boxes[kept], self.scores[kept], masks, tag_scores)
+        return self.chosen((self.boxes[:, 2:] > self.boxes[:, :2]).all(axis=1) & (self.scores >= score_thr))
+
+    def chosen(self, rows: IntArray | BoolArray) -> SliceBoxes:
+        """Some of the boxes."""
+        parts = {name: part[rows] for name, part in self._asdict().items() if part is not None}
+        return SliceBoxes(**parts)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ From outside to inside:
   volume, ``dicom_geometry`` stacks its slices, ``dicom_pixels`` decodes them.
 - ``hounsfield`` turns stored values into HU, ``hu_check`` tells whether they are any.
 - ``array_store``, ``slice_sources`` and ``slice_stack`` read single slices of converted datasets.
+- ``embeddings`` keeps what ``mmpluld embed`` makes of lesions, in ``shards``: one file of arrays a volume.
 - ``faults`` turns what libraries say of damaged files into one line; ``writers`` writes volumes and tables.
 """
 

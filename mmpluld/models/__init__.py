@@ -3,9 +3,11 @@
 import mmpluld.registry  # noqa: F401  makes mmdet importable where mmcv has no compiled operators
 from mmpluld.models import (
     backbones,
+    classifiers,
     data_preprocessors,
     dense_heads,
     detectors,
+    embedders,
     losses,
     necks,
     roi_heads,
@@ -16,9 +18,11 @@ from mmpluld.models import (
 
 __all__ = [
     "backbones",
+    "classifiers",
     "data_preprocessors",
     "dense_heads",
     "detectors",
+    "embedders",
     "losses",
     "necks",
     "roi_heads",

@@ -67,7 +67,11 @@ def dataset_of_batch(samples: Sequence[DetDataSample], datasets: Sequence[str], 
 
 
 def join_experts(
-    groups: Sequence[InstanceData], nms: dict[str, Any], max_per_img: int, experts: Sequence[int] | None = None
+    groups: Sequence[InstanceData],
+    nms: dict[str, Any],
+    max_per_img: int,
+    experts: Sequence[int] | None = None,
+    unfused: bool = False,
 ) -> InstanceData:
     """The union of what several experts found in an image, after one non-maximum suppression.
 
@@ -76,18 +80,28 @@ def join_experts(
         nms: Settings of mmcv's ``batched_nms``, which treats labels apart.
         max_per_img: Boxes to keep at most.
         experts: Numbers of the groups; counted from 0 by default.
+        unfused: Return the whole union, in the order of the groups, and say in ``fused_scores`` what is left of it.
 
     Returns:
-        The same keys and ``expert`` (M,), the number of the group a box comes from; best first.
+        The same keys and ``expert`` (M,), the number of the group a box comes from; best first. If ``unfused``, also
+        ``fused_scores`` (M,): the score after the suppression, -1 for boxes that it, or ``max_per_img``, removes.
     """
     numbers = range(len(groups)) if experts is None else experts
     expert = torch.cat(
         [g.scores.new_full((len(g),), i, dtype=torch.long) for g, i in zip(groups, numbers, strict=True)]
     )
     boxes, scores = torch.cat([g.bboxes for g in groups]), torch.cat([g.scores for g in groups])
-    labels = torch.cat([g.labels.long() for g in groups])
+    union = InstanceData(
+        bboxes=boxes, scores=scores, labels=torch.cat([g.labels.long() for g in groups]), expert=expert
+    )
+    kept, fused = torch.arange(len(boxes), device=boxes.device), scores
     if len(boxes):
-        dets, kept = batched_nms(boxes, scores, labels, nms)
-        kept = kept[:max_per_img]
-        boxes, scores, labels, expert = boxes[kept], dets[:max_per_img, -1], labels[kept], expert[kept]
-    return InstanceData(bboxes=boxes, scores=scores, labels=labels, expert=expert)
+        dets, kept = batched_nms(boxes, scores, union.labels, nms)
+        kept, fused = kept[:max_per_img], dets[:max_per_img, -1]
+    if unfused:
+        union.fused_scores = torch.full_like(scores, -1.0)
+        union.fused_scores[kept] = fused.to(scores.dtype)
+        return union
+    best = union[kept]
+    best.scores = fused
+    return best

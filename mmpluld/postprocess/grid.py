@@ -83,6 +83,16 @@ class GridMap:
         nearest = np.ceil(position - 0.5 - _TOLERANCE).astype(np.int64)
         return np.clip(nearest, 0, self.num_slices - 1)
 
+    def scan_to_grid(self, slices: npt.ArrayLike) -> IntArray:
+        """The grid slice nearest to each scan slice; of two equally near ones the lower.
+
+        Where the slice interval is at least the gap, ``slices_to_scan`` leads back to the same scan slice; where it is
+        at most the gap, a grid slice comes back from its nearest scan slice.
+        """
+        position = np.asarray(slices, dtype=np.float64) * self.interval_mm / self.gap_mm
+        nearest = np.ceil(position - 0.5 - _TOLERANCE).astype(np.int64)
+        return np.clip(nearest, 0, self.num_grid_slices - 1)
+
     def boxes_to_scan(self, boxes: npt.ArrayLike, rule: GridRule = "covered") -> FloatArray:
         """Boxes (N, 6) with z as grid edges -> the same boxes with z as edges of whole scan slices.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mmpluld.structures.overlaps import pairwise_overlap
 from mmpluld.typing import BoolArray, FloatArray, IntArray
 
-__all__ = ["Box3D", "LinkOrder", "ScoreRule", "Tracklet", "link_slices", "tracklet_to_box3d"]
+__all__ = ["Box3D", "LinkOrder", "ScoreRule", "Tracklet", "link_slices", "number_tracklets", "tracklet_to_box3d"]
 
 ScoreRule = Literal["max", "mean"]
 LinkOrder = Literal["iou", "score"]
@@ -75,27 +75,32 @@ def link_slices(
     Raises:
         ValueError: if the arguments do not fit together.
     """
-    if not 0 <= iou_thr < 1:
-        raise ValueError(f"iou_thr is {iou_thr}; it must lie in [0, 1)")
-    if link_order not in get_args(LinkOrder):
-        raise ValueError(f"link_order is {link_order!r}; it must be 'iou' or 'score'")
-    if max_gap < 0:
-        raise ValueError(f"max_gap is {max_gap}; it must be 0 or more")
-    boxes, scores, slices = _flatten(boxes_per_slice, scores_per_slice)
-    if not len(boxes):
+    flat = _flatten(boxes_per_slice, scores_per_slice)
+    chain = _chains(flat, len(boxes_per_slice), iou_thr, max_gap, link_order)
+    if not len(chain):
         return []
-    previous = np.full(len(boxes), -1, dtype=np.int64)
-    starts = np.searchsorted(slices, np.arange(len(boxes_per_slice) + 1))
-    open_ends = np.empty(0, dtype=np.int64)
-    for index in range(len(boxes_per_slice)):
-        current = np.arange(starts[index], starts[index + 1])
-        open_ends = open_ends[slices[open_ends] >= index - 1 - max_gap]
-        iou = pairwise_overlap(boxes[open_ends], boxes[current])
-        worth = iou if link_order == "iou" else scores[open_ends][:, None] + scores[current]
-        before, after = _match(open_ends, current, slices, iou > iou_thr, worth)
-        previous[after] = before
-        open_ends = np.concatenate([np.setdiff1d(open_ends, before, assume_unique=True), current])
-    return _collect(boxes, scores, slices, previous)
+    members = np.argsort(chain, kind="stable")
+    cuts = np.searchsorted(chain[members], np.arange(1, chain.max() + 1))
+    return [Tracklet(flat.slices[rows], flat.boxes[rows], flat.scores[rows]) for rows in np.split(members, cuts)]
+
+
+def number_tracklets(
+    boxes_per_slice: Sequence[npt.ArrayLike],
+    scores_per_slice: Sequence[npt.ArrayLike],
+    iou_thr: float = 0.5,
+    max_gap: int = 0,
+    link_order: LinkOrder = "iou",
+) -> list[IntArray]:
+    """For each slice the (n,) places of its boxes' chains in what :func:`link_slices` returns for the same arguments.
+
+    Raises:
+        ValueError: if the arguments do not fit together.
+    """
+    flat = _flatten(boxes_per_slice, scores_per_slice)
+    numbers = np.empty(len(flat.order), dtype=np.int64)
+    numbers[flat.order] = _chains(flat, len(boxes_per_slice), iou_thr, max_gap, link_order)
+    ends = np.searchsorted(flat.slices, np.arange(1, len(boxes_per_slice)))
+    return np.split(numbers, ends)[: len(boxes_per_slice)]
 
 
 def tracklet_to_box3d(tracklet: Tracklet, score: ScoreRule = "max") -> Box3D:
@@ -121,10 +126,19 @@ def tracklet_to_box3d(tracklet: Tracklet, score: ScoreRule = "max") -> Box3D:
     )
 
 
-def _flatten(
-    boxes_per_slice: Sequence[npt.ArrayLike], scores_per_slice: Sequence[npt.ArrayLike]
-) -> tuple[FloatArray, FloatArray, IntArray]:
-    """All boxes, scores and slice indices, in an order that does not depend on the given order in a slice."""
+class _Flat(NamedTuple):
+    """All boxes, scores and slice indices, in an order that does not depend on the given order in a slice.
+
+    ``order`` are their places in the arrays of all slices joined as given.
+    """
+
+    boxes: FloatArray
+    scores: FloatArray
+    slices: IntArray
+    order: IntArray
+
+
+def _flatten(boxes_per_slice: Sequence[npt.ArrayLike], scores_per_slice: Sequence[npt.ArrayLike]) -> _Flat:
     if len(boxes_per_slice) != len(scores_per_slice):
         raise ValueError(f"{len(boxes_per_slice)} slices of boxes but {len(scores_per_slice)} of scores")
     box_list = [np.asarray(boxes, dtype=np.float64).reshape(-1, 4) for boxes in boxes_per_slice]
@@ -136,7 +150,30 @@ def _flatten(
     all_scores = np.concatenate([np.empty(0), *score_list])
     slices = np.repeat(np.arange(len(box_list)), [len(boxes) for boxes in box_list])
     order = np.lexsort((*all_boxes.T[::-1], -all_scores, slices))
-    return all_boxes[order], all_scores[order], slices[order]
+    return _Flat(all_boxes[order], all_scores[order], slices[order], order)
+
+
+def _chains(flat: _Flat, num_slices: int, iou_thr: float, max_gap: int, link_order: LinkOrder) -> IntArray:
+    """The chain of each box, numbered by the first box."""
+    if not 0 <= iou_thr < 1:
+        raise ValueError(f"iou_thr is {iou_thr}; it must lie in [0, 1)")
+    if link_order not in get_args(LinkOrder):
+        raise ValueError(f"link_order is {link_order!r}; it must be 'iou' or 'score'")
+    if max_gap < 0:
+        raise ValueError(f"max_gap is {max_gap}; it must be 0 or more")
+    boxes, scores, slices, _ = flat
+    previous = np.full(len(boxes), -1, dtype=np.int64)
+    starts = np.searchsorted(slices, np.arange(num_slices + 1))
+    open_ends = np.empty(0, dtype=np.int64)
+    for index in range(num_slices):
+        current = np.arange(starts[index], starts[index + 1])
+        open_ends = open_ends[slices[open_ends] >= index - 1 - max_gap]
+        iou = pairwise_overlap(boxes[open_ends], boxes[current])
+        worth = iou if link_order == "iou" else scores[open_ends][:, None] + scores[current]
+        before, after = _match(open_ends, current, slices, iou > iou_thr, worth)
+        previous[after] = before
+        open_ends = np.concatenate([np.setdiff1d(open_ends, before, assume_unique=True), current])
+    return _numbered(previous)
 
 
 def _match(
@@ -163,9 +200,9 @@ def _match(
     return open_ends[np.concatenate([t[0] for t in taken])], current[np.concatenate([t[1] for t in taken])]
 
 
-def _collect(boxes: FloatArray, scores: FloatArray, slices: IntArray, previous: IntArray) -> list[Tracklet]:
-    """Cut the flat arrays into chains by following ``previous``, which always points backwards."""
-    chain = np.empty(len(boxes), dtype=np.int64)
+def _numbered(previous: IntArray) -> IntArray:
+    """Number the chains by following ``previous``, which always points backwards."""
+    chain = np.empty(len(previous), dtype=np.int64)
     count = 0
     for index, before in enumerate(previous):
         if before < 0:
@@ -173,6 +210,4 @@ def _collect(boxes: FloatArray, scores: FloatArray, slices: IntArray, previous: 
             count += 1
         else:
             chain[index] = chain[before]
-    order = np.argsort(chain, kind="stable")
-    cuts = np.searchsorted(chain[order], np.arange(1, count))
-    return [Tracklet(slices[members], boxes[members], scores[members]) for members in np.split(order, cuts)]
+    return chain

@@ -24,6 +24,7 @@ from mmpluld.structures.records import (
     VolumeRecord,
 )
 from mmpluld.structures.samples import instance_boxes, predicted_boxes, to_array
+from mmpluld.structures.slice_boxes import Box2D, boxes_by_slice, origins_by_slice
 from mmpluld.structures.tags import read_tag_names
 from mmpluld.structures.volume import CTVolume
 
@@ -35,6 +36,7 @@ __all__ = [
     "RECIST",
     "SERIES_SLICES",
     "AnnotationSet",
+    "Box2D",
     "CTVolume",
     "DetectionSet",
     "Detections",
@@ -42,6 +44,7 @@ __all__ = [
     "LesionRecord",
     "VolumeRecord",
     "as_boxes",
+    "boxes_by_slice",
     "boxes_hull_transform",
     "clip_boxes",
     "edges_to_inclusive",
@@ -49,6 +52,7 @@ __all__ = [
     "inclusive_to_edges",
     "instance_boxes",
     "measure_recist",
+    "origins_by_slice",
     "paired_overlap",
     "pairwise_overlap",
     "predicted_boxes",

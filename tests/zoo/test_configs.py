@@ -25,7 +25,9 @@ ROOT = Path(__file__).resolve().parents[2] / "configs"
 LEAVES = sorted(path for path in ROOT.rglob("*.py") if not {"_base_", "trunks"} & set(path.parts))
 # Every leaf in both sizes.
 CONFIGS = [FoundConfig(path, twin) for path in LEAVES for twin in (False, True)]
-TWINS = [config for config in CONFIGS if config.twin]
+# Networks that take detections further; what they train on and give is tested with them.
+DETECTORS = [config for config in CONFIGS if config.path.parent.name not in ("embedding", "fpr")]
+TWINS = [config for config in DETECTORS if config.twin]
 IDS = [config.name for config in CONFIGS]
 # Values that change neither a shape nor which code runs; one leaf stands for all that differ in them alone.
 VALUES = ("neg_weight", "keep_prob", "pos_iou_thr", "score_thr", "experts", "calibrated")
@@ -41,7 +43,7 @@ def _networks() -> list[FoundConfig]:
 
     found: dict[str, FoundConfig] = {}
     # Calibrated experts cannot predict before they are fitted; the same network without stands for them.
-    for config in sorted(CONFIGS, key=lambda config: "calibrated" in config.name):
+    for config in sorted(DETECTORS, key=lambda config: "calibrated" in config.name):
         model = load_config(config).model.to_dict()
         found.setdefault(str(without_values(model)), config)
     return list(found.values())
@@ -85,7 +87,9 @@ def test_accepted_and_portable(found):
     config = load_config(found)
     check_config(config)
     assert config.default_scope == "mmpluld"
-    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+    loaders = [config[name] for name in config if name.endswith("_dataloader")]
+    assert loaders
+    for loader in loaders:
         for dataset in dataset_settings(loader.dataset):
             assert not Path(dataset["data_root"]).is_absolute()
     written = Config.fromstring(config.pretty_text, ".py")

@@ -18,7 +18,7 @@ from mmpluld.evaluation.functional.froc import Matches, mean_sensitivity, sensit
 from mmpluld.evaluation.functional.protocols import FROCProtocol
 from mmpluld.typing import BoolArray, FloatArray
 
-__all__ = ["Interval", "bootstrap_difference", "bootstrap_sensitivity", "resample_sensitivity"]
+__all__ = ["Interval", "bootstrap_difference", "bootstrap_ratio", "bootstrap_sensitivity", "resample_sensitivity"]
 
 
 @dataclass(frozen=True)
@@ -162,6 +162,39 @@ def _resampled(
     for _ in range(resamples):
         draws = np.bincount(rng.integers(len(numbers), size=len(numbers)), minlength=len(numbers))
         yield reader.read(draws[owner]) if len(owner) else np.full((len(groups), len(levels)), np.nan)
+
+
+def bootstrap_ratio(
+    hits: ArrayLike, totals: ArrayLike, *, resamples: int = 1000, seed: int = 0, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """A share of all patients together, and its percentile interval when patients are drawn with replacement.
+
+    Args:
+        hits: (P,) counts of each patient.
+        totals: (P,) what they are counts out of.
+        resamples: Draws, at least 1. Draws that count out of nothing are left out.
+        seed: Seed of the draws.
+        confidence: Share of draws inside the interval, in (0, 1).
+
+    Returns:
+        Share, lower and upper end; NaN where all totals are 0.
+
+    Raises:
+        InputError: If an argument is out of range.
+    """
+    counts = np.stack([np.asarray(hits, np.float64), np.asarray(totals, np.float64)])
+    if resamples < 1:
+        raise InputError(f"{resamples} bootstrap resamples; at least 1 is needed, 1000 is usual")
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence is {confidence}; it must lie in (0, 1), 0.95 is usual")
+    if not counts[1].sum() > 0:
+        return float("nan"), float("nan"), float("nan")
+    rng = np.random.default_rng(seed)
+    number = counts.shape[1]
+    sums = np.array([counts[:, rng.integers(number, size=number)].sum(axis=1) for _ in range(resamples)])
+    sums = sums[sums[:, 1] > 0]
+    low, high = np.quantile(sums[:, 0] / sums[:, 1], [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(counts[0].sum() / counts[1].sum()), float(low), float(high)
 
 
 class _WeightedReader:

@@ -29,6 +29,7 @@ class PerDatasetHead(BaseModule):
     one. A batch comes from one dataset (``LesionSampler(batch_size=...)``); the head of that dataset alone has a loss
     and gradients. What the heads find is pooled: their own non-maximum suppression, then one over all, with the same
     settings (``nms`` and ``max_per_img``, which is the total). Found boxes carry ``expert``, the number of their head.
+    With ``unfused`` of the test settings the second suppression removes none, see ``join_experts``.
 
     Args:
         datasets: Names of the datasets, one head each.
@@ -106,7 +107,8 @@ class PerDatasetHead(BaseModule):
 
     @staticmethod
     def _pool(groups: list[list[InstanceData]], cfg: Any) -> list[InstanceData]:
-        return [join_experts(found, cfg.nms, cfg.max_per_img) for found in zip(*groups, strict=True)]
+        unfused = cfg.get("unfused", False)
+        return [join_experts(found, cfg.nms, cfg.max_per_img, unfused=unfused) for found in zip(*groups, strict=True)]
 
 
 @contextmanager

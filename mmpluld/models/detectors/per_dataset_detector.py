@@ -30,6 +30,9 @@ class PerDatasetDetector(BaseDetector):
         max_per_img: Detections to keep at most.
         init_cfg: MMEngine initialisation of the whole; each detector has its own.
 
+    Attributes:
+        unfused: Whether all detections come out, see ``join_experts``.
+
     Raises:
         InputError: If the names are unfit; in training, if a batch mixes datasets or is of one without a detector.
 
@@ -49,6 +52,7 @@ class PerDatasetDetector(BaseDetector):
         self.datasets = check_datasets(datasets, "PerDatasetDetector")
         self.fusion = fusion
         self.max_per_img = max_per_img
+        self.unfused = False
         own = {key: value for key, value in detector.items() if key != "data_preprocessor"}
         # mmdet's detectors write into their config while they are built.
         self.detectors = ModuleDict({name: MODELS.build(deepcopy(own)) for name in self.datasets})
@@ -64,7 +68,8 @@ class PerDatasetDetector(BaseDetector):
         for detector in self.detectors.values():
             found = detector.predict(batch_inputs, batch_data_samples, rescale=rescale)
             groups.append([sample.pred_instances for sample in found])
-        joined = [join_experts(group, self.fusion, self.max_per_img) for group in zip(*groups, strict=True)]
+        settings: dict[str, Any] = {"nms": self.fusion, "max_per_img": self.max_per_img, "unfused": self.unfused}
+        joined = [join_experts(group, **settings) for group in zip(*groups, strict=True)]
         return self.add_pred_to_datasample(batch_data_samples, joined)
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Any, ...]:

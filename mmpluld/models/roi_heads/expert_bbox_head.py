@@ -106,12 +106,13 @@ class ExpertBBoxHead(Shared2FCBBoxHead):
             batch_img_metas: Of each image ``img_shape``, and ``scale_factor`` if ``rescale``.
             rcnn_test_cfg: ``score_thr``, ``nms``, ``max_per_img``; ``fusion``, settings of the suppression over all
                 experts; ``experts``, names of those to ask (all by default); ``calibrated``, whether to apply
-                ``scale`` and ``bias`` (not by default).
+                ``scale`` and ``bias`` (not by default); ``unfused``, see ``join_experts`` (not by default).
             rescale: Return pixels of the original image.
             trusts: Of each image (R, E), factors on the experts' scores in [0, 1]; see ``ExpertGate``.
 
         Returns:
-            ``bboxes``, ``scores``, ``labels`` and ``expert`` (number in ``datasets``) of each image, best first.
+            ``bboxes``, ``scores``, ``labels`` and ``expert`` (number in ``datasets``) of each image, best first; with
+            ``unfused`` all boxes that go into the fusion.
 
         Raises:
             InputError: If ``experts`` names one that is not there, or ``calibrated`` is set and nothing was fitted.
@@ -133,7 +134,8 @@ class ExpertBBoxHead(Shared2FCBBoxHead):
                 factor = None if trust is None else trust[:, e, None]
                 groups.append(self._group(raw, factor, rcnn_test_cfg))
             fusion = rcnn_test_cfg.get("fusion", rcnn_test_cfg.nms)
-            results.append(join_experts(groups, fusion, rcnn_test_cfg.max_per_img, chosen))
+            unfused = rcnn_test_cfg.get("unfused", False)
+            results.append(join_experts(groups, fusion, rcnn_test_cfg.max_per_img, chosen, unfused))
         return results
 
     def chosen(self, rcnn_test_cfg: Any) -> list[int]:

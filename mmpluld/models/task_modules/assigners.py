@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from mmdet.models.task_modules.assigners import AssignResult, MaxIoUAssigner
 from mmengine.structures import InstanceData
+from torch import Tensor
 
 from mmpluld.registry import TASK_UTILS
 
@@ -23,11 +25,14 @@ class IgnoreAwareMaxIoUAssigner(MaxIoUAssigner):
         ignore_iof_thr: Priors are neither positive nor negative where more than this share of their area
             (with ``ignore_wrt_candidates=False``: of the ignored box's area) is covered; must be positive to
             take effect.
+        ignore_iou_thr: Priors are left out also where their IoU with an ignored box is at least this, which those round
+            a box are that are more than twice its size; must be positive to take effect.
         **kwargs: As for ``MaxIoUAssigner``.
     """
 
-    def __init__(self, *, ignore_iof_thr: float = 0.5, **kwargs: Any) -> None:
+    def __init__(self, *, ignore_iof_thr: float = 0.5, ignore_iou_thr: float = -1, **kwargs: Any) -> None:
         super().__init__(ignore_iof_thr=ignore_iof_thr, **kwargs)
+        self.ignore_iou_thr = ignore_iou_thr
 
     def assign(
         self,
@@ -39,12 +44,19 @@ class IgnoreAwareMaxIoUAssigner(MaxIoUAssigner):
         """Return for each prior: 0 negative, k > 0 positive for ground truth k - 1, -1 neither."""
         result = super().assign(pred_instances, gt_instances, None, **kwargs)
         priors = pred_instances.priors
-        if self.ignore_iof_thr <= 0 or gt_instances_ignore is None or not len(gt_instances_ignore) or not len(priors):
+        if gt_instances_ignore is None or not len(gt_instances_ignore) or not len(priors):
             return result
-        ignored = gt_instances_ignore.bboxes
-        if self.ignore_wrt_candidates:
-            cover = self.iou_calculator(priors, ignored, mode="iof").amax(dim=1)
-        else:
-            cover = self.iou_calculator(ignored, priors, mode="iof").amax(dim=0)
-        result.gt_inds[(cover > self.ignore_iof_thr) & (result.gt_inds == 0)] = -1
+        left_out = self._on_ignored(priors, gt_instances_ignore.bboxes)
+        result.gt_inds[left_out & (result.gt_inds == 0)] = -1
         return result
+
+    def _on_ignored(self, priors: Tensor, ignored: Tensor) -> Tensor:
+        """Which priors (P, 4) count as lying on one of the ignored boxes (K, 4): (P,) bool."""
+        left_out = priors.new_zeros(len(priors), dtype=torch.bool)
+        if self.ignore_iof_thr > 0 and self.ignore_wrt_candidates:
+            left_out |= self.iou_calculator(priors, ignored, mode="iof").amax(dim=1) > self.ignore_iof_thr
+        elif self.ignore_iof_thr > 0:
+            left_out |= self.iou_calculator(ignored, priors, mode="iof").amax(dim=0) > self.ignore_iof_thr
+        if self.ignore_iou_thr > 0:
+            left_out |= self.iou_calculator(priors, ignored).amax(dim=1) >= self.ignore_iou_thr
+        return left_out

@@ -165,6 +165,13 @@ def test_share_of_the_patients(build):
     assert keys(build(fraction=0.5)) == keys(build(fraction=0.5)) == keys(build(fraction=0.01))
 
 
+def test_parts_of_a_fold_are_the_patients(build):
+    inside = {volume for volume, _ in keys(build(fold=(0, 2)))}
+    outside = {volume for volume, _ in keys(build(fold=(0, 2), fold_part="out"))}
+    assert {frozenset(inside), frozenset(outside)} == {frozenset("a"), frozenset("b")}
+    assert keys(build(fold=(1, 2))) == keys(build(fold=(0, 2), fold_part="out"))
+
+
 def test_slices_outside_the_volume_are_no_samples(write_annotations):
     from mmpluld.structures import AnnotationSet
 
@@ -347,6 +354,8 @@ def test_faulty_annotation_file(tmp_path):
         ({"uncertain": "ignored"}, r"unknown way with uncertain lesions 'ignored'; .*did you mean 'ignore'\?"),
         ({"fraction": 0.0}, r"fraction is 0.0; allowed is above 0 up to 1"),
         ({"fraction": 1.5}, r"fraction is 1.5; allowed is above 0 up to 1"),
+        ({"fold": (1, 2, 3)}, r"fold is \(1, 2, 3\); allowed is \(k, K\)"),
+        ({"fold_part": "inside"}, r"unknown part of a fold 'inside'; allowed: in, out"),
         ({"data_prefix": {"img": "a"}}, r"unknown key of data_prefix 'img'; allowed: img_path"),
         ({"filter_cfg": {"filter_empty": True}}, r"unknown key of filter_cfg 'filter_empty'; .*'filter_empty_gt'"),
     ],

@@ -40,6 +40,20 @@ def test_share_of_the_ignored_box() -> None:
     assert assign(boxes(), boxes([0.0, 0, 10, 9]), ignore_wrt_candidates=False) == [-1, -1, 0]
 
 
+def test_overlap_with_the_ignored_box() -> None:
+    # Of the priors 10 x 10 and 10 x 20, the ignored box 10 x 6 covers 60 and 30 %, with IoU 0.6 and 0.3.
+    ignored = boxes([0.0, 0, 10, 6])
+    assert assign(boxes(), ignored) == [-1, 0, 0]
+    assert assign(boxes(), ignored, ignore_iou_thr=0.3) == [-1, -1, 0]
+    assert assign(boxes(), ignored, ignore_iou_thr=0.31) == [-1, 0, 0]
+    assert assign(boxes(), ignored, ignore_iof_thr=-1, ignore_iou_thr=0.31) == [-1, 0, 0]
+    assert assign(boxes(), ignored, ignore_iof_thr=-1, ignore_iou_thr=0.7) == [0, 0, 0]
+    # A prior that is wholly inside a large ignored box has a small IoU with it: either rule is enough.
+    assert assign(boxes(), boxes([-50.0, -50, 30, 30]), ignore_iou_thr=0.3) == [-1, -1, 0]
+    # A positive stays one.
+    assert assign(boxes([0.0, 0, 10, 20]), ignored, pos_iou_thr=0.6, ignore_iou_thr=0.3) == [-1, 1, 0]
+
+
 @pytest.mark.parametrize("ignored", [None, boxes()])
 def test_nothing_ignored(ignored: InstanceData | None) -> None:
     assert assign(boxes(), ignored) == [0, 0, 0]

@@ -1,0 +1,115 @@
+"""``mmpluld mine``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from mmpluld.cli.numbers import not_negative, score, whole
+from mmpluld.cli.outputs import OutputFile
+
+EXAMPLE = (
+    "mmpluld mine annotations/train.json proposals --strategies cross-slice intra-patient cross-dataset unlabeled \\\n"
+    "      --embeddings embeddings --out annotations/train_mined.json"
+)
+
+_STRATEGIES = ("cross-slice", "adjacent-slices", "intra-patient", "cross-dataset", "unlabeled", "distillation")
+_ORACLES = ("cross-slice", "intra-patient", "cross-dataset", "unlabeled")
+
+# Fields of MiningOptions: how each is read, and what it is.
+_RULES = {
+    "theta": (score, "overlap (IoU) above which a tracklet is an annotated lesion's, 0..1 (0.5)"),
+    "delta": (not_negative, "distance below which a tracklet is a lesion of another volume (0.15)"),
+    "sigma": (score, "score above which boxes of single-type experts are uncertain, 0..1 (0.5)"),
+    "uncertain_iou": (score, "overlap with a certain lesion above which they are not, 0..1 (0: any overlap)"),
+    "conflict_iou": (score, "overlap above which a mined box is dropped where one is already, 0..1 (0.5)"),
+    "box_score": (score, "score of a 2D box with which tracklets begin and end, 0..1 (0: as they were linked)"),
+    "max_pairs": (whole(1), "most tracklets of a volume that an annotation matches, the nearest (all)"),
+    "continuity": (whole(1), "adjacent-slices: fewest slices of a tracklet (3)"),
+    "reach": (whole(1), "adjacent-slices: slices to either side (1)"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("annotations", metavar="ANN", help="annotation file; may have been mined before")
+    parser.add_argument(
+        "proposals",
+        metavar="PROPOSALS",
+        nargs="*",
+        help="folder that `mmpluld propose` made on ANN, or on the file ANN was mined from; several share out the "
+        "patients, or are augmented views of the same volumes (distillation)",
+    )
+    parser.add_argument(
+        "--strategies",
+        nargs="+",
+        default=[],
+        choices=_STRATEGIES,
+        help="what to mine; they run in the order listed here",
+        metavar="NAME",
+    )
+    parser.add_argument(
+        "--oracle", nargs="+", default=[], choices=_ORACLES, metavar="NAME", help="strategies to do by --truth instead"
+    )
+    parser.add_argument("--out", required=True, action=OutputFile, metavar="FILE", help="annotation file to write")
+    parser.add_argument(
+        "--embeddings", nargs="+", default=[], metavar="DIR", help="folder that `mmpluld embed` made (intra-patient)"
+    )
+    parser.add_argument("--report", action=OutputFile, metavar="FILE", help="write counts and scores as JSON")
+    parser.add_argument(
+        "--truth", metavar="FILE", help="annotation file with all lesions (a phantom's truth/train.json), for scores"
+    )
+    parser.add_argument(
+        "--bootstrap", type=whole(1, 1_000_000), default=1000, metavar="N", help="resamples of patients (%(default)s)"
+    )
+    rules = parser.add_argument_group("rules", "default: the value in brackets")
+    for name, (kind, text) in _RULES.items():
+        rules.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text)
+    rules.add_argument(
+        "--several",
+        choices=["best", "nearest"],
+        help="whose a tracklet is that is several lesions': the best overlap's (default), or box by box of the one "
+        "with the nearest annotated slice",
+    )
+    rules.add_argument(
+        "--match",
+        choices=["embedding", "position"],
+        help="distance of intra-patient: of embeddings (default), or of places in the volume, a baseline",
+    )
+    rules.add_argument(
+        "--tracklet-experts", nargs="+", metavar="NAME", help="take tracklets with a box of these experts (all)"
+    )
+    rules.add_argument(
+        "--single-types", nargs="+", metavar="NAME", help="single-type experts (all but the one of ANN's dataset)"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Mine, print the counts, write the files."""
+    from mmpluld.compat.processes import check_alone
+    from mmpluld.mining.mine import mine_files
+    from mmpluld.mining.options import MiningOptions
+    from mmpluld.mining.report import format_result, save_report
+
+    check_alone("mine")
+    names = (*_RULES, "several", "match", "tracklet_experts", "single_types")
+    given: dict[str, Any] = {}
+    for name in names:
+        value = getattr(options, name)
+        if value is not None:
+            given[name] = tuple(value) if isinstance(value, list) else value
+    result = mine_files(
+        options.annotations,
+        options.proposals,
+        strategies=options.strategies,
+        oracles=options.oracle,
+        options=MiningOptions(**given),
+        embedding_folders=options.embeddings,
+        truth_file=options.truth,
+        resamples=options.bootstrap,
+    )
+    result.annotations.save(options.out)
+    if options.report:
+        save_report(options.report, result)
+    print(format_result(result))
+    return 0

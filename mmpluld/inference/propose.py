@@ -1,0 +1,292 @@
+"""Proposals on the volumes of an annotation file, in one process or many: what ``mmpluld propose`` calls."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from mmengine.config import Config
+from mmengine.dist import init_dist
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from mmpluld.datasets import CTLesionDataset
+from mmpluld.datasets.folds import fold_of_patients
+from mmpluld.datasets.named_concat import dataset_settings
+from mmpluld.engine.run import prepare_config, sole_writer
+from mmpluld.errors import InputError, counted
+from mmpluld.inference.detector import Precision, VolumeDetector
+from mmpluld.inference.grid_source import GridSliceSource
+from mmpluld.inference.link import SliceBoxes
+from mmpluld.inference.settings import DetectionSettings
+from mmpluld.inference.volumes import load_volumes, share_out
+from mmpluld.io.proposals import ProposalHeader, ProposalStore, VolumeProposals
+from mmpluld.io.slice_sources import open_source
+from mmpluld.models.dense_heads import PerDatasetHead
+from mmpluld.models.detectors import PerDatasetDetector
+from mmpluld.models.roi_heads import ExpertBBoxHead
+from mmpluld.postprocess import number_tracklets
+from mmpluld.progress import note, track
+from mmpluld.registry import DATASETS
+from mmpluld.structures import AnnotationSet, VolumeRecord
+from mmpluld.typing import IntArray, StrPath
+from mmpluld.zoo.download import local_checkpoint, sha256_of
+
+__all__ = ["Proposed", "keep_all_boxes", "propose", "propose_volume"]
+
+Fold = tuple[int, int]
+
+_LINKING = ("link_score_thr", "iou_thr", "max_gap", "link_order")
+# Parts of a model's config that have no influence on what it finds.
+_OF_TRAINING = ("init_cfg", "train_cfg")
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """What one process did.
+
+    Attributes:
+        store: Folder of the proposals.
+        num_volumes: Volumes that belong into it.
+        num_found: Those that had a shard before.
+        num_made: Those that this process examined.
+    """
+
+    store: Path
+    num_volumes: int
+    num_found: int
+    num_made: int
+
+
+def propose(
+    config: StrPath,
+    checkpoint: StrPath,
+    out: StrPath,
+    ann_file: StrPath | None = None,
+    data_root: StrPath | None = None,
+    fold: Fold | None = None,
+    fold_seed: int = 0,
+    device: str | None = None,
+    precision: Precision = "fp32",
+    batch_size: int = 1,
+    twin: bool = False,
+    cfg_options: Sequence[str] | None = None,
+    launcher: str = "none",
+    local_rank: int = 0,
+    **settings: Any,
+) -> Proposed:
+    """Examine every volume of an annotation file and keep all boxes of all experts, with the tracklets of those that
+    survive the fusion.
+
+    A volume that has a whole shard in ``out`` is not examined again, so that a call that was cut off is repeated. The
+    volumes are shared out among the processes, which do not wait for one another at the end.
+
+    Args:
+        config: Path, or name of a config of the zoo.
+        checkpoint: Weights that belong to its model: a path, a web address, or ``zoo:NAME``.
+        out: Folder of the proposals, new or of the same config, weights, annotation file and settings.
+        ann_file: Annotation file; None takes that of the config's first training dataset.
+        data_root: Folder that the volumes' paths start from; None takes that dataset's.
+        fold: ``(k, K)`` takes only the volumes of the patients of fold k of K.
+        fold_seed: Of the dealing of patients, see :func:`~mmpluld.datasets.folds.fold_of_patients`.
+        device: ``cpu``, ``cuda`` or ``cuda:N``; None takes a GPU where there is one, each process its own.
+        precision, batch_size: See :class:`~mmpluld.inference.VolumeDetector`.
+        twin: Take the config's miniature.
+        cfg_options: Changes to the config as "key.sub=value" strings.
+        launcher: none | pytorch | slurm | mpi.
+        local_rank: Rank on this machine, as the launchers pass it.
+        **settings: Changes to the rules of linking that the config carries: ``link_score_thr``, ``iou_thr``,
+            ``max_gap``, ``link_order``.
+
+    Raises:
+        InputError: If an input is missing, unreadable or does not fit, or ``out`` holds proposals of something else.
+    """
+    joined = torch.distributed.is_available() and torch.distributed.is_initialized()
+    cfg = prepare_config(config, None, cfg_options, launcher, local_rank, twin)
+    init_default_scope(cfg.get("default_scope", "mmpluld"))
+    # Proposals are linked from their own threshold on, whatever score the config's findings have.
+    rules = DetectionSettings.from_config(cfg, **{**settings, "score_thr": 1.0})
+    weights = local_checkpoint(checkpoint)
+    dataset = _training_set(cfg, config)
+    path = Path(dataset.ann_file if ann_file is None else ann_file)
+    root = Path(dataset.data_prefix["img_path"] if data_root is None else data_root)
+    annotations = load_volumes(path)
+    volumes = _of_fold(annotations.volumes, fold, fold_seed)
+    with sole_writer(out, launcher):
+        if launcher != "none" and not torch.distributed.is_initialized():
+            init_dist(launcher, **cfg.get("env_cfg", {}).get("dist_cfg", {}))
+        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        detector = VolumeDetector(cfg, weights, rules, place, precision, batch_size)
+        header = ProposalHeader(
+            config=Path(cfg.filename).stem,
+            config_sha256=_digest(cfg),
+            checkpoint=weights.name,
+            checkpoint_sha256=sha256_of(weights),
+            annotations=path.name,
+            annotations_sha256=sha256_of(path),
+            experts=keep_all_boxes(detector.model) or (_trained_on(dataset, path, annotations),),
+            settings={name: value for name, value in asdict(rules).items() if name in _LINKING},
+            precision=precision,
+            fold=None if fold is None else (*fold, fold_seed),
+        )
+        store = ProposalStore.create(out, header)
+        first, wanted, mine = share_out(lambda: _lacking(store, volumes), leave=not joined)
+        by_id = {volume.id: volume for volume in volumes}
+        for name in track(mine, "volumes") if first else mine:
+            store.save(propose_volume(detector, by_id[name], root))
+    return Proposed(store.folder, len(volumes), len(volumes) - len(wanted), len(mine))
+
+
+def propose_volume(detector: VolumeDetector, volume: VolumeRecord, root: StrPath) -> VolumeProposals:
+    """Every box that a detector finds in a volume, and the tracklets.
+
+    Args:
+        detector: Its settings say how boxes are linked. With :func:`keep_all_boxes`, boxes that the fusion suppresses
+            are among them.
+        volume: The volume, examined whole between its first slice and its last.
+        root: Folder that its path starts from.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    source = open_source(volume, root)
+    name = f"volume {volume.id}"
+    grids = detector.grids(source, volume.first_slice, volume.num_slices, name)
+    rows: list[tuple[npt.NDArray[Any], ...]] = []
+    count = 0
+    for run, grid in enumerate(grids):
+        found = [_sorted(item) for item in detector.examine(grid, name)]
+        numbers = _tracklets(found, detector.settings)
+        scan_slices = grid.grid.slices_to_scan(grid.indices) + int(grid.slices[0])
+        for position, (item, number) in enumerate(zip(found, numbers, strict=True)):
+            places = (np.full(len(number), value) for value in (run, position, scan_slices[position]))
+            expert = np.zeros(len(number), np.int64) if item.expert is None else item.expert
+            rows.append((item.boxes, item.scores, expert, *places, np.where(number < 0, -1, number + count)))
+        count += max((int(number.max(initial=-1)) for number in numbers), default=-1) + 1
+    columns = (np.concatenate(column) for column in zip(*rows, strict=True))
+    return VolumeProposals(volume.id, grids[0].grid.gap_mm, grids[0].grid.interval_mm, _runs(grids), *columns)
+
+
+def keep_all_boxes(model: nn.Module) -> tuple[str, ...]:
+    """Let a detector return every expert's boxes, with the scores that the fusion leaves them.
+
+    Args:
+        model: The detector. Of one without experts the boxes stay as they are.
+
+    Returns:
+        Names of the experts, in the order of their numbers; none of a detector without.
+    """
+    second_stage = getattr(getattr(model, "roi_head", None), "bbox_head", None)
+    only_stage = getattr(model, "bbox_head", None)
+    if isinstance(model, PerDatasetDetector):
+        model.unfused = True
+        return tuple(model.datasets)
+    if isinstance(second_stage, ExpertBBoxHead):
+        model.roi_head.test_cfg["unfused"] = True
+        return tuple(second_stage.datasets)
+    if isinstance(only_stage, PerDatasetHead) and only_stage.test_cfg is not None:
+        only_stage.test_cfg["unfused"] = True
+        return tuple(only_stage.datasets)
+    return ()
+
+
+def _sorted(found: SliceBoxes) -> SliceBoxes:
+    """The boxes with an area, by expert, then by falling score."""
+    keys = (*found.boxes.T[::-1], -found.scores, *(() if found.expert is None else (found.expert,)))
+    order = np.lexsort(keys)
+    return found.chosen(order).above(0.0)
+
+
+def _tracklets(found: Sequence[SliceBoxes], settings: DetectionSettings) -> list[IntArray]:
+    """For each slice the number of each box's tracklet in the run, or -1."""
+    scores = [item.scores if item.fused_scores is None else item.fused_scores for item in found]
+    linked = [values >= settings.link_score_thr for values in scores]
+    numbers = number_tracklets(
+        [item.boxes[rows] for item, rows in zip(found, linked, strict=True)],
+        [values[rows] for values, rows in zip(scores, linked, strict=True)],
+        settings.iou_thr,
+        settings.max_gap,
+        settings.link_order,
+    )
+    result = []
+    for rows, some in zip(linked, numbers, strict=True):
+        whole = np.full(len(rows), -1, dtype=np.int64)
+        whole[rows] = some
+        result.append(whole)
+    return result
+
+
+def _runs(grids: Sequence[GridSliceSource]) -> IntArray:
+    return np.array([(grid.slices[0], len(grid.slices)) for grid in grids], dtype=np.int64).reshape(-1, 2)
+
+
+def _training_set(cfg: Config, config: StrPath) -> CTLesionDataset:
+    """The first dataset that a config trains on, not yet read; that is DeepLesion in the configs of the papers."""
+    loader = cfg.get("train_dataloader")
+    settings: Mapping[str, Any] = {} if loader is None else dataset_settings(loader["dataset"])[0]
+    dataset = DATASETS.build({**settings, "lazy_init": True}) if settings else None
+    if not isinstance(dataset, CTLesionDataset):
+        raise InputError(
+            f"{config}: the first dataset of train_dataloader is {settings.get('type')!r}; proposals need a config "
+            "that trains on a CTLesionDataset"
+        )
+    return dataset
+
+
+def _trained_on(dataset: CTLesionDataset, path: Path, annotations: AnnotationSet) -> str:
+    """Name of the (first) dataset that a detector without experts was trained on; ``path`` has been read already."""
+    if dataset.name:
+        return str(dataset.name)
+    if path != Path(dataset.ann_file):
+        if not Path(dataset.ann_file).is_file():
+            raise InputError(
+                f"{dataset.ann_file}: no such annotation file; a detector without experts goes by the name of the "
+                "dataset it was trained on, so say where that is, as with --cfg-options data_root=FOLDER"
+            )
+        annotations = AnnotationSet.load(dataset.ann_file)
+    return str(annotations.dataset["name"])
+
+
+def _of_fold(volumes: Sequence[VolumeRecord], fold: Fold | None, seed: int) -> list[VolumeRecord]:
+    if fold is None:
+        return list(volumes)
+    patients = fold_of_patients((volume.patient for volume in volumes), *fold, seed)
+    return [volume for volume in volumes if volume.patient in patients]
+
+
+def _lacking(store: ProposalStore, volumes: Sequence[VolumeRecord]) -> list[str]:
+    """Ids of the volumes without a whole shard, those with most slices first, so that shares come out alike."""
+    lacking = set(store.missing(volume.id for volume in volumes))
+    damaged = [volume.id for volume in volumes if volume.id not in lacking and not _is_whole(store, volume.id)]
+    if damaged:
+        note(f"{store.folder}: {counted(len(damaged), 'damaged shard')}, made anew")
+    lacking.update(damaged)
+    by_size = sorted(volumes, key=lambda volume: (-volume.num_slices, volume.id))
+    return [volume.id for volume in by_size if volume.id in lacking]
+
+
+def _is_whole(store: ProposalStore, volume: str) -> bool:
+    try:
+        store.load(volume)
+    except InputError:
+        return False
+    return True
+
+
+def _digest(cfg: Config) -> str:
+    """SHA-256 of what decides in a config what is found."""
+    decisive = {"model": _without_training(cfg.model), "pipeline": cfg.test_dataloader.dataset.pipeline}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _without_training(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_training(item) for key, item in value.items() if key not in _OF_TRAINING}
+    return [_without_training(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,268 @@
+"""Proposals on disk: every 2D box that a detector's experts find in the volumes of an annotation file.
+
+A store is a folder: ``proposals.json`` says what was examined by what, ``volumes/<volume id>.npz`` holds one volume
+each. A shard is written whole or not at all and depends on no other, so any number of processes may write shards of one
+store, and whoever reads it holds one volume at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import numpy as np
+import numpy.typing as npt
+
+from mmpluld.atomic import TEMPORARY, atomic_path, atomic_write_text
+from mmpluld.errors import InputError, counted
+from mmpluld.inputs import file_size
+from mmpluld.structures.text_files import read_json
+from mmpluld.typing import FloatArray, IntArray, StrPath
+
+__all__ = ["SCHEMA", "ProposalHeader", "ProposalStore", "VolumeProposals"]
+
+SCHEMA = "mmpluld.proposals/1"
+_HEADER = "proposals.json"
+_FOLDER = "volumes"
+_SUFFIX = ".npz"
+_AGAIN = "remove it and run `mmpluld propose` again, which makes what is missing"
+# Number of columns (0: a vector) and type on disk of the arrays of a shard; in memory they have 64 bits.
+_ARRAYS: dict[str, tuple[int, type[np.generic]]] = {
+    "runs": (2, np.int32),
+    "boxes": (4, np.float32),
+    "scores": (0, np.float32),
+    "expert": (0, np.int32),
+    "run": (0, np.int32),
+    "grid": (0, np.int32),
+    "slice": (0, np.int32),
+    "tracklet": (0, np.int32),
+}
+
+
+@dataclass(frozen=True)
+class VolumeProposals:
+    """What the experts of a detector found in one volume, before their fusion, and the tracklets after it.
+
+    Attributes:
+        volume: Id of the volume in the annotation file.
+        gap_mm: Distance of the grid slices.
+        interval_mm: Distance of the scan's slices.
+        runs: (R, 2) number of the first slice and number of slices of each uninterrupted run of the series; each has a
+            grid of its own, ``GridMap(number of slices, interval_mm, gap_mm)``.
+        boxes: (N, 4) x1, y1, x2, y2, pixel edges of the volume; float32 on disk.
+        scores: (N,) scores in [0, 1]; float32 on disk.
+        expert: (N,) whose the box is, number in :attr:`ProposalStore.experts`.
+        run: (N,) row of ``runs``.
+        grid: (N,) position on the grid of that run, from 0.
+        slice: (N,) number of the scan slice nearest to it (``GridMap.slices_to_scan``).
+        tracklet: (N,) number of the box's tracklet in the volume, from 0; -1 for a box that the fusion of the experts
+            suppressed or that scores too little to be linked.
+    """
+
+    volume: str
+    gap_mm: float
+    interval_mm: float
+    runs: IntArray
+    boxes: FloatArray
+    scores: FloatArray
+    expert: IntArray
+    run: IntArray
+    grid: IntArray
+    slice: IntArray
+    tracklet: IntArray
+
+    @property
+    def num_tracklets(self) -> int:
+        """How many tracklets there are."""
+        return int(self.tracklet.max(initial=-1)) + 1
+
+    def fault(self, num_experts: int) -> str:
+        """What contradicts the description above, in words; empty if nothing does."""
+        count = len(self.scores)
+        for name, (columns, _) in _ARRAYS.items():
+            value = getattr(self, name)
+            wanted = (len(value) if name == "runs" else count, *([columns] if columns else []))
+            if value.shape != wanted:
+                return f"{name} has shape {value.shape}, needed is {wanted}"
+        if not (np.isfinite([self.gap_mm, self.interval_mm]).all() and min(self.gap_mm, self.interval_mm) > 0):
+            return f"gap_mm is {self.gap_mm:g}, interval_mm {self.interval_mm:g}; both are numbers above 0"
+        if not (np.isfinite(self.boxes).all() and np.isfinite(self.scores).all()):
+            return "boxes and scores are not all finite"
+        limits = {"expert": num_experts, "run": len(self.runs)}
+        for name in ("expert", "run", "grid", "slice", "tracklet"):
+            value, least = getattr(self, name), -1 if name == "tracklet" else None if name == "slice" else 0
+            if least is not None and (value < least).any():
+                return f"{name} goes down to {value.min()}, below {least}"
+            if name in limits and (value >= limits[name]).any():
+                return f"{name} goes up to {value.max()}, there are {limits[name]}"
+        first, length = self.runs[self.run].T if count else np.zeros((2, 0), np.int64)
+        if ((self.slice < first) | (self.slice >= first + length)).any():
+            return "a box lies on a slice outside its run"
+        return ""
+
+
+@dataclass(frozen=True)
+class ProposalHeader:
+    """What proposals were made of and how; two stores with equal headers hold the same.
+
+    Attributes:
+        config: Name of the config.
+        config_sha256: Of those of its values that decide what is found.
+        checkpoint: Name of the file of weights.
+        checkpoint_sha256: Of that file.
+        annotations: Name of the annotation file.
+        annotations_sha256: Of that file.
+        experts: Names of the datasets, one expert each.
+        settings: The rules by which boxes are linked into tracklets.
+        precision: ``fp32`` or ``bf16``.
+        fold: ``[k, K, seed]`` if the volumes are those of the patients of fold k of K only; None: all.
+    """
+
+    config: str
+    config_sha256: str
+    checkpoint: str
+    checkpoint_sha256: str
+    annotations: str
+    annotations_sha256: str
+    experts: tuple[str, ...]
+    settings: dict[str, Any]
+    precision: str = "fp32"
+    fold: tuple[int, int, int] | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        plain: dict[str, Any] = json.loads(json.dumps({"schema": SCHEMA, **asdict(self)}))
+        return plain
+
+
+class ProposalStore:
+    """A folder of proposals, one shard a volume.
+
+    Args:
+        folder: Folder that :meth:`create` or ``mmpluld propose`` made.
+
+    Attributes:
+        header: What the proposals were made of.
+
+    Raises:
+        InputError: It holds no proposals, or a header that is not one.
+    """
+
+    def __init__(self, folder: StrPath) -> None:
+        self.folder = Path(folder)
+        path = self.folder / _HEADER
+        self.header = _parse(read_json(path, f"a folder that `mmpluld propose` made, with {_HEADER}"), path)
+
+    @classmethod
+    def create(cls, folder: StrPath, header: ProposalHeader) -> ProposalStore:
+        """Make a store, or open the one that is there and has an equal header.
+
+        Raises:
+            InputError: The one that is there is of something else, or the folder cannot be written to.
+        """
+        path = Path(folder) / _HEADER
+        if not path.exists():
+            if any(Path(folder).glob(f"{_FOLDER}/*{_SUFFIX}")):
+                raise InputError(f"{path}: is gone, but the folder holds shards; restore it, or choose another folder")
+            atomic_write_text(path, json.dumps(header.plain(), indent=1) + "\n")
+        store = cls(folder)
+        found, wanted = store.header.plain(), header.plain()
+        for name, value in wanted.items():
+            if found[name] != value:
+                raise InputError(
+                    f"{path}: these proposals are of {name} {json.dumps(found[name])}, not {json.dumps(value)}; choose "
+                    "another folder, or remove this one"
+                )
+        return store
+
+    @property
+    def experts(self) -> tuple[str, ...]:
+        """Names of the datasets, one expert each, in the order of :attr:`VolumeProposals.expert`."""
+        return self.header.experts
+
+    @property
+    def volumes(self) -> list[str]:
+        """Ids of the volumes with a shard, sorted."""
+        found = (self.folder / _FOLDER).glob(f"*{_SUFFIX}")
+        names = (path.name for path in found if not path.name.startswith(TEMPORARY))
+        return sorted(unquote(name.removesuffix(_SUFFIX), errors="surrogatepass") for name in names)
+
+    def path(self, volume: str) -> Path:
+        """File of a volume's shard; an id that is no plain name of a file is quoted as in a web address."""
+        name = quote(volume, safe=" ()+,=@", errors="surrogatepass")
+        name = f"%2E{name[1:]}" if name.startswith(".") else name
+        return self.folder / _FOLDER / f"{name}{_SUFFIX}"
+
+    def missing(self, volumes: Iterable[str]) -> list[str]:
+        """Those of some volumes that have no shard, in the order given."""
+        there = set(self.volumes)
+        return [name for name in volumes if name not in there]
+
+    def load(self, volume: str) -> VolumeProposals:
+        """Read the shard of a volume.
+
+        Raises:
+            InputError: There is none, or it is damaged.
+        """
+        path = self.path(volume)
+        file_size(path, f"a folder in which `mmpluld propose` has examined volume '{volume}'")
+        try:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+                values: dict[str, Any] = {name: _widened(archive[name], kind) for name, (_, kind) in _ARRAYS.items()}
+                values |= {name: float(archive[name][()]) for name in ("gap_mm", "interval_mm")}
+                values["volume"] = str(archive["volume"][()])
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            reason = " ".join(str(error).split())[:100] or type(error).__name__
+            raise InputError(f"{path}: not a whole shard ({reason}); {_AGAIN}") from error
+        found = VolumeProposals(**values)
+        fault = f"is of volume '{found.volume}'" if found.volume != volume else found.fault(len(self.experts))
+        if fault:
+            raise InputError(f"{path}: not a shard of this store ({fault}); {_AGAIN}")
+        return found
+
+    def save(self, proposals: VolumeProposals) -> None:
+        """Write the shard of a volume, whole or not at all; equal proposals make equal files.
+
+        Raises:
+            ValueError: The proposals contradict themselves.
+            InputError: The shard cannot be written.
+        """
+        fault = proposals.fault(len(self.experts))
+        if fault:
+            raise ValueError(f"proposals of volume '{proposals.volume}': {fault}")
+        arrays = {name: getattr(proposals, name).astype(kind) for name, (_, kind) in _ARRAYS.items()}
+        numbers = {name: np.float64(getattr(proposals, name)) for name in ("gap_mm", "interval_mm")}
+        with atomic_path(self.path(proposals.volume)) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, volume=np.str_(proposals.volume), **numbers, **arrays)
+
+
+def _widened(values: npt.NDArray[Any], kind: type[np.generic]) -> Any:
+    """What is held on disk as ``kind``, with 64 bits; another type is refused."""
+    if values.dtype != kind:
+        raise ValueError(f"{values.dtype} instead of {np.dtype(kind)}")
+    return values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
+
+
+def _parse(data: Any, path: Path) -> ProposalHeader:
+    found = data.get("schema") if isinstance(data, dict) else None
+    if found != SCHEMA:
+        raise InputError(
+            f"{path}: schema is {found!r}; allowed is '{SCHEMA}', give a folder that `mmpluld propose` made"
+        )
+    names = [field.name for field in fields(ProposalHeader)]
+    lacking = [name for name in names if name not in data]
+    if lacking:
+        raise InputError(f"{path}: lacks {', '.join(lacking)}; restore it, or propose anew into another folder")
+    values = {name: data[name] for name in names}
+    experts, fold = values["experts"], values["fold"]
+    if not (isinstance(experts, list) and experts and all(isinstance(name, str) for name in experts)):
+        raise InputError(f"{path}: experts is {experts!r}; needed are names, restore it")
+    if fold is not None and not (isinstance(fold, list) and len(fold) == 3 and all(isinstance(n, int) for n in fold)):
+        raise InputError(f"{path}: fold is {fold!r}; needed are {counted(3, 'whole number')} or null, restore it")
+    return ProposalHeader(**{**values, "experts": tuple(experts), "fold": None if fold is None else tuple(fold)})

@@ -1,0 +1,196 @@
+"""Mining from files: check that they belong together, run strategies one after the other, count and score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mmpluld.errors import InputError
+from mmpluld.io.embeddings import EmbeddingStore
+from mmpluld.io.proposals import ProposalStore
+from mmpluld.mining import strategies as functions
+from mmpluld.mining.lesions import SliceIndex
+from mmpluld.mining.options import MiningOptions
+from mmpluld.mining.oracles import ORACLES
+from mmpluld.mining.places import EmbeddedPlaces, LesionPlaces
+from mmpluld.mining.pool import ProposalPool
+from mmpluld.mining.score import score_strategy
+from mmpluld.mining.truth import Truth
+from mmpluld.structures import AnnotationSet
+from mmpluld.typing import StrPath
+from mmpluld.zoo.download import sha256_of
+
+__all__ = ["STRATEGIES", "MiningResult", "count_boxes", "mine_files"]
+
+STRATEGIES: dict[str, Callable[[AnnotationSet, ProposalPool, MiningOptions], AnnotationSet]] = {
+    "cross-slice": functions.propagate_across_slices,
+    "adjacent-slices": functions.adjacent_slices,
+    "intra-patient": functions.match_within_patients,
+    "cross-dataset": functions.cross_dataset,
+    "unlabeled": functions.unlabeled_slices,
+    "distillation": functions.distil,
+}
+"""In the order in which they run, whatever order they are asked for in."""
+
+_ALL_SLICES = ("unlabeled", "distillation")
+"""Strategies after which every slice is a sample."""
+
+
+@dataclass
+class MiningResult:
+    """What mining made.
+
+    Attributes:
+        annotations: The mined annotations.
+        counts: A row for the annotations as they were and one for each strategy: ``strategy``, ``lesions_3d``,
+            ``boxes_2d``, ``uncertain_2d``, ``slices``.
+        scores: Rows of :func:`~mmpluld.mining.score.score_strategy`, if the truth was given.
+    """
+
+    annotations: AnnotationSet
+    counts: list[dict[str, Any]] = field(default_factory=list)
+    scores: list[dict[str, Any]] = field(default_factory=list)
+
+
+def mine_files(
+    annotation_file: StrPath,
+    proposal_folders: Sequence[StrPath] = (),
+    *,
+    strategies: Sequence[str] = (),
+    oracles: Sequence[str] = (),
+    options: MiningOptions | None = None,
+    embedding_folders: Sequence[StrPath] = (),
+    truth_file: StrPath | None = None,
+    resamples: int = 1000,
+) -> MiningResult:
+    """Mine an annotation file.
+
+    Args:
+        annotation_file: What is known; it may have been mined before.
+        proposal_folders: Proposals on it, or on the file that it was mined from. Several share out the patients, or
+            are augmented views of the same volumes (``distillation``).
+        strategies: Some of ``STRATEGIES``.
+        oracles: Strategies that are done by the truth instead.
+        options: The rules.
+        embedding_folders: Embeddings of its lesions and of the tracklets of the proposals, for ``intra-patient``.
+        truth_file: All lesions; what strategies add is scored by it.
+        resamples: Of the patients, for the intervals of scores.
+
+    Raises:
+        InputError: Something is missing, faulty or does not belong together.
+    """
+    rules = options or MiningOptions()
+    _check(strategies, oracles, proposal_folders, embedding_folders, truth_file, rules)
+    annotations = AnnotationSet.load(annotation_file)
+    history = _history(annotations, annotation_file)
+    digests = [sha256_of(annotation_file), *(entry["annotations_sha256"] for entry in history)]
+    pool = ProposalPool([ProposalStore(folder) for folder in proposal_folders]) if proposal_folders else None
+    if pool is not None:
+        pool.check(annotations, digests, str(annotation_file))
+    places: LesionPlaces | None = None
+    if embedding_folders and rules.match == "embedding":
+        places = EmbeddedPlaces([EmbeddingStore(folder) for folder in embedding_folders], digests)
+    truth = None if truth_file is None else Truth.load(truth_file, annotations)
+    entry = {
+        "annotations_sha256": digests[0],
+        "proposals_sha256": sorted(pool.digests.values()) if pool else [],
+        "strategies": [name for name in STRATEGIES if name in strategies],
+        "oracles": [name for name in STRATEGIES if name in oracles],
+        "options": asdict(rules),
+    }
+    wanted = [name for name in STRATEGIES if name in (*strategies, *oracles)]
+    every = any(name in _ALL_SLICES for old in history for name in old["strategies"] + old["oracles"])
+    lengths = _lengths(annotations, pool) if every or set(wanted) & set(_ALL_SLICES) else {}
+    result = MiningResult(annotations, [count_boxes("none", annotations, lengths, every)])
+    for name in wanted:
+        before = result.annotations
+        if name in oracles and truth is not None:
+            after = ORACLES[name](before, truth)
+        elif pool is not None:
+            after = _mined(name, before, pool, rules, places)
+        every = every or name in _ALL_SLICES
+        result.annotations = after
+        result.counts.append(count_boxes(name, after, lengths, every))
+        if truth is not None:
+            result.scores += score_strategy(name, before, after, truth, resamples)
+    dataset = annotations.dataset | {"mined": [*history, entry]}
+    result.annotations = AnnotationSet(dataset, annotations.volumes, result.annotations.lesions)
+    return result
+
+
+def _history(annotations: AnnotationSet, where: StrPath) -> list[dict[str, Any]]:
+    """What the header says of earlier rounds."""
+    history = annotations.dataset.get("mined", [])
+    kinds = {"annotations_sha256": str, "strategies": list, "oracles": list}
+    rounds = history if isinstance(history, list) else [history]
+    if not all(isinstance(old, dict) and all(isinstance(old.get(key), kinds[key]) for key in kinds) for old in rounds):
+        raise InputError(
+            f"{where}: dataset.mined is not what `mmpluld mine` writes there; give a file that it wrote, or one without"
+        )
+    return rounds
+
+
+def _mined(
+    name: str, annotations: AnnotationSet, pool: ProposalPool, rules: MiningOptions, places: LesionPlaces | None
+) -> AnnotationSet:
+    if name == "intra-patient":
+        return functions.match_within_patients(annotations, pool, rules, places)
+    return STRATEGIES[name](annotations, pool, rules)
+
+
+def _check(
+    strategies: Sequence[str],
+    oracles: Sequence[str],
+    proposals: Sequence[StrPath],
+    embeddings: Sequence[StrPath],
+    truth: StrPath | None,
+    rules: MiningOptions,
+) -> None:
+    """Refuse what does not go together."""
+    if not strategies and not oracles:
+        names = f"strategies ({', '.join(STRATEGIES)}) or oracles ({', '.join(ORACLES)})"
+        raise InputError(f"nothing to mine; name {names}")
+    both = sorted(set(strategies) & set(oracles))
+    if both:
+        raise InputError(f"{both[0]} is asked for as a strategy and as an oracle; name it once")
+    if oracles and truth is None:
+        raise InputError(f"the oracle of {oracles[0]} needs the truth; give the file with all lesions")
+    if strategies and not proposals:
+        raise InputError(f"{strategies[0]} needs proposals; make them with `mmpluld propose`")
+    if "intra-patient" in strategies and rules.match == "embedding" and not embeddings:
+        raise InputError("intra-patient needs embeddings; make them with `mmpluld embed`, or match by position")
+
+
+def _lengths(annotations: AnnotationSet, pool: ProposalPool | None) -> dict[str, int]:
+    """Number of slices of each volume: those examined, where there are proposals, else all in its range."""
+    return {
+        volume.id: int(pool.load(volume.id).runs[:, 1].sum()) if pool and volume.id in pool else volume.num_slices
+        for volume in annotations.volumes
+    }
+
+
+def count_boxes(name: str, annotations: AnnotationSet, lengths: dict[str, int], every: bool) -> dict[str, Any]:
+    """The counts of Table IV.
+
+    Args:
+        name: Of the row.
+        annotations: What is counted.
+        lengths: Number of slices of each volume; needed if ``every``.
+        every: Every slice is a sample; else those with a certain lesion are.
+
+    Returns:
+        ``strategy``; certain lesions, one for each volume that shows it; their 2D boxes; 2D boxes to be ignored that
+        were mined; slices that are samples.
+    """
+    lesions = boxes = uncertain = slices = 0
+    for volume, found in annotations.lesions_by_volume().items():
+        certain = [lesion for lesion in found if not lesion.ignore]
+        index = SliceIndex(certain)
+        lesions += len(certain)
+        boxes += len(index)
+        uncertain += len(SliceIndex(lesion for lesion in found if lesion.ignore and lesion.origin == "mined"))
+        slices += lengths[volume] if every else len(index.slices)
+    return {
+        "strategy": name, "lesions_3d": lesions, "boxes_2d": boxes, "uncertain_2d": uncertain, "slices": slices,
+    }  # fmt: skip

@@ -1,0 +1,112 @@
+"""The proposals that are mined: of one detector, of several that share out the patients, or of several views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from mmpluld.errors import InputError, counted, name_some
+from mmpluld.io.proposals import ProposalStore, VolumeProposals
+from mmpluld.mining.views import average_views
+from mmpluld.structures import AnnotationSet, VolumeRecord
+from mmpluld.zoo.download import sha256_of
+
+__all__ = ["ProposalPool"]
+
+
+class ProposalPool:
+    """Proposal stores as one.
+
+    A volume may have a shard in one of the stores, as where detectors proposed on the patients that they were not
+    trained on, or in several: then they are views of it, whose boxes are averaged
+    (:func:`~mmpluld.mining.views.average_views`).
+
+    Args:
+        stores: At least one, all with the same experts.
+
+    Attributes:
+        experts: Their names, by number.
+
+    Raises:
+        InputError: The stores have different experts.
+    """
+
+    def __init__(self, stores: Sequence[ProposalStore]) -> None:
+        self.stores = tuple(stores)
+        self.experts = stores[0].experts
+        for store in stores[1:]:
+            if store.experts != self.experts:
+                raise InputError(
+                    f"{store.folder}: experts are {', '.join(store.experts)}, of {stores[0].folder} "
+                    f"{', '.join(self.experts)}; mine proposals of the same experts together"
+                )
+        self._holders: dict[str, list[ProposalStore]] = {}
+        for store in stores:
+            for volume in store.volumes:
+                self._holders.setdefault(volume, []).append(store)
+
+    def __contains__(self, volume: str) -> bool:
+        return volume in self._holders
+
+    def load(self, volume: str) -> VolumeProposals:
+        """The proposals of a volume.
+
+        Raises:
+            InputError: There are none, or they are damaged, or views of one volume have different grids.
+        """
+        if volume not in self._holders:
+            folders = name_some([str(store.folder) for store in self.stores])
+            raise InputError(f"{folders}: no proposals of volume '{volume}'; run `mmpluld propose` again")
+        return average_views([store.load(volume) for store in self._holders[volume]])
+
+    @cached_property
+    def digests(self) -> dict[Path, str]:
+        """SHA-256 of the header of each store, by its folder."""
+        return {store.folder: sha256_of(store.folder / "proposals.json") for store in self.stores}
+
+    def header_digests(self, volume: str) -> list[str]:
+        """SHA-256 of the headers of the stores that hold a volume."""
+        return [self.digests[store.folder] for store in self._holders[volume]]
+
+    def refuse_views(self, strategy: str) -> None:
+        """Refuse volumes that several stores hold: their averaged boxes are in no tracklet.
+
+        Raises:
+            InputError: There are some.
+        """
+        several = sorted(volume for volume, stores in self._holders.items() if len(stores) > 1)
+        if several:
+            raise InputError(
+                f"{strategy}: {counted(len(several), 'volume')} ({name_some(several)}) have proposals in several "
+                "folders, whose averaged boxes are no tracklets; give one folder for each volume"
+            )
+
+    def volumes_of(self, volumes: Iterable[VolumeRecord]) -> list[VolumeRecord]:
+        """Those of some volumes that have proposals, in their order."""
+        return [volume for volume in volumes if volume.id in self]
+
+    def check(self, annotations: AnnotationSet, digests: Iterable[str], where: str) -> None:
+        """Refuse proposals that are not of these annotations, or not of all of their volumes.
+
+        Args:
+            annotations: What is mined.
+            digests: SHA-256 of its file, and of those that it was mined from.
+            where: Its name, for messages.
+
+        Raises:
+            InputError: They are not.
+        """
+        known = set(digests)
+        for store in self.stores:
+            if store.header.annotations_sha256 not in known:
+                raise InputError(
+                    f"{store.folder}: proposals of another annotation file, {store.header.annotations} (SHA-256 "
+                    f"{store.header.annotations_sha256[:8]}), than {where}; propose on this one, or mine that one"
+                )
+        missing = [volume.id for volume in annotations.volumes if volume.id not in self]
+        if missing and all(store.header.fold is None for store in self.stores):
+            raise InputError(
+                f"{self.stores[0].folder}: no proposals of {counted(len(missing), 'volume')} of {where} "
+                f"({name_some(missing)}); run `mmpluld propose` again, which makes what is missing"
+            )

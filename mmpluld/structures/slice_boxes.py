@@ -1,0 +1,35 @@
+"""The 2D boxes of a lesion, slice by slice, and where each of them comes from."""
+
+from __future__ import annotations
+
+import math
+
+from mmpluld.structures.records import LesionRecord
+
+__all__ = ["Box2D", "boxes_by_slice", "origins_by_slice"]
+
+Box2D = tuple[float, float, float, float]
+
+
+def boxes_by_slice(lesion: LesionRecord, own: bool = True) -> dict[int, Box2D]:
+    """The lesion's box (x1, y1, x2, y2) on each of its slices, by slice number.
+
+    Args:
+        lesion: The lesion.
+        own: Take the boxes that slices have of their own, where there are some; else the extent of the whole lesion.
+    """
+    x1, y1, z1, x2, y2, z2 = lesion.box
+    rows = lesion.attributes.get("slice_boxes") if own else None
+    if rows is None:
+        return dict.fromkeys(range(math.ceil(z1), math.ceil(z2)), (x1, y1, x2, y2))
+    return {int(index): (float(x1), float(y1), float(x2), float(y2)) for index, x1, y1, x2, y2 in rows}
+
+
+def origins_by_slice(lesion: LesionRecord) -> dict[int, str]:
+    """Where the box of each of the lesion's slices comes from: ``attributes["slice_origins"]``, else its ``origin``."""
+    slices = boxes_by_slice(lesion)
+    origins = lesion.attributes.get("slice_origins")
+    if origins is None:
+        return dict.fromkeys(slices, lesion.origin)
+    rows = lesion.attributes["slice_boxes"]
+    return {int(row[0]): str(origin) for row, origin in zip(rows, origins, strict=True)}

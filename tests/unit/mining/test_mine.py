@@ -1,0 +1,246 @@
+"""Files in, files out: all strategies on simulated series, in any order, once and again."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mmpluld.cli.main import main
+from mmpluld.datasets import CTLesionDataset
+from mmpluld.datasets.samplers import LesionSampler
+from mmpluld.errors import InputError
+from mmpluld.io.proposals import ProposalStore
+from mmpluld.mining.mine import STRATEGIES, mine_files
+from mmpluld.mining.options import MiningOptions
+from mmpluld.structures import AnnotationSet, boxes_by_slice, origins_by_slice
+from mmpluld.zoo.download import sha256_of
+
+ALL = ["cross-slice", "intra-patient", "cross-dataset", "unlabeled"]
+POSITION = MiningOptions(match="position", delta=0.3)
+
+
+@pytest.fixture
+def case(volume, annotated, lesion, store, saved):
+    """Three patients of two series each with the same four lesions, one of them annotated in the first series.
+
+    Slices of the first are 5 mm apart, where the tracklets cover 12 to 14, those of the second 2 mm: 14 to 18.
+    """
+
+    def make(seed=0):
+        rng = np.random.default_rng(seed)
+        volumes, lesions, found = [], [], []
+        for patient in range(3):
+            corners = np.array([[10, 10], [60, 10], [10, 50], [150, 50]]) + rng.integers(0, 9, (4, 2))
+            for study in (1, 2):
+                series = volume(f"{patient}_{study:02d}_01", interval=[2.0, 5.0][study % 2], num_slices=12)
+                rows = []
+                for number, (x, y) in enumerate(corners.tolist()):
+                    box = (float(x), float(y), x + 24.0, y + 24.0)
+                    rows += [(place, box, 0.9 - place / 100, "deeplesion", number) for place in range(3, 8)]
+                    rows += [(place, box, 0.85 - place / 100, "lits", -1) for place in range(3, 8)]
+                volumes.append(series)
+                found.append((series, rows))
+            x, y = corners[0].tolist()
+            lesions.append(lesion(patient, f"{patient}_01_01", 13, (float(x), float(y) + 1, x + 24.0, y + 25.0)))
+        known = annotated(volumes, lesions)
+        path = saved(known)
+        return path, store(found, sha256_of(path)).folder
+
+    return make
+
+
+def test_all_strategies(case):
+    path, folder = case()
+    result = mine_files(path, [folder], strategies=ALL, options=POSITION)
+    known, mined = AnnotationSet.load(path), result.annotations
+    assert [row["strategy"] for row in result.counts] == ["none", *ALL]
+    first = result.counts[0]
+    assert (first["lesions_3d"], first["boxes_2d"], first["uncertain_2d"], first["slices"]) == (3, 3, 0, 3)
+    lesions = [row["lesions_3d"] for row in result.counts]
+    assert lesions == [3, 3, 6, 6, 6]  # one lesion of each patient in its other series
+    assert [row["slices"] for row in result.counts][-1] == 6 * 12
+    for old, new in zip(known.lesions, mined.lesions, strict=False):
+        assert boxes_by_slice(new)[old.key_slice] == boxes_by_slice(old)[old.key_slice]
+        assert origins_by_slice(new)[old.key_slice] == "annotated"
+        assert set(origins_by_slice(new).values()) == {"annotated", "propagated"}
+    entry = mined.dataset["mined"][0]
+    assert entry["strategies"] == ALL
+    assert entry["annotations_sha256"] == sha256_of(path)
+    assert entry["options"]["delta"] == 0.3
+    assert known.dataset == AnnotationSet.load(path).dataset  # the given file is as it was
+
+
+def test_the_order_of_everything_has_no_influence(case, tmp_path):
+    path, folder = case()
+    names = [name for name in STRATEGIES if name != "distillation"]
+    wanted = mine_files(path, [folder], strategies=names, options=POSITION).annotations
+    known = AnnotationSet.load(path)
+    shuffle = random.Random(1)
+    shuffle.shuffle(known.volumes)
+    shuffle.shuffle(known.lesions)
+    known.save(tmp_path / "shuffled.json")
+    old = ProposalStore(folder)
+    header = replace(old.header, annotations_sha256=sha256_of(tmp_path / "shuffled.json"))
+    new = ProposalStore.create(tmp_path / "shuffled", header)
+    for name in old.volumes:
+        shard = old.load(name)
+        order = np.array(shuffle.sample(range(len(shard.scores)), len(shard.scores)))
+        rows = {key: getattr(shard, key)[order] for key in ("boxes", "scores", "expert", "run", "grid", "slice")}
+        numbers = np.where(shard.tracklet < 0, -1, 3 - shard.tracklet)
+        new.save(replace(shard, **rows, tracklet=numbers[order]))
+    options = shuffle.sample(names, len(names))
+    found = mine_files(tmp_path / "shuffled.json", [new.folder], strategies=options, options=POSITION).annotations
+    assert sorted(found.lesions, key=lambda item: item.id) == sorted(wanted.lesions, key=lambda item: item.id)
+    again = mine_files(path, [folder], strategies=names, options=POSITION).annotations
+    assert again.lesions == wanted.lesions
+
+
+def test_a_second_round_keeps_what_is_mined_and_doubles_nothing(case, tmp_path, store):
+    path, folder = case()
+    once = mine_files(path, [folder], strategies=ALL, options=POSITION)
+    once.annotations.save(tmp_path / "once.json")
+    again = mine_files(tmp_path / "once.json", [folder], strategies=ALL, options=POSITION)
+    assert again.annotations.lesions == once.annotations.lesions
+    assert [row | {"strategy": ""} for row in again.counts] == [once.counts[-1] | {"strategy": ""}] * 5
+    assert len(again.annotations.dataset["mined"]) == 2
+    # New proposals on the mined file: tracklets are longer by two slices, and a fifth lesion appears.
+    volumes = AnnotationSet.load(path).volumes
+    rows = {series.id: [] for series in volumes}
+    for series in volumes:
+        shard = ProposalStore(folder).load(series.id)
+        for number in range(4):
+            x1, y1, x2, y2 = shard.boxes[shard.tracklet == number][0].tolist()
+            rows[series.id] += [(place, (x1, y1, x2, y2), 0.9, "deeplesion", number) for place in range(2, 10)]
+    fresh = store([(series, rows[series.id]) for series in volumes], sha256_of(tmp_path / "once.json"), "fresh")
+    twice = mine_files(tmp_path / "once.json", [fresh.folder], strategies=ALL, options=POSITION)
+    assert twice.counts[-1]["lesions_3d"] == once.counts[-1]["lesions_3d"]
+    assert twice.counts[-1]["boxes_2d"] > once.counts[-1]["boxes_2d"]
+    before = {item.id: item for item in once.annotations.lesions}
+    for item in twice.annotations.lesions:
+        if item.id in before:
+            kept = boxes_by_slice(before[item.id])
+            assert kept.items() <= boxes_by_slice(item).items()
+
+
+def test_mined_slices_are_samples_and_a_lesion_is_drawn_once(case, tmp_path):
+    path, folder = case()
+    mined = tmp_path / "mined.json"
+    mine_files(path, [folder], strategies=ALL, options=POSITION).annotations.save(mined)
+    _write_slices(tmp_path, AnnotationSet.load(path))
+
+    def samples(policy, **options):
+        return CTLesionDataset(
+            str(mined), sampling={"policy": policy}, pipeline=[], data_prefix={"img_path": str(tmp_path)}, **options
+        )
+
+    certain = [item for item in AnnotationSet.load(mined).lesions if not item.ignore]
+    dataset = samples("lesion_slices")
+    assert len(dataset) == len({(item.volume, index) for item in certain for index in boxes_by_slice(item)})
+    by_lesion, _ = dataset.sample_groups()
+    assert set(by_lesion) == {item.id for item in certain}
+    sampler = LesionSampler(dataset, one_per_lesion=True, seed=0)
+    assert len(sampler) == len(certain) == 6
+    drawn = [dataset.get_data_info(index) for index in sampler]
+    assert sorted({entry["lesion_id"] for item in drawn for entry in item["instances"]}) == sorted(
+        {item.id for item in certain} | _ignored(drawn)
+    )
+    every = samples("all_slices")
+    assert len(every) == 72
+    sampler = LesionSampler(every, one_per_lesion=True, positive_ratio=2, seed=0)
+    assert len(sampler) == 6 + 3
+    kinds = [entry["ignore_flag"] for index in range(72) for entry in every.get_data_info(index)["instances"]]
+    assert sum(kinds) == sum(item.ignore for item in AnnotationSet.load(mined).lesions)
+    # Uncertain as truth (Table V): the same boxes are lesions.
+    truth = samples("lesion_slices", uncertain="truth")
+    shown = [entry for index in range(len(truth)) for entry in truth.get_data_info(index)["instances"]]
+    assert not any(entry["ignore_flag"] for entry in shown)
+    assert set(truth.sample_groups()[0]) == {item.id for item in AnnotationSet.load(mined).lesions}
+
+
+def _ignored(drawn):
+    return {entry["lesion_id"] for item in drawn for entry in item["instances"] if entry["ignore_flag"]}
+
+
+def _write_slices(root, annotations):
+    import cv2
+
+    for series in annotations.volumes:
+        (root / series.source["path"]).mkdir()
+        for index in range(series.first_slice, series.first_slice + series.num_slices):
+            cv2.imwrite(str(root / series.source["path"] / f"{index:03d}.png"), np.full((100, 200), 32768, np.uint16))
+
+
+def test_command(case, tmp_path, capsys):
+    path, folder = case()
+    out, report = tmp_path / "out.json", tmp_path / "report.json"
+    command = ["mine", str(path), str(folder), "--strategies", "unlabeled", "cross-slice", "--out", str(out)]
+    assert main([*command, "--report", str(report), "--sigma", "0.79"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].split() == ["strategy", "3D", "truth", "2D", "truth", "2D", "uncertain", "slices"]
+    assert [line.split()[:2] for line in printed[2:]] == [["+", "cross-slice"], ["+", "unlabeled"]]
+    mined = AnnotationSet.load(out)
+    assert min(item.score for item in mined.lesions if item.ignore) > 0.79
+    assert json.loads(report.read_text())["counts"][-1]["slices"] == 72
+
+
+def test_command_with_a_truth(case, tmp_path, capsys):
+    path, folder = case()
+    complete = AnnotationSet.load(path)
+    for item in complete.lesions:
+        item.attributes = {"lesion": 1}
+    complete.save(tmp_path / "truth.json")
+    out, report = tmp_path / "out.json", tmp_path / "report.json"
+    command = ["mine", str(path), str(folder), "--strategies", "cross-dataset", "--oracle", "cross-slice", "--out"]
+    assert main([*command, str(out), "--truth", str(tmp_path / "truth.json"), "--report", str(report)]) == 0
+    assert "cross-dataset  precision_2d  0.000  0.000 to 0.000" in capsys.readouterr().out
+    scores = json.loads(report.read_text())["scores"]
+    assert {row["measure"] for row in scores} == {"precision_2d"}  # nothing is left to be found
+    assert AnnotationSet.load(out).dataset["mined"][0]["oracles"] == ["cross-slice"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing to mine; name strategies"),
+        (["--strategies", "intra-patient"], "intra-patient needs embeddings; make them with `mmpluld embed`"),
+        (["--oracle", "cross-slice"], "the oracle of cross-slice needs the truth"),
+        (["--strategies", "cross-slice", "--oracle", "cross-slice", "--truth", "x"], "named twice|name it once"),
+        (["--strategies", "cross-slice", "--delta", "0"], "mining: delta is 0.0; allowed is a number above 0"),
+        (["--strategies", "unlabeled", "--single-types", "lit"], "single_types has 'lit'.*did you mean 'lits'"),
+    ],
+)
+def test_one_line_refusals(case, tmp_path, capsys, arguments, message):
+    path, folder = case()
+    out = tmp_path / "out.json"
+    assert main(["mine", str(path), str(folder), *arguments, "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(message, error), error
+    assert not out.exists()
+
+
+def test_proposals_of_another_file_and_missing_ones_are_refused(case, tmp_path, store):
+    path, folder = case()
+    other = AnnotationSet.load(path)
+    other.lesions = other.lesions[:1]
+    other.save(tmp_path / "other.json")
+    with pytest.raises(InputError, match=r"proposals of another annotation file, train\.json .* than .*other\.json"):
+        mine_files(tmp_path / "other.json", [folder], strategies=["cross-slice"])
+    ProposalStore(folder).path("1_02_01").unlink()
+    with pytest.raises(InputError, match=r"no proposals of 1 volume of .*train\.json \(1_02_01\)"):
+        mine_files(path, [folder], strategies=["cross-slice"])
+
+
+@pytest.mark.parametrize("history", [[{}], "yes", [{"annotations_sha256": 1, "strategies": [], "oracles": []}]])
+def test_a_header_of_other_rounds_is_refused(case, tmp_path, history):
+    path, folder = case()
+    other = AnnotationSet.load(path)
+    other.dataset["mined"] = history
+    other.save(tmp_path / "other.json")
+    with pytest.raises(InputError, match=r"other\.json: dataset\.mined is not what `mmpluld mine` writes"):
+        mine_files(tmp_path / "other.json", [folder], strategies=["cross-slice"])

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import pytest
+
+from mmpluld.errors import InputError
+from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, boxes_by_slice, origins_by_slice
+
+SERIES = VolumeRecord("a", "p", "1", "1", {"kind": "png16", "path": "a"}, 1, 9, (64, 64), (2.0, 1.0, 1.0))
+
+
+def lesion(**attributes) -> LesionRecord:
+    return LesionRecord(0, "a", (1, 2, 3, 5, 6, 5), attributes=attributes)
+
+
+def test_boxes_and_origins():
+    assert boxes_by_slice(lesion()) == {3: (1, 2, 5, 6), 4: (1, 2, 5, 6)}
+    assert origins_by_slice(lesion()) == {3: "annotated", 4: "annotated"}
+    own = lesion(slice_boxes=[[4, 1, 2, 5, 6], [3, 2, 2, 5, 5]], slice_origins=["annotated", "propagated"])
+    assert boxes_by_slice(own) == {4: (1, 2, 5, 6), 3: (2, 2, 5, 5)}
+    assert boxes_by_slice(own, own=False) == {3: (1, 2, 5, 6), 4: (1, 2, 5, 6)}
+    assert origins_by_slice(own) == {4: "annotated", 3: "propagated"}
+
+
+@pytest.mark.parametrize(
+    ("origins", "message"),
+    [
+        (["annotated"], r"1 slice_origins for 2 slice_boxes; give one for each"),
+        (["annotated", "guessed"], r"slice_origins.*must be one of .*found .guessed."),
+    ],
+)
+def test_faulty_origins_are_refused(tmp_path, origins, message):
+    faulty = lesion(slice_boxes=[[3, 1, 2, 5, 6], [4, 1, 2, 5, 6]], slice_origins=origins)
+    with pytest.raises(InputError, match=message):
+        AnnotationSet({"name": "x", "label_scope": "y"}, [SERIES], [faulty]).save(tmp_path / "a.json")
