@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["FPR", "Labels", "Row", "Table"]
+__all__ = ["FPR", "Labels", "Row", "Table", "against", "remedied"]
 
 
 @dataclass(frozen=True)
@@ -142,3 +142,16 @@ class Table:
     def row(self, key: str) -> Row:
         """The row with this key."""
         return next(row for row in self.rows if row.key == key)
+
+
+def remedied(key: str, label: str, config: str, tail: str = "_7s", schedule: str = "20e") -> tuple[Row, Row]:
+    """A detector that recalibrates hard negatives, and one that ignores them."""
+    return (
+        Row(f"{key}-recalibrate", f"{label} + recalibration", f"{config}_recalibrate{tail}", schedule=schedule),
+        Row(f"{key}-ignore-hard", f"{label}, hard negatives ignored", f"{config}_ignore-hard{tail}", schedule=schedule),
+    )
+
+
+def against(rows: tuple[Row, ...]) -> tuple[tuple[str, str], ...]:
+    """Each row compared with the first."""
+    return tuple((row.key, rows[0].key) for row in rows[1:])
