@@ -204,35 +204,42 @@ class Plan:
             self._steps[folder] = step
         return self._steps[folder]
 
-    def proposed(
-        self, detector: Row, seed: int, fold: tuple[int, int] | None = None, view: Sequence[str] = (), number: int = 0
-    ) -> Step:
+    def proposed(self, detector: Row, seed: int, fold: tuple[int, int] | None = None, view: float = 1.0) -> Step:
         """Proposals of a row's detector on the training volumes: on those of a fold, or of another look at them."""
         run = self.run(detector, seed, "test")
         annotations, images = self._training_data(detector)
-        title = "propose" + (f"-view{number}" if view else "") + (f"-fold{fold[0]}" if fold else "")
+        title = "propose" + (f"-{view:g}" if view != 1 else "") + (f"-fold{fold[0]}" if fold else "")
+        looks = self._resized(detector, view)
 
         def arguments() -> list[str]:
             folder = self.work_dir / "steps" / detector.run_name(self.twins) / title / f"seed{seed}"
             command = ["propose", run.config, str(run.weights), "--out", str(folder / "proposals")]
             command += ["--ann-file", str(annotations), "--data-root", str(images)]
             command += ["--fold", f"{fold[0]}/{fold[1]}"] if fold else []
-            return [*command, "--cfg-options", *run.options, *view]
+            return [*command, "--cfg-options", *run.options, *looks]
 
-        settings = [*view, *(map(str, fold) if fold else ())]
+        settings = [*looks, *(map(str, fold) if fold else ())]
         return self._step(title, detector, seed, [run], settings, arguments, "proposals/proposals.json", True)
+
+    def _resized(self, detector: Row, factor: float) -> list[str]:
+        """Changes to a detector's config that make it look at larger or smaller images in the test."""
+        from mmpluld.engine.config import load_config
+
+        if factor == 1:
+            return []
+        cfg = load_config(detector.config_name(self.twins), list(detector.options))
+        pixel_mm = cfg.test_dataloader.dataset.pipeline.resize.pixel_mm / factor
+        return [f"test_dataloader.dataset.pipeline.resize.pixel_mm={pixel_mm:g}"]
 
     def mined(self, labels: Labels, seed: int) -> Step:
         """Labels mined for a seed."""
         before = self.mined(labels.after, seed) if labels.after else None
         proposals = [] if labels.oracles and not labels.strategies else [self.proposed(labels.detector, seed)]
-        proposals += [
-            self.proposed(labels.detector, seed, view=view, number=number)
-            for number, view in enumerate(labels.views, 1)
-        ]
+        proposals += [self.proposed(labels.detector, seed, view=view) for view in labels.views]
         embedded = [self._embedded(labels.detector, seed)] if "intra-patient" in labels.strategies else []
         annotations, images = self._training_data(labels.detector)
         truth = images / "truth" / "train.json"
+        rules = [*(labels.twin_rules if self.twins else ()), *labels.rules]
 
         def arguments() -> list[str]:
             folder = self._steps_folder(labels.detector, f"mine-{labels.key}", seed)
@@ -243,11 +250,11 @@ class Plan:
             command += ["--embeddings", *(str(step.makes.parent) for step in embedded)] if embedded else []
             command += ["--truth", str(truth)] if truth.is_file() else []
             return [
-                *command, *labels.rules, "--out", str(folder / "mined.json"), "--report", str(folder / "report.json")
+                *command, *rules, "--out", str(folder / "mined.json"), "--report", str(folder / "report.json")
             ]  # fmt: skip
 
         needs: list[Job] = [*proposals, *embedded, *([before] if before else [])]
-        settings = [*labels.strategies, *labels.oracles, *labels.rules]
+        settings = [*labels.strategies, *labels.oracles, *rules]
         return self._step(f"mine-{labels.key}", labels.detector, seed, needs, settings, arguments, "mined.json")
 
     def _steps_folder(self, detector: Row, title: str, seed: int) -> Path:

@@ -71,9 +71,10 @@ class Labels:
         strategies: As ``mmpluld mine --strategies`` takes them.
         oracles: As ``mmpluld mine --oracle`` takes them: strategies without fault, from the complete truth.
         rules: Further arguments of ``mmpluld mine``.
+        twin_rules: Those of the miniature, before them.
         after: What is mined already, where it is a second round.
-        views: Changes to the config of the detector, as ``--cfg-options`` takes them, for each further look at the
-            images; the boxes of all looks are averaged (data distillation).
+        views: Sizes of the images, as factors, at which the detector looks at them once more; the boxes of all looks
+            are averaged (data distillation).
     """
 
     key: str
@@ -81,8 +82,9 @@ class Labels:
     strategies: tuple[str, ...] = ()
     oracles: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
+    twin_rules: tuple[str, ...] = ()
     after: Labels | None = None
-    views: tuple[tuple[str, ...], ...] = ()
+    views: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

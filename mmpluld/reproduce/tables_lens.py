@@ -8,7 +8,7 @@ from typing import Any
 
 from mmpluld.reproduce.rows import Row, Table, against, remedied
 
-__all__ = ["LENS", "LONGER", "MULAN", "SINGLE", "SPECIALTIES", "TABLES_LENS", "lens_row"]
+__all__ = ["LENS", "LONGER", "MULAN", "NO_FUSION", "SINGLE", "SPECIALTIES", "TABLES_LENS", "lens_row"]
 
 
 def lens_row(key: str, label: str, config: str, paper: tuple[float | None, ...] | float = (), **more: Any) -> Row:
@@ -27,7 +27,7 @@ SINGLE = lens_row(
 )
 # Not in the paper: with as many epochs for all, four datasets mean more steps. This tells steps and data apart.
 LONGER = lens_row("lens-longer", "DeepLesion alone, equal total steps", "lens-afp_densenet121_longer")
-_NO_FUSION = lens_row(
+NO_FUSION = lens_row(
     "lens-no-fusion",
     "four datasets, DeepLesion's expert",
     "lens-afp_densenet121_4datasets-no-fusion",
@@ -47,11 +47,7 @@ _LENS_REMEDIED = (
 )
 # Lesion types that the single-type datasets label; nodes lie in two of DeepLesion's.
 SPECIALTIES = {"lung": ("lung",), "liver": ("liver",), "lymph nodes": ("mediastinum", "abdomen")}
-STEPS = (
-    "Of the rows on DeepLesion alone, one has as many epochs as the four datasets, so as many steps on DeepLesion, as "
-    "in the paper; the other has as many steps in all."
-)
-_MINED = "The paper's figures for {rows} are with mined labels, which none of our rows has."
+_MINED = "The paper's figures are with mined labels, which none of our rows has."
 
 
 _SINGLE_TYPE = {"luna16": "LUNA16", "lits": "LiTS", "nih-ln": "NIH-LN"}
@@ -89,23 +85,6 @@ TABLES_LENS = (
         note="Not in the paper.",
     ),
     Table(
-        "lens-table2",
-        "LENS, Table II, rows without mining and without false-positive reduction",
-        (MULAN, SINGLE, LONGER, _NO_FUSION, LENS),
-        (
-            ("lens-single", "mulan"),
-            ("lens-no-fusion", "lens-single"),
-            ("lens", "lens-single"),
-            ("lens-no-fusion", "lens-longer"),
-            ("lens", "lens-longer"),
-            ("lens", "lens-no-fusion"),
-        ),
-        protocol="lens-3d",
-        phantom="lens",
-        note=STEPS,
-        specialties=SPECIALTIES,
-    ),
-    Table(
         "lens-table3",
         "LENS, Table III: proposal networks",
         (
@@ -123,52 +102,8 @@ TABLES_LENS = (
         ),
         protocol="lens-3d",
         phantom="lens",
-        note=_MINED.format(rows="all rows")
-        + " Boxes of all rows are linked from one score on, also those of one stage, "
+        note=_MINED + " Boxes of all rows are linked from one score on, also those of one stage, "
         "whose scores are on another scale.",
-    ),
-    Table(
-        "lens-table5",
-        "LENS, Table V: ways to learn from several datasets",
-        (
-            replace(SINGLE, label="single dataset, equal DeepLesion steps"),
-            replace(LONGER, label="single dataset, equal total steps"),
-            lens_row("lens-pooled", "data pooling", "lens-afp_densenet121_pooled", 39.4),
-            lens_row("lens-positive-pooled", "positive data pooling", "lens-afp_densenet121_positive-pooled", 32.8),
-            lens_row("lens-separate", "separate models", "lens-afp_densenet121_separate", 39.6),
-            replace(LENS, label="proposed", paper=(*[None] * 7, 47.6)),
-            lens_row(
-                "lens-ignored-as-truth",
-                "proposed, uncertain lesions as truth",
-                "lens-afp_densenet121_4datasets-ignored-as-truth",
-                44.9,
-            ),
-            lens_row(
-                "lens-attention",
-                "proposed + domain adaptation",
-                "lens-afp_densenet121_4datasets-attention",
-                47.1,
-            ),
-        ),
-        tuple(
-            ("lens", other)
-            for other in (
-                "lens-single",
-                "lens-longer",
-                "lens-pooled",
-                "lens-positive-pooled",
-                "lens-separate",
-                "lens-ignored-as-truth",
-                "lens-attention",
-            )
-        ),
-        protocol="lens-3d",
-        phantom="lens",
-        note=_MINED.format(rows="the last three rows") + " Without, its proposed detector has 39.4 (Table II)."
-        " All rows have the same steps on DeepLesion but the single dataset with equal total steps. All have the same "
-        "total steps but the other single dataset, positive pooling, which draws no slices without lesions, and data "
-        "pooling, whose mixed batches are up to three fewer in an epoch.",
-        specialties=SPECIALTIES,
     ),
     Table(
         "lens-figure7",
