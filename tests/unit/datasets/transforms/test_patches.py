@@ -56,6 +56,13 @@ def test_shift_moves_patch_and_box_together():
         assert item["patch_boxes"].tolist() == [[5 - x, 4 - y, 7 - x, 6 - y]]
 
 
+def test_edges_of_boxes_move():
+    crop = CropLesionPatches(size=8, box_jitter=0.25)
+    found = np.array([crop.transform(_sample([[4, 3, 8, 7]]))["patch_boxes"][0] for _ in range(50)])
+    sides = found[:, 2:] - found[:, :2]
+    assert sides.min() >= 2 and sides.max() <= 6 and np.ptp(sides) > 1
+
+
 def test_packed_are_the_lesions_that_count():
     results = CropLesionPatches(size=4).transform(_sample([[5, 4, 7, 6], [2, 2, 4, 4], [8, 2, 10, 4]]))
     results["instances"] = [
@@ -74,7 +81,7 @@ def test_packed_are_the_lesions_that_count():
 
 
 def test_faulty_settings():
-    for settings in ({"size": 5}, {"size": 0}, {"size": 4, "shift_px": 2}):
+    for settings in ({"size": 5}, {"size": 0}, {"size": 4, "shift_px": 2}, {"box_jitter": 0.5}):
         with pytest.raises(InputError, match="CropLesionPatches: "):
             CropLesionPatches(**settings)
     results = CropLesionPatches(size=4).transform(_sample([[5, 4, 7, 6]]))
