@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from mmdet.structures.bbox import HorizontalBoxes
 
 from mmpluld.datasets.transforms import CropLesionPatches, PackLesionPatches
 from mmpluld.errors import InputError
@@ -14,6 +13,8 @@ from mmpluld.errors import InputError
 def _sample(boxes, shape=(10, 12, 3)):
     """Pixel (y, x) of slice d has value 1000 d + 100 y + x."""
     z, y, x = np.meshgrid(np.arange(shape[2]), np.arange(shape[0]), np.arange(shape[1]), indexing="ij")
+    from mmdet.structures.bbox import HorizontalBoxes  # here: not before our registry is there
+
     image = (1000 * z + 100 * y + x).astype(np.float32).transpose(1, 2, 0)
     return {"img": image, "gt_bboxes": HorizontalBoxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))}
 
