@@ -1,4 +1,4 @@
-"""Mining of simulated proposals, and annotation files with half a million uncertain boxes: time and memory.
+"""Mining of simulated proposals: time and memory.
 
 Each volume is 100 slices, 2 mm apart, with 10 boxes a slice of four experts: those of ten lesions and others. A patient
 has two volumes with the same lesions, of which one is annotated in the first. Each size is mined in a process of its
@@ -32,10 +32,10 @@ EXPERTS = ("deeplesion", "luna16", "lits", "nih-ln")
 SLICES, LESIONS, BOXES, SIZE = 100, 10, 10, 512
 STRATEGIES = ("cross-slice", "intra-patient", "cross-dataset", "unlabeled")
 SIZES = (10_000, 100_000)
-UNCERTAIN = 500_000
 
 
-def _volume(number: int) -> VolumeRecord:
+def simulated_volume(number: int) -> VolumeRecord:
+    """One of two volumes of a patient."""
     patient, study = divmod(number, 2)
     name = f"{patient:06d}_{study + 1:02d}_01"
     return VolumeRecord(
@@ -77,7 +77,7 @@ def _vectors(rng: np.random.Generator, count: int) -> np.ndarray:
 
 def simulate(folder: Path, slices: int, seed: int = 0) -> None:
     """Write annotations, proposals and embeddings of so many slices."""
-    volumes = [_volume(number) for number in range(slices // SLICES)]
+    volumes = [simulated_volume(number) for number in range(slices // SLICES)]
     lesions = []
     for number, volume in list(enumerate(volumes))[::2]:  # of each patient the first volume
         shard = _proposals(volume, np.random.default_rng([seed, number]))
@@ -105,66 +105,44 @@ def simulate(folder: Path, slices: int, seed: int = 0) -> None:
         embedded.save(VolumeEmbeddings(volume.id, np.array([number])[:marked], shared[:marked], tracklets, vectors))
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
+    """The most memory that this process has had."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _mine(folder: Path) -> dict[str, Any]:
     """Mine what was simulated; seconds, peak memory, and what was found."""
-    before, start = _peak_mb(), time.process_time()
+    before, start = peak_mb(), time.process_time()
     result = mine_files(
         folder / "train.json", [folder / "proposals"], strategies=STRATEGIES, embedding_folders=[folder / "embeddings"]
     )
     mined = time.process_time()
-    mined_mb = _peak_mb()
+    mined_mb = peak_mb()
     result.annotations.save(folder / "mined.json")
     last = result.counts[-1]
     return {
         "slices": last["slices"], "lesions found": last["lesions_3d"], "2D boxes": last["boxes_2d"],
         "uncertain": last["uncertain_2d"], "mining, CPU [s]": mined - start,
         "writing, CPU [s]": time.process_time() - mined,
-        "start [MB]": before, "mining, peak [MB]": mined_mb, "writing, peak [MB]": _peak_mb(),
+        "start [MB]": before, "mining, peak [MB]": mined_mb, "writing, peak [MB]": peak_mb(),
     }  # fmt: skip
 
 
-def _apart(task: str, folder: Path) -> dict[str, Any]:
-    """Run a task of this module in a process of its own, whose memory is measured."""
-    command = [sys.executable, "-m", "benchmarks.mining", task, str(folder)]
+def apart(module: str, folder: Path) -> dict[str, Any]:
+    """Run what a benchmark does as a script in a process of its own, whose memory is measured."""
+    command = [sys.executable, "-m", f"benchmarks.{module}", str(folder)]
     found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
     row: dict[str, Any] = json.loads(found)
     return row
 
 
-def _annotations(folder: Path) -> dict[str, Any]:
-    """Write and read half a million uncertain boxes."""
-    volumes = [_volume(number) for number in range(UNCERTAIN // SLICES)]
-    lesions = []
-    for number in range(UNCERTAIN):
-        z = 1 + number % SLICES
-        box, name = (10.123, 20.5, z, 40.25, 50.125, z + 1), volumes[number // SLICES].id
-        record = {"ignore": True, "origin": "mined", "score": 0.75, "attributes": {"expert": "lits"}}
-        lesions.append(LesionRecord(number, name, box, **record))
-    held, start = _peak_mb(), time.process_time()
-    made = AnnotationSet({"name": "deeplesion", "label_scope": "universal-partial"}, volumes, lesions)
-    made.save(folder / "many.json")
-    saved, written_mb = time.process_time(), _peak_mb()
-    del made, lesions
-    read = AnnotationSet.load(folder / "many.json")
-    assert len(read.lesions) == UNCERTAIN
-    return {
-        "uncertain boxes": UNCERTAIN, "file [MB]": (folder / "many.json").stat().st_size / 2**20,
-        "saving, CPU [s]": saved - start, "loading, CPU [s]": time.process_time() - saved, "records alone [MB]": held,
-        "saving, peak [MB]": written_mb, "loading, peak [MB]": _peak_mb(),
-    }  # fmt: skip
-
-
 def run() -> dict[str, Any]:
-    """Mine each size; the last row is of annotation files alone."""
+    """Mine each size."""
     rows = []
     for slices in SIZES:
         with tempfile.TemporaryDirectory() as folder:
             simulate(Path(folder), slices)
-            rows.append(_apart("mine", Path(folder)))
+            rows.append(apart("mining", Path(folder)))
     return {
         "name": "Mining",
         "bar": "100,000 slices in minutes on two cores; memory grows with what is mined, not with the proposals",
@@ -173,5 +151,4 @@ def run() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    tasks = {"mine": _mine, "annotations": _annotations}
-    print(json.dumps(tasks[sys.argv[1]](Path(sys.argv[2]))))
+    print(json.dumps(_mine(Path(sys.argv[1]))))

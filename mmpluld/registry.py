@@ -32,7 +32,13 @@ def _child(name: str, *locations: str) -> Registry:
     return Registry(parent.name, parent=parent, scope="mmpluld", locations=[*parent._locations, *locations])
 
 
-DATASETS = _child("DATASETS", "mmpluld.datasets.ct_lesion", "mmpluld.datasets.named_concat", "mmpluld.datasets.workers")
+DATASETS = _child(
+    "DATASETS",
+    "mmpluld.datasets.ct_lesion",
+    "mmpluld.datasets.candidates",
+    "mmpluld.datasets.named_concat",
+    "mmpluld.datasets.workers",
+)
 DATA_SAMPLERS = _child("DATA_SAMPLERS", "mmpluld.datasets.samplers")
 TRANSFORMS = _child("TRANSFORMS", "mmpluld.datasets.transforms")
 MODELS = _child("MODELS", "mmpluld.models")

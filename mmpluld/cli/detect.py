@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 
 from mmpluld.cli.changes import add_changes
+from mmpluld.cli.fpr import add_fpr
 from mmpluld.cli.numbers import natural, score, whole
 from mmpluld.cli.outputs import OutputFolder
 from mmpluld.cli.units import add_units
-from mmpluld.errors import counted, printable
+from mmpluld.errors import InputError, counted, printable
 
 EXAMPLE = "mmpluld detect scan.nii.gz --config CONFIG --checkpoint WEIGHTS --out findings"
 
@@ -39,6 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name, (kind, text) in RULES.items():
         rules.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text)
+    add_fpr(parser, required=False)
+    parser.add_argument(
+        "--no-fpr", action="store_true", help="no false-positive reduction, where config or zoo name one"
+    )
     parser.add_argument(
         "--series",
         metavar="UID[:ATTRIBUTE=VALUE]",
@@ -66,6 +71,8 @@ def run(options: argparse.Namespace) -> int:
     from mmpluld.inference.run import detect_scan
 
     check_alone("detect")
+    if options.no_fpr and (options.fpr or options.fpr_config or options.fpr_mode):
+        raise InputError("--no-fpr contradicts the other options of false-positive reduction; leave one out")
     given = {name: getattr(options, name) for name in RULES}
     result = detect_scan(
         options.scan,
@@ -81,6 +88,10 @@ def run(options: argparse.Namespace) -> int:
         twin=options.twin,
         cfg_options=options.cfg_options,
         overwrite=options.overwrite,
+        fpr=options.fpr,
+        fpr_config=options.fpr_config,
+        fpr_mode=options.fpr_mode,
+        no_fpr=options.no_fpr,
         **{name: value for name, value in given.items() if value is not None},
     )
     print(f"{counted(len(result.findings), 'finding')}; report: {printable(str(result.report))}")

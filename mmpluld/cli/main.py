@@ -25,6 +25,8 @@ COMMANDS = {
     "test": "test a checkpoint and report FROC",
     "detect": "detect lesions in a CT scan",
     "propose": "keep all 2D boxes of a detector's experts in the volumes of an annotation file, for mining",
+    "harvest": "sort proposals into lesions and false positives, to train false-positive reduction on",
+    "rescore": "give the findings of a detection file new scores by false-positive reduction",
     "calibrate": "make the scores of a detector's experts comparable",
     "embed": "embed lesions and tracklets, so that those of one patient can be matched",
     "match": "evaluate embeddings on lesions whose identity is known, and choose delta",

@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING
 from mmpluld.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from mmpluld.datasets.candidates import CandidateDataset
     from mmpluld.datasets.ct_lesion import CTLesionDataset
     from mmpluld.datasets.named_concat import NamedConcatDataset
     from mmpluld.datasets.workers import seed_worker
 
-__all__ = ["CTLesionDataset", "NamedConcatDataset", "seed_worker"]
+__all__ = ["CTLesionDataset", "CandidateDataset", "NamedConcatDataset", "seed_worker"]
 
 __getattr__ = lazy_names(
-    __name__, {"CTLesionDataset": "ct_lesion", "NamedConcatDataset": "named_concat", "seed_worker": "workers"}
+    __name__,
+    {
+        "CTLesionDataset": "ct_lesion",
+        "CandidateDataset": "candidates",
+        "NamedConcatDataset": "named_concat",
+        "seed_worker": "workers",
+    },
 )

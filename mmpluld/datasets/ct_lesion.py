@@ -182,7 +182,8 @@ class CTLesionDataset(BaseDataset):
     def _chosen(self, volumes: list[VolumeRecord]) -> list[VolumeRecord]:
         """The volumes of a random share of the patients, or of a part of the folds, in file order."""
         if self.fold is not None:
-            inside = fold_of_patients((volume.patient for volume in volumes), *self.fold, self.fold_seed)
+            fold, total = self.fold
+            inside = fold_of_patients((volume.patient for volume in volumes), fold, total, self.fold_seed)
             volumes = [volume for volume in volumes if (volume.patient in inside) == (self.fold_part == "in")]
         if self.fraction == 1:
             return volumes

@@ -36,6 +36,7 @@ __all__ = [
     "load_weights",
     "misfits",
     "state_dict_of",
+    "trained_with",
 ]
 
 # Logs and settings, where NaN can be right, such as a metric of nothing.
@@ -186,10 +187,15 @@ def state_dict_of(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -
     return dict(weights)
 
 
+def trained_with(meta: Any) -> str:
+    """Name of the config that a checkpoint, by its metadata, was trained with; empty where it does not tell."""
+    names = (meta.get("name"), meta.get("experiment_name")) if isinstance(meta, dict) else ()
+    return re.sub(r"_\d{8}_\d{6}$", "", next((text for text in names if isinstance(text, str)), ""))
+
+
 def _own_config(meta: Any, folder: Path) -> str:
     """What a checkpoint, by its metadata, was trained with, and where a copy of it lies beside the checkpoint."""
-    names = (meta.get("name"), meta.get("experiment_name")) if isinstance(meta, dict) else ()
-    name = re.sub(r"_\d{8}_\d{6}$", "", next((text for text in names if isinstance(text, str)), ""))
+    name = trained_with(meta)
     if not name:
         return ""
     copy = folder / f"{name}.py"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal, get_args
 
@@ -20,6 +21,7 @@ from mmpluld.engine.device import checked_device
 from mmpluld.errors import InputError
 from mmpluld.inference.grid_source import GridSliceSource
 from mmpluld.inference.link import Lesion3D, SliceBoxes, link_lesions
+from mmpluld.inference.rescore import Rescorer
 from mmpluld.inference.settings import DetectionSettings
 from mmpluld.inference.stacks import SharedFeatures, StackLoader, inference_pipeline, shares_images
 from mmpluld.io.slice_sources import SliceSource, VolumeSliceSource
@@ -53,6 +55,7 @@ class VolumeDetector:
         tag_names: Names of the tags that the model predicts; None numbers them.
         share: Let stacks share the features of images that are the same, where the backbone can (``LensDenseNet``).
             The findings are the same without.
+        rescorer: False-positive reduction, whose scores decide what is a finding; None: the detector's own do.
 
     Raises:
         InputError: If a setting is not allowed, or the weights are unreadable or of another model.
@@ -68,12 +71,14 @@ class VolumeDetector:
         batch_size: int = 1,
         tag_names: Sequence[str] | None = None,
         share: bool = True,
+        rescorer: Rescorer | None = None,
     ) -> None:
         if precision not in get_args(Precision):
             raise InputError(f"precision is {precision!r}; allowed are {', '.join(get_args(Precision))}")
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; allowed is 1 or more")
         self.settings = DetectionSettings.from_config(config) if settings is None else settings
+        self.rescorer = rescorer
         self.precision = precision
         self.batch_size = batch_size
         init_default_scope(config.get("default_scope", "mmpluld"))
@@ -197,11 +202,17 @@ class VolumeDetector:
         return (
             f"examined at {grid.num_grid_slices} positions {grid.gap_mm:.4g} mm apart, {origin}{cut}, {self.precision}",
             self.settings.describe(),
+            *(() if self.rescorer is None else (self.rescorer.describe(),)),
         )
 
     def _detect_on(self, grid: GridSliceSource, name: str) -> list[Lesion3D]:
         """Detections on a grid, in slice numbers of the series."""
-        return link_lesions(self.examine(grid, name), grid, self.settings, self.tag_names)
+        if self.rescorer is None:
+            return link_lesions(self.examine(grid, name), grid, self.settings, self.tag_names)
+        # Thresholds are for the new scores.
+        every = replace(self.settings, score_thr=self.settings.link_score_thr, max_boxes=None)
+        found = link_lesions(self.examine(grid, name), grid, every, self.tag_names)
+        return self.rescorer.rescored(found, grid.source, grid.slices, self.settings, name)
 
     @torch.inference_mode()
     def _run(self, data: dict[str, Any], plans: list[StackPlan], shared: SharedFeatures | None) -> list[SliceBoxes]:

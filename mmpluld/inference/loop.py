@@ -13,12 +13,14 @@ from mmengine.runner import BaseLoop, Runner
 from mmpluld.datasets import CTLesionDataset
 from mmpluld.errors import InputError
 from mmpluld.inference.detector import Precision, VolumeDetector
+from mmpluld.inference.rescore import rescorer_of_test
 from mmpluld.inference.settings import DetectionSettings
 from mmpluld.inference.volumes import load_volumes
 from mmpluld.io.slice_sources import open_source
 from mmpluld.progress import track
 from mmpluld.registry import DATASETS, LOOPS
 from mmpluld.structures import Detections, VolumeRecord
+from mmpluld.structures.volume import boxes_to_world_lps
 
 __all__ = ["VolumeTestLoop"]
 
@@ -30,7 +32,8 @@ class VolumeTestLoop(BaseLoop):
     The annotation file, the data's folder and the pipeline are those of ``test_dataloader.dataset``, a
     ``CTLesionDataset``, whose sampling policy is of no account: every volume is examined whole, between its
     ``first_slice`` and the last of its ``num_slices``. 3D boxes come out in the annotation file's own voxels and slice
-    numbers. The volumes are shared out among the processes. ``VolumeFROCMetric`` is the evaluator that goes with it.
+    numbers, and in world mm too where the file has the geometry. The volumes are shared out among the processes.
+    ``VolumeFROCMetric`` is the evaluator that goes with it.
 
     Args:
         runner: The runner.
@@ -39,6 +42,8 @@ class VolumeTestLoop(BaseLoop):
         precision: ``fp32`` or ``bf16``.
         batch_size: Grid slices at once.
         share: Share features between stacks.
+        fpr: False-positive reduction: ``checkpoint``, and if need be ``config`` and ``mode``, as for
+            :func:`~mmpluld.inference.rescore.rescorer_of_test`. None: none.
         **settings: See :class:`DetectionSettings`; without ``score_thr``, every 3D box counts. ``mmpluld detect`` takes
             them from here too.
 
@@ -56,6 +61,7 @@ class VolumeTestLoop(BaseLoop):
         precision: Precision = "fp32",
         batch_size: int = 1,
         share: bool = True,
+        fpr: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
         dataset = DATASETS.build({**dataloader["dataset"], "lazy_init": True})
@@ -84,6 +90,7 @@ class VolumeTestLoop(BaseLoop):
             precision=precision,
             batch_size=batch_size,
             share=share,
+            rescorer=None if fpr is None else rescorer_of_test(fpr, str(next(model.parameters()).device), precision),
         )
 
     def run(self) -> dict[str, float]:
@@ -103,8 +110,11 @@ class VolumeTestLoop(BaseLoop):
     def _detect(self, volume: VolumeRecord) -> Detections:
         source = open_source(volume, self.root)
         found = self.detector.detect_slices(source, volume.first_slice, volume.num_slices, f"volume {volume.id}")
+        boxes = np.array([lesion.found.box for lesion in found], dtype=np.float64).reshape(-1, 6)
+        in_volume = boxes - np.array([0, 0, volume.first_slice] * 2)  # the geometry counts from the first slice
         return Detections(
-            boxes=np.array([lesion.found.box for lesion in found], dtype=np.float64).reshape(-1, 6),
+            boxes=boxes,
+            world_lps=None if volume.affine_lps is None else boxes_to_world_lps(in_volume, volume.affine_lps),
             scores=np.array([lesion.found.score for lesion in found], dtype=np.float64),
             key_slices=np.array([lesion.found.key_slice for lesion in found], dtype=np.int64),
             frame=volume.frame,

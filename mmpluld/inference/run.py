@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from mmpluld.zoo.index import get_model, load_index
 
 if TYPE_CHECKING:
     from mmpluld.inference.detector import Precision
+    from mmpluld.inference.rescore import FPRMode
 
 __all__ = ["OUTPUTS", "ScanResult", "detect_scan"]
 
@@ -51,6 +52,10 @@ def detect_scan(
     twin: bool = False,
     cfg_options: Sequence[str] | None = None,
     overwrite: bool = False,
+    fpr: str | os.PathLike[str] | None = None,
+    fpr_config: str | os.PathLike[str] | None = None,
+    fpr_mode: FPRMode | None = None,
+    no_fpr: bool = False,
     **settings: Any,
 ) -> ScanResult:
     """Detect lesions in a scan and write what was found.
@@ -75,6 +80,10 @@ def detect_scan(
         twin: Take the config's miniature.
         cfg_options: Changes to the config as "key.sub=value" strings.
         overwrite: Replace an earlier output.
+        fpr: Weights of false-positive reduction; None takes those that the config is tested with, else those that the
+            zoo names for a checkpoint ``zoo:NAME``, if there are such.
+        fpr_config, fpr_mode: ``config`` and ``mode`` of :func:`~mmpluld.inference.rescore.load_rescorer`.
+        no_fpr: Leave false-positive reduction out.
         **settings: Changes to the rules that the config carries, such as ``score_thr=0.5``; see
             :class:`~mmpluld.inference.DetectionSettings` and its ``from_config``.
 
@@ -84,6 +93,8 @@ def detect_scan(
     with output_folder(out, OUTPUTS, overwrite) as folder:
         tune_allocator()
         _check_weights(checkpoint)
+        if fpr is not None:
+            _check_weights(fpr)
         if config is None:
             config = _config_of(checkpoint)
         _check_config(config, twin)
@@ -95,6 +106,7 @@ def detect_scan(
         from mmpluld.engine.config import find_config, load_config
         from mmpluld.engine.config_check import check_config
         from mmpluld.inference.detector import VolumeDetector
+        from mmpluld.inference.rescore import rescorer_of_test
         from mmpluld.inference.settings import DetectionSettings
         from mmpluld.visualization import write_report
         from mmpluld.zoo.download import local_checkpoint, sha256_of
@@ -104,7 +116,9 @@ def detect_scan(
         check_config(cfg)
         rules = DetectionSettings.from_config(cfg, **settings)
         weights = local_checkpoint(checkpoint)
-        detector = VolumeDetector(cfg, weights, rules, device, precision, batch_size, names)
+        reduction = None if no_fpr else _reduction(fpr, fpr_config, fpr_mode, cfg, checkpoint)
+        rescorer = None if reduction is None else rescorer_of_test(reduction, device, precision)
+        detector = VolumeDetector(cfg, weights, rules, device, precision, batch_size, names, rescorer=rescorer)
         findings = detector.detect(volume)
         model = f"{found.name}, weights {weights.name} (SHA-256 {sha256_of(weights)[:16]})"
         volume = _named(volume, identifiers)
@@ -123,6 +137,24 @@ def _config_of(checkpoint: str | os.PathLike[str]) -> str:
     if not text.startswith("zoo:"):
         raise InputError(f"{text}: the config of these weights is not known; give it with --config")
     return text.removeprefix("zoo:")
+
+
+def _reduction(
+    fpr: str | os.PathLike[str] | None,
+    config: str | os.PathLike[str] | None,
+    mode: FPRMode | None,
+    cfg: Mapping[str, Any],
+    checkpoint: str | os.PathLike[str],
+) -> dict[str, Any] | None:
+    """False-positive reduction as given, else as the detector is tested, else as the zoo names it; None: none."""
+    text = os.fspath(checkpoint)
+    named = get_model(text.removeprefix("zoo:")).fpr if text.startswith("zoo:") else None
+    default: dict[str, Any] = {"checkpoint": f"zoo:{named}"} if named else {}
+    found: dict[str, Any] = {"checkpoint": fpr} if fpr else dict((cfg.get("test_cfg") or {}).get("fpr") or default)
+    changes = {"config": config, "mode": mode}
+    if not found and (config or mode):
+        raise InputError("no weights of false-positive reduction; give them with --fpr")
+    return found | {key: value for key, value in changes.items() if value} or None
 
 
 def _check_weights(checkpoint: str | os.PathLike[str]) -> None:

@@ -10,9 +10,11 @@ import numpy as np
 from mmpluld.io.proposals import VolumeProposals
 from mmpluld.postprocess import GridMap, chains_on_slices
 from mmpluld.structures import Box2D
-from mmpluld.typing import BoolArray
+from mmpluld.typing import BoolArray, IntArray
 
 __all__ = ["ScanTracklet", "scan_tracklets"]
+
+Box3D = tuple[float, float, float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,15 @@ class ScanTracklet:
         number: Its number in the proposals, by which it has no meaning beyond them.
         boxes: Its box on each slice that it covers, by slice number, ascending.
         score: The best of its 2D boxes.
+        box: Its 3D box (as :func:`~mmpluld.postprocess.tracklet_to_box3d` merges it), z in slice numbers.
+        key_slice: The slice nearest to its best 2D box, of those that it covers.
     """
 
     number: int
     boxes: dict[int, Box2D]
     score: float
+    box: Box3D
+    key_slice: int
 
     @property
     def centre(self) -> tuple[int, Box2D]:
@@ -50,19 +56,41 @@ def scan_tracklets(
     if experts is not None:
         chosen = wanted & np.isin(proposals.expert, list(experts))
         wanted &= np.isin(proposals.tracklet, proposals.tracklet[chosen])
-    best: dict[int, float] = {}
-    boxes: dict[int, dict[int, Box2D]] = {}
-    for run, (first, count) in enumerate(proposals.runs.tolist()):
-        rows = np.flatnonzero(wanted & (proposals.run == run))
-        rows = rows[np.lexsort((proposals.grid[rows], proposals.tracklet[rows]))]
-        grid = GridMap(count, proposals.interval_mm, proposals.gap_mm)
-        found = chains_on_slices(grid, proposals.tracklet[rows], proposals.grid[rows], proposals.boxes[rows])
-        for number, index, (x1, y1, x2, y2) in zip(*(part.tolist() for part in found), strict=True):
-            boxes.setdefault(number, {})[first + index] = (x1, y1, x2, y2)
-        for number, score in zip(proposals.tracklet[rows].tolist(), proposals.scores[rows].tolist(), strict=True):
-            best[number] = max(score, best.get(number, 0.0))
-    tracklets = [ScanTracklet(number, on_slices, best[number]) for number, on_slices in boxes.items()]
+    tracklets: list[ScanTracklet] = []
+    for run in range(len(proposals.runs)):
+        tracklets += _of_run(proposals, run, np.flatnonzero(wanted & (proposals.run == run)))
     return sorted(tracklets, key=lambda item: (list(item.boxes.items()), item.score))
+
+
+def _of_run(proposals: VolumeProposals, run: int, rows: IntArray) -> list[ScanTracklet]:
+    """The tracklets that consist of some boxes, all of one run of slices."""
+    if not len(rows):
+        return []
+    first, count = proposals.runs[run].tolist()
+    grid = GridMap(count, proposals.interval_mm, proposals.gap_mm)
+    rows = rows[np.lexsort((proposals.grid[rows], proposals.tracklet[rows]))]
+    numbers, starts = np.unique(proposals.tracklet[rows], return_index=True)
+    found = chains_on_slices(grid, proposals.tracklet[rows], proposals.grid[rows], proposals.boxes[rows])
+    boxes: dict[int, dict[int, Box2D]] = {}
+    for number, index, (x1, y1, x2, y2) in zip(*(part.tolist() for part in found), strict=True):
+        boxes.setdefault(number, {})[first + index] = (x1, y1, x2, y2)
+    # As tracklet_to_box3d does for one: the mean of the boxes weighted by their scores, and the first of the best.
+    scores = proposals.scores[rows]
+    total = np.add.reduceat(scores, starts)
+    lengths = np.diff(np.r_[starts, len(rows)])
+    weights = np.where(np.repeat(total, lengths) > 0, scores, 1.0)
+    means = (
+        np.add.reduceat(weights[:, None] * proposals.boxes[rows], starts) / np.add.reduceat(weights, starts)[:, None]
+    )
+    best = rows[np.lexsort((proposals.grid[rows], -scores, proposals.tracklet[rows]))[starts]]
+    keys = first + grid.slices_to_scan(proposals.grid[best])
+    tracklets = []
+    for row, (number, (x1, y1, x2, y2)) in enumerate(zip(numbers.tolist(), means.tolist(), strict=True)):
+        low, high = min(boxes[number]), max(boxes[number])
+        box = (x1, y1, float(low), x2, y2, high + 1.0)
+        key = min(max(int(keys[row]), low), high)
+        tracklets.append(ScanTracklet(number, boxes[number], float(proposals.scores[best[row]]), box, key))
+    return tracklets
 
 
 def _between_good(proposals: VolumeProposals, box_score: float) -> BoolArray:

@@ -3,6 +3,7 @@
 import mmpluld.registry  # noqa: F401  makes mmdet importable where mmcv has no compiled operators
 from mmpluld.models import (
     backbones,
+    classifiers,
     data_preprocessors,
     dense_heads,
     detectors,
@@ -17,6 +18,7 @@ from mmpluld.models import (
 
 __all__ = [
     "backbones",
+    "classifiers",
     "data_preprocessors",
     "dense_heads",
     "detectors",

@@ -118,7 +118,16 @@ class AnnotationSet:
                 conversion that was interrupted.
         """
         refuse_unfinished(path)
-        data = _read_json(path, "annotations")
+        return cls.parse(read_json(path, _WANTED["annotations"]), path)
+
+    @classmethod
+    def parse(cls, data: Any, path: StrPath) -> AnnotationSet:
+        """Check the content of an annotation file; ``path`` is its name for messages.
+
+        Raises:
+            InputError: As :meth:`load`.
+        """
+        _validate(data, path, "annotations")
         volumes = [VolumeRecord(**_volume_fields(item)) for item in data["volumes"]]
         lesions = [LesionRecord(**_lesion_fields(item)) for item in data["lesions"]]
         annotations = cls(data["dataset"], volumes, lesions)
@@ -131,11 +140,7 @@ class AnnotationSet:
         Raises:
             InputError: If the content breaks the schema or contradicts itself; nothing is written.
         """
-        volumes = [dict(vars(volume)) for volume in self.volumes]
-        for item in volumes:
-            if item["affine_lps"] is None:
-                del item["affine_lps"]
-            item["spacing_mm"] = [None if np.isnan(value) else value for value in item["spacing_mm"]]
+        volumes = self.plain_volumes()
         lesions = [vars(lesion) for lesion in self.lesions]
         text = (
             f'{{"schema": "mmpluld.annotations/1",\n"dataset": {_dumps(self.dataset, path)},\n'
@@ -144,6 +149,15 @@ class AnnotationSet:
         _validate(parse_json(text, path, "finite numbers and texts"), path, "annotations")
         self._check(path)
         atomic_write_text(path, text)
+
+    def plain_volumes(self) -> list[dict[str, Any]]:
+        """The volumes as JSON has them."""
+        volumes = [dict(vars(volume)) for volume in self.volumes]
+        for item in volumes:
+            if item["affine_lps"] is None:
+                del item["affine_lps"]
+            item["spacing_mm"] = [None if np.isnan(value) else value for value in item["spacing_mm"]]
+        return volumes
 
     def boxes_by_volume(self) -> dict[str, FloatArray]:
         """Return the (N, 6) boxes of every volume in the order of ``lesions_by_volume``, ignored or not."""

@@ -70,6 +70,7 @@ class ZooModel:
             no published weights.
         sha256: Digest of the checkpoint, 64 lower-case hexadecimal digits; empty without weights.
         size: Bytes of the checkpoint; 0 without weights.
+        fpr: Name of the model whose weights reduce this one's false positives by default; None: no model's.
         root: Folder that ``config`` and a relative ``weights`` start from.
     """
 
@@ -81,6 +82,7 @@ class ZooModel:
     weights: str | None
     sha256: str
     size: int
+    fpr: str | None
     root: Path
 
     @property
@@ -205,6 +207,9 @@ def _model(entry: Any, path: Path, root: Path) -> ZooModel:
             raise InputError(f"{where}: Metadata.Size is {size!r}, must be the bytes of the weights")
         if not re.fullmatch(rf"[\w.-]+-{sha256[:8]}\.pth", str(weights).rpartition("/")[2]):
             raise InputError(f"{where}: the file name of {weights!r} must end in -{sha256[:8]}.pth, after its SHA256")
+    fpr = metadata.get("FPR")
+    if not (fpr is None or isinstance(fpr, str)):
+        raise InputError(f"{where}: Metadata.FPR is {fpr!r}, must be the name of another model")
     listed = entry.get("Results", [])
     if not isinstance(listed, list):
         raise InputError(f"{where}: 'Results' is {listed!r}, must be a list")
@@ -218,6 +223,7 @@ def _model(entry: Any, path: Path, root: Path) -> ZooModel:
         weights=weights,
         sha256=sha256 if weights else "",
         size=size if weights else 0,
+        fpr=fpr,
         root=root,
     )
 

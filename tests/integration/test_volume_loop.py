@@ -125,6 +125,21 @@ def test_finds_all_lesions_in_slices_of_the_series(config):
     assert metrics["froc3d/avg"] == metrics["froc3d/sens@0.125"] == metrics["froc3d/strict_avg"] == 1.0
 
 
+def test_boxes_lie_in_the_world_where_the_file_has_the_geometry(config, data_root):
+    path = data_root / "annotations" / "test.json"
+    annotations = AnnotationSet.load(path)
+    turned = np.array([[0.0, -1, 0, 7], [-1, 0, 0, -20], [0, 0, -2, 300], [0, 0, 0, 1]])  # of volume a, 2 mm slices
+    annotations.volumes[0].affine_lps = tuple(map(tuple, turned.tolist()))
+    annotations.save(path)
+    _, found = run(config)
+    assert found["b"].world_lps is None
+    (box,), (hull,) = found["a"].boxes, found["a"].world_lps
+    # Edges are half a voxel beyond centres; x of the volume is -y of the world, and slice 103 lies at 300 mm.
+    np.testing.assert_allclose(box, [10, 12, 106, 22, 20, 110], atol=1e-4)
+    wanted = [7 - 19.5, -20 - 21.5, 300 - 2 * (110 - 103 - 0.5), 7 - 11.5, -20 - 9.5, 300 - 2 * (106 - 103 - 0.5)]
+    np.testing.assert_allclose(hull, wanted, atol=1e-3)
+
+
 def test_metrics_are_those_of_the_evaluate_command(config):
     # Boxes of one grid slice are dropped, so one of the lesions of volume b may be missing.
     metrics, _ = run(config, "test_cfg.min_slices=4")
@@ -233,6 +248,102 @@ def test_processes_share_the_volumes(config, monkeypatch):
 def test_2d_protocol_is_refused(config):
     with pytest.raises(InputError, match="protocol 'deeplesion-2d' is 2D"):
         run(config, "test_evaluator.protocol=deeplesion-2d")
+
+
+# ----------------------------------------------------------------------------------------- false-positive reduction
+@pytest.fixture(scope="module")
+def reduction(tmp_path_factory, mmpluld_scope):
+    """Random weights of false-positive reduction, as a training leaves them."""
+    torch.manual_seed(1)
+    model = MODELS.build(load_config("fpr_resnet18_phantom").model)
+    model.logit.weight.data *= 20  # so that scores differ
+    path = tmp_path_factory.mktemp("fpr") / "fpr.pth"
+    torch.save({"state_dict": model.state_dict(), "meta": {"experiment_name": "fpr_resnet18_phantom"}}, path)
+    return path
+
+
+def scores(record):
+    return {name: found.scores.tolist() for name, found in DetectionSet.load(record).volumes.items()}
+
+
+def test_false_positive_reduction_is_the_same_in_the_test_and_afterwards(config, data_root, reduction, capsys):
+    run(config, "test_cfg.score_thr=0.05")
+    plain, annotations = data_root / "plain.json", str(data_root / "annotations" / "test.json")
+    (data_root / "found.json").rename(plain)
+    command = ["rescore", str(plain), annotations, "--data-root", str(data_root), "--fpr", str(reduction)]
+    command += ["--out", str(data_root / "rescored.json"), "--fpr-mode"]
+    given = ("test_cfg.score_thr=0.05", f"test_cfg.fpr.checkpoint={reduction}")
+    for mode in ("alone", "average"):
+        assert main([*command, mode]) == 0
+        after = scores(data_root / "rescored.json")
+        _, found = run(config, *given, f"test_cfg.fpr.mode={mode}")
+        assert {name: pytest.approx(item.scores.tolist(), abs=1e-6) for name, item in found.items()} == after
+        if mode == "alone":
+            own = after
+    assert len({score for some in own.values() for score in some}) == 3
+    assert scores(plain)["b"] == pytest.approx([0.9, 0.9])
+    assert after["b"] == pytest.approx([(0.9 + score) / 2 for score in own["b"]], abs=1e-6)
+    result = evaluate_files(data_root / "rescored.json", annotations, "lens-3d")
+    assert result["num_lesions"] == 3
+    assert "scores are the mean of the detector's and those of fpr_resnet18_phantom" in capsys.readouterr().out
+
+
+def test_a_scan_is_detected_in_with_false_positive_reduction(config, data_root, reduction, capsys):
+    array = np.full((14, SIZE, SIZE), -1000, dtype=np.int16)
+    array[3:9, 12:20, 2:14] = 2050
+    scan = data_root / "scan.nii.gz"
+    write_volume(CTVolume.from_canonical(array, (2.0, 1.0, 1.0)), scan)
+    command = ["detect", str(scan), "--config", str(config), "--checkpoint", str(data_root / "weights.pth")]
+    command += ["--out", str(data_root / "out"), "--overwrite", "--units", "hu", "--score-thr", "0.05"]
+
+    def score(*options):
+        assert main([*command, *options]) == 0
+        ((value,),) = scores(data_root / "out" / "detections.json").values()
+        return value
+
+    plain, alone = score(), score("--fpr", str(reduction), "--fpr-mode", "alone")
+    assert plain == pytest.approx(0.9)
+    assert score("--fpr", str(reduction)) == pytest.approx((plain + alone) / 2)
+    assert "weights fpr.pth" in (data_root / "out" / "detections.json").read_text()
+    config.write_text(config.read_text().replace("score_thr=0.5", f"fpr=dict(checkpoint={str(reduction)!r})"))
+    assert score() == pytest.approx((plain + alone) / 2)
+    assert score("--no-fpr") == pytest.approx(plain)
+    capsys.readouterr()
+    for options, message in (
+        (["--no-fpr", "--fpr", str(reduction)], "--no-fpr contradicts"),
+        (["--fpr", str(data_root / "missing.pth")], "missing.pth"),
+        (["--fpr", str(data_root / "weights.pth")], "does not tell the config"),
+        (["--fpr", str(data_root / "weights.pth"), "--fpr-config", "fpr_resnet18_phantom"], "weights of another model"),
+    ):
+        assert main([*command, *options]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_the_zoo_names_false_positive_reduction(config, data_root, reduction, make_zoo, entry, monkeypatch):
+    array = np.full((14, SIZE, SIZE), -1000, dtype=np.int16)
+    array[3:9, 12:20, 2:14] = 2050
+    write_volume(CTVolume.from_canonical(array, (2.0, 1.0, 1.0)), data_root / "scan.nii.gz")
+    contents = {"halves": (data_root / "weights.pth").read_bytes(), "fpr_resnet18_phantom": reduction.read_bytes()}
+    entries = [entry(name, content, "checkpoints") for name, content in contents.items()]
+    entries[0]["Metadata"]["FPR"] = "fpr_resnet18_phantom"
+    root = make_zoo(*entries)
+    (root / "checkpoints").mkdir()
+    for item, content in zip(entries, contents.values(), strict=True):
+        (root / item["Weights"]).write_bytes(content)
+    monkeypatch.setattr("mmpluld.zoo.index.zoo_root", lambda: root)
+    out = data_root / "out"
+
+    def score(checkpoint, **options):
+        detect_scan(
+            data_root / "scan.nii.gz", config, checkpoint, out, overwrite=True, units="hu", score_thr=0.0, **options
+        )
+        ((value,),) = scores(out / "detections.json").values()
+        return value
+
+    given = score(data_root / "weights.pth", fpr=reduction)
+    assert given != pytest.approx(0.9)
+    assert score("zoo:halves") == pytest.approx(given)
+    assert score("zoo:halves", no_fpr=True) == score(data_root / "weights.pth") == pytest.approx(0.9)
 
 
 # ----------------------------------------------------------------------------------------------- shared features

@@ -74,6 +74,8 @@ COMMANDS = {
     "test --show-dir": (["x", "y", "--show-dir"], "folder"),
     "detect": (["x", "--checkpoint", "y", "--out"], "folder"),
     "calibrate": (["x", "y"], "file"),
+    "harvest": (["x", "y", "--out"], "file"),
+    "rescore": (["x", "y", "--data-root", "z", "--fpr", "w", "--out"], "file"),
     "evaluate": (["x", "y", "--protocol", "lens-3d", "--json"], "file"),
     "evaluate --plot": (["x", "y", "--protocol", "lens-3d", "--plot"], "file"),
     "browse": (["x", "--out"], "folder"),

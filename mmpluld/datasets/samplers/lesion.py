@@ -11,6 +11,7 @@ import torch
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import ConcatDataset, Sampler
 
+from mmpluld.datasets.candidates import CandidateDataset
 from mmpluld.datasets.ct_lesion import CTLesionDataset
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.registry import DATA_SAMPLERS
@@ -49,7 +50,8 @@ class LesionSampler(Sampler[int]):
     labels takes as many as one of the annotated ones: what tells steps and data apart.
 
     Args:
-        dataset: A :class:`CTLesionDataset`, or several in a ``ConcatDataset``, which all get the proportions below.
+        dataset: A :class:`CTLesionDataset` or a :class:`CandidateDataset`, or several in a ``ConcatDataset``, which
+            all get the proportions below.
         one_per_lesion: Draw one random slice for every lesion, but a slice that is the only one of several lesions, as
             key slices are, once for all of them; otherwise every slice with a lesion, once.
         positive_ratio: Slices with lesions per slice without. Slices without are drawn without repetition as
@@ -199,10 +201,10 @@ def _parts(dataset: Sized, one_per_lesion: bool, positive_ratio: float | None) -
     parts = []
     start = 0
     for source in dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]:
-        if not isinstance(source, CTLesionDataset):
+        if not isinstance(source, (CTLesionDataset, CandidateDataset)):
             raise InputError(
-                f"LesionSampler: dataset is a {type(source).__name__}; allowed are CTLesionDataset and "
-                "ConcatDataset of those"
+                f"LesionSampler: dataset is a {type(source).__name__}; allowed are CTLesionDataset, CandidateDataset "
+                "and ConcatDataset of those"
             )
         by_lesion, negatives = source.sample_groups()
         if not by_lesion:

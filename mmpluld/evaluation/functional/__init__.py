@@ -33,6 +33,7 @@ from mmpluld.evaluation.functional.protocols import (
     FROCProtocol,
     get_protocol,
 )
+from mmpluld.evaluation.functional.ranking import roc_auc
 from mmpluld.evaluation.functional.recist_errors import RECISTErrors, recist_errors, select_found
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "select_found",
     "resample_interpolated",
     "resample_sensitivity",
+    "roc_auc",
     "sensitivity_at",
     "threshold_at",
 ]

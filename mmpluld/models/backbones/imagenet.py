@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.zoo.download import local_checkpoint
 
-__all__ = ["DenseNetImageNet", "map_imagenet_keys"]
+__all__ = ["DenseNetImageNet", "map_imagenet_keys", "read_published"]
 
 _STEM_RULES = ("green", "sum", "mean")
 _OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
@@ -73,7 +73,9 @@ class DenseNetImageNet:
 
     def __call__(self, module: nn.Module) -> None:
         """Load the weights into ``module``, a ``TruncatedDenseNet``."""
-        source = map_imagenet_keys(self._read(), self.stem_rule, module.conv0.in_channels)
+        source = map_imagenet_keys(
+            read_published(self.checkpoint, _DOWNLOAD_HINT), self.stem_rule, module.conv0.in_channels
+        )
         own = module.state_dict()
         random_start = [key for key in own if ".mixer." in key or ".attention." in key or key.startswith("reductionz")]
         trunk = {key: value for key, value in own.items() if key not in random_start}
@@ -95,18 +97,27 @@ class DenseNetImageNet:
             logger="current",
         )
 
-    def _read(self) -> dict[str, Tensor]:
-        """The state dict of the file or URL."""
-        # Only here: it makes MMEngine read checkpoints safely, which others who take our models did not ask for.
-        from mmpluld.engine.checkpoint import load_checkpoint_safely
 
-        try:
-            file = local_checkpoint(self.checkpoint).expanduser()
-            if not file.is_file():
-                raise InputError(f"{self.checkpoint}: no such file")
-            state = load_checkpoint_safely(file)
-        except InputError as error:
-            raise InputError(f"{error}; {_DOWNLOAD_HINT}") from error
-        if not all(isinstance(value, Tensor) for value in state.values()):
-            raise InputError(f"{self.checkpoint}: holds no state dict of tensors; {_DOWNLOAD_HINT}")
-        return state
+def read_published(checkpoint: str, hint: str) -> dict[str, Tensor]:
+    """The state dict of a file or URL, as torchvision publishes them.
+
+    Args:
+        checkpoint: A local file or a URL.
+        hint: What to do where it cannot be had, for the message.
+
+    Raises:
+        InputError: If it cannot be had or read, or holds anything but tensors by name.
+    """
+    # Only here: it makes MMEngine read checkpoints safely, which others who take our models did not ask for.
+    from mmpluld.engine.checkpoint import load_checkpoint_safely
+
+    try:
+        file = local_checkpoint(checkpoint).expanduser()
+        if not file.is_file():
+            raise InputError(f"{checkpoint}: no such file")
+        state = load_checkpoint_safely(file)
+    except InputError as error:
+        raise InputError(f"{error}; {hint}") from error
+    if not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{checkpoint}: holds no state dict of tensors; {hint}")
+    return state

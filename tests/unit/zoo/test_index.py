@@ -62,6 +62,7 @@ def test_no_metafiles(tmp_path: Path) -> None:
         ({"Name": "Toy"}, "a name is lower-case letters"),
         ({"Config": None}, "'Config' is None, must be a str"),
         ({"Metadata": []}, r"'Metadata' is \[\], must be a dict"),
+        ({"Metadata": {"FPR": 7}}, "Metadata.FPR is 7, must be the name of another model"),
         ({"Weights": "checkpoints/a-00000000.pth"}, "Metadata.SHA256 is '', must be 64"),
         ({"Results": None}, "'Results' is None, must be a list"),
         ({"Results": [{"Dataset": "x"}]}, "a result needs 'Task', 'Dataset' and 'Metrics'"),

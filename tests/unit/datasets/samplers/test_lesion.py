@@ -180,7 +180,7 @@ def test_no_lesions_there(write_annotations):
 
 
 def test_other_datasets_are_refused():
-    with pytest.raises(InputError, match=r"dataset is a list; allowed are CTLesionDataset and ConcatDataset"):
+    with pytest.raises(InputError, match=r"dataset is a list; allowed are CTLesionDataset, CandidateDataset and"):
         LesionSampler([1, 2, 3])
 
 
