@@ -74,7 +74,8 @@ class CropLesionPatches(BaseTransform):
             return boxes
         sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
         draws = [[random.uniform(-self.box_jitter, self.box_jitter) for _ in range(4)] for _ in boxes]
-        return boxes + sides * np.array(draws, boxes.dtype).reshape(-1, 4)
+        moved: np.ndarray = boxes + sides * np.array(draws, boxes.dtype).reshape(-1, 4)
+        return moved
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(size={self.size}, shift_px={self.shift_px}, box_jitter={self.box_jitter})"
