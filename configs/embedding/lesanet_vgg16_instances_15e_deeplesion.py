@@ -12,7 +12,7 @@ train_dataloader = dict(
             jitter=dict(type="JitterHU", shift_hu=30, scale=0.2, noise_hu=20),
             turn=dict(type="ShiftScaleRotate", prob=0.8, shift_limit=0.0, scale_limit=0.0, rotate_limit=6),
             resize=dict(ratio_range=(0.85, 1.15)),
-            crop=dict(shift_px=8),
+            crop=dict(shift_px=8, box_jitter=0.15),
         ),
     ),
 )

@@ -30,6 +30,8 @@ class CropLesionPatches(BaseTransform):
     Args:
         size: S in pixels, even.
         shift_px: In training, move each patch by up to so many pixels along both axes.
+        box_jitter: In training, move each edge of a box by up to this share of the box's side first: a detector's boxes
+            are not a person's.
 
     Raises:
         InputError: A setting is not allowed.
@@ -37,18 +39,21 @@ class CropLesionPatches(BaseTransform):
     Source: LesaNet, 2019; its code has 120 pixels of 1 mm.
     """
 
-    def __init__(self, size: int = 120, shift_px: int = 0) -> None:
+    def __init__(self, size: int = 120, shift_px: int = 0, box_jitter: float = 0.0) -> None:
         if size < 2 or size % 2:
             raise InputError(f"CropLesionPatches: size is {size}; allowed are even numbers from 2")
         if not 0 <= shift_px < size // 2:
             raise InputError(f"CropLesionPatches: shift_px is {shift_px}; allowed is 0 to {size // 2 - 1}")
+        if not 0 <= box_jitter < 0.5:
+            raise InputError(f"CropLesionPatches: box_jitter is {box_jitter}; allowed is 0 to below 0.5")
         self.size = size
         self.shift_px = shift_px
+        self.box_jitter = box_jitter
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Cut the patches."""
         image = results["img"]
-        boxes = results["gt_bboxes"].tensor.numpy()
+        boxes = self._moved(results["gt_bboxes"].tensor.numpy())
         patches = np.empty((len(boxes), image.shape[2], self.size, self.size), np.float32)
         # On edges, so that as much of the image is on either side; halves go up.
         corners = np.floor((boxes[:, :2] + boxes[:, 2:]) / 2 + 0.5).astype(np.int64) - self.size // 2
@@ -63,8 +68,17 @@ class CropLesionPatches(BaseTransform):
         results["patch_boxes"] = np.clip(boxes - np.tile(corners, 2), 0, self.size).astype(np.float32)
         return results
 
+    def _moved(self, boxes: np.ndarray) -> np.ndarray:
+        """The boxes with their edges moved."""
+        if not self.box_jitter:
+            return boxes
+        sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+        draws = [[random.uniform(-self.box_jitter, self.box_jitter) for _ in range(4)] for _ in boxes]
+        moved: np.ndarray = boxes + sides * np.array(draws, boxes.dtype).reshape(-1, 4)
+        return moved
+
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(size={self.size}, shift_px={self.shift_px})"
+        return f"{type(self).__name__}(size={self.size}, shift_px={self.shift_px}, box_jitter={self.box_jitter})"
 
 
 @TRANSFORMS.register_module()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from mmdet.structures.bbox import HorizontalBoxes
 
 from mmpluld.datasets.transforms import CropLesionPatches, PackLesionPatches
 from mmpluld.errors import InputError
@@ -14,6 +13,8 @@ from mmpluld.errors import InputError
 def _sample(boxes, shape=(10, 12, 3)):
     """Pixel (y, x) of slice d has value 1000 d + 100 y + x."""
     z, y, x = np.meshgrid(np.arange(shape[2]), np.arange(shape[0]), np.arange(shape[1]), indexing="ij")
+    from mmdet.structures.bbox import HorizontalBoxes  # here: not before our registry is there
+
     image = (1000 * z + 100 * y + x).astype(np.float32).transpose(1, 2, 0)
     return {"img": image, "gt_bboxes": HorizontalBoxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))}
 
@@ -56,6 +57,13 @@ def test_shift_moves_patch_and_box_together():
         assert item["patch_boxes"].tolist() == [[5 - x, 4 - y, 7 - x, 6 - y]]
 
 
+def test_edges_of_boxes_move():
+    crop = CropLesionPatches(size=8, box_jitter=0.25)
+    found = np.array([crop.transform(_sample([[4, 3, 8, 7]]))["patch_boxes"][0] for _ in range(50)])
+    sides = found[:, 2:] - found[:, :2]
+    assert sides.min() >= 2 and sides.max() <= 6 and np.ptp(sides) > 1
+
+
 def test_packed_are_the_lesions_that_count():
     results = CropLesionPatches(size=4).transform(_sample([[5, 4, 7, 6], [2, 2, 4, 4], [8, 2, 10, 4]]))
     results["instances"] = [
@@ -74,7 +82,7 @@ def test_packed_are_the_lesions_that_count():
 
 
 def test_faulty_settings():
-    for settings in ({"size": 5}, {"size": 0}, {"size": 4, "shift_px": 2}):
+    for settings in ({"size": 5}, {"size": 0}, {"size": 4, "shift_px": 2}, {"box_jitter": 0.5}):
         with pytest.raises(InputError, match="CropLesionPatches: "):
             CropLesionPatches(**settings)
     results = CropLesionPatches(size=4).transform(_sample([[5, 4, 7, 6]]))
