@@ -37,7 +37,7 @@ COCO JSON, with 4 numbers on a slice (x, y, width, height) or 6 in a scan (x, y,
    "categories": [{"id": 1, "name": "liver"}]}"""
 
 # Options that only some datasets know, by the argument of their converter.
-_DEEPLESION = ("csv_name", "keep_noisy", "no_images", "masks", "tags", "tag_ontology")
+_DEEPLESION = ("csv_name", "keep_noisy", "no_images", "masks", "tags", "tag_ontology", "lesion_pairs")
 _VOLUMES = ("fractions", "seed", "pad_mm", "overrides")
 _OPTIONS = {
     "deeplesion": _DEEPLESION,
@@ -87,6 +87,13 @@ def _add_deeplesion(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--tag-ontology", metavar="FILE", help="LesaNet's ontology saved as CSV: tags that exclude each other", **_LATER
+    )
+    group.add_argument(
+        "--lesion-pairs",
+        nargs="+",
+        metavar="FILE",
+        help="dls_pairs_valid.json and dls_pairs_test.json of the Deep Lesion Tracker: which marks are one lesion",
+        **_LATER,
     )
 
 

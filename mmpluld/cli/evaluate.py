@@ -33,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="deeplesion-2d: IoU >= 0.5 on key slices; lens-3d: 3D IoBB >= 0.3 per sub-volume; centre-3d: LUNA16's "
         "rule of hits for 3D boxes; luna16: rules and files of the LUNA16 challenge",
     )
+    parser.add_argument(
+        "--scans",
+        metavar="FILE",
+        help="luna16: evaluate only the volumes of this annotation file, such as annotations/test.json",
+    )
     parser.add_argument("--strict", action="store_true", help="strict rules instead of those of the published code")
     parser.add_argument(
         "--bootstrap",
@@ -100,7 +105,11 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
                 raise InputError(
                     f"--{name.replace('_', '-')} is not part of the LUNA16 rules; leave it out or use another protocol"
                 )
-        return evaluate_luna16(options.predictions, options.truth, bootstrap=options.bootstrap, seed=options.seed)
+        return evaluate_luna16(
+            options.predictions, options.truth, options.scans, bootstrap=options.bootstrap, seed=options.seed
+        )
+    if options.scans:
+        raise InputError(f"--scans is not part of {options.protocol}; give the truth of the scans that you mean")
     if options.others and not set(options.by or ()) & {"type", "size"}:
         raise InputError(f"--others {options.others} says nothing without --by type or --by size; add one of these")
     from mmpluld.evaluation.evaluate import evaluate_files

@@ -28,6 +28,8 @@ COMMANDS = {
     "harvest": "sort proposals into lesions and false positives, to train false-positive reduction on",
     "rescore": "give the findings of a detection file new scores by false-positive reduction",
     "calibrate": "make the scores of a detector's experts comparable",
+    "embed": "embed lesions and tracklets, so that those of one patient can be matched",
+    "match": "evaluate embeddings on lesions whose identity is known, and choose delta",
     "mine": "find missing annotations in proposals, for training anew",
     "evaluate": "FROC of a detection file against a ground truth file",
     "convert": "turn a raw dataset into the annotation format",

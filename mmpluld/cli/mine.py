@@ -10,7 +10,7 @@ from mmpluld.cli.outputs import OutputFile
 
 EXAMPLE = (
     "mmpluld mine annotations/train.json proposals --strategies cross-slice intra-patient cross-dataset unlabeled \\\n"
-    "      --embeddings embeddings --out annotations/train-mined.json"
+    "      --embeddings embeddings --out annotations/train_mined.json"
 )
 
 _STRATEGIES = ("cross-slice", "adjacent-slices", "intra-patient", "cross-dataset", "unlabeled", "distillation")
@@ -23,6 +23,7 @@ _RULES = {
     "sigma": (score, "score above which boxes of single-type experts are uncertain, 0..1 (0.5)"),
     "uncertain_iou": (score, "overlap with a certain lesion above which they are not, 0..1 (0: any overlap)"),
     "conflict_iou": (score, "overlap above which a mined box is dropped where one is already, 0..1 (0.5)"),
+    "box_score": (score, "score of a 2D box with which tracklets begin and end, 0..1 (0: as they were linked)"),
     "max_pairs": (whole(1), "most tracklets of a volume that an annotation matches, the nearest (all)"),
     "continuity": (whole(1), "adjacent-slices: fewest slices of a tracklet (3)"),
     "reach": (whole(1), "adjacent-slices: slices to either side (1)"),

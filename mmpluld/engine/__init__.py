@@ -5,7 +5,7 @@
   ``config_keys`` (keys of parts without a type) and ``config_values`` (kinds and ranges). ``nodes`` walks them.
 - A run: ``run`` is what the commands call, with ``run_options`` for single options and ``refusals`` around it.
   ``runner`` trains: ``guard`` stops what diverges (``finite`` finds it), ``resume`` goes on, ``checkpoint`` reads and
-  writes weights, ``hooks``, ``negatives``, ``pictures`` and ``tag_statistics`` are hooks.
+  writes weights, ``hooks``, ``negatives``, ``numbered_patients``, ``pictures`` and ``tag_statistics`` are hooks.
 - ``browse`` draws samples, ``model_files`` fetches a model of the zoo, ``device`` names devices.
 """
 
@@ -16,6 +16,7 @@ from mmpluld.engine.config_check import check_config
 from mmpluld.engine.guard import NonFiniteGuard, TrainingDivergedError
 from mmpluld.engine.hooks import SafeCheckpointHook
 from mmpluld.engine.negatives import NegativesHook
+from mmpluld.engine.numbered_patients import NumberedPatientsHook
 from mmpluld.engine.pictures import LesionVisualizationHook
 from mmpluld.engine.runner import TrainingRunner
 from mmpluld.engine.tag_statistics import TagStatisticsHook
@@ -25,6 +26,7 @@ __all__ = [
     "NegativesHook",
     "NonFiniteGuard",
     "SafeCheckpointHook",
+    "NumberedPatientsHook",
     "TagStatisticsHook",
     "TrainingDivergedError",
     "TrainingRunner",

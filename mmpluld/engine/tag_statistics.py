@@ -17,7 +17,7 @@ __all__ = ["TagStatisticsHook"]
 
 @HOOKS.register_module()
 class TagStatisticsHook(Hook):
-    """Count the tags of the training set before training, for a RoI head with ``set_tag_statistics``.
+    """Count the tags of the training set before training, for the model, or its RoI head, with ``set_tag_statistics``.
 
     The training dataset is a ``CTLesionDataset`` whose annotation file was written by ``mmpluld convert deeplesion
     --tags``. Each lesion counts once, on however many slices it is.
@@ -46,7 +46,7 @@ class TagStatisticsHook(Hook):
         for term, others in enumerate(header["exclusive"]):
             exclusive[term, others] = True
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        model.roi_head.set_tag_statistics(counts, len(tags), exclusive)
+        getattr(model, "roi_head", model).set_tag_statistics(counts, len(tags), exclusive)
         runner.logger.info(
             f"{len(tags)} lesions have {int(counts.sum())} tags of {len(terms)} kinds; "
             f"{int(exclusive.sum()) // 2} pairs of kinds exclude each other"
@@ -54,10 +54,16 @@ class TagStatisticsHook(Hook):
 
 
 def lesion_tags(dataset: Any) -> dict[int, list[int]]:
-    """Tags of the lesions in a dataset that have some, by lesion id; lesions to be ignored are not counted."""
+    """Tags of the lesions in a dataset that have some, by lesion id; lesions to be ignored are not counted.
+
+    Nor are doubtful tags, where the pipeline masks them.
+    """
+    steps = getattr(getattr(dataset, "pipeline", None), "transforms", ())
+    masked = any(getattr(step, "uncertain", None) == "masked" for step in steps)
     found: dict[int, list[int]] = {}
     for index in range(len(dataset)):
         for item in dataset.get_data_info(index)["instances"]:
             if item.get("tags") is not None and not item["ignore_flag"]:
-                found[item["lesion_id"]] = item["tags"]
+                doubtful = (item.get("uncertain_tags") or ()) if masked else ()
+                found[item["lesion_id"]] = [tag for tag in item["tags"] if tag not in doubtful]
     return found

@@ -19,7 +19,7 @@ from mmpluld.evaluation.functional import (
     resample_interpolated,
     threshold_at,
 )
-from mmpluld.structures.records import DetectionSet
+from mmpluld.structures.records import AnnotationSet, DetectionSet
 from mmpluld.structures.text_files import check_columns, parse_number, read_rows
 from mmpluld.typing import FloatArray, StrPath
 
@@ -32,7 +32,9 @@ _PLACE = ("coordX", "coordY", "coordZ")
 _CONFIDENCE = 0.95
 
 
-def evaluate_luna16(pred_path: StrPath, truth_dir: StrPath, bootstrap: int = 0, seed: int = 0) -> dict[str, Any]:
+def evaluate_luna16(
+    pred_path: StrPath, truth_dir: StrPath, scans: StrPath | None = None, bootstrap: int = 0, seed: int = 0
+) -> dict[str, Any]:
     """FROC of a submission to the LUNA16 challenge.
 
     Marks and findings of scans that ``seriesuids.csv`` does not list are left out, so that a list of some scans
@@ -40,9 +42,11 @@ def evaluate_luna16(pred_path: StrPath, truth_dir: StrPath, bootstrap: int = 0, 
 
     Args:
         pred_path: CSV file with columns seriesuid, coordX, coordY, coordZ (world mm), probability; or a detection
-            record with boxes in world mm (``detect`` writes it), whose centres are the marks.
+            record with boxes in world mm (``detect`` and ``test`` write it), whose centres are the marks.
         truth_dir: Folder with ``annotations.csv`` and ``annotations_excluded.csv`` (seriesuid, coordX, coordY,
             coordZ, diameter_mm) and ``seriesuids.csv`` (one id a line, no header).
+        scans: Annotation file of the scans to evaluate, of those listed, such as the test part of the converted
+            dataset; None evaluates all.
         bootstrap: Resamples of scans for a 95 % interval, 1000 in the challenge; 0 for none.
         seed: Seed of the bootstrap.
 
@@ -55,12 +59,14 @@ def evaluate_luna16(pred_path: StrPath, truth_dir: StrPath, bootstrap: int = 0, 
     """
     folder = Path(truth_dir)
     series = _read_series(folder / "seriesuids.csv")
+    if scans is not None:
+        series = _listed(series, scans, folder / "seriesuids.csv")
     nodules = _by_scan(_read_table(folder / "annotations.csv", "diameter_mm"), series)
     excluded = _by_scan(_read_table(folder / "annotations_excluded.csv", "diameter_mm"), series)
     if not any(map(len, nodules)):
         raise InputError(
-            f"{folder / 'annotations.csv'}: no nodule in the {len(series)} scans of seriesuids.csv; sensitivity needs "
-            "at least one, give files whose scan ids agree"
+            f"{folder / 'annotations.csv'}: no nodule in the {len(series)} scans of {scans or 'seriesuids.csv'}; "
+            "sensitivity needs at least one, give files whose scan ids agree"
         )
     submitted = _read_marks(Path(pred_path))
     if submitted and not set(submitted) & set(series):
@@ -147,7 +153,7 @@ def _read_marks(path: Path) -> dict[str, list[list[float]]]:
             lacking = "scores" if found.scores is None else "world_lps"
             raise InputError(
                 f"{path}: volume '{name}': boxes without {lacking}; marks are places in world mm with a score, as "
-                "`mmpluld detect` writes them"
+                "`mmpluld detect` writes them, and `mmpluld test` where the annotation file has affine_lps"
             )
     return table
 
@@ -169,6 +175,16 @@ def _read_series(path: Path) -> list[str]:
     if not names:
         raise InputError(f"{path}: no scan id; list the scans to evaluate, one a line without header")
     return list(names)
+
+
+def _listed(series: list[str], scans: StrPath, path: Path) -> list[str]:
+    """Those of the listed scans that are volumes of an annotation file."""
+    wanted = {volume.id for volume in AnnotationSet.load(scans).volumes}
+    unknown = sorted(wanted - set(series))
+    if unknown or not wanted:
+        what = f"volume {unknown[0]!r} is no scan of {path}" if unknown else "no volumes"
+        raise InputError(f"{scans}: {what}; give an annotation file that `mmpluld convert luna16` wrote")
+    return [name for name in series if name in wanted]
 
 
 def _read_table(path: Path, value: str) -> dict[str, list[list[float]]]:

@@ -11,11 +11,10 @@ from mmpluld.lazy import lazy_names
 if TYPE_CHECKING:
     from mmpluld.inference.detector import VolumeDetector
     from mmpluld.inference.loop import VolumeTestLoop
-    from mmpluld.inference.propose import propose
     from mmpluld.inference.run import ScanResult, detect_scan
     from mmpluld.inference.settings import DetectionSettings
 
-__all__ = ["DetectionSettings", "ScanResult", "VolumeDetector", "VolumeTestLoop", "detect_scan", "propose"]
+__all__ = ["DetectionSettings", "ScanResult", "VolumeDetector", "VolumeTestLoop", "detect_scan"]
 
 __getattr__ = lazy_names(
     __name__,
@@ -25,6 +24,5 @@ __getattr__ = lazy_names(
         "VolumeDetector": "detector",
         "VolumeTestLoop": "loop",
         "detect_scan": "run",
-        "propose": "propose",
     },
 )

@@ -20,6 +20,7 @@ from mmpluld.io.slice_sources import open_source
 from mmpluld.progress import track
 from mmpluld.registry import DATASETS, LOOPS
 from mmpluld.structures import Detections, VolumeRecord
+from mmpluld.structures.volume import boxes_to_world_lps
 
 __all__ = ["VolumeTestLoop"]
 
@@ -31,7 +32,8 @@ class VolumeTestLoop(BaseLoop):
     The annotation file, the data's folder and the pipeline are those of ``test_dataloader.dataset``, a
     ``CTLesionDataset``, whose sampling policy is of no account: every volume is examined whole, between its
     ``first_slice`` and the last of its ``num_slices``. 3D boxes come out in the annotation file's own voxels and slice
-    numbers. The volumes are shared out among the processes. ``VolumeFROCMetric`` is the evaluator that goes with it.
+    numbers, and in world mm too where the file has the geometry. The volumes are shared out among the processes.
+    ``VolumeFROCMetric`` is the evaluator that goes with it.
 
     Args:
         runner: The runner.
@@ -108,8 +110,11 @@ class VolumeTestLoop(BaseLoop):
     def _detect(self, volume: VolumeRecord) -> Detections:
         source = open_source(volume, self.root)
         found = self.detector.detect_slices(source, volume.first_slice, volume.num_slices, f"volume {volume.id}")
+        boxes = np.array([lesion.found.box for lesion in found], dtype=np.float64).reshape(-1, 6)
+        in_volume = boxes - np.array([0, 0, volume.first_slice] * 2)  # the geometry counts from the first slice
         return Detections(
-            boxes=np.array([lesion.found.box for lesion in found], dtype=np.float64).reshape(-1, 6),
+            boxes=boxes,
+            world_lps=None if volume.affine_lps is None else boxes_to_world_lps(in_volume, volume.affine_lps),
             scores=np.array([lesion.found.score for lesion in found], dtype=np.float64),
             key_slices=np.array([lesion.found.key_slice for lesion in found], dtype=np.int64),
             frame=volume.frame,

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from mmengine.config import Config
-from mmengine.dist import broadcast_object_list, get_rank, get_world_size, init_dist
+from mmengine.dist import init_dist
 from mmengine.registry import init_default_scope
 from torch import nn
 
@@ -26,7 +26,7 @@ from mmpluld.inference.detector import Precision, VolumeDetector
 from mmpluld.inference.grid_source import GridSliceSource
 from mmpluld.inference.link import SliceBoxes
 from mmpluld.inference.settings import DetectionSettings
-from mmpluld.inference.volumes import load_volumes
+from mmpluld.inference.volumes import load_volumes, share_out
 from mmpluld.io.proposals import ProposalHeader, ProposalStore, VolumeProposals
 from mmpluld.io.slice_sources import open_source
 from mmpluld.models.dense_heads import PerDatasetHead
@@ -137,7 +137,7 @@ def propose(
             fold=None if fold is None else (*fold, fold_seed),
         )
         store = ProposalStore.create(out, header)
-        first, wanted, mine = _shares(store, volumes, leave=not joined)
+        first, wanted, mine = share_out(lambda: _lacking(store, volumes), leave=not joined)
         by_id = {volume.id: volume for volume in volumes}
         for name in track(mine, "volumes") if first else mine:
             store.save(propose_volume(detector, by_id[name], root))
@@ -278,20 +278,6 @@ def _is_whole(store: ProposalStore, volume: str) -> bool:
     except InputError:
         return False
     return True
-
-
-def _shares(store: ProposalStore, volumes: Sequence[VolumeRecord], leave: bool) -> tuple[bool, list[str], list[str]]:
-    """Whether this process is the first, the volumes to be examined, and this process's share of them.
-
-    The first process looks for all: the others may look when it writes already. If ``leave``, the processes part then,
-    for whoever is last may be hours behind, which no meeting at the end would survive.
-    """
-    rank, count = get_rank(), get_world_size()
-    box = [_lacking(store, volumes) if rank == 0 else []]
-    broadcast_object_list(box)
-    if leave and torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-    return rank == 0, box[0], box[0][rank::count]
 
 
 def _digest(cfg: Config) -> str:

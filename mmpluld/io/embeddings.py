@@ -145,7 +145,7 @@ class EmbeddingStore:
                 f"{len(found.lesion_ids)} lesions and {len(found.tracklets)} tracklets"
             )
         _check_lengths(f"volume {found.volume}", found)
-        arrays = {
+        arrays: dict[str, npt.NDArray[Any]] = {
             "lesion_ids": np.asarray(found.lesion_ids, np.int64),
             "lesions": np.asarray(found.lesions, np.float32),
             "tracklets": np.asarray(found.tracklets, np.int64),

@@ -213,7 +213,7 @@ class ProposalStore:
         path = self.path(volume)
         file_size(path, f"a folder in which `mmpluld propose` has examined volume '{volume}'")
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 values: dict[str, Any] = {name: _widened(archive[name], kind) for name, (_, kind) in _ARRAYS.items()}
                 values |= {name: float(archive[name][()]) for name in ("gap_mm", "interval_mm")}
                 values["volume"] = str(archive["volume"][()])

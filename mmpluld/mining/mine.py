@@ -83,7 +83,7 @@ def mine_files(
     rules = options or MiningOptions()
     _check(strategies, oracles, proposal_folders, embedding_folders, truth_file, rules)
     annotations = AnnotationSet.load(annotation_file)
-    history = annotations.dataset.get("mined", [])
+    history = _history(annotations, annotation_file)
     digests = [sha256_of(annotation_file), *(entry["annotations_sha256"] for entry in history)]
     pool = ProposalPool([ProposalStore(folder) for folder in proposal_folders]) if proposal_folders else None
     if pool is not None:
@@ -117,6 +117,18 @@ def mine_files(
     dataset = annotations.dataset | {"mined": [*history, entry]}
     result.annotations = AnnotationSet(dataset, annotations.volumes, result.annotations.lesions)
     return result
+
+
+def _history(annotations: AnnotationSet, where: StrPath) -> list[dict[str, Any]]:
+    """What the header says of earlier rounds."""
+    history = annotations.dataset.get("mined", [])
+    kinds = {"annotations_sha256": str, "strategies": list, "oracles": list}
+    rounds = history if isinstance(history, list) else [history]
+    if not all(isinstance(old, dict) and all(isinstance(old.get(key), kinds[key]) for key in kinds) for old in rounds):
+        raise InputError(
+            f"{where}: dataset.mined is not what `mmpluld mine` writes there; give a file that it wrote, or one without"
+        )
+    return rounds
 
 
 def _mined(

@@ -32,6 +32,8 @@ class MiningOptions:
         match: What the distance of :attr:`delta` is one of: ``embedding``, or ``position``, of the centres as shares of
             width, height and length of the volume.
         max_pairs: Most tracklets of a volume that an annotation of another one matches, the nearest first; None: all.
+        box_score: Tracklets begin and end with a 2D box that scores at least this, in [0, 1], and those without one do
+            not count. They were linked from the score that the proposals say.
         tracklet_experts: Tracklets count if a box of them is of one of these experts; empty: all of them.
         single_types: Names of the single-type experts; empty: all but the one of the annotated dataset.
         continuity: Slices in a row that a tracklet must cover for ``adjacent-slices``, at least 1.
@@ -49,6 +51,7 @@ class MiningOptions:
     several: Several = "best"
     match: MatchBy = "embedding"
     max_pairs: int | None = None
+    box_score: float = 0.0
     tracklet_experts: tuple[str, ...] = ()
     single_types: tuple[str, ...] = ()
     continuity: int = 3
@@ -57,7 +60,8 @@ class MiningOptions:
     def __post_init__(self) -> None:
         for name in ("theta", "uncertain_iou", "conflict_iou"):
             _within(name, getattr(self, name), 0 <= getattr(self, name) < 1, "from 0 to below 1")
-        _within("sigma", self.sigma, 0 <= self.sigma <= 1, "from 0 to 1")
+        for name in ("sigma", "box_score"):
+            _within(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "from 0 to 1")
         _within("delta", self.delta, math.isfinite(self.delta) and self.delta > 0, "a number above 0")
         for name in ("continuity", "reach"):
             _within(name, getattr(self, name), getattr(self, name) >= 1, "a whole number from 1")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmpluld.io.proposals import VolumeProposals
-from mmpluld.postprocess import GridMap, Tracklet, chain_on_slices, tracklet_to_box3d
+from mmpluld.postprocess import GridMap, chains_on_slices
 from mmpluld.structures import Box2D
+from mmpluld.typing import BoolArray, IntArray
 
 __all__ = ["ScanTracklet", "scan_tracklets"]
 
@@ -24,7 +25,7 @@ class ScanTracklet:
         number: Its number in the proposals, by which it has no meaning beyond them.
         boxes: Its box on each slice that it covers, by slice number, ascending.
         score: The best of its 2D boxes.
-        box: Its 3D box (:func:`~mmpluld.postprocess.tracklet_to_box3d`), z in slice numbers.
+        box: Its 3D box (as :func:`~mmpluld.postprocess.tracklet_to_box3d` merges it), z in slice numbers.
         key_slice: The slice nearest to its best 2D box, of those that it covers.
     """
 
@@ -41,36 +42,63 @@ class ScanTracklet:
         return rows[(len(rows) - 1) // 2]
 
 
-def scan_tracklets(proposals: VolumeProposals, experts: Collection[int] | None = None) -> list[ScanTracklet]:
+def scan_tracklets(
+    proposals: VolumeProposals, experts: Collection[int] | None = None, box_score: float = 0.0
+) -> list[ScanTracklet]:
     """All tracklets of a volume, in an order that depends on their boxes alone.
 
     Args:
         proposals: Of the volume.
         experts: Take tracklets with a box of one of these experts only; None takes all.
+        box_score: Tracklets begin and end with a box that scores at least this; those without one are left out.
     """
-    members = np.flatnonzero(proposals.tracklet >= 0)
-    members = members[np.lexsort((proposals.grid[members], proposals.tracklet[members]))]
-    cuts = np.flatnonzero(np.diff(proposals.tracklet[members])) + 1
-    grids = [GridMap(int(count), proposals.interval_mm, proposals.gap_mm) for _, count in proposals.runs.tolist()]
-    found = []
-    for rows in np.split(members, cuts) if len(members) else []:
-        if experts is not None and not set(proposals.expert[rows].tolist()) & set(experts):
-            continue
-        run = int(proposals.run[rows[0]])
-        chain = Tracklet(proposals.grid[rows], proposals.boxes[rows], proposals.scores[rows])
-        slices, boxes = chain_on_slices(grids[run], chain.slices, chain.boxes)
-        numbers = (slices + proposals.runs[run, 0]).tolist()
-        on_slices = {number: (x1, y1, x2, y2) for number, (x1, y1, x2, y2) in zip(numbers, boxes.tolist(), strict=True)}
-        merged = tracklet_to_box3d(chain)
-        x1, y1, _, x2, y2, _ = merged.box.tolist()
-        key_slice = int(grids[run].slices_to_scan(merged.key_slice) + proposals.runs[run, 0])
-        found.append(
-            ScanTracklet(
-                int(proposals.tracklet[rows[0]]),
-                on_slices,
-                merged.score,
-                (x1, y1, numbers[0], x2, y2, numbers[-1] + 1),
-                min(max(key_slice, numbers[0]), numbers[-1]),
-            )
-        )
-    return sorted(found, key=lambda item: (list(item.boxes.items()), item.score))
+    wanted = _between_good(proposals, box_score)
+    if experts is not None:
+        chosen = wanted & np.isin(proposals.expert, list(experts))
+        wanted &= np.isin(proposals.tracklet, proposals.tracklet[chosen])
+    tracklets: list[ScanTracklet] = []
+    for run in range(len(proposals.runs)):
+        tracklets += _of_run(proposals, run, np.flatnonzero(wanted & (proposals.run == run)))
+    return sorted(tracklets, key=lambda item: (list(item.boxes.items()), item.score))
+
+
+def _of_run(proposals: VolumeProposals, run: int, rows: IntArray) -> list[ScanTracklet]:
+    """The tracklets that consist of some boxes, all of one run of slices."""
+    if not len(rows):
+        return []
+    first, count = proposals.runs[run].tolist()
+    grid = GridMap(count, proposals.interval_mm, proposals.gap_mm)
+    rows = rows[np.lexsort((proposals.grid[rows], proposals.tracklet[rows]))]
+    numbers, starts = np.unique(proposals.tracklet[rows], return_index=True)
+    found = chains_on_slices(grid, proposals.tracklet[rows], proposals.grid[rows], proposals.boxes[rows])
+    boxes: dict[int, dict[int, Box2D]] = {}
+    for number, index, (x1, y1, x2, y2) in zip(*(part.tolist() for part in found), strict=True):
+        boxes.setdefault(number, {})[first + index] = (x1, y1, x2, y2)
+    # As tracklet_to_box3d does for one: the mean of the boxes weighted by their scores, and the first of the best.
+    scores = proposals.scores[rows]
+    total = np.add.reduceat(scores, starts)
+    lengths = np.diff(np.r_[starts, len(rows)])
+    weights = np.where(np.repeat(total, lengths) > 0, scores, 1.0)
+    means = (
+        np.add.reduceat(weights[:, None] * proposals.boxes[rows], starts) / np.add.reduceat(weights, starts)[:, None]
+    )
+    best = rows[np.lexsort((proposals.grid[rows], -scores, proposals.tracklet[rows]))[starts]]
+    keys = first + grid.slices_to_scan(proposals.grid[best])
+    tracklets = []
+    for row, (number, (x1, y1, x2, y2)) in enumerate(zip(numbers.tolist(), means.tolist(), strict=True)):
+        low, high = min(boxes[number]), max(boxes[number])
+        box = (x1, y1, float(low), x2, y2, high + 1.0)
+        key = min(max(int(keys[row]), low), high)
+        tracklets.append(ScanTracklet(number, boxes[number], float(proposals.scores[best[row]]), box, key))
+    return tracklets
+
+
+def _between_good(proposals: VolumeProposals, box_score: float) -> BoolArray:
+    """Which boxes (N,) lie between the first and the last box of their tracklet that scores enough."""
+    good = (proposals.tracklet >= 0) & (proposals.scores >= box_score)
+    first = np.full(proposals.num_tracklets + 1, np.iinfo(np.int64).max)
+    last = np.full(proposals.num_tracklets + 1, -1)
+    np.minimum.at(first, proposals.tracklet[good], proposals.grid[good])
+    np.maximum.at(last, proposals.tracklet[good], proposals.grid[good])
+    within = (proposals.grid >= first[proposals.tracklet]) & (proposals.grid <= last[proposals.tracklet])
+    return np.asarray(within & (proposals.tracklet >= 0), dtype=np.bool_)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmpluld.errors import InputError
 from mmpluld.reproduce.graph import Job, config_digest, identity_digest, last_weights
-from mmpluld.reproduce.labels import FPR, Labels
-from mmpluld.reproduce.rows import Row
+from mmpluld.reproduce.rows import FPR, Labels, Row
 from mmpluld.reproduce.runner import Run
 from mmpluld.reproduce.start import StartOf, random_start
 from mmpluld.reproduce.steps import Step, step_of
@@ -112,6 +111,9 @@ class Plan:
         """The run of a row with a seed, tested on the patients of ``split``, by default the table's."""
         split = self.split if split is None else split
         name = row.run_name(self.twins, split)
+        known = self.rows.get(row.key)
+        if known is not None and known.run_name(self.twins, split) == name:
+            row = known  # whoever asks, it is the row of the table, with its label
         if (name, seed) not in self._runs:
             self._runs[name, seed] = self._made(row, seed, split)
         return self._runs[name, seed]
@@ -130,7 +132,8 @@ class Plan:
             protocol=self.protocol,
             identity={**identity, "seed": seed},
             options=list(options),
-            tested=row.fold is None,
+            # What only lends its weights is tested where it is a row itself.
+            tested=split == self.split and self.rows.get(row.key) is row,
         )
         steps: list[Step] = []
         if row.labels is not None:
@@ -139,11 +142,14 @@ class Plan:
         if row.fpr is not None:
             steps.append(self._classifier(row.fpr, seed))
             run.late_options = self._rescoring(row.fpr, steps[-1])
+            run.identity["fpr"] = row.fpr.mode
         if row.weights_of:
             run.trainer = self.run(self.rows[row.weights_of], seed, split)
             run.identity["weights_config_sha256"] = run.trainer.identity["config_sha256"]
-            if run.trainer.row.labels is not None:
-                steps += [need for need in run.trainer.needs if isinstance(need, Step)]
+            steps += [need for need in run.trainer.needs if isinstance(need, Step)]
+        elif split != "test":
+            # Trained once, whoever it is tested on.
+            run.trainer = self.run(row, seed, "test")
         if steps:
             run.identity["needs_sha256"] = identity_digest(steps)
         run.needs = [*steps, *([run.trainer] if run.trainer else [])]

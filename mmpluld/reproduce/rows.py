@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from mmpluld.reproduce.labels import FPR, Labels
-
-__all__ = ["Row", "Table"]
+__all__ = ["FPR", "Labels", "Row", "Table", "against", "remedied"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +62,48 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Labels:
+    """Mined labels of the first training dataset of a config.
+
+    Attributes:
+        key: Their name, unique in the package.
+        detector: Whose proposals they are mined from.
+        strategies: As ``mmpluld mine --strategies`` takes them.
+        oracles: As ``mmpluld mine --oracle`` takes them: strategies without fault, from the complete truth.
+        rules: Further arguments of ``mmpluld mine``.
+        after: What is mined already, where it is a second round.
+        views: Changes to the config of the detector, as ``--cfg-options`` takes them, for each further look at the
+            images; the boxes of all looks are averaged (data distillation).
+    """
+
+    key: str
+    detector: Row
+    strategies: tuple[str, ...] = ()
+    oracles: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+    after: Labels | None = None
+    views: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class FPR:
+    """False-positive reduction of a row's detections.
+
+    Attributes:
+        mode: ``average`` of both scores, or that of the classifier ``alone``.
+        detector: Whose proposals the classifier learns from: one is trained for each fold of the patients, and proposes
+            on the others.
+        config: Name of the classifier's config without the dataset.
+        folds: How many.
+    """
+
+    mode: Literal["average", "alone"]
+    detector: Row
+    config: str = "fpr_resnet18"
+    folds: int = 2
+
+
+@dataclass(frozen=True)
 class Table:
     """A table or figure of a paper.
 
@@ -103,3 +142,16 @@ class Table:
     def row(self, key: str) -> Row:
         """The row with this key."""
         return next(row for row in self.rows if row.key == key)
+
+
+def remedied(key: str, label: str, config: str, tail: str = "_7s", schedule: str = "20e") -> tuple[Row, Row]:
+    """A detector that recalibrates hard negatives, and one that ignores them."""
+    return (
+        Row(f"{key}-recalibrate", f"{label} + recalibration", f"{config}_recalibrate{tail}", schedule=schedule),
+        Row(f"{key}-ignore-hard", f"{label}, hard negatives ignored", f"{config}_ignore-hard{tail}", schedule=schedule),
+    )
+
+
+def against(rows: tuple[Row, ...]) -> tuple[tuple[str, str], ...]:
+    """Each row compared with the first."""
+    return tuple((row.key, rows[0].key) for row in rows[1:])

@@ -60,7 +60,7 @@ class Run(Job):
     @property
     def weights(self) -> Path:
         """Checkpoint of the finished training."""
-        return last_weights(self.folder)
+        return last_weights(self.folder) if self.trainer is None else self.trainer.weights
 
     def result(self) -> dict[str, Any] | None:
         """Result of a finished run, or None."""
@@ -98,11 +98,11 @@ def _command(run: Run, gpus: int, stage: Literal["train", "calibrate", "test"]) 
     command = launched(gpus, [stage, run.config])
     calibrated = run.folder / "calibrated.pth"
     if stage == "calibrate":
-        command += [str((run.trainer or run).weights), str(calibrated), "--overwrite"]
+        command += [str(run.weights), str(calibrated), "--overwrite"]
         command += ["--device", "cuda"] if gpus else []
         return [*command, "--cfg-options", *run.options]
     if stage == "test":
-        weights = calibrated if run.row.calibrated else (run.trainer or run).weights
+        weights = calibrated if run.row.calibrated else run.weights
         command += [str(weights), "--out", str(run.detections)]
     else:
         command += ["--seed", str(run.seed), "--resume"]

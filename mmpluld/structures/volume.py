@@ -22,6 +22,7 @@ from mmpluld.typing import FloatArray
 __all__ = [
     "VOXEL_MM",
     "CTVolume",
+    "boxes_to_world_lps",
     "checked_affine",
     "index_matrix",
     "inverse_index_matrix",
@@ -167,9 +168,7 @@ class CTVolume:
 
         For an oblique scan the hull is larger than the box itself.
         """
-        edge_affine = self.affine_lps.copy()
-        edge_affine[:3, 3] -= 0.5 * self.affine_lps[:3, :3].sum(axis=1)
-        return boxes_hull_transform(boxes, edge_affine)
+        return boxes_to_world_lps(boxes, self.affine_lps)
 
     def boxes_to_source(self, boxes: npt.ArrayLike) -> FloatArray:
         """Turn canonical boxes (N, 6) into voxel edges of the file, ``(i1, j1, k1, i2, j2, k2)``."""
@@ -206,6 +205,18 @@ class CTVolume:
         offset = np.asarray(points_lps, dtype=np.float64) - self.affine_lps[:3, 3]
         points: FloatArray = offset @ np.linalg.inv(self.affine_lps[:3, :3]).T
         return points
+
+
+def boxes_to_world_lps(boxes: npt.ArrayLike, affine_lps: npt.ArrayLike) -> FloatArray:
+    """Return the axis-aligned hulls in LPS mm (N, 6) of boxes (N, 6), voxel edges.
+
+    Args:
+        boxes: In the voxels that ``affine_lps`` (4, 4) maps, by their centres, to LPS mm.
+        affine_lps: See :class:`CTVolume`.
+    """
+    edge_affine = np.array(affine_lps, dtype=np.float64)
+    edge_affine[:3, 3] -= 0.5 * edge_affine[:3, :3].sum(axis=1)
+    return boxes_hull_transform(boxes, edge_affine)
 
 
 def checked_affine(affine: npt.ArrayLike, source: str) -> FloatArray:

@@ -125,6 +125,21 @@ def test_finds_all_lesions_in_slices_of_the_series(config):
     assert metrics["froc3d/avg"] == metrics["froc3d/sens@0.125"] == metrics["froc3d/strict_avg"] == 1.0
 
 
+def test_boxes_lie_in_the_world_where_the_file_has_the_geometry(config, data_root):
+    path = data_root / "annotations" / "test.json"
+    annotations = AnnotationSet.load(path)
+    turned = np.array([[0.0, -1, 0, 7], [-1, 0, 0, -20], [0, 0, -2, 300], [0, 0, 0, 1]])  # of volume a, 2 mm slices
+    annotations.volumes[0].affine_lps = tuple(map(tuple, turned.tolist()))
+    annotations.save(path)
+    _, found = run(config)
+    assert found["b"].world_lps is None
+    (box,), (hull,) = found["a"].boxes, found["a"].world_lps
+    # Edges are half a voxel beyond centres; x of the volume is -y of the world, and slice 103 lies at 300 mm.
+    np.testing.assert_allclose(box, [10, 12, 106, 22, 20, 110], atol=1e-4)
+    wanted = [7 - 19.5, -20 - 21.5, 300 - 2 * (110 - 103 - 0.5), 7 - 11.5, -20 - 9.5, 300 - 2 * (106 - 103 - 0.5)]
+    np.testing.assert_allclose(hull, wanted, atol=1e-3)
+
+
 def test_metrics_are_those_of_the_evaluate_command(config):
     # Boxes of one grid slice are dropped, so one of the lesions of volume b may be missing.
     metrics, _ = run(config, "test_cfg.min_slices=4")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from mmpluld.atomic import atomic_group
 from mmpluld.datasets.converters.assemble import check_annotation_files
+from mmpluld.datasets.converters.lesion_pairs import PairedMark, number_lesions, read_lesion_pairs
 from mmpluld.datasets.converters.pseudo_masks import MaskMode, add_pseudo_masks, check_mask_mode
 from mmpluld.datasets.converters.report import LEFT_OUT, ConversionReport, DroppedRow, SplitCounts
 from mmpluld.datasets.converters.slice_units import slices_in_hu
@@ -97,6 +99,7 @@ def convert_deeplesion(
     masks: MaskMode | None = "exact",
     tags: StrPath | None = None,
     tag_ontology: StrPath | None = None,
+    lesion_pairs: Sequence[StrPath] = (),
     units: Units | None = None,
 ) -> ConversionReport:
     """Write ``ROOT/annotations/{train,val,test}.json`` for a DeepLesion folder.
@@ -115,6 +118,8 @@ def convert_deeplesion(
         tags: LesaNet's file of tags, see :mod:`~mmpluld.datasets.converters.tags`; the CSV must then be the complete
             one, since the file counts its rows.
         tag_ontology: LesaNet's ontology as CSV, which tells what tags exclude each other.
+        lesion_pairs: Files of pairs of marks that are one lesion, see
+            :mod:`~mmpluld.datasets.converters.lesion_pairs`.
         units: ``hu`` to take the slices' values for HU where they do not look like it; series that do not are left out
             otherwise. Up to three key slices of each series are looked at, unless ``require_images`` is off.
 
@@ -131,6 +136,7 @@ def convert_deeplesion(
     if tag_ontology is not None and tags is None:
         raise InputError(f"{tag_ontology}: an ontology without tags; name the file of tags too (--tags)")
     table = None if tags is None else read_tags(tags, tag_ontology)
+    pairs = [pair for path in lesion_pairs for pair in read_lesion_pairs(path)]
     root = Path(root)
     files = annotation_paths(root)
     if root.is_dir():  # else the table is what is missing
@@ -151,6 +157,9 @@ def convert_deeplesion(
     if table is not None:
         for annotations in sets.values():
             report.tagged = (report.tagged or 0) + add_tags(annotations, table)
+    if pairs:
+        for annotations in sets.values():
+            _number_marks(annotations, pairs, report)
     with atomic_group(list(files.values())) as temporaries:
         for annotations, temporary in zip(sets.values(), temporaries, strict=True):
             annotations.save(temporary)
@@ -158,6 +167,16 @@ def convert_deeplesion(
         keys = {(lesion.volume, lesion.key_slice) for lesion in annotations.lesions}
         report.splits[name] = SplitCounts(len(annotations.volumes), len(keys), len(annotations.lesions))
     return report
+
+
+def _number_marks(
+    annotations: AnnotationSet, pairs: Sequence[tuple[PairedMark, PairedMark]], report: ConversionReport
+) -> None:
+    """Give the marks of pairs the numbers of their lesions."""
+    numbered, missing = number_lesions(annotations, pairs)
+    report.numbered = (report.numbered or 0) + numbered
+    for mark in missing:
+        report.remark("mark of a pair that is no lesion of the files", f"{mark.volume}_{mark.slice:03d}.png")
 
 
 def _check_tagged_rows(tags: StrPath | None, table: TagTable, csv_path: Path, num_rows: int) -> None:

@@ -53,6 +53,7 @@ class ConversionReport:
         missing_slices: For each series, how many slices that its annotations mention have no image.
         masks: How many masks came from GrabCut, from the RECIST mark alone, and from the box alone.
         tagged: How many lesions have tags; None where no tags were given.
+        numbered: How many lesions have the number of their lesion within the patient; None where no pairs were given.
         unknown_spacing: Series whose voxel size is not known on some axis.
         remarks: What was found amiss or decided, in words -> the files or lesions it concerns.
     """
@@ -63,6 +64,7 @@ class ConversionReport:
     missing_slices: dict[str, int] = field(default_factory=dict)
     masks: Counter[MaskOrigin] = field(default_factory=Counter)
     tagged: int | None = None
+    numbered: int | None = None
     unknown_spacing: list[str] = field(default_factory=list)
     remarks: dict[str, list[str]] = field(default_factory=dict)
 
@@ -89,6 +91,8 @@ class ConversionReport:
         if self.tagged is not None:
             total = sum(count.lesions for count in self.splits.values())
             lines.append(f"tags: {self.tagged} of {total} lesions have them")
+        if self.numbered is not None:
+            lines.append(f"lesion pairs: {self.numbered} marks are of a lesion that has several")
         if self.missing_slices:
             total = sum(self.missing_slices.values())
             lines.append(

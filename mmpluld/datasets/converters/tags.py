@@ -8,7 +8,7 @@ terms, parents, children, the terms of a cell separated by ``|``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,13 @@ class TagTable:
         terms: Names of the tags.
         rows: Row of ``DL_info.csv`` from 0 -> numbers of its terms, ascending; a lesion that is not here has no tags.
         exclusive: For each term the numbers of those it excludes; empty lists without an ontology.
+        uncertain: Row -> those of its terms that are uncertain; rows without one are left out.
     """
 
     terms: list[str]
     rows: dict[int, list[int]]
     exclusive: list[list[int]]
+    uncertain: dict[int, list[int]] = field(default_factory=dict)
 
 
 def read_tags(path: StrPath, ontology: StrPath | None = None) -> TagTable:
@@ -55,6 +57,7 @@ def read_tags(path: StrPath, ontology: StrPath | None = None) -> TagTable:
     data = _read_json(Path(path))
     terms = data["term_list"]
     rows: dict[int, list[int]] = {}
+    doubtful: dict[int, list[int]] = {}
     for split in SPLITS:
         lists = [data[f"{split}_{name}"] for name in ("lesion_idxs", "relevant_labels", "uncertain_labels")]
         if len({len(item) for item in lists}) != 1:
@@ -71,19 +74,23 @@ def read_tags(path: StrPath, ontology: StrPath | None = None) -> TagTable:
             if any(not isinstance(label, int) or not 0 <= label < len(terms) for label in labels):
                 raise InputError(f"{path}: labels of lesion {lesion} are {labels}; allowed are 0 to {len(terms) - 1}")
             rows[lesion] = sorted(set(labels))
+            if split == "train" and set(uncertain) - set(relevant):
+                doubtful[lesion] = sorted(set(uncertain) - set(relevant))
     exclusive = [[] for _ in terms] if ontology is None else _exclusive(Path(ontology), terms)
-    return TagTable(terms, rows, exclusive)
+    return TagTable(terms, rows, exclusive, doubtful)
 
 
 def add_tags(annotations: AnnotationSet, table: TagTable) -> int:
-    """Give the lesions their ``attributes["tags"]`` and the file's header the terms; return how many lesions have tags.
+    """Give lesions ``attributes["tags"]`` and ``["uncertain_tags"]``, and the file's header the terms.
 
-    Lesion ids are rows of the complete ``DL_info.csv``.
+    Returns how many lesions have tags. Lesion ids are rows of the complete ``DL_info.csv``.
     """
     annotations.dataset["tags"] = {"terms": table.terms, "exclusive": table.exclusive}
     tagged = [lesion for lesion in annotations.lesions if lesion.id in table.rows]
     for lesion in tagged:
         lesion.attributes["tags"] = table.rows[lesion.id]
+        if lesion.id in table.uncertain:
+            lesion.attributes["uncertain_tags"] = table.uncertain[lesion.id]
     return len(tagged)
 
 

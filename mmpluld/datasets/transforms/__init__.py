@@ -3,22 +3,26 @@
 from mmpluld.datasets.transforms.body import CropBody
 from mmpluld.datasets.transforms.geometry import CropAtLesion, ResizeToSpacing, ShiftScaleRotate
 from mmpluld.datasets.transforms.ignore import IgnoreBackground
-from mmpluld.datasets.transforms.intensity import WindowHU
+from mmpluld.datasets.transforms.intensity import JitterHU, WindowHU
 from mmpluld.datasets.transforms.loading import LoadSliceStack
 from mmpluld.datasets.transforms.organs import LoadOrgans
+from mmpluld.datasets.transforms.patches import CropLesionPatches, PackLesionPatches
 from mmpluld.datasets.transforms.tags import LoadLesionTags, PackLesionInputs
 from mmpluld.datasets.transforms.volume_patches import FlipPatch, LoadPatch, PackPatch
 
 __all__ = [
     "CropAtLesion",
     "CropBody",
+    "CropLesionPatches",
     "FlipPatch",
     "IgnoreBackground",
+    "JitterHU",
     "LoadLesionTags",
     "LoadOrgans",
     "LoadPatch",
     "LoadSliceStack",
     "PackLesionInputs",
+    "PackLesionPatches",
     "PackPatch",
     "ResizeToSpacing",
     "ShiftScaleRotate",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +13,7 @@ from mmcv.transforms import BaseTransform
 from mmpluld.errors import InputError
 from mmpluld.registry import TRANSFORMS
 
-__all__ = ["WindowHU"]
+__all__ = ["JitterHU", "WindowHU"]
 
 
 @TRANSFORMS.register_module()
@@ -57,3 +59,42 @@ class WindowHU(BaseTransform):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(window_hu={self.window_hu}, out_range={self.out_range}, offset={self.offset})"
+
+
+@TRANSFORMS.register_module()
+class JitterHU(BaseTransform):
+    """Change HU at random, as another contrast phase, kernel or dose would; in training, before ``WindowHU``.
+
+    Required and modified key: ``img`` (float HU).
+
+    Args:
+        shift_hu: All values are moved by up to so many HU.
+        scale: Distances from 0 HU, that of water, grow or shrink by up to this share.
+        noise_hu: Standard deviation of noise, drawn evenly from 0 to this.
+
+    Raises:
+        InputError: A setting is negative or no number, or ``scale`` is not below 1.
+    """
+
+    def __init__(self, shift_hu: float = 0.0, scale: float = 0.0, noise_hu: float = 0.0) -> None:
+        for name, value, most in (("shift_hu", shift_hu, 1e4), ("scale", scale, 1 - 1e-6), ("noise_hu", noise_hu, 1e4)):
+            if not (math.isfinite(value) and 0 <= value <= most):
+                raise InputError(f"JitterHU: {name} is {value}; allowed is 0 to {most:g}")
+        self.shift_hu = shift_hu
+        self.scale = scale
+        self.noise_hu = noise_hu
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Change ``results['img']``; the array that was there is left as it is."""
+        factor = np.float32(1 + random.uniform(-self.scale, self.scale))
+        shift = np.float32(random.uniform(-self.shift_hu, self.shift_hu))
+        image = results["img"].astype(np.float32) * factor + shift
+        if self.noise_hu:
+            generator = np.random.default_rng(random.getrandbits(64))
+            noise = generator.standard_normal(image.shape, dtype=np.float32)
+            image += noise * np.float32(random.uniform(0, self.noise_hu))
+        results["img"] = image
+        return results
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(shift_hu={self.shift_hu}, scale={self.scale}, noise_hu={self.noise_hu})"

@@ -27,13 +27,18 @@ class LoadLesionTags(BaseTransform):
 
     Args:
         num_tags: T.
+        uncertain: What becomes of doubtful tags: ``truth`` takes them for the lesion's (MULAN), ``masked`` makes them
+            NaN, so that losses leave them out (LesaNet).
 
     Raises:
-        InputError: A tag is not one of the T.
+        InputError: A tag is not one of the T, or ``uncertain`` is something else.
     """
 
-    def __init__(self, num_tags: int) -> None:
+    def __init__(self, num_tags: int, uncertain: str = "truth") -> None:
+        if uncertain not in ("truth", "masked"):
+            raise InputError(f"LoadLesionTags: uncertain is {uncertain!r}; allowed are truth, masked")
         self.num_tags = num_tags
+        self.uncertain = uncertain
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Load the tags."""
@@ -50,12 +55,14 @@ class LoadLesionTags(BaseTransform):
                 )
             row[:] = 0
             row[own] = 1
+            if self.uncertain == "masked":
+                row[item.get("uncertain_tags") or []] = np.nan
         results["lesion_tags"] = tags
         results["gt_bboxes_labels"] = np.arange(len(instances))
         return results
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(num_tags={self.num_tags})"
+        return f"{type(self).__name__}(num_tags={self.num_tags}, uncertain={self.uncertain!r})"
 
 
 @TRANSFORMS.register_module()

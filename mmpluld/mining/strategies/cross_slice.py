@@ -42,7 +42,7 @@ def propagate_across_slices(
         marks = {number: annotated_boxes(lesion) for number, lesion in known.items()}
         passed = [
             (tracklet, key_slice_test(tracklet, marks, options.theta))
-            for tracklet in scan_tracklets(proposals.load(volume.id), experts)
+            for tracklet in scan_tracklets(proposals.load(volume.id), experts, options.box_score)
         ]
         # Where several tracklets are one lesion's, the one with the best overlap gives its boxes first.
         for tracklet, overlaps in sorted((item for item in passed if item[1]), key=lambda item: -max(item[1].values())):
@@ -111,7 +111,7 @@ def adjacent_slices(annotations: AnnotationSet, proposals: ProposalPool, options
         if not known:
             continue
         taken = SliceIndex(lesions)
-        tracklets = scan_tracklets(proposals.load(volume.id), experts)
+        tracklets = scan_tracklets(proposals.load(volume.id), experts, options.box_score)
         long = [tracklet for tracklet in tracklets if len(tracklet.boxes) >= options.continuity]
         for number, lesion in known.items():
             copies = _copies(annotated_boxes(lesion), long, options)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from mmpluld.errors import InputError
 from mmpluld.mining.lesions import SliceIndex, extended, is_annotation, new_lesion, patients_of, with_lesions
@@ -77,7 +78,7 @@ def match_within_patients(
             others = [anchors[name] for name in anchors if name != volume.id]
             if not others:
                 continue
-            tracklets = scan_tracklets(proposals.load(volume.id), experts)
+            tracklets = scan_tracklets(proposals.load(volume.id), experts, options.box_score)
             if not tracklets:
                 continue
             points = places.tracklets(volume, tracklets, proposals)
@@ -106,8 +107,7 @@ def _pairs(
     """The tracklets within ``delta`` of an annotation, the nearest pair first."""
     nearest: dict[int, _Pair] = {}
     for lesions, known in anchors:
-        squared = ((known[:, None] - points) ** 2).sum(axis=2)
-        distances = np.sqrt(squared)
+        distances = cdist(known, points)
         for lesion, row in zip(lesions, distances, strict=True):
             near = np.flatnonzero(row < options.delta)
             for index in near[np.argsort(row[near], kind="stable")][: options.max_pairs].tolist():

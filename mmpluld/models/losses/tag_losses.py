@@ -17,7 +17,7 @@ class BalancedTagLoss(nn.Module):
     """Binary cross entropy in which the lesions with a tag weigh as much as those without it.
 
     With N tagged lesions in training, of which n have tag c, a positive weighs N / (2 n), a negative N / (2 (N - n)),
-    neither more than ``max_weight``; the loss is the mean over all tags of the regions whose lesion has tags. Before
+    neither more than ``max_weight``; the loss is the mean over the tags that are known. Before
     :meth:`set_counts` all weights are 1.
 
     Args:
@@ -44,13 +44,15 @@ class BalancedTagLoss(nn.Module):
         self.neg_weight = (num_lesions / (2 * (num_lesions - counts))).clamp(max=self.max_weight)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Loss of ``logits`` (R, T) with ``targets`` (R, T): 1, 0, or NaN throughout a row whose tags are unknown."""
-        known = ~targets.isnan().any(dim=1)
-        if not known.any():
+        """Loss of ``logits`` (R, T) with ``targets`` (R, T): 1, 0, or NaN where an answer is unknown."""
+        known = ~targets.isnan()
+        rows = known.any(dim=1)
+        if not rows.any():
             return logits.sum() * 0
-        own, truth = logits[known].float(), targets[known].float()
-        weight = truth * self.pos_weight + (1 - truth) * self.neg_weight
-        return self.loss_weight * F.binary_cross_entropy_with_logits(own, truth, weight)
+        own, truth, known = logits[rows].float(), targets[rows].float().nan_to_num(), known[rows]
+        weight = (truth * self.pos_weight + (1 - truth) * self.neg_weight) * known
+        mean = F.binary_cross_entropy_with_logits(own, truth, weight)
+        return self.loss_weight * mean * (known.numel() / known.sum())
 
 
 @MODELS.register_module()
@@ -84,11 +86,12 @@ class RelationalHardTagLoss(nn.Module):
         self.exclusive = exclusive.to(self.exclusive)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Loss of ``logits`` (R, T) with ``targets`` (R, T): 1, 0, or NaN throughout a row whose tags are unknown."""
+        """Loss of ``logits`` (R, T) with ``targets`` (R, T): 1, 0, or NaN where an answer is unknown."""
         truth = targets.float().nan_to_num()
         trusted = truth > 0
         if self.exclusive.numel():
             trusted = trusted | (truth @ self.exclusive > 0)
+        trusted = trusted & ~targets.isnan()
         with torch.no_grad():
             chances = (logits.float().sigmoid() - truth).abs().pow(self.power) * trusted
         if not chances.sum() > 0:

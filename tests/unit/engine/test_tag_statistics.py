@@ -60,3 +60,11 @@ def test_no_tags() -> None:
         run(Dataset([[lesion(0, None)]], {"name": "deeplesion"}))
     with pytest.raises(InputError, match="none of its lesions has tags"):
         run(Dataset([[lesion(0, None)]], HEADER))
+
+
+def test_masked_tags_are_not_counted() -> None:
+    samples = [[lesion(0, [0, 2]) | {"uncertain_tags": [2]}]]
+    dataset = Dataset(samples, HEADER)
+    assert run(dataset)[0].tolist() == [1, 0, 1]
+    dataset.pipeline = SimpleNamespace(transforms=[SimpleNamespace(uncertain="masked")])
+    assert run(dataset)[0].tolist() == [1, 0, 0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -219,8 +220,6 @@ def test_one_line_refusals(case, tmp_path, capsys, arguments, message):
     assert main(["mine", str(path), str(folder), *arguments, "--out", str(out)]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    import re
-
     assert re.search(message, error), error
     assert not out.exists()
 
@@ -235,3 +234,13 @@ def test_proposals_of_another_file_and_missing_ones_are_refused(case, tmp_path, 
     ProposalStore(folder).path("1_02_01").unlink()
     with pytest.raises(InputError, match=r"no proposals of 1 volume of .*train\.json \(1_02_01\)"):
         mine_files(path, [folder], strategies=["cross-slice"])
+
+
+@pytest.mark.parametrize("history", [[{}], "yes", [{"annotations_sha256": 1, "strategies": [], "oracles": []}]])
+def test_a_header_of_other_rounds_is_refused(case, tmp_path, history):
+    path, folder = case()
+    other = AnnotationSet.load(path)
+    other.dataset["mined"] = history
+    other.save(tmp_path / "other.json")
+    with pytest.raises(InputError, match=r"other\.json: dataset\.mined is not what `mmpluld mine` writes"):
+        mine_files(tmp_path / "other.json", [folder], strategies=["cross-slice"])

@@ -59,6 +59,28 @@ def test_union_and_suppression():
     assert join_experts(groups, NMS, 50, experts=[2, 5, 7]).expert.tolist() == [5, 2, 5]
 
 
+def test_unfused_says_what_the_suppression_leaves():
+    """By hand: the first box loses against the third, which it overlaps by 90 / 110."""
+    groups = [
+        group((0, 0, 10, 10, 0.5), (20, 20, 30, 30, 0.4)),
+        group((1, 0, 11, 10, 0.9), (50, 50, 60, 60, 0.1)),
+        group(),
+    ]
+    union = join_experts(groups, NMS, 50, experts=[2, 5, 7], unfused=True)
+    assert union.bboxes[:, 0].tolist() == [0, 20, 1, 50]
+    assert union.scores.tolist() == pytest.approx([0.5, 0.4, 0.9, 0.1])
+    assert union.expert.tolist() == [2, 2, 5, 5]
+    assert union.fused_scores.tolist() == pytest.approx([-1, 0.4, 0.9, 0.1])
+    assert join_experts(groups, NMS, 2, unfused=True).fused_scores.tolist() == pytest.approx([-1, 0.4, 0.9, -1])
+    # Soft suppression: 0.5 * (1 - 90 / 110).
+    soft = {"type": "soft_nms", "iou_threshold": 0.5, "method": "linear", "min_score": 1e-3}
+    found = join_experts(groups, soft, 50, unfused=True)
+    assert found.scores.tolist() == pytest.approx([0.5, 0.4, 0.9, 0.1])
+    assert found.fused_scores.tolist() == pytest.approx([0.5 * 20 / 110, 0.4, 0.9, 0.1], abs=1e-6)
+    nothing = join_experts([group(), group()], NMS, 50, unfused=True)
+    assert nothing.fused_scores.shape == (0,)
+
+
 def test_classes_stay_apart():
     groups = [group((0, 0, 10, 10, 0.5), labels=[0]), group((0, 0, 10, 10, 0.9), labels=[1])]
     assert join_experts(groups, NMS, 50).labels.tolist() == [1, 0]

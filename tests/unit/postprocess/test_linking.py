@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmpluld.postprocess import Tracklet, link_slices, tracklet_to_box3d
+from mmpluld.postprocess import Tracklet, link_slices, number_tracklets, tracklet_to_box3d
 
 SQUARE = [10.0, 10.0, 20.0, 20.0]
 
@@ -196,3 +196,30 @@ def test_boxes_that_never_overlap_stay_alone():
     chains = link_slices(boxes, [[0.5] * 3] * len(boxes))
     assert len(chains) == 3 * len(boxes)
     assert all(len(t.slices) == 1 for t in chains)
+
+
+@pytest.mark.parametrize("max_gap", [0, 1])
+def test_numbers_are_the_places_of_the_chains(max_gap):
+    for seed in range(20):
+        boxes, scores = random_slices(seed)
+        chains = link_slices(boxes, scores, 0.3, max_gap)
+        numbers = number_tracklets(boxes, scores, 0.3, max_gap)
+        assert [len(part) for part in numbers] == [len(part) for part in boxes]
+        found = {
+            (int(number), index): (tuple(box), score)
+            for index, parts in enumerate(zip(numbers, boxes, scores, strict=True))
+            for number, box, score in zip(*parts, strict=True)
+        }
+        wanted = {
+            (number, int(index)): (tuple(box), score)
+            for number, chain in enumerate(chains)
+            for index, box, score in zip(chain.slices, chain.boxes, chain.scores, strict=True)
+        }
+        assert found == wanted
+
+
+def test_numbers_where_there_is_little():
+    assert number_tracklets([], []) == []
+    assert [part.tolist() for part in number_tracklets([[], [SQUARE], []], [[], [0.5], []])] == [[], [0], []]
+    with pytest.raises(ValueError, match="iou_thr"):
+        number_tracklets([[SQUARE]], [[0.5]], 1.0)

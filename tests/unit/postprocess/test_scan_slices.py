@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmpluld.postprocess import GridMap, chain_on_slices
+from mmpluld.postprocess import GridMap, chain_on_slices, chains_on_slices
 
 INTERVALS = st.floats(0.5, 10).map(lambda value: round(value, 4))
 
@@ -60,3 +60,26 @@ def test_a_chain_covers_the_slices_nearest_to_its_positions(interval, count, dat
     place = np.clip(slices * interval / grid.gap_mm, first, last)
     np.testing.assert_allclose(boxes[:, 0], place, atol=1e-9)
     np.testing.assert_allclose(boxes[:, 3], place + 1, atol=1e-9)
+
+
+@given(INTERVALS, st.integers(1, 40), st.data())
+def test_chains_together_as_each_alone(interval, count, data):
+    grid = GridMap(count, interval)
+    chains = data.draw(
+        st.dictionaries(
+            st.integers(0, 9), st.sets(st.integers(0, grid.num_grid_slices - 1), min_size=1, max_size=6), max_size=4
+        )
+    )
+    rows = [(number, place) for number in sorted(chains) for place in sorted(chains[number])]
+    boxes = np.random.default_rng(0).uniform(0, 9, (len(rows), 4))
+    owner, places = np.array(rows, dtype=np.int64).reshape(-1, 2).T
+    together = chains_on_slices(grid, owner, places, boxes)
+    assert sorted(set(together[0].tolist())) == sorted(chains)
+    for number in chains:
+        own, there = owner == number, together[0] == number
+        slices, found = chain_on_slices(grid, places[own], boxes[own])
+        np.testing.assert_array_equal(together[1][there], slices)
+        np.testing.assert_allclose(together[2][there], found)
+        where = slices * interval / grid.gap_mm
+        by_corner = [np.interp(where, places[own], corner) for corner in boxes[own].T]
+        np.testing.assert_allclose(found, np.stack(by_corner, axis=1), atol=1e-9)

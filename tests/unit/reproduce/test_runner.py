@@ -261,7 +261,14 @@ def test_validation_patients_have_runs_and_truth_of_their_own(planned, phantom):
     tested, validated = planned(seeds=1)[0], planned(seeds=1, split="val")[0]
     assert validated.truth == phantom / "truth/val_key_slices.json"
     assert validated.folder.parent.name == tested.folder.parent.name + "-val"
-    assert "test_dataloader.dataset.ann_file=truth/val_key_slices.json" in _command(validated, 0, "train")
+    assert validated.trainer is not None
+    assert not validated.trainer.tested
+    assert (validated.trainer.folder, validated.trainer.identity) == (tested.folder, tested.identity), "trained once"
+    tested.folder.mkdir(parents=True)
+    (tested.folder / "last_checkpoint").write_text("epoch_3.pth")
+    command = _command(validated, 0, "test")
+    assert "test_dataloader.dataset.ann_file=truth/val_key_slices.json" in command
+    assert str(tested.folder / "epoch_3.pth") in command
     assert validated.identity["config_sha256"] != tested.identity["config_sha256"]
     assert validated.identity["data_sha256"] != tested.identity["data_sha256"]
 

@@ -10,9 +10,11 @@ import pytest
 
 from mmpluld.cli.main import main
 from mmpluld.errors import InputError
-from mmpluld.phantom import PhantomSpec
+from mmpluld.phantom import LAYOUT_REGIONS, PhantomSpec
+from mmpluld.phantom.case import make_case
 from mmpluld.phantom.radiologist import mark_chance
 from mmpluld.reproduce import twin_data
+from mmpluld.reproduce.twin_datasets import LENS_SETTINGS
 
 
 @pytest.fixture
@@ -91,3 +93,23 @@ def test_digest_depends_on_contents_and_order(tmp_path):
     assert twin_data.digest([]) == hashlib.sha256().hexdigest()
     with pytest.raises(InputError, match="missing: no such annotation file"):
         twin_data.digest([tmp_path / "missing"])
+
+
+FROZEN = [  # of first patients: layout, stream, series, lesions of the first, its mean HU, key slice and box of one
+    ("deeplesion", "deeplesion/train", 2, 21, -643.56, 32, (86.8, 47.1, 29.0, 94.9, 56.7, 36.0)),
+    ("deeplesion", "deeplesion/test", 3, 21, -569.58, 28, (49.0, 65.4, 27.0, 58.8, 77.2, 31.0)),
+    ("luna16", "luna16", 1, 4, -746.81, 2, (64.1, 46.8, 0.0, 73.6, 56.8, 6.0)),
+    ("lits", "lits", 1, 4, -694.17, 16, (50.4, 47.1, 13.0, 58.5, 54.8, 20.0)),
+]
+
+
+@pytest.mark.parametrize(("layout", "stream", "series", "lesions", "mean_hu", "key_slice", "box"), FROZEN)
+def test_the_phantom_is_frozen(layout, stream, series, lesions, mean_hu, key_slice, box):
+    """Figures in the docs are of this phantom: a change of it asks for all of them anew."""
+    settings = {"regions": LAYOUT_REGIONS.get(layout, PhantomSpec().regions)} | LENS_SETTINGS[layout]
+    case = make_case(twin_data.SEED, stream, 1, PhantomSpec.from_settings(settings))
+    assert len(case.series) == series
+    assert len(case.lesions) == lesions
+    assert case.volume.array.mean() == pytest.approx(mean_hu, abs=0.05)
+    assert case.lesions[0].key_slice == key_slice
+    assert case.lesions[0].box == pytest.approx(box, abs=0.1)

@@ -64,6 +64,7 @@ def test_training_has_uncertain_labels_and_the_others_have_not(tmp_path: Path) -
     assert table.terms == TERMS
     assert table.rows == {3: [0, 2, 3, 5], 0: [], 1: [1]}
     assert table.exclusive == [[]] * 6
+    assert table.uncertain == {3: [5]}
 
 
 def test_exclusion_is_mutual_and_reaches_children(tmp_path: Path) -> None:

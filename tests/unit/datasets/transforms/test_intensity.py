@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmpluld.datasets.transforms import WindowHU
+from mmpluld.datasets.transforms import JitterHU, WindowHU
 from mmpluld.errors import InputError
 
 
@@ -44,3 +44,22 @@ def test_empty_image():
 def test_ranges_are_checked(settings, name):
     with pytest.raises(InputError, match=rf"{name} is .*; needed are two ascending numbers"):
         WindowHU(**settings)
+
+
+def test_jitter_changes_shade_and_noise():
+    image = np.linspace(-1000, 1000, 32 * 32 * 3, dtype=np.float32).reshape(32, 32, 3)
+    found = [JitterHU(shift_hu=30, scale=0.2)({"img": image})["img"] for _ in range(20)]
+    for one in found:
+        slope, shift = np.polyfit(image.ravel(), one.ravel(), 1)
+        assert 0.8 <= slope <= 1.2 and abs(shift) <= 30.1
+        np.testing.assert_allclose(one, slope * image + shift, atol=0.01)
+    assert len({float(one[0, 0, 0]) for one in found}) == 20
+    noise = [float(np.std(JitterHU(noise_hu=20)({"img": image})["img"] - image)) for _ in range(20)]
+    assert max(noise) <= 21 and max(noise) > 2 * min(noise)
+    assert JitterHU()({"img": image})["img"].tolist() == image.tolist()
+
+
+def test_faulty_jitter():
+    for settings in ({"scale": 1.0}, {"shift_hu": -1}, {"noise_hu": float("nan")}):
+        with pytest.raises(InputError, match="JitterHU: "):
+            JitterHU(**settings)

@@ -123,3 +123,16 @@ def test_tags_position_sex_and_age_reach_the_sample(
     assert sample.body_context == pytest.approx(expected, nan_ok=True)
     assert sample.gt_instances.tags[0].tolist() == [0, 1, 0, 1]
     assert sample.gt_instances.tags[1].isnan().all()
+
+
+def test_uncertain_tags_can_be_masked() -> None:
+    found = {}
+    for uncertain in ("truth", "masked"):
+        start = sample()
+        start["instances"][2]["uncertain_tags"] = [3]
+        steps = [LOAD[0], {**LOAD[1], "uncertain": uncertain}]
+        found[uncertain] = pipeline(*steps)(start)["lesion_tags"][2]
+    assert found["truth"].tolist() == [0, 1, 0, 1]
+    assert found["masked"][:3].tolist() == [0, 1, 0] and np.isnan(found["masked"][3])
+    with pytest.raises(InputError, match="uncertain is 'no'; allowed are truth, masked"):
+        LoadLesionTags(num_tags=4, uncertain="no")

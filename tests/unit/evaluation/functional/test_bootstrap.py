@@ -10,6 +10,7 @@ from mmpluld.evaluation.functional import (
     DEEPLESION_2D,
     Matches,
     bootstrap_difference,
+    bootstrap_ratio,
     bootstrap_sensitivity,
     match_detections,
     sensitivity_at,
@@ -119,3 +120,24 @@ def test_bad_arguments_are_refused() -> None:
         bootstrap_sensitivity(matches, range(40), DEEPLESION_2D, resamples=2, confidence=95)
     with pytest.raises(InputError, match="match both against the same lesions"):
         bootstrap_difference(matches, detector(0, 0.6, images=39), range(40), DEEPLESION_2D)
+
+
+def test_share_of_patients_together():
+    share, low, high = bootstrap_ratio([3, 0, 1], [4, 2, 2], resamples=2000, seed=1)
+    assert share == 0.5
+    # All three of one patient are the extremes: 0 of 6 and 9 of 12, each with 1 chance in 27.
+    assert (low, high) == (0.0, 0.75)
+    assert bootstrap_ratio([3, 0, 1], [4, 2, 2], resamples=2000, seed=1) == (share, low, high)
+    assert bootstrap_ratio([2, 2], [4, 4], resamples=20) == (0.5, 0.5, 0.5)
+    assert np.isnan(bootstrap_ratio([0, 0], [0, 0])).all()
+    # Draws of the second patient alone count out of nothing.
+    assert bootstrap_ratio([1, 0], [2, 0], resamples=50) == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"resamples": 0}, "0 bootstrap resamples"), ({"confidence": 1}, "confidence is 1")],
+)
+def test_settings_of_a_share(settings, message):
+    with pytest.raises(InputError, match=message):
+        bootstrap_ratio([1], [2], **settings)

@@ -113,3 +113,13 @@ def test_reach_and_continuity(series, annotated, lesion, pool, options, slices):
     known = annotated([series], [lesion(0, A, 13, ANNOTATED)])
     mined = adjacent_slices(known, pool((series, tracklet(0, 0, *[ANNOTATED] * 5))), MiningOptions(**options))
     assert sorted(boxes_by_slice(mined.lesions[0])) == slices
+
+
+@pytest.mark.parametrize(("box_score", "slices"), [(0.0, [11, 12, 13, 14]), (0.6, [12, 13, 14]), (0.9, [13])])
+def test_ends_of_tracklets(series, annotated, lesion, pool, box_score, slices):
+    # The lowest score lies between two better ones and stays.
+    scores = [0.5, 0.7, 0.4, 0.8]
+    rows = [(place, ANNOTATED, score, "deeplesion", 0) for place, score in enumerate(scores)]
+    known = annotated([series], [lesion(0, A, 13, ANNOTATED)])
+    mined = propagate_across_slices(known, pool((series, rows)), MiningOptions(box_score=box_score))
+    assert sorted(boxes_by_slice(mined.lesions[0])) == slices

@@ -34,6 +34,12 @@ class TestBalanced:
                 expected += weight * cross_entropy(float(logits[row, tag]), t)
         assert float(loss(logits, truth)) == pytest.approx(2 * expected / 8, rel=1e-5)
 
+    def test_masked_answers_are_left_out(self) -> None:
+        logits = torch.tensor([[0.3, -1.0, 2.0]])
+        truth = torch.tensor([[1.0, NAN, 0.0]])
+        expected = (cross_entropy(0.3, 1) + cross_entropy(2.0, 0)) / 2
+        assert float(BalancedTagLoss()(logits, truth)) == pytest.approx(expected, rel=1e-5)
+
     def test_without_counts_is_plain(self) -> None:
         logits, truth = torch.tensor([[0.3, -1.0]]), torch.tensor([[1.0, 0.0]])
         expected = (cross_entropy(0.3, 1) + cross_entropy(-1.0, 0)) / 2
@@ -86,6 +92,13 @@ class TestHard:
         loss.set_exclusive(~torch.eye(2, dtype=torch.bool))
         value = loss(torch.tensor([[20.0, 20.0]]), torch.ones(1, 2))
         assert float(value) == pytest.approx(0, abs=1e-6)
+
+    def test_masked_answers_are_not_trusted(self) -> None:
+        loss = RelationalHardTagLoss(50)
+        loss.set_exclusive(~torch.eye(3, dtype=torch.bool))
+        # The first excludes the other two, but nobody knows of the second; it would be the most wrong.
+        value = loss(torch.tensor([[20.0, 9.0, -1.0]]), torch.tensor([[1.0, NAN, 0.0]]))
+        assert float(value) == pytest.approx(cross_entropy(-1.0, 0), rel=1e-3)
 
     @pytest.mark.parametrize("rows", [2, 0])
     def test_nothing_to_trust(self, rows: int) -> None:

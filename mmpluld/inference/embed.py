@@ -1,0 +1,289 @@
+"""Embeddings of lesions and tracklets, in one process or many: what ``mmpluld embed`` calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.dist import init_dist
+from mmengine.registry import init_default_scope
+
+from mmpluld.datasets.steps import pipeline_steps
+from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights
+from mmpluld.engine.device import checked_device
+from mmpluld.engine.numbered_patients import NUMBERED
+from mmpluld.engine.run import prepare_config, sole_writer
+from mmpluld.errors import InputError, counted, name_some
+from mmpluld.inference.volumes import share_out
+from mmpluld.io.embeddings import EmbeddingHeader, EmbeddingStore, Vectors, VolumeEmbeddings
+from mmpluld.io.proposals import ProposalStore, VolumeProposals
+from mmpluld.io.slice_sources import SliceSource, open_source
+from mmpluld.models.embedders import LesionEmbedder
+from mmpluld.progress import track
+from mmpluld.registry import MODELS, TRANSFORMS
+from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, boxes_by_slice
+from mmpluld.typing import StrPath
+from mmpluld.zoo.download import local_checkpoint, sha256_of
+
+__all__ = ["Embedded", "VolumeEmbedder", "embed", "key_box", "tracklet_centres"]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What one process did.
+
+    Attributes:
+        store: Folder of the embeddings.
+        num_volumes: Volumes that belong into it.
+        num_found: Those that were there before.
+        num_made: Those that this process made.
+    """
+
+    store: Path
+    num_volumes: int
+    num_found: int
+    num_made: int
+
+
+def embed(
+    config: StrPath,
+    checkpoint: StrPath,
+    annotations: StrPath,
+    data_root: StrPath,
+    out: StrPath,
+    proposals: StrPath | None = None,
+    device: str | None = None,
+    batch_size: int = 32,
+    twin: bool = False,
+    cfg_options: Sequence[str] | None = None,
+    launcher: str = "none",
+    local_rank: int = 0,
+) -> Embedded:
+    """Embed every lesion of an annotation file on its key slice, and every tracklet of a proposal store on its centre.
+
+    A volume that has a whole file in ``out`` is not embedded again, so that a call that was cut off is repeated. The
+    volumes are shared out among the processes, which do not wait for one another at the end.
+
+    Args:
+        config: Path, or name of a config of the zoo whose model is an embedder.
+        checkpoint: Weights that belong to it: a path, a web address, or ``zoo:NAME``.
+        annotations: Annotation file; lesions to be ignored are left out.
+        data_root: Folder that the volumes' paths start from.
+        out: Folder of the embeddings, new or of the same weights and files.
+        proposals: What ``mmpluld propose`` made of the volumes; those of a fold restrict the volumes to the fold's.
+            None embeds the lesions alone.
+        device: ``cpu``, ``cuda`` or ``cuda:N``; None takes a GPU where there is one, each process its own.
+        batch_size: Slices at once.
+        twin: Take the config's miniature.
+        cfg_options: Changes to the config as "key.sub=value" strings.
+        launcher: none | pytorch | slurm | mpi.
+        local_rank: Rank on this machine, as the launchers pass it.
+
+    Raises:
+        InputError: An input is missing, unreadable or does not fit, ``out`` holds embeddings of something else, or the
+            weights learnt from the numbers of lesions of a patient that is to be embedded.
+    """
+    cfg = prepare_config(config, None, cfg_options, launcher, local_rank, twin)
+    init_default_scope(cfg.get("default_scope", "mmpluld"))
+    weights = local_checkpoint(checkpoint)
+    content = AnnotationSet.load(annotations)
+    store = None if proposals is None else ProposalStore(proposals)
+    volumes = content.volumes if store is None else _proposed(content.volumes, store, annotations)
+    check_patients(weights, volumes, annotations)
+    joined = torch.distributed.is_available() and torch.distributed.is_initialized()
+    with sole_writer(out, launcher):
+        if launcher != "none" and not torch.distributed.is_initialized():
+            init_dist(launcher, **cfg.get("env_cfg", {}).get("dist_cfg", {}))
+        embedder = VolumeEmbedder(cfg, weights, device or ("cuda" if torch.cuda.is_available() else "cpu"), batch_size)
+        header = EmbeddingHeader(
+            config=Path(cfg.filename).stem,
+            checkpoint=sha256_of(weights),
+            annotations=sha256_of(annotations),
+            proposals="" if store is None else sha256_of(store.folder / "proposals.json"),
+            size=embedder.size,
+        )
+        done = EmbeddingStore.create(out, header)
+        first, wanted, mine = share_out(lambda: _lacking(done, volumes), leave=not joined)
+        lesions, by_id = content.lesions_by_volume(), {volume.id: volume for volume in volumes}
+        for name in track(mine, "volumes") if first else mine:
+            source = open_source(by_id[name], data_root)
+            shard = None if store is None else store.load(name)
+            done.save(embed_volume(embedder, by_id[name], source, lesions[name], shard))
+    return Embedded(done.folder, len(volumes), len(volumes) - len(wanted), len(mine))
+
+
+class VolumeEmbedder:
+    """A trained embedder that is asked for vectors of boxes on slices of a volume.
+
+    Args:
+        config: A loaded config whose model is a :class:`~mmpluld.models.embedders.LesionEmbedder`; its test pipeline
+            cuts the patches.
+        weights: File of its weights.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        batch_size: Slices at once.
+
+    Raises:
+        InputError: The config is another model's, or the weights are.
+    """
+
+    def __init__(self, config: Config, weights: StrPath, device: str, batch_size: int) -> None:
+        self.device = checked_device(device)
+        self.batch_size = batch_size
+        model = MODELS.build(config.model)
+        if not isinstance(model, LesionEmbedder):
+            raise InputError(
+                f"{config.filename}: its model is {config.model.type}; embedding needs a LesionEmbedder, such as that "
+                "of lesanet_vgg16_instances_15e_deeplesion"
+            )
+        load_weights(model, weights)
+        self.model = model.to(self.device).eval()
+        self.size: int = model.embed_channels
+        steps = pipeline_steps(config.get("test_dataloader", {}).get("dataset", {}).get("pipeline"))
+        self.pipeline = Compose([TRANSFORMS.build(step) for step in steps])
+
+    @torch.inference_mode()
+    def vectors(self, volume: VolumeRecord, source: SliceSource, places: Sequence[tuple[int, Box2D]]) -> Vectors:
+        """Embeddings of boxes of a volume.
+
+        Args:
+            volume: The volume.
+            source: Its slices.
+            places: Slice number and box (x1, y1, x2, y2) in pixel edges of N places, in any order.
+
+        Returns:
+            (N, C) float32, of length 1.
+
+        Raises:
+            InputError: A slice is missing or cannot be read, or a box lies outside the image.
+        """
+        found = np.zeros((len(places), self.size), np.float32)
+        rows = sorted(range(len(places)), key=lambda row: places[row][0])
+        slices = [list(group) for _, group in groupby(rows, key=lambda row: places[row][0])]
+        for start in range(0, len(slices), self.batch_size):
+            batch = slices[start : start + self.batch_size]
+            samples = [self.pipeline(_sample(volume, source, group, places)) for group in batch]
+            for sample in self.model.test_step(pseudo_collate(samples)):
+                vectors = sample.pred_instances.embeddings.cpu().numpy()
+                found[sample.gt_instances.lesion_ids.cpu().numpy()] = vectors
+        return found
+
+
+def embed_volume(
+    embedder: VolumeEmbedder,
+    volume: VolumeRecord,
+    source: SliceSource,
+    lesions: Sequence[LesionRecord],
+    proposals: VolumeProposals | None,
+) -> VolumeEmbeddings:
+    """Embed the lesions and tracklets of a volume; see :func:`embed`."""
+    counted_lesions = [lesion for lesion in lesions if not lesion.ignore]
+    places = [key_box(lesion) for lesion in counted_lesions]
+    centres = {} if proposals is None else tracklet_centres(proposals)
+    vectors = embedder.vectors(volume, source, [*places, *centres.values()])
+    return VolumeEmbeddings(
+        volume.id,
+        np.array([lesion.id for lesion in counted_lesions], np.int64),
+        vectors[: len(places)],
+        np.array(list(centres), np.int64),
+        vectors[len(places) :],
+    )
+
+
+def key_box(lesion: LesionRecord) -> tuple[int, Box2D]:
+    """The key slice of a lesion and its box there; without one, the middle one of its slices, the lower of two."""
+    boxes = sorted(boxes_by_slice(lesion).items())
+    own = [row for row in boxes if row[0] == lesion.key_slice]
+    return own[0] if own else boxes[(len(boxes) - 1) // 2]
+
+
+def tracklet_centres(proposals: VolumeProposals) -> dict[int, tuple[int, Box2D]]:
+    """Slice number and box of the middle one of the boxes of each tracklet, the lower of two, by its number.
+
+    Which box stands for a tracklet the paper leaves open beyond "centre slice".
+    """
+    members = np.flatnonzero(proposals.tracklet >= 0)
+    members = members[np.lexsort((proposals.grid[members], proposals.tracklet[members]))]
+    numbers, starts, counts = np.unique(proposals.tracklet[members], return_index=True, return_counts=True)
+    middle = members[starts + (counts - 1) // 2]
+    found: dict[int, tuple[int, Box2D]] = {}
+    for number, row in zip(numbers.tolist(), middle, strict=True):
+        x1, y1, x2, y2 = proposals.boxes[row].tolist()
+        found[number] = (int(proposals.slice[row]), (x1, y1, x2, y2))
+    return found
+
+
+def check_patients(weights: Path, volumes: Sequence[VolumeRecord], annotations: StrPath) -> None:
+    """Refuse weights that were trained with the numbers of lesions of a patient that is to be embedded.
+
+    Matching marks of those patients would only repeat what the training was told.
+
+    Raises:
+        InputError: They were.
+    """
+    numbered = set(load_checkpoint_safely(weights).get("meta", {}).get(NUMBERED, ()))
+    shared = sorted(numbered & {volume.patient for volume in volumes})
+    if shared:
+        raise InputError(
+            f"{weights}: was trained with the identities of lesions of {counted(len(shared), 'patient')} of "
+            f"{annotations} ({name_some(shared)}); train on numbers of other patients, such as the other folds'"
+        )
+
+
+def _sample(
+    volume: VolumeRecord, source: SliceSource, rows: Sequence[int], places: Sequence[tuple[int, Box2D]]
+) -> dict[str, Any]:
+    """What the dataset would hand to the pipeline for the places on one slice; their numbers stand for lesions."""
+    height, width = source.shape_yx
+    instances = []
+    for row in rows:
+        x1, y1, x2, y2 = places[row][1]
+        box = [max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))]
+        if not (box[0] < box[2] and box[1] < box[3]):
+            raise InputError(
+                f"volume {volume.id}: box {list(places[row][1])} on slice {places[row][0]} lies outside the image of "
+                f"{width} x {height} pixels; mend the annotation file"
+            )
+        instances.append({"bbox": box, "bbox_label": 0, "ignore_flag": 0, "lesion_id": row})
+    key = places[rows[0]][0]
+    return {
+        "slice_source": source,
+        "key_slice": key,
+        "img_id": f"{volume.id}/{key}",
+        "volume_id": volume.id,
+        "patient": volume.patient,
+        "instances": instances,
+    }
+
+
+def _proposed(volumes: Sequence[VolumeRecord], store: ProposalStore, annotations: StrPath) -> list[VolumeRecord]:
+    """The volumes that a proposal store is of, all of which must be there."""
+    missing = set(store.missing(volume.id for volume in volumes))
+    if missing and store.header.fold is None:
+        names = sorted(missing)
+        raise InputError(
+            f"{store.folder}: no proposals of {counted(len(names), 'volume')} of {annotations} ({name_some(names)}); "
+            "run `mmpluld propose` again, which makes what is missing"
+        )
+    return [volume for volume in volumes if volume.id not in missing]
+
+
+def _lacking(store: EmbeddingStore, volumes: Sequence[VolumeRecord]) -> list[str]:
+    """Ids of the volumes without a whole file, those with most slices first, so that shares come out alike."""
+    found = set(store.volumes)
+    by_size = sorted(volumes, key=lambda volume: (-volume.num_slices, volume.id))
+    return [volume.id for volume in by_size if volume.id not in found or not _is_whole(store, volume.id)]
+
+
+def _is_whole(store: EmbeddingStore, volume: str) -> bool:
+    try:
+        store.load(volume)
+    except InputError:
+        return False
+    return True

@@ -1,0 +1,153 @@
+"""The table of ``mmpluld match``: embeddings beside position alone, on the same pairs of lesions."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mmpluld.atomic import atomic_write_text
+from mmpluld.errors import InputError
+from mmpluld.io.embeddings import EmbeddingStore
+from mmpluld.io.proposals import ProposalStore
+from mmpluld.mining.matching import (
+    LesionPairs,
+    MillimetrePlaces,
+    evaluate_pairs,
+    lesion_pairs,
+    nearest_accuracy,
+)
+from mmpluld.mining.places import EmbeddedPlaces, LesionPlaces
+from mmpluld.mining.pool import ProposalPool
+from mmpluld.structures import AnnotationSet
+from mmpluld.typing import StrPath
+from mmpluld.zoo.download import sha256_of
+
+__all__ = ["MatchingRow", "format_rows", "match_files"]
+
+
+@dataclass(frozen=True)
+class MatchingRow:
+    """Figures of one space of distances on one part of the pairs.
+
+    Attributes:
+        space: ``embedding``, ``position`` (shares of the volume) or ``position mm``.
+        pairs: ``all``, ``one study`` or ``two studies``.
+        num_pairs, num_same: Pairs, and those of them that are one lesion.
+        average_precision: Area below precision over recall.
+        delta: Limit of the largest recall whose precision is at least that asked for, on all pairs; None if there is
+            none. The next three are at this limit.
+        precision, recall, f1: NaN without it.
+        nearest: Share of the lesions whose nearest candidate in the other volume is it, where it is there.
+    """
+
+    space: str
+    pairs: str
+    num_pairs: int
+    num_same: int
+    average_precision: float
+    delta: float | None
+    precision: float
+    recall: float
+    f1: float
+    nearest: float
+
+
+def match_files(
+    annotations: StrPath,
+    embeddings: StrPath | None = None,
+    truth: StrPath | None = None,
+    proposals: StrPath | None = None,
+    least_precision: float = 0.9,
+    max_pairs: int | None = None,
+    box_score: float = 0.0,
+    out: StrPath | None = None,
+) -> list[MatchingRow]:
+    """Evaluate embeddings and positions, and choose delta.
+
+    Args:
+        annotations: Annotation file.
+        embeddings: What ``mmpluld embed`` made of it; None evaluates positions alone.
+        truth: Annotation file of all lesions with their numbers within the patient; None takes the annotations' own.
+        proposals: Match with the tracklets of this proposal store; None with the annotated lesions.
+        least_precision: Delta is the limit of the largest recall at which the precision is at least this.
+        max_pairs: Of each lesion only so many of the nearest candidates in another volume are taken, as with the option
+            of `mmpluld mine`; None: all.
+        box_score: As the option of `mmpluld mine`: tracklets begin and end with a box that scores at least this.
+        out: JSON file of the rows.
+
+    Returns:
+        Rows of embeddings first.
+
+    Raises:
+        InputError: A file is missing, damaged or of something else, or no two lesions are one.
+    """
+    content = AnnotationSet.load(annotations)
+    full = None if truth is None else AnnotationSet.load(truth)
+    pool = None if proposals is None else ProposalPool([ProposalStore(proposals)])
+    spaces: dict[str, LesionPlaces] = {}
+    if embeddings is not None:
+        store = EmbeddingStore(embeddings)
+        if pool is not None and store.header.proposals not in pool.digests.values():
+            raise InputError(
+                f"{embeddings}: embeddings of other proposals than {proposals}; run `mmpluld embed` on these"
+            )
+        spaces["embedding"] = EmbeddedPlaces([store], [sha256_of(annotations)])
+    spaces |= {"position": LesionPlaces(), "position mm": MillimetrePlaces()}
+    rows = []
+    for name, places in spaces.items():
+        rows += _rows(name, lesion_pairs(content, places, full, pool, box_score).limited(max_pairs), least_precision)
+    if out is not None:
+        atomic_write_text(Path(out), json.dumps({"rows": [_plain(row) for row in rows]}, indent=1) + "\n")
+    return rows
+
+
+def format_rows(rows: list[MatchingRow]) -> str:
+    """The rows as a table."""
+    first = f"{'space':<12} {'pairs':<12} {'number':>7} {'same':>6}   {'AP':>5}"
+    lines = [f"{first}  {'delta':>7} {'prec.':>6} {'recall':>6} {'F1':>5}  {'nearest':>7}"]
+    for row in rows:
+        delta = "-" if row.delta is None else f"{row.delta:.4g}"
+        lines.append(
+            f"{row.space:<12} {row.pairs:<12} {row.num_pairs:>7} {row.num_same:>6}   {row.average_precision:>5.3f}  "
+            f"{delta:>7} {row.precision:>6.3f} {row.recall:>6.3f} {row.f1:>5.3f}  {row.nearest:>7.3f}"
+        )
+    return "\n".join(lines)
+
+
+def _rows(space: str, pairs: LesionPairs, least_precision: float) -> list[MatchingRow]:
+    curve = evaluate_pairs(pairs)
+    point = curve.at_precision(least_precision)
+    delta = None if point is None else float(curve.deltas[point])
+    rows = []
+    for name, rows_of in (
+        ("all", np.ones_like(pairs.same)),
+        ("one study", pairs.one_study),
+        ("two studies", ~pairs.one_study),
+    ):
+        part = pairs.part(rows_of)
+        if part.same.any():
+            rows.append(_row(space, name, part, delta))
+    return rows
+
+
+def _row(space: str, name: str, pairs: LesionPairs, delta: float | None) -> MatchingRow:
+    curve = evaluate_pairs(pairs)
+    precision = recall = f1 = float("nan")
+    if delta is not None:
+        taken = pairs.distances < delta
+        right = int(pairs.same[taken].sum())
+        precision = right / max(int(taken.sum()), 1)
+        recall = right / int(pairs.same.sum())
+        f1 = 2 * right / (int(taken.sum()) + int(pairs.same.sum()))
+    return MatchingRow(
+        space, name, curve.num_pairs, curve.num_same, curve.average_precision, delta, precision, recall, f1,
+        nearest_accuracy(pairs),
+    )  # fmt: skip
+
+
+def _plain(row: MatchingRow) -> dict[str, object]:
+    """As JSON has it: NaN is null."""
+    return {key: None if value != value else value for key, value in asdict(row).items()}

@@ -1,0 +1,149 @@
+"""`mmpluld embed`: which boxes are embedded, what is refused, and that a second call does what is missing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+
+from mmpluld.cli.main import main
+from mmpluld.engine.config import load_config
+from mmpluld.engine.numbered_patients import NUMBERED
+from mmpluld.errors import InputError
+from mmpluld.inference.embed import VolumeEmbedder, embed, key_box, tracklet_centres
+from mmpluld.io.array_store import write_array
+from mmpluld.io.embeddings import EmbeddingStore
+from mmpluld.io.proposals import ProposalHeader, ProposalStore, VolumeProposals
+from mmpluld.io.shards import shard_path
+from mmpluld.io.slice_sources import open_source
+from mmpluld.registry import MODELS
+from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+
+CONFIG = "lesanet_vgg16_phantom"
+SMALL = ["model.widths=(4,4,4,4)", "model.depths=(1,1,1,1)", "model.stage_channels=4", "model.embed_channels=6"]
+
+
+def _volume(name, patient="p1"):
+    source = {"kind": "npy", "path": f"{name}.npy"}
+    return VolumeRecord(name, patient, "1", "1", source, 5, 6, (40, 44), (2.0, 2.8, 2.8))
+
+
+def _proposals(name):
+    """Tracklet 0 on grid slices 0 to 2, tracklet 1 on slice 4, and a box that is in none."""
+    boxes = np.array([[4, 4, 10, 10], [5, 4, 11, 10], [6, 4, 12, 10], [20, 20, 30, 28], [1, 1, 9, 9]], float)
+    grid, tracklet = np.array([2, 0, 1, 4, 3]), np.array([0, 0, 0, 1, -1])
+    zeros = np.zeros(5, np.int64)
+    return VolumeProposals(
+        name, 2.0, 2.0, np.array([[5, 6]]), boxes, np.full(5, 0.5), zeros, zeros, grid, grid + 5, tracklet
+    )
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Two volumes, three lesions, proposals, and weights."""
+    rng = np.random.default_rng(0)
+    for name in ("a", "b/c"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_array(tmp_path / f"{name}.npy", rng.normal(40, 80, (6, 40, 44)).astype(np.int16))
+    boxes = [[6, 12, 20, 20, 26], [7, 13, 21, 22, 28], [8, 20, 20, 30, 28]]
+    lesions = [
+        LesionRecord(7, "a", (4, 4, 6, 10, 10, 7), key_slice=6),
+        LesionRecord(9, "b/c", (12, 20, 6, 30, 28, 10), attributes={"slice_boxes": boxes}),
+        LesionRecord(11, "a", (1, 1, 8, 9, 9, 9), key_slice=8, ignore=True),
+    ]
+    header = {"name": "toy", "label_scope": "x"}
+    AnnotationSet(header, [_volume("a"), _volume("b/c")], lesions).save(tmp_path / "ann.json")
+    header = ProposalHeader("net", "", "w", "", "ann.json", "", ("toy",), {})
+    store = ProposalStore.create(tmp_path / "proposals", header)
+    for name in ("a", "b/c"):
+        store.save(_proposals(name))
+    _save_weights(tmp_path / "weights.pth")
+    return tmp_path
+
+
+def _save_weights(path, seed=0, patients=()):
+    torch.manual_seed(seed)
+    with DefaultScope.overwrite_default_scope("mmpluld"):
+        model = MODELS.build(load_config(CONFIG, SMALL).model)
+    torch.save({"state_dict": model.state_dict(), "meta": {NUMBERED: list(patients)}}, path)
+
+
+def _embed(data, out="out", **changes):
+    settings = {"proposals": data / "proposals", "cfg_options": SMALL, "device": "cpu"} | changes
+    return embed(CONFIG, data / "weights.pth", data / "ann.json", data, data / out, **settings)
+
+
+def test_every_lesion_and_tracklet_has_a_vector(data):
+    done = _embed(data)
+    assert (done.num_volumes, done.num_found, done.num_made) == (2, 0, 2)
+    store = EmbeddingStore(data / "out")
+    assert store.volumes == ["a", "b/c"]
+    found = store.load("a")
+    assert (found.lesion_ids.tolist(), found.tracklets.tolist()) == ([7], [0, 1])
+    assert store.load("b/c").lesion_ids.tolist() == [9]
+    # The lesion on slice 6 and the middle box of tracklet 0 there differ by where the patch is cut alone.
+    with DefaultScope.overwrite_default_scope("mmpluld"):
+        embedder = VolumeEmbedder(load_config(CONFIG, SMALL), data / "weights.pth", "cpu", 1)
+    volume = _volume("a")
+    places = [(6, (6.0, 4.0, 12.0, 10.0)), (9, (20.0, 20.0, 30.0, 28.0))]
+    wanted = embedder.vectors(volume, open_source(volume, data), places)
+    np.testing.assert_allclose(found.tracklet_vectors, wanted, atol=1e-6)
+
+
+def test_a_second_call_makes_what_is_missing(data):
+    _embed(data)
+    before = {name: shard_path(data / "out", name).read_bytes() for name in ("a", "b/c")}
+    shard_path(data / "out", "a").unlink()
+    shard_path(data / "out", "b/c").write_bytes(b"cut off")
+    assert _embed(data).num_made == 2
+    assert _embed(data).num_made == 0
+    for name, content in before.items():
+        assert shard_path(data / "out", name).read_bytes() == content
+
+
+def test_lesions_alone(data):
+    _embed(data, proposals=None)
+    found = EmbeddingStore(data / "out").load("a")
+    assert (found.lesion_ids.tolist(), found.tracklet_vectors.shape) == ([7], (0, 6))
+
+
+def test_what_is_refused(data):
+    _embed(data)
+    _save_weights(data / "weights.pth", seed=1)
+    with pytest.raises(InputError, match="checkpoint is .*give another folder"):
+        _embed(data)
+    _save_weights(data / "weights.pth", patients=["p0", "p1"])
+    with pytest.raises(InputError, match=r"identities of lesions of 1 patient of .*ann\.json \(p1\); train on numbers"):
+        _embed(data, "other")
+    assert not (data / "other").exists()
+    _save_weights(data / "weights.pth")
+    ProposalStore(data / "proposals").path("a").unlink()
+    with pytest.raises(InputError, match=r"no proposals of 1 volume of .*\(a\); run `mmpluld propose` again"):
+        _embed(data, "other")
+
+
+def test_command(data, capsys):
+    arguments = [CONFIG, str(data / "weights.pth"), "--annotations", str(data / "ann.json"), "--data-root", str(data)]
+    assert main(["embed", *arguments, "--out", str(data / "out"), "--cfg-options", *SMALL]) == 0
+    assert "2 volumes of 2 embedded by this process; 0 were there" in capsys.readouterr().out
+    assert main(["embed", *arguments[:-1], "/nowhere", "--out", str(data / "more"), "--cfg-options", *SMALL]) == 2
+
+
+def test_which_box_stands_for_a_lesion():
+    boxes = {"slice_boxes": [[6, 1, 1, 2, 2], [7, 2, 2, 3, 3], [8, 3, 3, 4, 4], [9, 4, 4, 5, 5]]}
+    lesion = LesionRecord(1, "a", (1, 1, 6, 5, 5, 10), key_slice=8, attributes=boxes)
+    assert key_box(lesion) == (8, (3, 3, 4, 4))
+    assert key_box(LesionRecord(1, "a", (1, 1, 6, 5, 5, 10), attributes=boxes)) == (7, (2, 2, 3, 3))
+
+
+def test_which_box_stands_for_a_tracklet():
+    assert tracklet_centres(_proposals("a")) == {0: (6, (6, 4, 12, 10)), 1: (9, (20, 20, 30, 28))}
+
+
+def test_box_outside_the_image(data):
+    with DefaultScope.overwrite_default_scope("mmpluld"):
+        embedder = VolumeEmbedder(load_config(CONFIG, SMALL), data / "weights.pth", "cpu", 1)
+    volume = _volume("a")
+    with pytest.raises(InputError, match=r"on slice 6 lies outside the image of 44 x 40"):
+        embedder.vectors(volume, open_source(volume, data), [(6, (44.0, 2.0, 50.0, 8.0))])
