@@ -18,6 +18,7 @@ from mmengine.dataset import Compose, default_collate
 from mmengine.registry import init_default_scope
 from torch import nn
 
+import mmpluld.registry  # noqa: F401  makes mmdet importable where mmcv has no compiled operators
 from mmpluld.datasets.steps import pipeline_steps
 from mmpluld.datasets.transforms import LoadPatch
 from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights, trained_with
