@@ -17,6 +17,7 @@ from mmengine.dist import init_dist
 from mmengine.registry import init_default_scope
 from torch import nn
 
+from mmpluld.atomic import remove_abandoned
 from mmpluld.datasets import CTLesionDataset
 from mmpluld.datasets.folds import fold_of_patients
 from mmpluld.datasets.named_concat import dataset_settings
@@ -263,6 +264,7 @@ def _of_fold(volumes: Sequence[VolumeRecord], fold: Fold | None, seed: int) -> l
 
 def _lacking(store: ProposalStore, volumes: Sequence[VolumeRecord]) -> list[str]:
     """Ids of the volumes without a whole shard, those with most slices first, so that shares come out alike."""
+    remove_abandoned(store.path("").parent)
     lacking = set(store.missing(volume.id for volume in volumes))
     damaged = [volume.id for volume in volumes if volume.id not in lacking and not _is_whole(store, volume.id)]
     if damaged:

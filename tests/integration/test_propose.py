@@ -16,6 +16,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mmpluld.atomic import TEMPORARY
 from mmpluld.cli.main import main
 from mmpluld.datasets.folds import fold_of_patients
 from mmpluld.engine.config import load_config
@@ -271,6 +272,8 @@ def test_second_call_makes_what_is_missing(made, stores, capsys):
     assert len(before) == 4
     store.path("a").unlink()
     store.path("c").write_bytes(store.path("c").read_bytes()[:-100])
+    (store.path("a").parent / f"{TEMPORARY}x-a.npz").write_bytes(b"half")  # as a killed process leaves it
+    assert store.volumes == ["b/10", "c"]
     untouched = store.path("b/10").stat().st_mtime_ns
     done = made["single"].propose(store.folder)
     assert (done.num_found, done.num_made) == (1, 2)
