@@ -222,8 +222,8 @@ TABLES_MINED = (
         protocol="lens-3d",
         phantom="lens",
         note="Rows without mined labels have the same steps on DeepLesion but the single dataset with equal total "
-        "steps. All have the same total steps but the other single dataset, positive pooling, which draws no slices without "
-        "lesions, and data pooling, whose mixed batches are up to three fewer in an epoch.",
+        "steps. All have the same total steps but the other single dataset, positive pooling, which draws no slices "
+        "without lesions, and data pooling, whose mixed batches are up to three fewer in an epoch.",
         specialties=SPECIALTIES,
     ),
     _figure5("delta", "distance of matched lesions", "intra-patient", (0.3, 0.5, 0.7)),
