@@ -21,6 +21,7 @@ __all__ = ["Plan", "detectors_behind", "plan", "with_needs"]
 
 _FIRST = "train_dataloader.dataset.datasets.{}"
 _EMBEDDER = "lesanet_vgg16_instances"
+_MINED_FILE = "train_mined.json"  # in the configs of rows on mined labels
 
 
 def plan(
@@ -373,9 +374,7 @@ def _annotation_files(cfg: Config, data_root: Path | None, row: Row) -> list[Pat
     parts = [*dataset_settings(cfg.train_dataloader.dataset), *([cfg.val_dataloader.dataset] if row.calibrated else ())]
     parts.append(cfg.test_dataloader.dataset)
     files = [Path(data_root or part["data_root"]) / part["ann_file"] for part in parts]
-    if row.labels is not None:
-        files[0] = files[0].with_name("train.json")
-    return files
+    return [file.with_name("train.json") if file.name == _MINED_FILE else file for file in files]
 
 
 def _written(value: object) -> str:
