@@ -11,7 +11,7 @@ optim_wrapper = dict(
 param_scheduler = [dict(type="MultiStepLR", begin=0, end=8, by_epoch=True, milestones=[4, 6], gamma=0.1)]
 auto_scale_lr = dict(enable=False, base_batch_size=8)
 
-# The miniature of MULAN and of LENS, which are compared: one optimizer, rate and number of steps (about 1,200 on four
+# The miniature of MULAN and of LENS, which are compared: one optimizer, rate and number of steps (about 1,700 on four
 # datasets).
 twin_schedule = dict(
     train_cfg=dict(max_epochs=15),
