@@ -28,7 +28,7 @@ def choices(a3d: Row, single: Row, mulan: Row, lens: Row, calibrated: Row) -> tu
     """
     own = replace(lens, label="as configured", paper=())
     tested = replace(lens, weights_of=lens.key)
-    rates, epochs = (2.5e-4, 5e-4, 1e-3, 2e-3), (9, 18, 27)
+    rates, epochs = (2.5e-4, 5e-4, 1e-3, 2e-3), (8, 15, 22)
     return (
         _table(
             "choose-threshold",

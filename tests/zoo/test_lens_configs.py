@@ -49,11 +49,15 @@ def test_every_row_is_tested_on_the_same_volumes_in_3d(size):
 @pytest.mark.parametrize("size", SIZES)
 def test_rows_learn_from_their_datasets(size):
     assert [part.data_prefix.img_path for part in parts(row("afp_densenet121", size))] == DATASETS[:1]
-    names = ("4datasets", "4datasets-no-fusion", "4datasets-ignored-as-truth", "pooled", "positive-pooled", "separate")
+    names = ("4datasets", "4datasets-no-fusion", "4datasets-mined", "pooled", "positive-pooled", "separate")
     for name in names:
         assert [part.data_prefix.img_path for part in parts(row(f"afp_densenet121_{name}", size))] == DATASETS
     policies = [part.sampling.policy for part in parts(row("afp_densenet121_4datasets", size))]
     assert policies == ["key_slices", "all_slices", "all_slices", "all_slices"]
+    (mined,) = parts(row("afp_densenet121_mined", size))
+    assert (mined.ann_file, mined.sampling.policy) == ("deeplesion/annotations/train_mined.json", "lesion_slices")
+    (unlabeled,) = parts(row("afp_densenet121_mined-unlabeled", size))
+    assert (unlabeled.ann_file, unlabeled.sampling.policy) == (mined.ann_file, "all_slices")
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -75,8 +79,10 @@ def test_batches_and_sampling(size):
 @pytest.mark.parametrize("size", SIZES)
 def test_children_of_the_proposed_row_change_one_thing(size):
     ours = row("afp_densenet121_4datasets", size)
-    truth = row("afp_densenet121_4datasets-ignored-as-truth", size)
-    assert [part.get("uncertain") for part in parts(ours)] == [None] * 4
+    mined = row("afp_densenet121_4datasets-mined", size)
+    assert mined.model == ours.model
+    truth = row("afp_densenet121_4datasets-mined-ignored-as-truth", size)
+    assert [part.get("uncertain") for part in parts(mined)] == [None] * 4
     assert [part.uncertain for part in parts(truth)] == ["truth"] * 4
     no_fusion = row("afp_densenet121_4datasets-no-fusion", size)
     assert no_fusion.model.test_cfg.rcnn.pop("experts") == ["deeplesion"]
