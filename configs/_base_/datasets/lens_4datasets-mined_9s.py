@@ -9,4 +9,4 @@ train_dataloader = dict(
         }
     )
 )
-twin_data = dict(train_dataloader=dict(sampler=dict(length=672)))  # see lens_deeplesion-mined_9s.py
+twin_data = dict(train_dataloader=dict(sampler=dict(length=920)))  # see lens_deeplesion-mined_9s.py
