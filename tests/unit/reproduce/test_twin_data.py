@@ -98,8 +98,8 @@ def test_digest_depends_on_contents_and_order(tmp_path):
 FROZEN = [  # of first patients: layout, stream, series, lesions of the first, its mean HU, key slice and box of one
     ("deeplesion", "deeplesion/train", 2, 21, -643.56, 32, (86.8, 47.1, 29.0, 94.9, 56.7, 36.0)),
     ("deeplesion", "deeplesion/test", 3, 21, -569.58, 28, (49.0, 65.4, 27.0, 58.8, 77.2, 31.0)),
-    ("luna16", "luna16", 1, 4, -746.81, 2, (64.1, 46.8, 0.0, 73.6, 56.8, 6.0)),
-    ("lits", "lits", 1, 4, -694.17, 16, (50.4, 47.1, 13.0, 58.5, 54.8, 20.0)),
+    ("luna16", "luna16", 1, 5, -702.07, 1, (64.5, 43.7, 0.0, 74.8, 54.5, 6.0)),
+    ("lits", "lits", 1, 7, -687.08, 6, (38.5, 42.5, 3.0, 46.5, 49.6, 9.0)),
 ]
 
 
