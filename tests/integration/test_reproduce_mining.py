@@ -15,7 +15,7 @@ import pytest
 from mmpluld.cli.main import main
 from mmpluld.reproduce.twin_datasets import ensure_lens_phantoms
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 PATIENTS = {"deeplesion": (4, 1, 2), "luna16": (4,), "lits": (5,), "nih-ln": (4,)}
 SETTINGS = {"size": 64, "max_slices": 10, "lesions_per_series": 14, "min_long_mm": 14, "contrast_hu": 150}
