@@ -199,7 +199,7 @@ def test_the_one_that_answers_examines_volumes(lens, teacher, tmp_path, role):
     config.model.detector.test_cfg.rcnn.nms.iou_threshold = TIGHT
     torch.save({"state_dict": model.state_dict()}, tmp_path / "weights.pth")
     array = np.random.default_rng(0).integers(-100, 300, (12, 48, 48)).astype(np.int16)
-    volume = CTVolume(array, (2.0, 1.0, 1.0), "v")
+    volume = CTVolume(array, np.diag([1.0, 1.0, 2.0, 1.0]), (48, 48, 12), (1, 2, 3))
     settings = DetectionSettings(score_thr=0.0, link_score_thr=0.0)
     detector = VolumeDetector(config, str(tmp_path / "weights.pth"), settings)
     assert detector.share  # the images of a stack, as for the detector alone
