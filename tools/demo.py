@@ -106,8 +106,8 @@ def fetch_real_ct(out: Path) -> Path | None:
     return target
 
 
-# That of the miniatures.
-PHANTOM = ["--set", *(f"{name}={value!r}" for name, value in SETTINGS.items())]
+# That of the miniatures, but with one scan of each patient.
+PHANTOM = ["--set", *(f"{name}={value!r}" for name, value in {**SETTINGS, "max_studies": 1, "max_series": 1}.items())]
 
 
 def weights(out: Path, config: str) -> str:

@@ -300,10 +300,9 @@ class Plan:
         candidates = self._step("harvest", fpr.detector, seed, needs, (), harvest, "candidates.json")
         folder = self._steps_folder(fpr.detector, fpr.config, seed)
         if folder not in self._steps:
-            changes = [
-                f"train_dataloader.dataset.ann_file={_written(candidates.makes.absolute())}",
-                "train_cfg.val_begin=1000",  # never: what is tested decides
-            ]
+            file = _written(candidates.makes.absolute())
+            changes = [f"{part}_dataloader.dataset.ann_file={file}" for part in ("train", "val")]
+            changes += ["train_cfg.val_begin=1000"]  # never: what is tested decides
             self._steps[folder] = self._training(fpr.config, folder, seed, self._fpr_config(fpr), [candidates], changes)
         return self._steps[folder]
 

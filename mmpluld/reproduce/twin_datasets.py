@@ -25,9 +25,9 @@ __all__ = ["LENS_PATIENTS", "LENS_SETTINGS", "describe_lens_phantoms", "ensure_l
 
 LENS_PATIENTS: dict[str, tuple[int, ...]] = {
     "deeplesion": PATIENTS,
-    "luna16": (36,),
-    "lits": (36,),
-    "nih-ln": (36,),
+    "luna16": (48,),
+    "lits": (48,),
+    "nih-ln": (48,),
 }
 """Patients by layout: of deeplesion in training, validation and test; of the others all in one, of whom two in five are
 held out as the test."""
@@ -38,15 +38,15 @@ _SHARED = {
 LENS_SETTINGS: dict[str, dict[str, Any]] = {
     "deeplesion": SETTINGS,
     "luna16": {
-        **_SHARED, "lesions_per_series": 5, "lesion_mix": {"lung": 1, "mediastinum": 0.3, "bone": 0.1},
+        **_SHARED, "lesions_per_series": 6, "lesion_mix": {"lung": 1, "mediastinum": 0.3, "bone": 0.1},
         "phases": ("native",), "sharp_prob": 0.9, "intervals_mm": (1.5, 2.0, 2.5),
     },
     "lits": {
-        **_SHARED, "lesions_per_series": 7, "lesion_mix": {"liver": 1, "abdomen": 0.3, "kidney": 0.2},
+        **_SHARED, "lesions_per_series": 12, "lesion_mix": {"liver": 1, "abdomen": 0.2, "kidney": 0.15},
         "phases": ("arterial", "portal"), "sharp_prob": 0.0, "intervals_mm": (1.5, 2.5, 5.0),
     },
     "nih-ln": {
-        **_SHARED, "lesions_per_series": 5, "lesion_mix": {"mediastinum": 1, "abdomen": 1, "lung": 0.2},
+        **_SHARED, "lesions_per_series": 7, "lesion_mix": {"mediastinum": 1, "abdomen": 1, "lung": 0.2},
         "phases": ("portal",), "sharp_prob": 0.1, "intervals_mm": (1.5, 2.0),
     },
 }  # fmt: skip
