@@ -12,9 +12,9 @@ model = dict(
 )
 # Statistics of batch normalisation, which are trained, are averaged too.
 custom_hooks = [dict(type="MeanTeacherHook", momentum=0.001, skip_buffer=False)]
-# The miniature has about 1,200 steps.
+# The miniature has about 1,700 steps.
 twin_model = dict(
     _delete_=True,
-    model=dict(detector={{_base_.twin_model.model}}, begin=300),
+    model=dict(detector={{_base_.twin_model.model}}, begin=400),
     custom_hooks=[dict(type="MeanTeacherHook", momentum=0.01, skip_buffer=False)],
 )

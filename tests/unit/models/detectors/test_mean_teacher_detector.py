@@ -151,13 +151,13 @@ class Follow(Hook):
 
 def run(lens, model, folder, epochs, hooks=(), **changes):
     """Train on two batches an epoch."""
-    batch = lens.batch(None, None, None, None)
+    batch = lens.batch(None, None)
     data = [dict(zip(batch, item, strict=True)) for item in zip(*batch.values(), strict=True)]
     settings = {
         "model": model,
         "work_dir": str(folder),
         "train_dataloader": {
-            "batch_size": 2,
+            "batch_size": 1,
             "dataset": data,
             "sampler": {"type": "DefaultSampler", "shuffle": False},
             "collate_fn": {"type": "pseudo_collate"},
