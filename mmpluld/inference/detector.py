@@ -91,6 +91,8 @@ class VolumeDetector:
             self.model = MODELS.build(config.model)
             load_weights(self.model, model)
             self.model.to(self.device)
+        # Of teacher and student, one answers.
+        self.model = getattr(self.model, "tested", self.model)
         self.model.eval()
         self.tag_names = self._checked_tags(tag_names)
         self.share = share and self.stacks.slicewise and shares_images(getattr(self.model, "backbone", self.model))

@@ -67,6 +67,7 @@ _OTHERS = (
         Labels("distillation", LENS, strategies=("distillation",), views=(0.8, 1.25)),
         43.7,
     ),
+    lens_row("lens-mean-teacher", "mining while training (mean teacher)", "lens-afp_densenet121_mean-teacher"),
 )
 _MINED_ALONE = replace(
     _STEPS_OF_TABLE4[-1],
