@@ -104,7 +104,7 @@ class Plan:
         self.rows = {row.key: row for row in rows}
         self.work_dir, self.protocol, self.twins, self.split = work_dir, protocol, twins, split
         self.data_root, self.cfg_options, self.start_of = data_root, list(cfg_options), start_of
-        self._runs: dict[tuple[str, int], Run] = {}
+        self._runs: dict[tuple[str, str, int], Run] = {}
         self._steps: dict[Path, Step] = {}
         self._described: dict[tuple[str, str], tuple[str, dict[str, Any], Path, list[str]]] = {}
 
@@ -115,9 +115,9 @@ class Plan:
         known = self.rows.get(row.key)
         if known is not None and known.run_name(self.twins, split) == name:
             row = known  # whoever asks, it is the row of the table, with its label
-        if (name, seed) not in self._runs:
-            self._runs[name, seed] = self._made(row, seed, split)
-        return self._runs[name, seed]
+        if (name, row.key, seed) not in self._runs:
+            self._runs[name, row.key, seed] = self._made(row, seed, split)
+        return self._runs[name, row.key, seed]
 
     def _made(self, row: Row, seed: int, split: str) -> Run:
         name = row.run_name(self.twins, split)

@@ -36,7 +36,7 @@ def home(tmp_path_factory):
     for number, split in enumerate(SPLITS):
         name = f"p{number}/scan.nii.gz"
         (data / f"p{number}").mkdir(parents=True)
-        case = make_phantom(number, size=64, max_slices=12, lesions_per_series=4.0)
+        case = make_phantom(number, size=64, max_slices=12, lesions_per_series=8.0)
         truth = AnnotationSet.load(write_nifti(case, data / name))
         images.append({"id": number, "file_name": name, "patient": f"p{number}", "split": split})
         for lesion in truth.lesions:

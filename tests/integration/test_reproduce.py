@@ -23,7 +23,7 @@ RUN = "a3d_densenet121-fpn_7s_phantom/seed0"
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("reproduce") / "phantom"
     settings = {"size": 64, "max_slices": 12, "lesions_per_series": 4, "min_long_mm": 14, "contrast_hu": 180}
-    write_deeplesion_layout(root, (1, 1, 1), seed=1, workers=1, **settings)
+    write_deeplesion_layout(root, (1, 1, 1), seed=2, workers=1, **settings)
     convert_deeplesion(root)
     return root
 

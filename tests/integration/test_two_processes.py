@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 REPOSITORY = Path(__file__).parents[2]
 VARIANTS = ["afp", "rpn", "centernet", "fcos"]
 DATASETS = ["deeplesion", "luna16", "lits", "nih-ln"]
-PATIENTS = {"deeplesion": (1, 0, 1), "luna16": (1,), "lits": (3,), "nih-ln": (2,)}
+PATIENTS = {"deeplesion": (1, 0, 1), "luna16": (1,), "lits": (3,), "nih-ln": (3,)}
 SETTINGS = {"size": 64, "max_slices": 16, "lesions_per_series": 16, "min_long_mm": 14, "pad_mm": 4}
 BATCH = 4  # of all processes
 

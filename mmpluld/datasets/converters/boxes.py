@@ -198,7 +198,7 @@ def _convert(
             faults.append(f"{rows[0].where}: {error}")
             continue
         if lesion_name:
-            lesion.attributes["lesion"] = lesion_name
+            lesion.attributes["lesion_name"] = lesion_name
         lesion.attributes["rows"] = [row.where for row in rows]
         case.lesions.append(lesion)
     if faults:

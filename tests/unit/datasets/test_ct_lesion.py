@@ -24,7 +24,7 @@ LESIONS = [
     {"volume": "b", "box": (10, 20, 23, 14, 24, 24)},
 ]
 NO_MASK = {"size": [32, 32], "counts": [32 * 32]}
-REST = {"tags": None, "mask": NO_MASK}
+REST = {"tags": None, "uncertain_tags": None, "identity": None, "mask": NO_MASK}
 PIPELINE = [
     {"type": "LoadSliceStack", "num_slices": 3},
     {"type": "WindowHU"},

@@ -194,7 +194,7 @@ def test_a_mask_that_both_headers_place_wrongly_is_refused(phantom_mask):
         (header_mirrored, "match = voxels, which takes it voxel for voxel", {"match": "voxels"}),
     ):
         root = phantom_mask(edit)
-        message = rf"-0\.nii: \d\d% of its voxels of liver have -100 to 300 HU in the scan, (99|100)% with {advice};"
+        message = rf"-0\.nii: \d\d% of its voxels of liver have -100 to 300 HU in the scan, (98|99|100)% with {advice};"
         with pytest.raises(InputError, match=message):
             train(root, overwrite=True)
         (root / "fix.json").write_text(json.dumps({"volume-0": override}))
