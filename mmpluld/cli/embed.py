@@ -8,7 +8,6 @@ from mmpluld.cli.changes import add_changes
 from mmpluld.cli.launcher import add_launcher
 from mmpluld.cli.numbers import whole
 from mmpluld.cli.outputs import OutputFolder
-from mmpluld.errors import counted, printable
 
 EXAMPLE = (
     "mmpluld embed CONFIG work_dirs/lesanet/epoch_15.pth --annotations data/deeplesion/annotations/train.json "
@@ -62,8 +61,5 @@ def run(options: argparse.Namespace) -> int:
         launcher=options.launcher,
         local_rank=options.local_rank,
     )
-    print(
-        f"{printable(str(done.store))}: {counted(done.num_made, 'volume')} of {done.num_volumes} embedded by this "
-        f"process; {done.num_found} were there"
-    )
+    print(done.describe("embedded"))
     return 0

@@ -9,7 +9,6 @@ from mmpluld.cli.detect import RULES
 from mmpluld.cli.launcher import add_launcher
 from mmpluld.cli.numbers import natural, seed, whole
 from mmpluld.cli.outputs import OutputFolder
-from mmpluld.errors import counted, printable
 
 EXAMPLE = "mmpluld propose CONFIG work_dirs/lens/epoch_8.pth --out proposals"
 
@@ -81,10 +80,7 @@ def run(options: argparse.Namespace) -> int:
         local_rank=options.local_rank,
         **{name: value for name, value in given.items() if value is not None},
     )
-    print(
-        f"{printable(str(done.store))}: {counted(done.num_made, 'volume')} of {done.num_volumes} examined by this "
-        f"process; {done.num_found} were there"
-    )
+    print(done.describe("examined"))
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
-from mmengine.dist import init_dist
 from mmengine.registry import init_default_scope
 
 from mmpluld.datasets.steps import pipeline_steps
@@ -21,7 +19,7 @@ from mmpluld.engine.device import checked_device
 from mmpluld.engine.numbered_patients import NUMBERED
 from mmpluld.engine.run import prepare_config, sole_writer
 from mmpluld.errors import InputError, counted, name_some
-from mmpluld.inference.volumes import share_out
+from mmpluld.inference.volumes import Examined, join, lacking_shards, share_out
 from mmpluld.io.embeddings import EmbeddingHeader, EmbeddingStore, Vectors, VolumeEmbeddings
 from mmpluld.io.proposals import ProposalStore, VolumeProposals
 from mmpluld.io.slice_sources import SliceSource, open_source
@@ -32,24 +30,7 @@ from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord,
 from mmpluld.typing import StrPath
 from mmpluld.zoo.download import local_checkpoint, sha256_of
 
-__all__ = ["Embedded", "VolumeEmbedder", "embed", "key_box", "tracklet_centres"]
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """What one process did.
-
-    Attributes:
-        store: Folder of the embeddings.
-        num_volumes: Volumes that belong into it.
-        num_found: Those that were there before.
-        num_made: Those that this process made.
-    """
-
-    store: Path
-    num_volumes: int
-    num_found: int
-    num_made: int
+__all__ = ["VolumeEmbedder", "embed", "key_box", "tracklet_centres"]
 
 
 def embed(
@@ -65,7 +46,7 @@ def embed(
     cfg_options: Sequence[str] | None = None,
     launcher: str = "none",
     local_rank: int = 0,
-) -> Embedded:
+) -> Examined:
     """Embed every lesion of an annotation file on its key slice, and every tracklet of a proposal store on its centre.
 
     A volume that has a whole file in ``out`` is not embedded again, so that a call that was cut off is repeated. The
@@ -97,10 +78,8 @@ def embed(
     store = None if proposals is None else ProposalStore(proposals)
     volumes = content.volumes if store is None else _proposed(content.volumes, store, annotations)
     check_patients(weights, volumes, annotations)
-    joined = torch.distributed.is_available() and torch.distributed.is_initialized()
     with sole_writer(out, launcher):
-        if launcher != "none" and not torch.distributed.is_initialized():
-            init_dist(launcher, **cfg.get("env_cfg", {}).get("dist_cfg", {}))
+        alone = join(cfg, launcher)
         embedder = VolumeEmbedder(cfg, weights, device or ("cuda" if torch.cuda.is_available() else "cpu"), batch_size)
         header = EmbeddingHeader(
             config=Path(cfg.filename).stem,
@@ -110,13 +89,13 @@ def embed(
             size=embedder.size,
         )
         done = EmbeddingStore.create(out, header)
-        first, wanted, mine = share_out(lambda: _lacking(done, volumes), leave=not joined)
+        first, wanted, mine = share_out(lambda: lacking_shards(done, volumes), leave=alone)
         lesions, by_id = content.lesions_by_volume(), {volume.id: volume for volume in volumes}
         for name in track(mine, "volumes") if first else mine:
             source = open_source(by_id[name], data_root)
             shard = None if store is None else store.load(name)
             done.save(embed_volume(embedder, by_id[name], source, lesions[name], shard))
-    return Embedded(done.folder, len(volumes), len(volumes) - len(wanted), len(mine))
+    return Examined(done.folder, len(volumes), len(volumes) - len(wanted), len(mine))
 
 
 class VolumeEmbedder:
@@ -272,18 +251,3 @@ def _proposed(volumes: Sequence[VolumeRecord], store: ProposalStore, annotations
             "run `mmpluld propose` again, which makes what is missing"
         )
     return [volume for volume in volumes if volume.id not in missing]
-
-
-def _lacking(store: EmbeddingStore, volumes: Sequence[VolumeRecord]) -> list[str]:
-    """Ids of the volumes without a whole file, those with most slices first, so that shares come out alike."""
-    found = set(store.volumes)
-    by_size = sorted(volumes, key=lambda volume: (-volume.num_slices, volume.id))
-    return [volume.id for volume in by_size if volume.id not in found or not _is_whole(store, volume.id)]
-
-
-def _is_whole(store: EmbeddingStore, volume: str) -> bool:
-    try:
-        store.load(volume)
-    except InputError:
-        return False
-    return True

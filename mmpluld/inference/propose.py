@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,57 +13,38 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from mmengine.config import Config
-from mmengine.dist import init_dist
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmpluld.atomic import remove_abandoned
 from mmpluld.datasets import CTLesionDataset
 from mmpluld.datasets.folds import fold_of_patients
 from mmpluld.datasets.named_concat import dataset_settings
 from mmpluld.engine.run import prepare_config, sole_writer
-from mmpluld.errors import InputError, counted
+from mmpluld.errors import InputError
 from mmpluld.inference.detector import Precision, VolumeDetector
 from mmpluld.inference.grid_source import GridSliceSource
 from mmpluld.inference.link import SliceBoxes
 from mmpluld.inference.settings import DetectionSettings
-from mmpluld.inference.volumes import load_volumes, share_out
+from mmpluld.inference.volumes import Examined, join, lacking_shards, load_volumes, share_out
 from mmpluld.io.proposals import ProposalHeader, ProposalStore, VolumeProposals
 from mmpluld.io.slice_sources import open_source
 from mmpluld.models.dense_heads import PerDatasetHead
 from mmpluld.models.detectors import PerDatasetDetector
 from mmpluld.models.roi_heads import ExpertBBoxHead
 from mmpluld.postprocess import number_tracklets
-from mmpluld.progress import note, track
+from mmpluld.progress import track
 from mmpluld.registry import DATASETS
 from mmpluld.structures import AnnotationSet, VolumeRecord
 from mmpluld.typing import IntArray, StrPath
 from mmpluld.zoo.download import local_checkpoint, sha256_of
 
-__all__ = ["Proposed", "keep_all_boxes", "propose", "propose_volume"]
+__all__ = ["keep_all_boxes", "propose", "propose_volume"]
 
 Fold = tuple[int, int]
 
 _LINKING = ("link_score_thr", "iou_thr", "max_gap", "link_order")
 # Parts of a model's config that have no influence on what it finds.
 _OF_TRAINING = ("init_cfg", "train_cfg")
-
-
-@dataclass(frozen=True)
-class Proposed:
-    """What one process did.
-
-    Attributes:
-        store: Folder of the proposals.
-        num_volumes: Volumes that belong into it.
-        num_found: Those that had a shard before.
-        num_made: Those that this process examined.
-    """
-
-    store: Path
-    num_volumes: int
-    num_found: int
-    num_made: int
 
 
 def propose(
@@ -82,7 +63,7 @@ def propose(
     launcher: str = "none",
     local_rank: int = 0,
     **settings: Any,
-) -> Proposed:
+) -> Examined:
     """Examine every volume of an annotation file and keep all boxes of all experts, with the tracklets of those that
     survive the fusion.
 
@@ -109,7 +90,6 @@ def propose(
     Raises:
         InputError: If an input is missing, unreadable or does not fit, or ``out`` holds proposals of something else.
     """
-    joined = torch.distributed.is_available() and torch.distributed.is_initialized()
     cfg = prepare_config(config, None, cfg_options, launcher, local_rank, twin)
     init_default_scope(cfg.get("default_scope", "mmpluld"))
     # Proposals are linked from their own threshold on, whatever score the config's findings have.
@@ -121,8 +101,7 @@ def propose(
     annotations = load_volumes(path)
     volumes = _of_fold(annotations.volumes, fold, fold_seed)
     with sole_writer(out, launcher):
-        if launcher != "none" and not torch.distributed.is_initialized():
-            init_dist(launcher, **cfg.get("env_cfg", {}).get("dist_cfg", {}))
+        alone = join(cfg, launcher)
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
         detector = VolumeDetector(cfg, weights, rules, place, precision, batch_size)
         header = ProposalHeader(
@@ -138,11 +117,11 @@ def propose(
             fold=None if fold is None else (*fold, fold_seed),
         )
         store = ProposalStore.create(out, header)
-        first, wanted, mine = share_out(lambda: _lacking(store, volumes), leave=not joined)
+        first, wanted, mine = share_out(lambda: lacking_shards(store, volumes), leave=alone)
         by_id = {volume.id: volume for volume in volumes}
         for name in track(mine, "volumes") if first else mine:
             store.save(propose_volume(detector, by_id[name], root))
-    return Proposed(store.folder, len(volumes), len(volumes) - len(wanted), len(mine))
+    return Examined(store.folder, len(volumes), len(volumes) - len(wanted), len(mine))
 
 
 def propose_volume(detector: VolumeDetector, volume: VolumeRecord, root: StrPath) -> VolumeProposals:
@@ -260,26 +239,6 @@ def _of_fold(volumes: Sequence[VolumeRecord], fold: Fold | None, seed: int) -> l
         return list(volumes)
     patients = fold_of_patients((volume.patient for volume in volumes), *fold, seed)
     return [volume for volume in volumes if volume.patient in patients]
-
-
-def _lacking(store: ProposalStore, volumes: Sequence[VolumeRecord]) -> list[str]:
-    """Ids of the volumes without a whole shard, those with most slices first, so that shares come out alike."""
-    remove_abandoned(store.path("").parent)
-    lacking = set(store.missing(volume.id for volume in volumes))
-    damaged = [volume.id for volume in volumes if volume.id not in lacking and not _is_whole(store, volume.id)]
-    if damaged:
-        note(f"{store.folder}: {counted(len(damaged), 'damaged shard')}, made anew")
-    lacking.update(damaged)
-    by_size = sorted(volumes, key=lambda volume: (-volume.num_slices, volume.id))
-    return [volume.id for volume in by_size if volume.id in lacking]
-
-
-def _is_whole(store: ProposalStore, volume: str) -> bool:
-    try:
-        store.load(volume)
-    except InputError:
-        return False
-    return True
 
 
 def _digest(cfg: Config) -> str:

@@ -2,16 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
-from mmengine.dist import broadcast_object_list, get_rank, get_world_size
+from mmengine.config import Config
+from mmengine.dist import broadcast_object_list, get_rank, get_world_size, init_dist
 
-from mmpluld.errors import InputError, name_some
-from mmpluld.structures import AnnotationSet
+from mmpluld.atomic import remove_abandoned
+from mmpluld.errors import InputError, counted, name_some, printable
+from mmpluld.io.shards import shard_path
+from mmpluld.progress import note
+from mmpluld.structures import AnnotationSet, VolumeRecord
 from mmpluld.typing import StrPath
 
-__all__ = ["load_volumes", "share_out"]
+__all__ = ["Examined", "join", "lacking_shards", "load_volumes", "share_out"]
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What one process did for a store of one file a volume.
+
+    Attributes:
+        store: Folder of the store.
+        num_volumes: Volumes that belong into it.
+        num_found: Those that had a file before.
+        num_made: Those that this process examined.
+    """
+
+    store: Path
+    num_volumes: int
+    num_found: int
+    num_made: int
+
+    def describe(self, verb: str) -> str:
+        """One line on it, with the participle of what was done to the volumes."""
+        return (
+            f"{printable(str(self.store))}: {counted(self.num_made, 'volume')} of {self.num_volumes} {verb} by this "
+            f"process; {self.num_found} were there"
+        )
+
+
+class _Store(Protocol):
+    """A store of one file a volume."""
+
+    folder: Path
+
+    @property
+    def volumes(self) -> list[str]: ...
+
+    def load(self, volume: str) -> Any: ...
 
 
 def load_volumes(path: StrPath) -> AnnotationSet:
@@ -30,6 +72,38 @@ def load_volumes(path: StrPath) -> AnnotationSet:
             "needs it, mend spacing_mm or remove the volumes"
         )
     return annotations
+
+
+def join(config: Config, launcher: str) -> bool:
+    """Meet the other processes of the run, unless this one belongs to a group already; True if it does not."""
+    alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
+    if alone and launcher != "none":
+        init_dist(launcher, **config.get("env_cfg", {}).get("dist_cfg", {}))
+    return alone
+
+
+def lacking_shards(store: _Store, volumes: Sequence[VolumeRecord]) -> list[str]:
+    """Ids of the volumes without a whole file, those with most slices first, so that shares come out alike.
+
+    What an interrupted call left half written is removed.
+    """
+    remove_abandoned(shard_path(store.folder, "").parent)
+    there = set(store.volumes)
+    lacking = {volume.id for volume in volumes if volume.id not in there}
+    damaged = [volume.id for volume in volumes if volume.id not in lacking and not _is_whole(store, volume.id)]
+    if damaged:
+        note(f"{store.folder}: {counted(len(damaged), 'damaged shard')}, made anew")
+    lacking.update(damaged)
+    by_size = sorted(volumes, key=lambda volume: (-volume.num_slices, volume.id))
+    return [volume.id for volume in by_size if volume.id in lacking]
+
+
+def _is_whole(store: _Store, volume: str) -> bool:
+    try:
+        store.load(volume)
+    except InputError:
+        return False
+    return True
 
 
 def share_out(lacking: Callable[[], list[str]], leave: bool) -> tuple[bool, list[str], list[str]]:

@@ -14,14 +14,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
 
 import numpy as np
 import numpy.typing as npt
 
-from mmpluld.atomic import TEMPORARY, atomic_path, atomic_write_text
+from mmpluld.atomic import atomic_write_text
 from mmpluld.errors import InputError, counted
 from mmpluld.inputs import file_size
+from mmpluld.io.shards import shard_path, shard_volumes, write_shard
 from mmpluld.structures.text_files import read_json
 from mmpluld.typing import FloatArray, IntArray, StrPath
 
@@ -29,8 +29,6 @@ __all__ = ["SCHEMA", "ProposalHeader", "ProposalStore", "VolumeProposals"]
 
 SCHEMA = "mmpluld.proposals/1"
 _HEADER = "proposals.json"
-_FOLDER = "volumes"
-_SUFFIX = ".npz"
 _AGAIN = "remove it and run `mmpluld propose` again, which makes what is missing"
 # Number of columns (0: a vector) and type on disk of the arrays of a shard; in memory they have 64 bits.
 _ARRAYS: dict[str, tuple[int, type[np.generic]]] = {
@@ -168,7 +166,7 @@ class ProposalStore:
         """
         path = Path(folder) / _HEADER
         if not path.exists():
-            if any(Path(folder).glob(f"{_FOLDER}/*{_SUFFIX}")):
+            if shard_volumes(folder):
                 raise InputError(f"{path}: is gone, but the folder holds shards; restore it, or choose another folder")
             atomic_write_text(path, json.dumps(header.plain(), indent=1) + "\n")
         store = cls(folder)
@@ -189,15 +187,11 @@ class ProposalStore:
     @property
     def volumes(self) -> list[str]:
         """Ids of the volumes with a shard, sorted."""
-        found = (self.folder / _FOLDER).glob(f"*{_SUFFIX}")
-        names = (path.name for path in found if not path.name.startswith(TEMPORARY))
-        return sorted(unquote(name.removesuffix(_SUFFIX), errors="surrogatepass") for name in names)
+        return shard_volumes(self.folder)
 
     def path(self, volume: str) -> Path:
         """File of a volume's shard; an id that is no plain name of a file is quoted as in a web address."""
-        name = quote(volume, safe=" ()+,=@", errors="surrogatepass")
-        name = f"%2E{name[1:]}" if name.startswith(".") else name
-        return self.folder / _FOLDER / f"{name}{_SUFFIX}"
+        return shard_path(self.folder, volume)
 
     def missing(self, volumes: Iterable[str]) -> list[str]:
         """Those of some volumes that have no shard, in the order given."""
@@ -237,9 +231,9 @@ class ProposalStore:
         if fault:
             raise ValueError(f"proposals of volume '{proposals.volume}': {fault}")
         arrays = {name: getattr(proposals, name).astype(kind) for name, (_, kind) in _ARRAYS.items()}
-        numbers = {name: np.float64(getattr(proposals, name)) for name in ("gap_mm", "interval_mm")}
-        with atomic_path(self.path(proposals.volume)) as temporary, temporary.open("wb") as stream:
-            np.savez_compressed(stream, volume=np.str_(proposals.volume), **numbers, **arrays)
+        numbers = {name: np.array(getattr(proposals, name), np.float64) for name in ("gap_mm", "interval_mm")}
+        volume = {"volume": np.array(proposals.volume)}
+        write_shard(self.folder, proposals.volume, {**volume, **numbers, **arrays})
 
 
 def _widened(values: npt.NDArray[Any], kind: type[np.generic]) -> Any:

@@ -24,8 +24,9 @@ _FOLDER, _SUFFIX = "volumes", ".npz"
 
 def shard_path(folder: StrPath, volume: str) -> Path:
     """Where a store keeps the arrays of a volume; characters that names of files should not have are quoted."""
-    name = quote(volume, safe="")
-    return Path(folder) / _FOLDER / f"{name.replace('.', '%2E', 1) if name.startswith('.') else name}{_SUFFIX}"
+    name = quote(volume, safe=" ()+,=@", errors="surrogatepass")
+    name = f"%2E{name[1:]}" if name.startswith(".") else name
+    return Path(folder) / _FOLDER / f"{name}{_SUFFIX}"
 
 
 def shard_volumes(folder: StrPath) -> list[str]:
@@ -35,7 +36,7 @@ def shard_volumes(folder: StrPath) -> list[str]:
     except FileNotFoundError:
         return []
     return sorted(
-        unquote(name.removesuffix(_SUFFIX))
+        unquote(name.removesuffix(_SUFFIX), errors="surrogatepass")
         for name in names
         if name.endswith(_SUFFIX) and not name.startswith(TEMPORARY)
     )
@@ -51,8 +52,8 @@ def write_shard(folder: StrPath, volume: str, arrays: Mapping[str, npt.NDArray[n
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
             buffer = io.BytesIO()
-            np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
-            # Not np.savez, which writes the time into the file.
+            # Not np.savez, which pickles what is no plain array.
+            np.lib.format.write_array(buffer, np.asarray(array, order="C"), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue(), zipfile.ZIP_DEFLATED)
 
 

@@ -22,7 +22,8 @@ from mmpluld.datasets.folds import fold_of_patients
 from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
 from mmpluld.inference import DetectionSettings, VolumeDetector
-from mmpluld.inference.propose import Proposed, propose
+from mmpluld.inference.propose import propose
+from mmpluld.inference.volumes import Examined
 from mmpluld.io.array_store import write_array
 from mmpluld.io.proposals import ProposalStore, VolumeProposals
 from mmpluld.io.slice_sources import open_source
@@ -108,7 +109,7 @@ class Made(NamedTuple):
     def load(self) -> Config:
         return load_config(self.config, self.changes)
 
-    def propose(self, out: Path, **settings: Any) -> Proposed:
+    def propose(self, out: Path, **settings: Any) -> Examined:
         changes = [*self.changes, *settings.pop("cfg_options", [])]
         return propose(self.config, self.weights, out, cfg_options=changes, **{"link_score_thr": LINK, **settings})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -30,26 +30,30 @@ def propagate_across_slices(
     Source: LENS, Sec. V-A ("cross-slice propagation").
     """
     changed: dict[int, LesionRecord] = {}
-    proposals.refuse_views("cross-slice")
-    experts = options.tracklet_numbers(proposals.experts)
-    by_volume = annotations.lesions_by_volume()
-    for volume in track(proposals.volumes_of(annotations.volumes), "cross-slice"):
-        lesions = sorted((lesion for lesion in by_volume[volume.id] if not lesion.ignore), key=lambda item: item.id)
-        known = {lesion.id: lesion for lesion in lesions if is_annotation(lesion)}
-        if not known:
-            continue
-        taken = SliceIndex(lesions)
+    for known, taken, tracklets in _annotated_volumes(annotations, proposals, options, "cross-slice"):
         marks = {number: annotated_boxes(lesion) for number, lesion in known.items()}
-        passed = [
-            (tracklet, key_slice_test(tracklet, marks, options.theta))
-            for tracklet in scan_tracklets(proposals.load(volume.id), experts, options.box_score)
-        ]
+        passed = [(tracklet, key_slice_test(tracklet, marks, options.theta)) for tracklet in tracklets]
         # Where several tracklets are one lesion's, the one with the best overlap gives its boxes first.
         for tracklet, overlaps in sorted((item for item in passed if item[1]), key=lambda item: -max(item[1].values())):
             for number, boxes in _shared_out(tracklet, overlaps, marks, options).items():
                 known[number] = extended(known[number], boxes, "propagated", taken, options.conflict_iou)
         changed |= known
     return with_lesions(annotations, changed, [])
+
+
+def _annotated_volumes(
+    annotations: AnnotationSet, proposals: ProposalPool, options: MiningOptions, strategy: str
+) -> Iterator[tuple[dict[int, LesionRecord], SliceIndex, list[ScanTracklet]]]:
+    """Of each volume with an annotation: its annotated lesions by id, the boxes of all certain ones, its tracklets."""
+    proposals.refuse_views(strategy)
+    experts = options.tracklet_numbers(proposals.experts)
+    by_volume = annotations.lesions_by_volume()
+    for volume in track(proposals.volumes_of(annotations.volumes), strategy):
+        lesions = sorted((lesion for lesion in by_volume[volume.id] if not lesion.ignore), key=lambda item: item.id)
+        known = {lesion.id: lesion for lesion in lesions if is_annotation(lesion)}
+        if known:
+            tracklets = scan_tracklets(proposals.load(volume.id), experts, options.box_score)
+            yield known, SliceIndex(lesions), tracklets
 
 
 def key_slice_test(tracklet: ScanTracklet, marks: Mapping[int, Mapping[int, Box2D]], theta: float) -> KeySliceTest:
@@ -102,16 +106,7 @@ def adjacent_slices(annotations: AnnotationSet, proposals: ProposalPool, options
     of each annotation; the paper itself was not at hand, so the rule is ours.
     """
     changed: dict[int, LesionRecord] = {}
-    proposals.refuse_views("adjacent-slices")
-    experts = options.tracklet_numbers(proposals.experts)
-    by_volume = annotations.lesions_by_volume()
-    for volume in track(proposals.volumes_of(annotations.volumes), "adjacent-slices"):
-        lesions = sorted((lesion for lesion in by_volume[volume.id] if not lesion.ignore), key=lambda item: item.id)
-        known = {lesion.id: lesion for lesion in lesions if is_annotation(lesion)}
-        if not known:
-            continue
-        taken = SliceIndex(lesions)
-        tracklets = scan_tracklets(proposals.load(volume.id), experts, options.box_score)
+    for known, taken, tracklets in _annotated_volumes(annotations, proposals, options, "adjacent-slices"):
         long = [tracklet for tracklet in tracklets if len(tracklet.boxes) >= options.continuity]
         for number, lesion in known.items():
             copies = _copies(annotated_boxes(lesion), long, options)
