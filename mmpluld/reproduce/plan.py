@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "detectors_behind", "plan", "with_needs"]
 
-_FIRST = "train_dataloader.dataset.datasets.{}"
+_FIRST = "train_dataloader.dataset.datasets.deeplesion"  # whose labels are mined
 _EMBEDDER = "lesanet_vgg16_instances"
 _MINED_FILE = "train_mined.json"  # in the configs of rows on mined labels
 
@@ -78,12 +79,12 @@ def detectors_behind(rows: Iterable[Row]) -> list[Row]:
     """Rows whose weights the labels and the false-positive reduction of some rows are made with."""
     found: dict[Row, None] = {}
     for row in rows:
+        behind = [] if row.fpr is None else [row.fpr.detector]
         labels = row.labels
         while labels is not None:
-            found |= dict.fromkeys([labels.detector, *detectors_behind([labels.detector])])
+            behind.append(labels.detector)
             labels = labels.after
-        if row.fpr is not None:
-            found |= dict.fromkeys([row.fpr.detector, *detectors_behind([row.fpr.detector])])
+        found |= dict.fromkeys([*behind, *detectors_behind(behind)])
     return list(found)
 
 
@@ -139,7 +140,7 @@ class Plan:
         steps: list[Step] = []
         if row.labels is not None:
             steps.append(self.mined(row.labels, seed))
-            run.options += [f"{_FIRST.format('deeplesion')}.ann_file={_written(steps[-1].makes.absolute())}"]
+            run.options += [f"{_FIRST}.ann_file={_written(steps[-1].makes.absolute())}"]
         if row.fpr is not None:
             steps.append(self._classifier(row.fpr, seed))
             run.late_options = self._rescoring(row.fpr, steps[-1])
@@ -164,8 +165,8 @@ class Plan:
         name = row.config_name(self.twins)
         changes = [*row.options, *self.cfg_options]
         if row.fold is not None:
-            changes += [f"{_FIRST.format('deeplesion')}.fold={list(row.fold)}".replace(" ", "")]
-            changes += [f"{_FIRST.format('deeplesion')}.fold_part=out"]
+            changes += [f"{_FIRST}.fold=[{row.fold[0]},{row.fold[1]}]"]
+            changes += [f"{_FIRST}.fold_part=out"]
         cfg = load_config(name, changes)
         if split != "test":
             changes.append(f"test_dataloader.dataset.ann_file={_written(_of_split(cfg, name, split))}")
@@ -188,6 +189,9 @@ class Plan:
         options += [f"data_root={_written(self.data_root)}"] if self.data_root else []
         return name, identity, files[-1], options
 
+    def _steps_folder(self, detector: Row, title: str, seed: int) -> Path:
+        return self.work_dir / "steps" / detector.run_name(self.twins) / title / f"seed{seed}"
+
     def _step(
         self,
         title: str,
@@ -195,14 +199,18 @@ class Plan:
         seed: int,
         needs: Sequence[Job],
         settings: Sequence[str],
-        arguments: Any,
+        arguments: Callable[[Path], list[str]],
         makes: str,
         parallel: bool = False,
+        files: Sequence[Path] = (),
     ) -> Step:
-        folder = self.work_dir / "steps" / detector.run_name(self.twins) / title / f"seed{seed}"
+        """A step in the folder of a detector; ``arguments`` gets that folder. See :func:`step_of`."""
+        folder = self._steps_folder(detector, title, seed)
         if folder not in self._steps:
-            step = step_of(title, seed, folder, needs, settings, arguments, folder / makes, parallel=parallel)
-            self._steps[folder] = step
+            self._steps[folder] = step_of(
+                title, seed, folder, needs, settings, partial(arguments, folder), folder / makes,
+                parallel=parallel, files=files,
+            )  # fmt: skip
         return self._steps[folder]
 
     def proposed(self, detector: Row, seed: int, fold: tuple[int, int] | None = None, view: float = 1.0) -> Step:
@@ -212,8 +220,7 @@ class Plan:
         title = "propose" + (f"-{view:g}" if view != 1 else "") + (f"-fold{fold[0]}" if fold else "")
         looks = self._resized(detector, view)
 
-        def arguments() -> list[str]:
-            folder = self.work_dir / "steps" / detector.run_name(self.twins) / title / f"seed{seed}"
+        def arguments(folder: Path) -> list[str]:
             command = ["propose", run.config, str(run.weights), "--out", str(folder / "proposals")]
             command += ["--ann-file", str(annotations), "--data-root", str(images)]
             command += ["--fold", f"{fold[0]}/{fold[1]}"] if fold else []
@@ -242,8 +249,7 @@ class Plan:
         truth = images / "truth" / "train.json"
         rules = [*(labels.twin_rules if self.twins else ()), *labels.rules]
 
-        def arguments() -> list[str]:
-            folder = self._steps_folder(labels.detector, f"mine-{labels.key}", seed)
+        def arguments(folder: Path) -> list[str]:
             command = ["mine", str(before.makes if before else annotations)]
             command += [str(step.makes.parent) for step in proposals]
             command += ["--strategies", *labels.strategies] if labels.strategies else []
@@ -256,18 +262,18 @@ class Plan:
 
         needs: list[Job] = [*proposals, *embedded, *([before] if before else [])]
         settings = [*labels.strategies, *labels.oracles, *rules]
-        return self._step(f"mine-{labels.key}", labels.detector, seed, needs, settings, arguments, "mined.json")
-
-    def _steps_folder(self, detector: Row, title: str, seed: int) -> Path:
-        return self.work_dir / "steps" / detector.run_name(self.twins) / title / f"seed{seed}"
+        # The truth too: oracles mine from it alone, and the others' report is about it.
+        files = [annotations, *([truth] if truth.is_file() else [])]
+        return self._step(
+            f"mine-{labels.key}", labels.detector, seed, needs, settings, arguments, "mined.json", files=files
+        )
 
     def _embedded(self, detector: Row, seed: int) -> Step:
         """Embeddings of the lesions and of a detector's tracklets; one embedder serves all seeds."""
         embedder, proposals = self._embedder(), self.proposed(detector, seed)
         annotations, images = self._training_data(detector)
 
-        def arguments() -> list[str]:
-            folder = self._steps_folder(detector, "embed", seed)
+        def arguments(folder: Path) -> list[str]:
             command = ["embed", self._config(_EMBEDDER, "15e"), str(last_weights(embedder.folder))]
             command += ["--annotations", str(annotations), "--data-root", str(images)]
             return [*command, "--proposals", str(proposals.makes.parent), "--out", str(folder / "embeddings")]
@@ -278,7 +284,8 @@ class Plan:
     def _embedder(self) -> Step:
         folder = self.work_dir / "steps" / "embedder"
         if folder not in self._steps:
-            self._steps[folder] = self._training("embedder", folder, 0, self._config(_EMBEDDER, "15e"), (), ())
+            config = self._config(_EMBEDDER, "15e")
+            self._steps[folder] = self._training("embedder", folder, 0, config, (), ())
         return self._steps[folder]
 
     def _classifier(self, fpr: FPR, seed: int) -> Step:
@@ -291,10 +298,10 @@ class Plan:
         labels = self.mined(fpr.detector.labels, seed) if fpr.detector.labels else None
         annotations, _ = self._training_data(fpr.detector)
 
-        def harvest() -> list[str]:
+        def harvest(folder: Path) -> list[str]:
             command = ["harvest", str(labels.makes if labels else annotations)]
             command += [str(step.makes.parent) for step in proposals]
-            return [*command, "--out", str(self._steps_folder(fpr.detector, "harvest", seed) / "candidates.json")]
+            return [*command, "--out", str(folder / "candidates.json")]
 
         needs = [*proposals, *([labels] if labels else [])]
         candidates = self._step("harvest", fpr.detector, seed, needs, (), harvest, "candidates.json")
@@ -306,7 +313,7 @@ class Plan:
             self._steps[folder] = self._training(fpr.config, folder, seed, self._fpr_config(fpr), [candidates], changes)
         return self._steps[folder]
 
-    def _rescoring(self, fpr: FPR, classifier: Step) -> Any:
+    def _rescoring(self, fpr: FPR, classifier: Step) -> Callable[[], list[str]]:
         def options() -> list[str]:
             weights = last_weights(classifier.folder)
             return [
@@ -325,13 +332,17 @@ class Plan:
 
         cfg = load_config(config, [])
         root = [f"data_root={_written(self.data_root / 'deeplesion')}"] if self.data_root else []
+        # What a step before it makes is known by that step.
+        data = load_config(config, root).train_dataloader.dataset
+        files = [] if needs else [Path(data.data_root) / data.ann_file]
 
         def arguments() -> list[str]:
             command = ["train", config, "--work-dir", str(folder), "--seed", str(seed), "--resume", "--cfg-options"]
             return [*command, *changes, *root, "default_hooks.checkpoint.max_keep_ckpts=1"]
 
         return step_of(
-            title, seed, folder, needs, [config_digest(cfg)], arguments, folder / "last_checkpoint", parallel=True
+            title, seed, folder, needs, [config_digest(cfg)], arguments, folder / "last_checkpoint", parallel=True,
+            files=files,
         )  # fmt: skip
 
     def _config(self, stem: str, schedule: str) -> str:

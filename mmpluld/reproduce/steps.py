@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmpluld.reproduce.graph import Caller, Job, identity_digest, launched
+from mmpluld.reproduce.twin_data import digest
 
 __all__ = ["Step", "step_of"]
 
@@ -68,14 +69,20 @@ def step_of(
     makes: Path,
     *,
     parallel: bool = False,
+    files: Sequence[Path] = (),
 ) -> Step:
     """A step whose identity is that of what it needs, and its own settings.
 
     Args:
         title, seed, folder, needs, arguments, makes, parallel: See :class:`Step` and its base.
         settings: What of the command changes the result; not where things lie.
+        files: What it reads beside the results of the steps that it needs.
+
+    Raises:
+        InputError: One of the files is missing.
     """
     identity = {"step": title, "settings": list(settings), "seed": seed, "needs_sha256": identity_digest(needs)}
+    identity |= {"data_sha256": digest(files)} if files else {}
     return Step(
         seed=seed,
         folder=folder,

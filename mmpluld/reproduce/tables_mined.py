@@ -8,6 +8,8 @@ size each takes the papers' epochs, which are longer with more labels.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from typing import Literal
 
 from mmpluld.reproduce.rows import FPR, Labels, Row, Table
 from mmpluld.reproduce.tables_lens import LENS, LONGER, MULAN, NO_FUSION, SINGLE, SPECIALTIES, lens_row
@@ -19,8 +21,7 @@ _ORDER = ("cross-slice", "intra-patient", "cross-dataset", "unlabeled")
 _TWIN_RULES = ("--box-score", "0.2", "--delta", "0.35")
 
 
-def _labels(key: str, **settings: object) -> Labels:
-    return Labels(key, LENS, twin_rules=_TWIN_RULES, **settings)  # type: ignore[arg-type]
+_labels = partial(Labels, detector=LENS, twin_rules=_TWIN_RULES)
 
 
 def _up_to(strategy: str, rules: tuple[str, ...] = (), key: str = "") -> Labels:
@@ -76,8 +77,8 @@ _MINED_ALONE = replace(
 )
 
 
-def _reduced(mode: str, label: str, paper: tuple[float, ...] | float) -> Row:
-    fpr = FPR(mode, _MINED)  # type: ignore[arg-type]
+def _reduced(mode: Literal["average", "alone"], label: str, paper: tuple[float, ...] | float) -> Row:
+    fpr = FPR(mode, _MINED)
     config = "lens-afp_densenet121_4datasets-mined"
     return lens_row(f"lens-fpr-{mode}", label, config, paper, weights_of="lens-mined", fpr=fpr)
 

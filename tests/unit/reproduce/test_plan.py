@@ -114,6 +114,24 @@ def test_labels_of_other_rules_are_refused_in_a_folder(planned):
         planned(other)
 
 
+@pytest.mark.parametrize(
+    ("file", "key", "step"),
+    [
+        ("deeplesion/annotations/train.json", "lens-intra-patient", "steps/embedder"),
+        ("deeplesion/truth/train.json", "lens-oracle-unlabeled", "mine-oracle-unlabeled/seed0"),
+    ],
+)
+def test_steps_of_other_data_are_refused(planned, data, file, key, step):
+    (data / file).write_text("first")
+    (run,) = planned(TABLE4.row(key))
+    (made,) = [job for job in with_needs([run]) if str(job.folder).endswith(step)]
+    _ = made.record  # writes it
+    planned(TABLE4.row(key))
+    (data / file).write_text("second")
+    with pytest.raises(InputError, match=f"{step}: holds a run with other data"):
+        planned(TABLE4.row(key))
+
+
 def test_what_a_row_is_made_with_is_known_before_it_is_planned():
     rows = [TABLE2.row("lens-fpr-average")]
     assert [row.key for row in detectors_behind(rows)] == ["lens-mined", "lens"]
