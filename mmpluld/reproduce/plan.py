@@ -66,9 +66,10 @@ def with_needs(jobs: Iterable[Job]) -> list[Job]:
     ordered: dict[Job, None] = {}
 
     def add(job: Job) -> None:
-        for need in job.needs:
-            add(need)
-        ordered.setdefault(job)
+        if job not in ordered:
+            for need in job.needs:
+                add(need)
+            ordered[job] = None
 
     for job in jobs:
         add(job)
@@ -107,7 +108,17 @@ class Plan:
         self.data_root, self.cfg_options, self.start_of = data_root, list(cfg_options), start_of
         self._runs: dict[tuple[str, str, int], Run] = {}
         self._steps: dict[Path, Step] = {}
+        self._configs: dict[tuple[str, tuple[str, ...]], Config] = {}
         self._described: dict[tuple[str, str], tuple[str, dict[str, Any], Path, list[str]]] = {}
+
+    def _loaded(self, name: str, changes: Sequence[str]) -> Config:
+        """A config, read once for all rows, seeds and steps; not to be changed."""
+        from mmpluld.engine.config import load_config
+
+        key = name, tuple(changes)
+        if key not in self._configs:
+            self._configs[key] = load_config(name, list(changes))
+        return self._configs[key]
 
     def run(self, row: Row, seed: int, split: str | None = None) -> Run:
         """The run of a row with a seed, tested on the patients of ``split``, by default the table's."""
@@ -159,7 +170,6 @@ class Plan:
 
     def _describe(self, row: Row, split: str) -> tuple[str, dict[str, Any], Path, list[str]]:
         """Config, identity, truth file and options of a row."""
-        from mmpluld.engine.config import load_config
         from mmpluld.reproduce.twin_data import digest
 
         name = row.config_name(self.twins)
@@ -167,10 +177,10 @@ class Plan:
         if row.fold is not None:
             changes += [f"{_FIRST}.fold=[{row.fold[0]},{row.fold[1]}]"]
             changes += [f"{_FIRST}.fold_part=out"]
-        cfg = load_config(name, changes)
+        cfg = self._loaded(name, changes)
         if split != "test":
             changes.append(f"test_dataloader.dataset.ann_file={_written(_of_split(cfg, name, split))}")
-            cfg = load_config(name, changes)
+            cfg = self._loaded(name, changes)
         start = self.start_of(cfg)
         # Where data and weights lie and how many checkpoints are kept changes no result: no part of the identity.
         files = _annotation_files(cfg, self.data_root, row)
@@ -231,11 +241,9 @@ class Plan:
 
     def _resized(self, detector: Row, factor: float) -> list[str]:
         """Changes to a detector's config that make it look at larger or smaller images in the test."""
-        from mmpluld.engine.config import load_config
-
         if factor == 1:
             return []
-        cfg = load_config(detector.config_name(self.twins), list(detector.options))
+        cfg = self._loaded(detector.config_name(self.twins), detector.options)
         pixel_mm = cfg.test_dataloader.dataset.pipeline.resize.pixel_mm / factor
         return [f"test_dataloader.dataset.pipeline.resize.pixel_mm={pixel_mm:g}"]
 
@@ -328,12 +336,10 @@ class Plan:
         self, title: str, folder: Path, seed: int, config: str, needs: Sequence[Job], changes: Sequence[str]
     ) -> Step:
         """A training that is no row of a table."""
-        from mmpluld.engine.config import load_config
-
-        cfg = load_config(config, [])
+        cfg = self._loaded(config, [])
         root = [f"data_root={_written(self.data_root / 'deeplesion')}"] if self.data_root else []
         # What a step before it makes is known by that step.
-        data = load_config(config, root).train_dataloader.dataset
+        data = self._loaded(config, root).train_dataloader.dataset
         files = [] if needs else [Path(data.data_root) / data.ann_file]
 
         def arguments() -> list[str]:
@@ -354,9 +360,8 @@ class Plan:
     def _training_data(self, detector: Row) -> tuple[Path, Path]:
         """Annotation file and folder of the dataset whose labels are mined, as it was before."""
         from mmpluld.datasets.named_concat import dataset_settings
-        from mmpluld.engine.config import load_config
 
-        cfg = load_config(replace(detector, labels=None).config_name(self.twins), list(detector.options))
+        cfg = self._loaded(detector.config_name(self.twins), detector.options)
         part = dataset_settings(cfg.train_dataloader.dataset)[0]
         root = Path(self.data_root or part["data_root"]).absolute()
         images = root / part.get("data_prefix", {}).get("img_path", "")
