@@ -10,19 +10,19 @@ from mmpluld.lazy import lazy_names
 
 if TYPE_CHECKING:
     from mmpluld.inference.detector import VolumeDetector
+    from mmpluld.inference.findings import Findings
     from mmpluld.inference.loop import VolumeTestLoop
     from mmpluld.inference.scan_detector import Detector
-    from mmpluld.inference.scan_findings import ScanFindings
     from mmpluld.inference.settings import DetectionSettings
 
-__all__ = ["DetectionSettings", "Detector", "ScanFindings", "VolumeDetector", "VolumeTestLoop"]
+__all__ = ["DetectionSettings", "Detector", "Findings", "VolumeDetector", "VolumeTestLoop"]
 
 __getattr__ = lazy_names(
     __name__,
     {
         "DetectionSettings": "settings",
         "Detector": "scan_detector",
-        "ScanFindings": "scan_findings",
+        "Findings": "findings",
         "VolumeDetector": "detector",
         "VolumeTestLoop": "loop",
     },

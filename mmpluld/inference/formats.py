@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.io import write_findings_csv
-
-if TYPE_CHECKING:
-    from mmpluld.inference.scan_findings import ScanFindings
+from mmpluld.structures import ScanFindings
 
 __all__ = ["DEFAULT_FORMATS", "FORMATS", "Format", "check_formats", "output_names"]
 

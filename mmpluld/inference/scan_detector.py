@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmpluld.compat.allocator import tune_allocator
 from mmpluld.errors import InputError, printable
-from mmpluld.inference.scan_findings import ScanFindings
+from mmpluld.inference.findings import Findings
 from mmpluld.inputs import file_size
 from mmpluld.io import VOLUME_SUFFIXES, read_volume
 from mmpluld.io.hounsfield import Units
@@ -82,7 +82,7 @@ class Detector:
 
     def __call__(
         self, scan: str | os.PathLike[str], *, series: str | None = None, units: Units | None = None
-    ) -> ScanFindings:
+    ) -> Findings:
         """Detect lesions in a scan; what was assumed of it is noted on standard error.
 
         Args:
@@ -101,7 +101,7 @@ class Detector:
         loaded = self.load()
         findings = loaded.detector.detect(volume)
         history = (*volume.history, *loaded.detector.history(volume), f"model {loaded.model}")
-        return ScanFindings(_scan_name(scan), replace(volume, history=history), tuple(findings), loaded.details)
+        return Findings(_scan_name(scan), replace(volume, history=history), tuple(findings), loaded.details)
 
     def load(self) -> _Loaded:
         """The network and its rules, loaded now if they are not yet."""

@@ -1,53 +1,22 @@
-"""What a detector found in one scan, and the files it can be written to."""
+"""What a detector found in one scan, and how it is written."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import overload
 
 from mmpluld.inference.formats import DEFAULT_FORMATS, check_formats, output_names
 from mmpluld.inference.output import output_folder
-from mmpluld.structures import CTVolume, DetectionSet, Finding, findings_to_detections
+from mmpluld.structures import CTVolume, ScanFindings
 from mmpluld.typing import StrPath
 
-__all__ = ["ScanFindings"]
+__all__ = ["Findings"]
 
 
 @dataclass(frozen=True, eq=False)
-class ScanFindings(Sequence[Finding]):
-    """The findings of one scan, best score first, with the scan itself.
-
-    Attributes:
-        name: Of the scan in records: its file name without suffix.
-        volume: The scan; its history says how it was read and examined, and by which model.
-        findings: What was found.
-        details: What was done, name to text, such as the model and its score threshold.
-    """
-
-    name: str
-    volume: CTVolume
-    findings: tuple[Finding, ...]
-    details: Mapping[str, str]
-
-    def __len__(self) -> int:
-        return len(self.findings)
-
-    def __iter__(self) -> Iterator[Finding]:
-        return iter(self.findings)
-
-    @overload
-    def __getitem__(self, index: int) -> Finding: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Finding, ...]: ...
-    def __getitem__(self, index: int | slice) -> Finding | tuple[Finding, ...]:
-        return self.findings[index]
-
-    @property
-    def detections(self) -> DetectionSet:
-        """The detection record, in voxels of the scan's file; ``mmpluld evaluate`` reads it."""
-        return DetectionSet({self.name: findings_to_detections(self.findings, self.volume)})
+class Findings(ScanFindings):
+    """The findings of one scan, as :class:`~mmpluld.inference.Detector` returns them."""
 
     def save(
         self,
