@@ -244,8 +244,11 @@ class Plan:
         if factor == 1:
             return []
         cfg = self._loaded(detector.config_name(self.twins), detector.options)
-        pixel_mm = cfg.test_dataloader.dataset.pipeline.resize.pixel_mm / factor
-        return [f"test_dataloader.dataset.pipeline.resize.pixel_mm={pixel_mm:g}"]
+        resize, place = cfg.test_dataloader.dataset.pipeline.resize, "test_dataloader.dataset.pipeline.resize"
+        changes = [f"{place}.pixel_mm={resize.pixel_mm / factor:g}"]
+        if resize.get("max_size"):  # else larger images would be shrunk again
+            changes.append(f"{place}.max_size={round(resize.max_size * factor)}")
+        return changes
 
     def mined(self, labels: Labels, seed: int) -> Step:
         """Labels mined for a seed."""

@@ -10,8 +10,9 @@ import pytest
 from mmpluld.errors import InputError
 from mmpluld.reproduce.children import Resources
 from mmpluld.reproduce.graph import Job, execute
-from mmpluld.reproduce.plan import detectors_behind, plan, with_needs
+from mmpluld.reproduce.plan import Plan, detectors_behind, plan, with_needs
 from mmpluld.reproduce.runner import Run, _command
+from mmpluld.reproduce.start import random_start
 from mmpluld.reproduce.steps import Step, step_of
 from mmpluld.reproduce.tables import TABLES, Row
 
@@ -101,6 +102,11 @@ def test_oracles_need_no_proposals_and_views_of_distillation_are_three(planned):
     assert {"propose", "propose-0.8", "propose-1.25"} < set(names(jobs))
     larger = next(job for job in jobs if job.name == "propose-1.25")
     assert larger.identity["settings"] == ["test_dataloader.dataset.pipeline.resize.pixel_mm=2.24"]
+    published = Plan([], Path(), "lens-3d", False, "test", None, (), random_start)
+    resize = "test_dataloader.dataset.pipeline.resize"
+    assert published._resized(TABLE4.row("lens-distillation").labels.detector, 1.25) == [
+        f"{resize}.pixel_mm=0.64", f"{resize}.max_size=640",
+    ]  # fmt: skip
 
 
 def test_labels_of_other_rules_are_refused_in_a_folder(planned):
