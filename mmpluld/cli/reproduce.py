@@ -64,9 +64,11 @@ def run(options: argparse.Namespace) -> int:
     """Train what is missing, then report; 1 if a run failed."""
     from mmpluld.outputs import folder_lock
     from mmpluld.reproduce.children import Resources
-    from mmpluld.reproduce.tables import get_tables
+    from mmpluld.reproduce.tables import get_tables, without_oracles
 
     tables = get_tables(options.table)
+    if not options.twins:
+        tables = tuple(map(without_oracles, tables))
     _check(tables, options)
     if options.recipe is not None:
         tables = tuple(_by_recipe(table, options.recipe) for table in tables)
