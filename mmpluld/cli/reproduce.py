@@ -55,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="NAME=FILE_OR_URL",
-        help="ImageNet weights that backbones start from, densenet121=... resnet50=...; none: random weights, also for "
-        "twins, which start from trunks of their own",
+        help="ImageNet weights that backbones start from, densenet121=... resnet50=... resnet18=...; none: random "
+        "weights, also for twins, which start from trunks of their own",
     )
 
 
@@ -135,6 +135,8 @@ def _start_of(table: Table, rows: list[Row], resources: Resources, options: argp
     ]
     if options.twins:
         return ensure_trunks(configs, Path(options.work_dir), resources, run_command)
+    classifiers = dict.fromkeys(row.fpr.config_name(False) for row in table.rows if row.fpr)
+    configs += [(name, load_config(name)) for name in classifiers]
     starts = imagenet_starts(options.pretrained, configs)
     warning = without_weights(starts, configs)
     if warning:

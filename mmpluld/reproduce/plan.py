@@ -12,7 +12,7 @@ from mmpluld.errors import InputError
 from mmpluld.reproduce.graph import Job, config_digest, identity_digest, last_weights
 from mmpluld.reproduce.rows import FPR, Labels, Row
 from mmpluld.reproduce.runner import Run
-from mmpluld.reproduce.start import StartOf, random_start
+from mmpluld.reproduce.start import NO_START, StartOf, random_start
 from mmpluld.reproduce.steps import Step, step_of
 
 if TYPE_CHECKING:
@@ -321,7 +321,8 @@ class Plan:
             file = _written(candidates.makes.absolute())
             changes = [f"{part}_dataloader.dataset.ann_file={file}" for part in ("train", "val")]
             changes += ["train_cfg.val_begin=1000"]  # never: what is tested decides
-            self._steps[folder] = self._training(fpr.config, folder, seed, self._fpr_config(fpr), [candidates], changes)
+            config = fpr.config_name(self.twins)
+            self._steps[folder] = self._training(fpr.config, folder, seed, config, [candidates], changes)
         return self._steps[folder]
 
     def _rescoring(self, fpr: FPR, classifier: Step) -> Callable[[], list[str]]:
@@ -329,7 +330,7 @@ class Plan:
             weights = last_weights(classifier.folder)
             return [
                 f"test_cfg.fpr.checkpoint={_written(weights.absolute())}",
-                f"test_cfg.fpr.config={self._fpr_config(fpr)}",
+                f"test_cfg.fpr.config={fpr.config_name(self.twins)}",
                 f"test_cfg.fpr.mode={fpr.mode}",
             ]
 
@@ -345,20 +346,20 @@ class Plan:
         data = self._loaded(config, root).train_dataloader.dataset
         files = [] if needs else [Path(data.data_root) / data.ann_file]
 
+        # Miniatures of these are trained from random weights: trunks are of detectors.
+        start = NO_START if self.twins else self.start_of(cfg)
+
         def arguments() -> list[str]:
             command = ["train", config, "--work-dir", str(folder), "--seed", str(seed), "--resume", "--cfg-options"]
-            return [*command, *changes, *root, "default_hooks.checkpoint.max_keep_ckpts=1"]
+            return [*command, *changes, *start.options, *root, "default_hooks.checkpoint.max_keep_ckpts=1"]
 
+        settings = [config_digest(cfg), *([start.sha256] if start.sha256 else [])]
         return step_of(
-            title, seed, folder, needs, [config_digest(cfg)], arguments, folder / "last_checkpoint", parallel=True,
-            files=files,
-        )  # fmt: skip
+            title, seed, folder, needs, settings, arguments, folder / "last_checkpoint", parallel=True, files=files
+        )
 
     def _config(self, stem: str, schedule: str) -> str:
         return f"{stem}_phantom" if self.twins else f"{stem}_{schedule}_deeplesion"
-
-    def _fpr_config(self, fpr: FPR) -> str:
-        return f"{fpr.config}_{'phantom' if self.twins else 'deeplesion'}"
 
     def _training_data(self, detector: Row) -> tuple[Path, Path]:
         """Annotation file and folder of the dataset whose labels are mined, as it was before."""
