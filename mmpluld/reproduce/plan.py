@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -252,13 +253,13 @@ class Plan:
 
     def mined(self, labels: Labels, seed: int) -> Step:
         """Labels mined for a seed."""
+        rules = [*(labels.twin_rules if self.twins else ()), *labels.rules]
         before = self.mined(labels.after, seed) if labels.after else None
         proposals = [] if labels.oracles and not labels.strategies else [self.proposed(labels.detector, seed)]
         proposals += [self.proposed(labels.detector, seed, view=view) for view in labels.views]
-        embedded = [self._embedded(labels.detector, seed)] if "intra-patient" in labels.strategies else []
+        embedded = [self._embedded(labels.detector, seed, rules)] if "intra-patient" in labels.strategies else []
         annotations, images = self._training_data(labels.detector)
         truth = images / "truth" / "train.json"
-        rules = [*(labels.twin_rules if self.twins else ()), *labels.rules]
 
         def arguments(folder: Path) -> list[str]:
             command = ["mine", str(before.makes if before else annotations)]
@@ -279,18 +280,24 @@ class Plan:
             f"mine-{labels.key}", labels.detector, seed, needs, settings, arguments, "mined.json", files=files
         )
 
-    def _embedded(self, detector: Row, seed: int) -> Step:
-        """Embeddings of the lesions and of a detector's tracklets; one embedder serves all seeds."""
+    def _embedded(self, detector: Row, seed: int, rules: Sequence[str]) -> Step:
+        """Embeddings of the lesions and of a detector's tracklets, which end as the rules of mining say.
+
+        One embedder serves all seeds.
+        """
+        ends = [item for name, value in pairwise(rules) if name == "--box-score" for item in (name, value)][-2:]
         embedder, proposals = self._embedder(), self.proposed(detector, seed)
         annotations, images = self._training_data(detector)
 
         def arguments(folder: Path) -> list[str]:
             command = ["embed", self._config(_EMBEDDER, "15e"), str(last_weights(embedder.folder))]
             command += ["--annotations", str(annotations), "--data-root", str(images)]
-            return [*command, "--proposals", str(proposals.makes.parent), "--out", str(folder / "embeddings")]
+            return [*command, *ends, "--proposals", str(proposals.makes.parent), "--out", str(folder / "embeddings")]
 
         needs = [embedder, proposals]
-        return self._step("embed", detector, seed, needs, (), arguments, "embeddings/embeddings.json", True)
+        return self._step(
+            "-".join(["embed", *ends[1:]]), detector, seed, needs, ends, arguments, "embeddings/embeddings.json", True
+        )
 
     def _embedder(self) -> Step:
         folder = self.work_dir / "steps" / "embedder"

@@ -48,9 +48,13 @@ def names(jobs: list[Job]) -> list[str]:
 def test_a_row_on_mined_labels_needs_the_steps_that_mine_them(planned):
     (run,) = planned(TABLE2.row("lens-mined"))
     assert names(with_needs([run])) == [
-        "lens (trained)", "propose", "embedder", "embed", "mine-unlabeled", "lens-mined",
+        "lens (trained)", "propose", "embedder", "embed-0.2", "mine-unlabeled", "lens-mined",
     ]  # fmt: skip
-    mined = next(job for job in with_needs([run]) if job.name == "mine-unlabeled")
+    jobs = {job.name: job for job in with_needs([run]) if isinstance(job, Step)}
+    mined = jobs["mine-unlabeled"]
+    for step in (mined, jobs["embed-0.2"]):  # the tracklets that are mined are those that are embedded
+        arguments = step.arguments() if step is mined else step.identity["settings"]
+        assert arguments[arguments.index("--box-score") + 1] == "0.2"
     option = f"train_dataloader.dataset.datasets.deeplesion.ann_file={mined.makes}"
     assert option in _command(run, 0, "train")
     assert "steps/lens-afp_densenet121_4datasets_9s_phantom/mine-unlabeled/seed0/mined.json" in str(mined.makes)
