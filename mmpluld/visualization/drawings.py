@@ -93,16 +93,23 @@ def overview(volume: CTVolume, findings: Sequence[Finding], images: dict[str, di
 
 
 def key_drawings(
-    rank: int, volume: CTVolume, findings: Sequence[Finding], stack: Stack, images: dict[str, dict[str, Any]]
+    rank: int,
+    volume: CTVolume,
+    findings: Sequence[Finding],
+    stack: Stack,
+    images: dict[str, dict[str, Any]] | None = None,
 ) -> tuple[Drawing, Drawing]:
-    """The key slice of a finding, cut to the body, and a close-up; a slice that several share is stored once."""
+    """The key slice of a finding, cut to the body, and a close-up.
+
+    Its picture goes into ``images``, if given; one that several findings share is stored once.
+    """
     finding = findings[rank - 1]
     spacing = (volume.spacing_mm[2], volume.spacing_mm[1])
     window = choose_window(volume, finding)
     key = finding.key_slice
     whole = _part(stack.x, stack.y, spacing)
     image = f"slice-{key}-{window.name.replace(' ', '-')}"
-    if image not in images:
+    if images is not None and image not in images:
         part = volume.array[key, stack.y[0] : stack.y[1], stack.x[0] : stack.x[1]]
         images[image] = _image(window_slice(part, window), whole)
     near_x, near_y, _ = neighbourhood(volume, finding)

@@ -79,7 +79,7 @@ def place_labels(
         label = next(
             (
                 label
-                for label in _places(box, (_DIGIT * len(text) + 0.2) * font, font, reach)
+                for label in _places(box, (_DIGIT * len(text) + 0.5) * font, font, reach)
                 if _inside(label.room, view) and not any(overlap(label.room, other) for other in occupied)
             ),
             None,
@@ -105,7 +105,7 @@ def _places(box: Rect, width: float, font: float, reach: float) -> Iterator[Labe
         ):
             room = Rect(x, y, width, height)
             leader = _leader(room, box) if distance >= _SHORTEST_LEADER * font else None
-            yield Label(x + 0.1 * font, y + (0.1 + _RISE) * font, room, leader)
+            yield Label(x + 0.25 * font, y + (0.1 + _RISE) * font, room, leader)
         distance += 0.6 * font
 
 

@@ -103,7 +103,7 @@ def _template() -> tuple[Any, Any, Any]:
     # Adding 0.0 turns a rounded -0.0 into 0.0.
     environment.filters["mm"] = lambda value: f"{round(value, 1) + 0.0:.1f}"
     environment.filters["short"] = _short
-    environment.filters["volume"] = lambda ml: f"{ml:.2f}" if ml < 10 else f"{ml:.0f}"
+    environment.filters["volume"] = lambda ml: f"{ml:.1f}" if ml >= 1 else f"{ml:.3f}"
     folder = resources.files("mmpluld.visualization") / "templates"
     style, script = (Markup((folder / f"report.{end}").read_text("utf-8")) for end in ("css", "js"))
     return environment.get_template("report.html.j2"), style, script

@@ -114,9 +114,8 @@ def body_of(volume: CTVolume) -> tuple[Range, Range]:
     step = _SEARCH_STEP
     thick = (volume.array[::step, ::step, ::step] > _AIR_HU).any(axis=0)
     ranges = []
-    for axis in (0, 1):
-        found = np.flatnonzero(thick.any(axis=axis))
-        size = volume.shape[2 - axis]
+    for size, line in ((volume.shape[2], thick.any(axis=0)), (volume.shape[1], thick.any(axis=1))):
+        found = np.flatnonzero(line)
         if len(found):
             ranges.append((max(0, int(found[0]) * step - 2 * step), min(size, int(found[-1]) * step + 3 * step)))
         else:

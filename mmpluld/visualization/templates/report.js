@@ -205,11 +205,11 @@
       const mark = add(panel.over, "g", { class: main ? "mark" : "mark other" });
       panel.over.prepend(mark);
       add(mark, "rect", { class: "box", x: x1, y: y1, width: x2 - x1, height: y2 - y1 });
-      const text = String(index + 1), wide = font * (0.62 * text.length + 0.2), above = y1 - font * 1.15, below = y2 + font * 0.15;
+      const text = String(index + 1), wide = font * (0.62 * text.length + 0.5), above = y1 - font * 1.15, below = y2 + font * 0.15;
       const place = [[x1, above], [x1, below], [x2 - wide, above], [x2 - wide, below]].find(([x, y]) => free(x, y, wide));
       if (!place || numbers-- <= 0) continue;
       taken.push([...place, wide, font]);
-      add(mark, "text", { x: place[0] + font * 0.1, y: place[1] + font * 0.9 }, text);
+      add(mark, "text", { x: place[0] + font * 0.25, y: place[1] + font * 0.9 }, text);
     }
   }
 

@@ -363,7 +363,10 @@ def test_box_of_a_real_tumour_lies_on_the_tumour():
     np.testing.assert_allclose((world[:3] + world[3:]) / 2, expected, atol=1e-3)
 
     page = Page(render_report(scan, [finding], {}))
-    picture = decode(next(i["href"] for i in page.all("image") if i["id"].startswith(f"slice-{key}-")))
+    image = next(i for i in page.all("image") if i["id"].startswith(f"slice-{key}-"))
+    picture = np.zeros(scan.shape[1:], dtype=np.uint8)
+    part, corner = decode(image["href"]), [round(float(image[axis]) / scan.spacing_mm[2]) for axis in ("x", "y")]
+    picture[corner[1] : corner[1] + part.shape[0], corner[0] : corner[0] + part.shape[1]] = part
     rect = page.all("rect")[2]
     pixel = scan.spacing_mm[2]
     left, top = round(float(rect["x"]) / pixel), round(float(rect["y"]) / pixel)
