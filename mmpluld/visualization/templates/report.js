@@ -28,15 +28,16 @@
     return keep(decoded, z, decoded.get(z) || decode(z), 64);
   }
 
+  const scratch = document.createElement("canvas");
+  [scratch.width, scratch.height] = data.size;
+  const reader = scratch.getContext("2d", { willReadFrequently: true });
+
   async function decode(z) {
     const image = new Image();
     image.src = "data:image/jpeg;base64," + byId("z" + z).textContent;
     await image.decode();
-    const canvas = document.createElement("canvas");
-    [canvas.width, canvas.height] = data.size;
-    const context = canvas.getContext("2d", { willReadFrequently: true });
-    context.drawImage(image, 0, 0);
-    const rgba = context.getImageData(0, 0, canvas.width, canvas.height).data;
+    reader.drawImage(image, 0, 0);
+    const rgba = reader.getImageData(0, 0, scratch.width, scratch.height).data;
     const codes = new Uint8Array(rgba.length / 4);
     for (let i = 0; i < codes.length; i++) codes[i] = rgba[4 * i];
     return codes;
@@ -60,14 +61,18 @@
     for (let z = cube.low[2]; z < cube.high[2]; z++) if (!cube.have.has(z)) order.push(z);
     order.sort((a, b) => Math.abs(a - key) - Math.abs(b - key));
     const [width, height] = cube.size;
-    for (const z of order) {
-      const codes = await codesOf(z);
+    let drawn = 0;
+    for (const [done, z] of order.entries()) {
+      const [codes] = order.slice(done, done + 4).map(codesOf); // some ahead, as they are decoded aside
+      const slice = await codes;
       for (let y = 0; y < height; y++) {
         const from = (cube.low[1] + y) * data.size[0] + cube.low[0];
-        cube.codes.set(codes.subarray(from, from + width), ((z - cube.low[2]) * height + y) * width);
+        cube.codes.set(slice.subarray(from, from + width), ((z - cube.low[2]) * height + y) * width);
       }
       cube.have.add(z);
       if (state.finding !== index) return; // another was chosen; the rest follows when this one is chosen again
+      if (z !== state.at[2] && done + 1 < order.length && performance.now() - drawn < 150) continue;
+      drawn = performance.now();
       refresh();
     }
   }
@@ -127,8 +132,11 @@
     panel.stage.style.aspectRatio = `${panel.view[1]} / ${panel.view[3]}`;
     const at = state.at[n];
     if (whole) {
-      codesOf(at).then((codes) => {
-        if (state.at[n] === at) paint(panel, width, height, (x, y) => codes[y * width + x]);
+      const picture = [at, state.low, state.high].join();
+      if (panel.picture !== picture) codesOf(at).then((codes) => {
+        if (state.at[n] !== at) return;
+        paint(panel, width, height, (x, y) => codes[y * width + x]);
+        panel.picture = picture;
       });
     } else {
       const stride = [1, cube.size[0], cube.size[0] * cube.size[1]];
