@@ -22,6 +22,7 @@ _REACH = 6.0  # font sizes that a number in the overview may stand from its box
 _FEW = 15  # findings whose numbers can be large
 _MOST_NUMBERS = 40  # in the overview
 _MOST_BESIDE = 10  # in the picture of a key slice
+_WIDTH, _HEIGHT = 570, 560  # of a picture on a wide screen, in pixels
 _BARS_MM = (5, 10, 20, 50, 100, 200)
 
 
@@ -63,8 +64,8 @@ def bar_mm(width_mm: float) -> int:
 
 
 def font_of(view: Rect) -> float:
-    """Font size of letters and numbers, that fits flat pictures too."""
-    return min(view.width * 0.036, view.height * 0.12)
+    """Font size of letters and numbers: about 17 pixels where a picture has all of its place, less in flat ones."""
+    return min(17 * max(view.width / _WIDTH, view.height / _HEIGHT), view.height * 0.12)
 
 
 def overview(volume: CTVolume, findings: Sequence[Finding], images: dict[str, dict[str, Any]]) -> list[Drawing]:
