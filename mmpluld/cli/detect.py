@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from mmpluld.cli.changes import add_changes
 from mmpluld.cli.fpr import add_fpr
@@ -68,31 +69,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Detect and name the files written."""
     from mmpluld.compat.processes import check_alone
-    from mmpluld.inference.run import detect_scan
+    from mmpluld.inference.formats import DEFAULT_FORMATS, FORMATS, output_names
+    from mmpluld.inference.output import output_folder
+    from mmpluld.inference.scan_detector import Detector
 
     check_alone("detect")
     if options.no_fpr and (options.fpr or options.fpr_config or options.fpr_mode):
         raise InputError("--no-fpr contradicts the other options of false-positive reduction; leave one out")
     given = {name: getattr(options, name) for name in RULES}
-    result = detect_scan(
-        options.scan,
-        config=options.config,
-        checkpoint=options.checkpoint,
-        out=options.out,
-        series=options.series,
-        units=options.units,
-        identifiers=options.identifiers,
-        device=options.device,
-        precision=options.precision,
-        tags=options.tags,
-        twin=options.twin,
-        cfg_options=options.cfg_options,
-        overwrite=options.overwrite,
-        fpr=options.fpr,
-        fpr_config=options.fpr_config,
-        fpr_mode=options.fpr_mode,
-        no_fpr=options.no_fpr,
-        **{name: value for name, value in given.items() if value is not None},
-    )
-    print(f"{counted(len(result.findings), 'finding')}; report: {printable(str(result.report))}")
+    with output_folder(options.out, output_names(), options.overwrite) as folder:
+        detector = Detector(
+            options.config,
+            options.checkpoint,
+            device=options.device,
+            precision=options.precision,
+            tags=options.tags,
+            twin=options.twin,
+            cfg_options=options.cfg_options,
+            fpr=options.fpr,
+            fpr_config=options.fpr_config,
+            fpr_mode=options.fpr_mode,
+            no_fpr=options.no_fpr,
+            **{name: value for name, value in given.items() if value is not None},
+        )
+        found = detector(options.scan, series=options.series, units=options.units)
+        found.write(folder, DEFAULT_FORMATS, options.identifiers)
+    report = Path(options.out, FORMATS["html"].file)
+    print(f"{counted(len(found), 'finding')}; report: {printable(str(report))}")
     return 0

@@ -10,19 +10,20 @@ from mmpluld.lazy import lazy_names
 
 if TYPE_CHECKING:
     from mmpluld.inference.detector import VolumeDetector
+    from mmpluld.inference.findings import Findings
     from mmpluld.inference.loop import VolumeTestLoop
-    from mmpluld.inference.run import ScanResult, detect_scan
+    from mmpluld.inference.scan_detector import Detector
     from mmpluld.inference.settings import DetectionSettings
 
-__all__ = ["DetectionSettings", "ScanResult", "VolumeDetector", "VolumeTestLoop", "detect_scan"]
+__all__ = ["DetectionSettings", "Detector", "Findings", "VolumeDetector", "VolumeTestLoop"]
 
 __getattr__ = lazy_names(
     __name__,
     {
         "DetectionSettings": "settings",
-        "ScanResult": "run",
+        "Detector": "scan_detector",
+        "Findings": "findings",
         "VolumeDetector": "detector",
         "VolumeTestLoop": "loop",
-        "detect_scan": "run",
     },
 )

@@ -9,7 +9,7 @@ from mmpluld.structures.boxes import (
     edges_to_inclusive,
     inclusive_to_edges,
 )
-from mmpluld.structures.findings import Finding, findings_to_detections
+from mmpluld.structures.findings import Finding, ScanFindings, findings_to_detections
 from mmpluld.structures.overlaps import OVERLAPS, paired_overlap, pairwise_overlap
 from mmpluld.structures.recist import RECIST, measure_recist, recist_ends, recist_lengths
 from mmpluld.structures.records import (
@@ -42,6 +42,7 @@ __all__ = [
     "Detections",
     "Finding",
     "LesionRecord",
+    "ScanFindings",
     "VolumeRecord",
     "as_boxes",
     "boxes_by_slice",

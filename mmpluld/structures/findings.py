@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
 from mmpluld.structures.boxes import as_boxes
 from mmpluld.structures.recist import RECIST
-from mmpluld.structures.records import FILE_VOXELS, Box, Detections
+from mmpluld.structures.records import FILE_VOXELS, Box, Detections, DetectionSet
 from mmpluld.structures.volume import CTVolume
 from mmpluld.typing import FloatArray
 
-__all__ = ["Finding", "findings_to_detections"]
+__all__ = ["Finding", "ScanFindings", "findings_to_detections"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,41 @@ class Finding:
             recist=recist,
             tags=tags,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class ScanFindings(Sequence[Finding]):
+    """The findings of one scan, best score first, with the scan itself.
+
+    Attributes:
+        name: Of the scan in records: its file name without suffix.
+        volume: The scan; its history says how it was read and examined, and by which model.
+        findings: What was found.
+        details: What was done, name to text, such as the model and its score threshold.
+    """
+
+    name: str
+    volume: CTVolume
+    findings: tuple[Finding, ...]
+    details: Mapping[str, str]
+
+    def __len__(self) -> int:
+        return len(self.findings)
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.findings)
+
+    @overload
+    def __getitem__(self, index: int) -> Finding: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Finding, ...]: ...
+    def __getitem__(self, index: int | slice) -> Finding | tuple[Finding, ...]:
+        return self.findings[index]
+
+    @property
+    def detections(self) -> DetectionSet:
+        """The detection record, in voxels of the scan's file; ``mmpluld evaluate`` reads it."""
+        return DetectionSet({self.name: findings_to_detections(self.findings, self.volume)})
 
 
 def findings_to_detections(findings: Sequence[Finding], volume: CTVolume) -> Detections:

@@ -8,6 +8,7 @@ import os
 import shutil
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -21,11 +22,11 @@ from mmengine.structures import InstanceData
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from mmpluld.cli.main import main
 from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
 from mmpluld.evaluation.evaluate import evaluate_files
-from mmpluld.inference import DetectionSettings, VolumeDetector, detect_scan
-from mmpluld.inference.run import OUTPUTS
+from mmpluld.inference import DetectionSettings, Detector, VolumeDetector
 from mmpluld.io import read_volume
 from mmpluld.registry import MODELS
 from mmpluld.structures import (
@@ -45,6 +46,14 @@ SHAPE_ZYX = (9, 40, 48)
 LESION = (12, 20, 3, 22, 30, 6)  # x1 y1 z1 x2 y2 z2, edges, in an array whose z runs upwards
 NATIVE = "threshold.py"
 EVERYTHING = DetectionSettings(link_score_thr=0.0, score_thr=0.0)
+OUTPUTS = ("detections.json", "findings.csv", "report.html")
+
+
+def detect_scan(scan, config, checkpoint, out, *, overwrite=False, identifiers=False, units=None, **options):
+    """Detect and write the default outputs, as the command does."""
+    found = Detector(config, checkpoint, **options)(scan, units=units)
+    detections, table, report = found.save(out, overwrite=overwrite, identifiers=identifiers)
+    return SimpleNamespace(findings=list(found), detections=detections, table=table, report=report)
 
 
 @MODELS.register_module(force=True)
@@ -470,10 +479,12 @@ def test_failed_run_leaves_nothing_behind(scans, threshold_model, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_earlier_output_is_kept_unless_told(scans, threshold_model, tmp_path):
+def test_earlier_output_is_kept_unless_told(scans, threshold_model, tmp_path, capsys):
+    config, weights = map(str, threshold_model)
     detect_scan(scans["scan.mhd"], *threshold_model, tmp_path / "out")
-    with pytest.raises(InputError, match="holds detections.json already; .* --overwrite"):
-        detect_scan(tmp_path / "never looked at", *threshold_model, tmp_path / "out")
+    command = ["--config", config, "--checkpoint", weights, "--out", str(tmp_path / "out")]
+    assert main(["detect", str(tmp_path / "never looked at"), *command]) == 2
+    assert "holds detections.json already; give another folder, or --overwrite" in capsys.readouterr().err
     detect_scan(scans["scan.mhd"], *threshold_model, tmp_path / "out", score_thr=0.9, overwrite=True)
     assert "scored 0.9" in (tmp_path / "out" / "detections.json").read_text()
 

@@ -13,7 +13,7 @@ from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.run import test as run_test
 from mmpluld.errors import InputError
 from mmpluld.evaluation.evaluate import evaluate_files
-from mmpluld.inference import DetectionSettings, VolumeDetector, detect_scan
+from mmpluld.inference import DetectionSettings, Detector, VolumeDetector
 from mmpluld.io import write_volume
 from mmpluld.io.array_store import write_array
 from mmpluld.registry import MODELS
@@ -192,7 +192,7 @@ def test_a_scan_is_detected_in_as_its_config_is_tested(config, data_root, capsys
         config.write_text(text.replace("score_thr=0.5", settings))
         run(config)
         assert extents(data_root / "found.json") == lengths
-        detect_scan(scan, config, data_root / "weights.pth", data_root / "out", overwrite=True, units="hu")
+        Detector(config, data_root / "weights.pth")(scan, units="hu").save(data_root / "out", overwrite=True)
         assert extents(data_root / "out" / "detections.json") == lengths
     command = ["detect", str(scan), "--config", str(config), "--checkpoint", str(data_root / "weights.pth")]
     command += ["--out", str(data_root / "out"), "--overwrite", "--units", "hu"]
@@ -334,9 +334,8 @@ def test_the_zoo_names_false_positive_reduction(config, data_root, reduction, ma
     out = data_root / "out"
 
     def score(checkpoint, **options):
-        detect_scan(
-            data_root / "scan.nii.gz", config, checkpoint, out, overwrite=True, units="hu", score_thr=0.0, **options
-        )
+        detector = Detector(config, checkpoint, score_thr=0.0, **options)
+        detector(data_root / "scan.nii.gz", units="hu").save(out, overwrite=True)
         ((value,),) = scores(out / "detections.json").values()
         return value
 

@@ -1,4 +1,4 @@
-"""From a scan on disk to findings on disk: what ``mmpluld detect`` calls."""
+"""From a scan on disk to findings: the detector that Python callers and ``mmpluld detect`` use."""
 
 from __future__ import annotations
 
@@ -10,125 +10,143 @@ from typing import TYPE_CHECKING, Any
 
 from mmpluld.compat.allocator import tune_allocator
 from mmpluld.errors import InputError, printable
-from mmpluld.inference.output import output_folder
+from mmpluld.inference.findings import Findings
 from mmpluld.inputs import file_size
-from mmpluld.io import VOLUME_SUFFIXES, read_volume, write_findings_csv
+from mmpluld.io import VOLUME_SUFFIXES, read_volume
 from mmpluld.io.hounsfield import Units
 from mmpluld.progress import note
-from mmpluld.structures import CTVolume, DetectionSet, Finding, findings_to_detections, read_tag_names
+from mmpluld.structures import read_tag_names
 from mmpluld.zoo.index import get_model, load_index
 
 if TYPE_CHECKING:
-    from mmpluld.inference.detector import Precision
+    from mmpluld.inference.detector import Precision, VolumeDetector
     from mmpluld.inference.rescore import FPRMode
 
-__all__ = ["OUTPUTS", "ScanResult", "detect_scan"]
-
-OUTPUTS = ("detections.json", "findings.csv", "report.html")
+__all__ = ["Detector"]
 
 
-@dataclass(frozen=True)
-class ScanResult:
-    """What :func:`detect_scan` found, best score first, and the files it wrote."""
+class Detector:
+    """A detector that turns CT scans into findings.
 
-    findings: list[Finding]
-    detections: Path
-    table: Path
-    report: Path
-
-
-def detect_scan(
-    scan: str | os.PathLike[str],
-    config: str | os.PathLike[str] | None,
-    checkpoint: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    device: str = "cpu",
-    precision: Precision = "fp32",
-    batch_size: int = 1,
-    series: str | None = None,
-    units: Units | None = None,
-    identifiers: bool = False,
-    tags: str | os.PathLike[str] | None = None,
-    twin: bool = False,
-    cfg_options: Sequence[str] | None = None,
-    overwrite: bool = False,
-    fpr: str | os.PathLike[str] | None = None,
-    fpr_config: str | os.PathLike[str] | None = None,
-    fpr_mode: FPRMode | None = None,
-    no_fpr: bool = False,
-    **settings: Any,
-) -> ScanResult:
-    """Detect lesions in a scan and write what was found.
-
-    ``out`` becomes a folder with ``detections.json`` (detection record in voxels of the scan's file, under the name
-    of the scan without suffix; ``mmpluld evaluate`` reads it), ``findings.csv`` (positions in LPS millimetres) and
-    ``report.html``. The folder appears whole at the end, or not at all. The scan is read and checked before anything
-    of the network is loaded, so that a wrong one is refused at once; what was assumed of it is noted on standard error.
+    Scans are read and checked before anything of the network is loaded, so that a wrong one is refused at once; the
+    network is loaded for the first scan and kept for the next.
 
     Args:
-        scan: NIfTI, MHD/MHA or NRRD/NHDR file, or DICOM folder.
         config: Path, or name of a config of the zoo; None takes that of a checkpoint ``zoo:NAME``.
         checkpoint: Weights that belong to the config's model: a path, a web address, or ``zoo:NAME``.
-        out: Folder to make.
         device, precision, batch_size: See :class:`~mmpluld.inference.VolumeDetector`.
-        series: DICOM series to read, where the folder holds several, or a part of one, see
-            :func:`~mmpluld.io.read_volume`.
-        units: ``hu`` to take the values for HU where they do not look like it.
-        identifiers: Write the scan's path and the UID of its series into the outputs, else its file name alone.
         tags: File with the names of the tags that the model predicts, see
             :func:`~mmpluld.structures.read_tag_names`; None numbers them.
         twin: Take the config's miniature.
         cfg_options: Changes to the config as "key.sub=value" strings.
-        overwrite: Replace an earlier output.
         fpr: Weights of false-positive reduction; None takes those that the config is tested with, else those that the
             zoo names for a checkpoint ``zoo:NAME``, if there are such.
         fpr_config, fpr_mode: ``config`` and ``mode`` of :func:`~mmpluld.inference.rescore.load_rescorer`.
         no_fpr: Leave false-positive reduction out.
-        **settings: Changes to the rules that the config carries, such as ``score_thr=0.5``; see
+        **rules: Changes to the rules that the config carries, such as ``score_thr=0.5``; see
             :class:`~mmpluld.inference.DetectionSettings` and its ``from_config``.
 
     Raises:
-        InputError: If an input is missing, unreadable or does not fit, or ``out`` may not be replaced.
+        InputError: If weights or config are missing.
     """
-    with output_folder(out, OUTPUTS, overwrite) as folder:
-        tune_allocator()
+
+    def __init__(
+        self,
+        config: str | os.PathLike[str] | None,
+        checkpoint: str | os.PathLike[str],
+        *,
+        device: str = "cpu",
+        precision: Precision = "fp32",
+        batch_size: int = 1,
+        tags: str | os.PathLike[str] | None = None,
+        twin: bool = False,
+        cfg_options: Sequence[str] | None = None,
+        fpr: str | os.PathLike[str] | None = None,
+        fpr_config: str | os.PathLike[str] | None = None,
+        fpr_mode: FPRMode | None = None,
+        no_fpr: bool = False,
+        **rules: Any,
+    ) -> None:
         _check_weights(checkpoint)
         if fpr is not None:
             _check_weights(fpr)
-        if config is None:
-            config = _config_of(checkpoint)
-        _check_config(config, twin)
-        names = None if tags is None else read_tag_names(tags)
+        self.config = _config_of(checkpoint) if config is None else config
+        _check_config(self.config, twin)
+        self.checkpoint = checkpoint
+        self.twin, self.cfg_options = twin, cfg_options
+        self.device, self.precision, self.batch_size = device, precision, batch_size
+        self.tag_names = None if tags is None else read_tag_names(tags)
+        self.fpr, self.fpr_config, self.fpr_mode, self.no_fpr = fpr, fpr_config, fpr_mode, no_fpr
+        self.rules = rules
+        self._loaded: _Loaded | None = None
+
+    def __call__(
+        self, scan: str | os.PathLike[str], *, series: str | None = None, units: Units | None = None
+    ) -> Findings:
+        """Detect lesions in a scan; what was assumed of it is noted on standard error.
+
+        Args:
+            scan: NIfTI, MHD/MHA or NRRD/NHDR file, or DICOM folder.
+            series: DICOM series to read, where the folder holds several, or a part of one, see
+                :func:`~mmpluld.io.read_volume`.
+            units: ``hu`` to take the values for HU where they do not look like it.
+
+        Raises:
+            InputError: If the scan is missing, unreadable or does not fit the model, or the model does not load.
+        """
+        tune_allocator()
         volume = read_volume(scan, series=series, units=units)
         for line in volume.history:
             note(f"{volume.source}: {line}")
+        loaded = self.load()
+        findings = loaded.detector.detect(volume)
+        history = (*volume.history, *loaded.detector.history(volume), f"model {loaded.model}")
+        return Findings(_scan_name(scan), replace(volume, history=history), tuple(findings), loaded.details)
+
+    def load(self) -> _Loaded:
+        """The network and its rules, loaded now if they are not yet."""
+        if self._loaded is None:
+            self._loaded = self._load()
+        return self._loaded
+
+    def _load(self) -> _Loaded:
         # Only now: to import the network's libraries takes seconds.
         from mmpluld.engine.config import find_config, load_config
         from mmpluld.engine.config_check import check_config
         from mmpluld.inference.detector import VolumeDetector
         from mmpluld.inference.rescore import rescorer_of_test
         from mmpluld.inference.settings import DetectionSettings
-        from mmpluld.visualization import write_report
         from mmpluld.zoo.download import local_checkpoint, sha256_of
 
-        found = find_config(config, twin)
-        cfg = load_config(found, cfg_options)
+        found = find_config(self.config, self.twin)
+        cfg = load_config(found, self.cfg_options)
         check_config(cfg)
-        rules = DetectionSettings.from_config(cfg, **settings)
-        weights = local_checkpoint(checkpoint)
-        reduction = None if no_fpr else _reduction(fpr, fpr_config, fpr_mode, cfg, checkpoint)
-        rescorer = None if reduction is None else rescorer_of_test(reduction, device, precision)
-        detector = VolumeDetector(cfg, weights, rules, device, precision, batch_size, names, rescorer=rescorer)
-        findings = detector.detect(volume)
-        model = f"{found.name}, weights {weights.name} (SHA-256 {sha256_of(weights)[:16]})"
-        volume = _named(volume, identifiers)
-        volume = replace(volume, history=(*volume.history, *detector.history(volume), f"model {model}"))
-        record = DetectionSet({_scan_name(scan): findings_to_detections(findings, volume)})
-        record.save(folder / "detections.json")
-        write_findings_csv(folder / "findings.csv", findings)
+        rules = DetectionSettings.from_config(cfg, **self.rules)
+        weights = local_checkpoint(self.checkpoint)
+        reduction = None
+        if not self.no_fpr:
+            reduction = _reduction(self.fpr, self.fpr_config, self.fpr_mode, cfg, self.checkpoint)
+        detector = VolumeDetector(
+            cfg,
+            weights,
+            rules,
+            self.device,
+            self.precision,
+            self.batch_size,
+            self.tag_names,
+            rescorer=None if reduction is None else rescorer_of_test(reduction, self.device, self.precision),
+        )
         details = {"Model": found.name, "Weights": weights.name, "Score threshold": f"{rules.score_thr:g}"}
-        write_report(folder / "report.html", volume, findings, details)
-    return ScanResult(findings, *(Path(out) / name for name in OUTPUTS))
+        return _Loaded(detector, f"{found.name}, weights {weights.name} (SHA-256 {sha256_of(weights)[:16]})", details)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A network on its device, its name for histories, and what reports say of it."""
+
+    detector: VolumeDetector
+    model: str
+    details: dict[str, str]
 
 
 def _config_of(checkpoint: str | os.PathLike[str]) -> str:
@@ -172,13 +190,6 @@ def _check_config(config: str | os.PathLike[str], twin: bool) -> None:
         from mmpluld.engine.config import find_config
 
         find_config(config, twin)
-
-
-def _named(volume: CTVolume, identifiers: bool) -> CTVolume:
-    """The volume as outputs name it; folders above a scan often are named after the patient."""
-    if identifiers:
-        return replace(volume, history=(*volume.identifiers, *volume.history))
-    return replace(volume, source=Path(volume.source).resolve().name, identifiers=())
 
 
 def _scan_name(scan: str | os.PathLike[str]) -> str:
