@@ -112,9 +112,9 @@ def plan_stack(volume: CTVolume, findings: Sequence[Finding], max_pixels: int = 
 def body_of(volume: CTVolume) -> tuple[Range, Range]:
     """First and last voxel (exclusive) along x and y that is not air, with some room; all of a scan of air."""
     step = _SEARCH_STEP
-    thick = (volume.array[::step, ::step, ::step] > _AIR_HU).any(axis=0)
+    thick: npt.NDArray[np.bool_] = np.any(volume.array[::step, ::step, ::step] > _AIR_HU, axis=0)
     ranges = []
-    for size, line in ((volume.shape[2], thick.any(axis=0)), (volume.shape[1], thick.any(axis=1))):
+    for size, line in ((volume.shape[2], np.any(thick, axis=0)), (volume.shape[1], np.any(thick, axis=1))):
         found = np.flatnonzero(line)
         if len(found):
             ranges.append((max(0, int(found[0]) * step - 2 * step), min(size, int(found[-1]) * step + 3 * step)))

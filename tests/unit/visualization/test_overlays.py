@@ -34,16 +34,15 @@ def green(picture):
 
 def test_a_picture_for_each_finding_with_box_and_diameters(volume, tmp_path):
     recist = RECIST(30.0, 20.0, (60, 60, 90, 60, 75, 50, 75, 70))
-    findings = [find(volume, recist), find(volume)]
-    paths = write_overlays(tmp_path, volume, findings)
-    assert [path.name for path in paths] == ["finding-001.png", "finding-002.png"]
-    first, second = (cv2.imread(str(path)) for path in paths)
+    measured = write_overlays(tmp_path / "new", volume, [find(volume, recist)])
+    bare = write_overlays(tmp_path / "lung", volume, [find(volume)], LUNG)
+    assert [path.name for path in (*measured, *bare)] == ["finding-001.png"] * 2
+    first, second = (cv2.imread(str(path)) for path in (*measured, *bare))
     assert first.shape == second.shape and min(first.shape[:2]) > 900
     assert coloured(second) > 0.002
     assert green(first) > 0.0005 and green(second) == 0  # the second has no diameters
-    lung = cv2.imread(str(write_overlays(tmp_path / "lung", volume, [find(volume)], LUNG)[0]))
-    middle = np.s_[lung.shape[0] // 2 + 60, lung.shape[1] // 5, 0]  # soft tissue beside the lesion
-    assert lung[middle] > 200 > second[middle]
+    middle = np.s_[first.shape[0] // 2 + 60, first.shape[1] // 5, 0]  # soft tissue beside the lesion
+    assert second[middle] > 200 > first[middle]
 
 
 def test_no_finding_no_picture(volume, tmp_path):
