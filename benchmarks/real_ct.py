@@ -128,9 +128,8 @@ def _pycerr(name: str, folder: Path) -> Case:
     (contours,) = pydicom.dcmread(outline).ROIContourSequence
     points = np.concatenate([np.reshape(item.ContourData, (-1, 3)) for item in contours.ContourSequence])
     places = volume.points_from_world_lps(points)
-    # Outlines run through centres of voxels; the box has whole voxels.
-    low, high = np.floor(places.min(axis=0)), np.ceil(places.max(axis=0))
-    low[2], high[2] = np.rint(places[:, 2].min() - 0.5), np.rint(places[:, 2].max() + 0.5)
+    # Of voxels whose centre lies within.
+    low, high = np.ceil(places.min(axis=0) - 1e-3), np.floor(places.max(axis=0) + 1e-3) + 1
     return Case(name, volume, as_boxes([[*low, *high]], 3))
 
 
@@ -138,7 +137,9 @@ def _lits(name: str, image: Path, folders: Sequence[Path]) -> Case:
     """A cube of 128 voxels, stored as x, y, z behind an MRC header."""
     table = _first(folders, "volumes/package_boxes.json")
     if table is None:
-        raise InputError(f"{name}: no volumes/package_boxes.json in {', '.join(map(str, folders))}; give its folder too")
+        raise InputError(
+            f"{name}: no volumes/package_boxes.json in {', '.join(map(str, folders))}; give its folder too"
+        )
     values = np.fromfile(image, dtype="<f4", offset=_LITS_HEADER).reshape(128, 128, 128).transpose(2, 1, 0)
     volume = CTVolume.from_canonical(
         np.ascontiguousarray(values).astype(np.float32), (LITS_SPACING_MM,) * 3, source=str(image)
@@ -301,7 +302,9 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
     parser.add_argument("--model", metavar="NAME", help="a published model of the zoo")
     parser.add_argument("--config", help="config of --checkpoint")
     parser.add_argument("--checkpoint", help="weights: file, web address, or zoo:NAME")
-    parser.add_argument("--sets", nargs="+", choices=[*SETS, "slices"], default=[*SETS, "slices"], help="(default: all)")
+    parser.add_argument(
+        "--sets", nargs="+", choices=[*SETS, "slices"], default=[*SETS, "slices"], help="(default: all)"
+    )
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="changes to the config")
     options = parser.parse_args(arguments)
     if (options.model is None) == (options.checkpoint is None):
