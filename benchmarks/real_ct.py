@@ -137,9 +137,7 @@ def _lits(name: str, image: Path, folders: Sequence[Path]) -> Case:
     """A cube of 128 voxels, stored as x, y, z behind an MRC header."""
     table = _first(folders, "volumes/package_boxes.json")
     if table is None:
-        raise InputError(
-            f"{name}: no volumes/package_boxes.json in {', '.join(map(str, folders))}; give its folder too"
-        )
+        raise InputError(f"{image}: its boxes are in volumes/package_boxes.json; give the folder of that too")
     values = np.fromfile(image, dtype="<f4", offset=_LITS_HEADER).reshape(128, 128, 128).transpose(2, 1, 0)
     volume = CTVolume.from_canonical(
         np.ascontiguousarray(values).astype(np.float32), (LITS_SPACING_MM,) * 3, source=str(image)
@@ -302,9 +300,8 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
     parser.add_argument("--model", metavar="NAME", help="a published model of the zoo")
     parser.add_argument("--config", help="config of --checkpoint")
     parser.add_argument("--checkpoint", help="weights: file, web address, or zoo:NAME")
-    parser.add_argument(
-        "--sets", nargs="+", choices=[*SETS, "slices"], default=[*SETS, "slices"], help="(default: all)"
-    )
+    every = [*SETS, "slices"]
+    parser.add_argument("--sets", nargs="+", choices=every, default=every, help="what to measure (default: all)")
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="changes to the config")
     options = parser.parse_args(arguments)
     if (options.model is None) == (options.checkpoint is None):

@@ -132,10 +132,8 @@ def _taken(rng: np.random.Generator, scene: Scene) -> npt.NDArray[np.int16]:
     depth, height, width = scene.hu.shape
     image = scene.hu.reshape(depth // n, n, height, width).mean(axis=1)
     blurred: Array = ndimage.gaussian_filter(image, (0, *(2 * (float(rng.uniform(0.3, 0.9)),))))
-    if rng.random() < 0.3:  # a sharp kernel overshoots at edges
-        image = image + np.float32(rng.uniform(0.2, 1.0)) * (image - blurred)
-    else:
-        image = blurred
+    overshoot = np.float32(rng.uniform(0.2, 1.0)) * (image - blurred)  # of a sharp kernel, at edges
+    image = image + overshoot if rng.random() < 0.3 else blurred
     white = rng.standard_normal(image.shape, dtype=np.float32)
     grain_mm = float(rng.uniform(0.3, 1.8))
     white = ndimage.gaussian_filter(white, (0, *(2 * (grain_mm / scene.pixel_mm,))), mode="wrap", truncate=3.0)

@@ -95,7 +95,7 @@ class CurveHU(BaseTransform):
 
 @TRANSFORMS.register_module()
 class JitterHU(BaseTransform):
-    """Change HU at random, as another contrast phase, kernel or dose would; in training, before they become grey values.
+    """Change HU at random, as another contrast phase, kernel or dose would; in training, before the grey values.
 
     Required and modified key: ``img`` (float HU).
 
