@@ -25,7 +25,7 @@ from mmpluld.typing import StrPath
 __all__ = ["STARTER_PATIENTS", "make_starter_scan", "starter_record", "write_starter_layout"]
 
 _SPLITS = ("train", "val")
-STARTER_PATIENTS = (1200, 24)
+STARTER_PATIENTS = (2000, 24)
 """Scans in training and validation that the starter weights are trained with."""
 _LIMB_SHARE = 0.45
 _VERSION = 1  # of what is drawn: goes up with every change of it, so that a folder of other scans is known

@@ -27,7 +27,8 @@ __all__ = ["Published", "metafile_entry", "publish", "require_entry", "served_fr
 
 _NOT_FOR_DIAGNOSIS = "research only; not for diagnosis"
 _SHIPPED = "checkpoints"  # folder below the root of the zoo that travels with the package
-_DATASETS = {"deeplesion": "DeepLesion", "phantom": "Phantom"}  # last field of a config's name -> test data
+# Last field of a config's name -> test data.
+_DATASETS = {"deeplesion": "DeepLesion", "phantom": "Phantom", "starter": "Phantom"}
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def publish(
         "epoch": meta["epoch"],
         "metrics": result,
         "rows": _figures(result),
-        "phantom": name.endswith("_phantom"),
+        "phantom": name.endswith(("_phantom", "_starter")),
     }
     text = _card(details)
     with atomic_path(weights) as temporary:

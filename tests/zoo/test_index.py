@@ -28,7 +28,7 @@ def test_index_and_pages_are_up_to_date(tmp_path):
 
 def test_every_config_has_an_entry_and_every_entry_a_config():
     leaves = [path for path in (ROOT / "configs").rglob("*.py") if not {"_base_", "trunks"} & set(path.parts)]
-    twins = [FoundConfig(path, twin=True) for path in leaves if path.parent.name != "legacy"]
+    twins = [FoundConfig(path, twin=True) for path in leaves if path.parent.name not in ("legacy", "starter")]
     configs = {found.name: found.path for found in [*map(FoundConfig, leaves), *twins]}
     assert {name: ROOT / model.config for name, model in MODELS.items()} == configs
 
@@ -55,7 +55,7 @@ def test_only_paper_figures_stand_beside_real_data():
     for model in MODELS.values():
         for result in model.results:
             assert result.dataset == ("DeepLesion" if result.paper else "Phantom")
-            assert model.name.endswith("_deeplesion" if result.paper else "_phantom")
+            assert model.name.endswith("_deeplesion" if result.paper else ("_phantom", "_starter"))
 
 
 def test_shipped_files_are_those_of_the_index():

@@ -1,5 +1,5 @@
-# FCOS on the 2.5D row's parts, narrow, so that a scan of 300 slices takes minutes on two CPU cores. One map at stride 4;
-# pixels of the input are 1.6 mm wide.
+# FCOS on the 2.5D row's parts, narrow, so that a scan of 300 slices takes minutes on two CPU cores. One map at stride
+# 4; pixels of the input are 1.6 mm wide.
 model = dict(
     type="FCOS",
     data_preprocessor=dict(

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.fixture
 def data(tmp_path):
     """A volume in each of the layouts, and a key slice."""
-    hu = np.full((6, 8, 10), 40, np.int16)  # z, y, x
+    hu = np.random.default_rng(0).normal(20, 60, (6, 8, 10)).astype(np.int16)  # z, y, x
     hu[:, :, :3] = -1000
     image = sitk.GetImageFromArray(hu)
     image.SetSpacing((0.9, 0.9, 3.0))
