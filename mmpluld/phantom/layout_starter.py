@@ -27,7 +27,7 @@ __all__ = ["STARTER_PATIENTS", "make_starter_scan", "starter_record", "write_sta
 _SPLITS = ("train", "val")
 STARTER_PATIENTS = (2000, 24)
 """Scans in training and validation that the starter weights are trained with."""
-_LIMB_SHARE = 0.45
+_LIMB_SHARE = 0.6
 _VERSION = 1  # of what is drawn: goes up with every change of it, so that a folder of other scans is known
 
 

@@ -15,7 +15,7 @@ from mmpluld.typing import BoolArray
 __all__ = ["PaintedLesion", "paint_lesions"]
 
 _TORSO_HOSTS = {
-    Organ.LUNG: 0.3, Organ.LIVER: 0.14, Organ.FAT: 0.2, Organ.MUSCLE: 0.1, Organ.KIDNEY: 0.07, Organ.BONE: 0.07,
+    Organ.LUNG: 0.3, Organ.LIVER: 0.14, Organ.FAT: 0.2, Organ.MUSCLE: 0.15, Organ.KIDNEY: 0.07, Organ.BONE: 0.07,
     Organ.SPLEEN: 0.04, Organ.PANCREAS: 0.03, Organ.BOWEL: 0.03, Organ.GENITAL: 0.02,
 }  # fmt: skip
 _LIMB_HOSTS = {Organ.MUSCLE: 0.66, Organ.FAT: 0.2, Organ.BONE: 0.09, Organ.LUNG: 0.05}
@@ -86,7 +86,7 @@ class _Shape:
 
 def paint_lesions(rng: np.random.Generator, scene: Scene) -> list[PaintedLesion]:
     """Paint lesions into a scene, clear of each other; the truth is that of its finished slices."""
-    wanted = int(rng.choice([0, 1, 1, 1, 2, 3])) if scene.limb else int(rng.poisson(5))
+    wanted = int(rng.choice([0, 1, 1, 2, 2, 3])) if scene.limb else int(rng.poisson(4))
     hosts = _LIMB_HOSTS if scene.limb else _TORSO_HOSTS
     places = {organ: found for organ in hosts if len(found := np.flatnonzero(scene.organs == organ)) > 300}
     if not places:
@@ -99,8 +99,10 @@ def paint_lesions(rng: np.random.Generator, scene: Scene) -> list[PaintedLesion]
         if len(shapes) >= wanted:
             break
         host = list(places)[int(rng.choice(len(places), p=weights / weights.sum()))]
-        voxel = np.unravel_index(int(rng.choice(places[host])), scene.hu.shape)
-        shape = _shape(rng, scene, host, np.array(voxel))
+        voxels = np.stack(np.unravel_index(rng.choice(places[host], 2), scene.hu.shape), axis=1)
+        # Of two, the one nearer to the middle: lesions at the edge of the picture are rarer in patients.
+        off = np.linalg.norm(voxels[:, 1:] / scene.hu.shape[1:] - 0.5, axis=1)
+        shape = _shape(rng, scene, host, voxels[int(off.argmin())])
         if any(np.linalg.norm(shape.centre - other.centre) < shape.reach + other.reach for other in shapes):
             continue
         lesion = _paint(rng, scene, before, host, shape)
@@ -112,7 +114,7 @@ def paint_lesions(rng: np.random.Generator, scene: Scene) -> list[PaintedLesion]
 
 def _shape(rng: np.random.Generator, scene: Scene, host: Organ, voxel: npt.NDArray[np.intp]) -> _Shape:
     median, spread, most = (16.0, 0.75, 100.0) if host == Organ.LUNG else (20.0, 0.55, 90.0)
-    if scene.limb and host != Organ.BONE:
+    if (scene.limb or host == Organ.MUSCLE) and host != Organ.BONE:
         median, spread, most = 45.0, 0.55, 150.0
     radius = float(np.clip(rng.lognormal(np.log(median), spread), 5.0, most)) / 2
     flat = 0.45 if rng.random() < 0.2 else 0.7

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from mmpluld.phantom.acquisition import table_hu
 from mmpluld.phantom.anatomy import paint_torso
 from mmpluld.phantom.canvas import Array, BodyFrame, Canvas, Capsules, SmoothField
 from mmpluld.phantom.organs import Organ
@@ -99,6 +100,10 @@ def torso_scene(rng: np.random.Generator) -> Scene:
         assert canvas.organs is not None
         hu[part], organs[part], lumps[part] = canvas.hu, canvas.organs, canvas.lumps
     _vary_tissues(rng, hu, organs)
+    if rng.random() < 0.2:
+        _add_effusion(rng, hu, organs, lumps)
+    if rng.random() < 0.6:
+        np.maximum(hu, table_hu(patient, y_mm, x_mm), out=hu)
     return Scene(hu, organs, lumps, grid.pixel_mm, grid.interval_mm, grid.layers, limb=False)
 
 
@@ -137,6 +142,20 @@ def _vary_tissues(rng: np.random.Generator, hu: Array, organs: npt.NDArray[np.ui
     hu[bone] = 100 + (hu[bone] - 100) * np.float32(rng.uniform(0.6, 1.8))
 
 
+def _add_effusion(rng: np.random.Generator, hu: Array, organs: npt.NDArray[np.uint8], lumps: Array) -> None:
+    """Fluid, or lung without air, behind a level of one lung: no lesion, though it is where lung should be."""
+    half = organs.shape[2] // 2
+    side = np.arange(organs.shape[2]) < half if rng.random() < 0.5 else np.arange(organs.shape[2]) >= half
+    rows = np.flatnonzero(((organs == Organ.LUNG) & side).any(axis=(0, 2)))
+    if not len(rows):
+        return
+    level = rows[0] + rng.uniform(0.6, 0.95) * (rows[-1] - rows[0])
+    behind = np.arange(organs.shape[1])[:, None] > level + 3 * lumps
+    filled = (organs == Organ.LUNG) & side & behind
+    hu[filled] = np.float32(rng.uniform(0, 70)) + 4 * lumps[filled]
+    organs[filled] = Organ.OUTSIDE  # lesions neither begin nor grow there
+
+
 def limb_scene(rng: np.random.Generator) -> Scene:
     """A part of a thigh, leg, arm, shoulder or buttock: muscles with fat between them, bones, vessels, often no air."""
     grid = _Grid.draw(rng, float(rng.uniform(120, 240)), 144)
@@ -150,10 +169,16 @@ def limb_scene(rng: np.random.Generator) -> Scene:
     z, y, x = frame.coordinates(heights, axis, axis)
     lumps = SmoothField(rng, 17.0).on_axes(heights, axis, axis)
     grain = SmoothField(rng, 6.0).on_axes(heights, axis, axis)
-    canvas = Canvas(heights, axis, axis, heights[:, None, None] + 0 * z, y, x, lumps, grain, grid.pixel_mm, 60.0)
+    canvas = Canvas(
+        heights, axis, axis, heights[:, None, None] + 0 * z, y, x, lumps, grain, grid.pixel_mm, 4 * frame.warp_mm,
+        frame.roll,
+    )  # fmt: skip
     canvas.organs = np.zeros(canvas.hu.shape, np.uint8)
-    skin = _paint_limb_envelope(rng, canvas)
-    _paint_muscles(rng, canvas, skin)
+    face = _paint_limb_envelope(rng, canvas)
+    _paint_muscles(rng, canvas, face)
+    with canvas.within(canvas.full, face):
+        for _ in range(int(rng.choice([0, 0, 1, 2, 3]))):
+            _paint_round_muscle(rng, canvas, span)
     _paint_limb_vessels(rng, canvas, span)
     for _ in range(int(rng.choice([0, 1, 1, 1, 2, 2]))):
         _paint_limb_bone(rng, canvas, span)
@@ -200,6 +225,18 @@ def _paint_muscles(rng: np.random.Generator, canvas: Canvas, face: Array) -> Non
     if rng.random() < 0.6:  # fat within
         streaks = (np.float32(rng.uniform(1.3, 2.2)) - canvas.grain) * 3
         canvas.paint(canvas.full, np.maximum(streaks, face), float(rng.uniform(-70, 10)))
+
+
+def _paint_round_muscle(rng: np.random.Generator, canvas: Canvas, span: float) -> None:
+    """A muscle with a round cross-section in a sheath of fat: a mass on one slice, but long."""
+    reach = 0.8 * float(canvas.x_mm[-1])
+    centre = (float(rng.uniform(-reach, reach)), float(rng.uniform(-reach, reach)), float(rng.uniform(0, span)))
+    radii = (float(rng.uniform(9, 38)), float(rng.uniform(9, 30)), float(rng.uniform(90, 250)))
+    turn, sheath = float(rng.uniform(0, np.pi)), float(rng.uniform(0.8, 3.5))
+    canvas.part = Organ.FAT
+    canvas.ellipsoid(centre, (radii[0] + sheath, radii[1] + sheath, radii[2]), -90.0, turn=turn, lumpy_mm=1.0)
+    canvas.part = Organ.MUSCLE
+    canvas.ellipsoid(centre, radii, float(rng.uniform(40, 75)), turn=turn, lumpy_mm=1.0)
 
 
 def _paint_limb_vessels(rng: np.random.Generator, canvas: Canvas, span: float) -> None:

@@ -19,7 +19,7 @@ model = dict(
     ),
     neck=dict(type="TopDownFusion", in_channels=(96, 176, 280), out_channels=96),
     bbox_head=dict(
-        type="FCOSHead",
+        type="IgnoreAwareFCOSHead",
         num_classes=1,
         in_channels=96,
         stacked_convs=2,

@@ -11,7 +11,7 @@ from mmpluld.phantom import write_starter_layout
 from mmpluld.phantom.layout_starter import make_starter_scan
 from mmpluld.structures import AnnotationSet
 
-LIMB, TORSO = 9, 3  # numbers of small scans
+LIMB, TORSO = 9, 31  # numbers of small scans
 
 
 @pytest.fixture(scope="module", params=[LIMB, TORSO], ids=["limb", "torso"])
