@@ -12,7 +12,7 @@ from mmpluld.cli.outputs import OutputFolder
 from mmpluld.cli.units import add_units
 from mmpluld.errors import InputError, counted, printable
 
-EXAMPLE = "mmpluld detect scan.nii.gz --config CONFIG --checkpoint WEIGHTS --out findings"
+EXAMPLE = "mmpluld detect scan.nii.gz --out findings"
 
 # Those of DetectionSettings that a user may want to change for a scan; the others belong to a config.
 RULES = {
@@ -29,12 +29,13 @@ RULES = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("scan", help="NIfTI, MHD, MHA, NRRD or NHDR file, or a folder with one DICOM series")
+    add_model(parser)
     parser.add_argument(
-        "--config", help="config file, or the name of a config of the zoo (default: the one of zoo:NAME as weights)"
-    )
-    parser.add_argument("--checkpoint", required=True, help="weights of the config: file, web address, or zoo:NAME")
-    parser.add_argument(
-        "--out", required=True, action=OutputFolder, help="folder for detections.json, findings.csv and report.html"
+        "-o",
+        "--out",
+        required=True,
+        action=OutputFolder,
+        help="folder for detections.json, findings.csv and report.html",
     )
     rules = parser.add_argument_group(
         "rules of findings", "default: as the config is tested, else the value in brackets"
@@ -60,10 +61,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write the path of the scan and the UID of its series into the outputs (default: its file name alone)",
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="arithmetic of the network")
+    add_machine(parser)
     add_changes(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the output folder")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that choose the model."""
+    group = parser.add_argument_group("model", "default: the zoo's own default, see `mmpluld models`")
+    group.add_argument("--model", metavar="MODEL", help="model of the zoo by its name")
+    group.add_argument("--config", help="instead, with --checkpoint: config file, or the name of a config of the zoo")
+    group.add_argument("--checkpoint", help="weights of the config: file, web address, or zoo:NAME")
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of where and how the network runs."""
+    parser.add_argument(
+        "--device", default="auto", help="auto (CUDA if there is such a device, else cpu), cpu, cuda, cuda:1 (auto)"
+    )
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="arithmetic (default: fp32)")
+    parser.add_argument(
+        "--batch-size", type=whole(1), metavar="N", help="slices at once (default: cpu 1, cuda 1 for every 4 GiB)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -79,10 +98,12 @@ def run(options: argparse.Namespace) -> int:
     given = {name: getattr(options, name) for name in RULES}
     with output_folder(options.out, output_names(), options.overwrite) as folder:
         detector = Detector(
-            options.config,
-            options.checkpoint,
+            options.model,
+            config=options.config,
+            checkpoint=options.checkpoint,
             device=options.device,
             precision=options.precision,
+            batch_size=options.batch_size,
             tags=options.tags,
             twin=options.twin,
             cfg_options=options.cfg_options,

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmpluld.compat.allocator import tune_allocator
-from mmpluld.errors import InputError, printable
+from mmpluld.errors import InputError, counted, printable
 from mmpluld.inference.findings import Findings
 from mmpluld.inputs import file_size
 from mmpluld.io import VOLUME_SUFFIXES, read_volume
 from mmpluld.io.hounsfield import Units
 from mmpluld.progress import note
 from mmpluld.structures import read_tag_names
-from mmpluld.zoo.index import get_model, load_index
+from mmpluld.zoo.index import default_model, get_model, load_index
 
 if TYPE_CHECKING:
     from mmpluld.inference.detector import Precision, VolumeDetector
@@ -32,32 +32,37 @@ class Detector:
     network is loaded for the first scan and kept for the next.
 
     Args:
-        config: Path, or name of a config of the zoo; None takes that of a checkpoint ``zoo:NAME``.
+        model: Name of a model of the zoo, with or without ``zoo:`` before it; None with ``config`` and ``checkpoint``
+            means these, and without them the zoo's default.
+        config: Path, or name of a config of the zoo, for weights of one's own.
         checkpoint: Weights that belong to the config's model: a path, a web address, or ``zoo:NAME``.
-        device, precision, batch_size: See :class:`~mmpluld.inference.VolumeDetector`.
+        device: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: the first CUDA device if there is one, else the CPU.
+        precision: See :class:`~mmpluld.inference.VolumeDetector`.
+        batch_size: Slices examined at once; None: 1 on a CPU, on a CUDA device as its memory allows.
         tags: File with the names of the tags that the model predicts, see
             :func:`~mmpluld.structures.read_tag_names`; None numbers them.
         twin: Take the config's miniature.
         cfg_options: Changes to the config as "key.sub=value" strings.
         fpr: Weights of false-positive reduction; None takes those that the config is tested with, else those that the
-            zoo names for a checkpoint ``zoo:NAME``, if there are such.
+            zoo names for the model, if there are such.
         fpr_config, fpr_mode: ``config`` and ``mode`` of :func:`~mmpluld.inference.rescore.load_rescorer`.
         no_fpr: Leave false-positive reduction out.
         **rules: Changes to the rules that the config carries, such as ``score_thr=0.5``; see
             :class:`~mmpluld.inference.DetectionSettings` and its ``from_config``.
 
     Raises:
-        InputError: If weights or config are missing.
+        InputError: If the model is unknown, weights or config are missing, or they contradict each other.
     """
 
     def __init__(
         self,
-        config: str | os.PathLike[str] | None,
-        checkpoint: str | os.PathLike[str],
+        model: str | None = None,
         *,
-        device: str = "cpu",
+        config: str | os.PathLike[str] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        device: str = "auto",
         precision: Precision = "fp32",
-        batch_size: int = 1,
+        batch_size: int | None = None,
         tags: str | os.PathLike[str] | None = None,
         twin: bool = False,
         cfg_options: Sequence[str] | None = None,
@@ -67,12 +72,11 @@ class Detector:
         no_fpr: bool = False,
         **rules: Any,
     ) -> None:
-        _check_weights(checkpoint)
+        self.config, self.checkpoint = _chosen(model, config, checkpoint)
+        _check_weights(self.checkpoint)
         if fpr is not None:
             _check_weights(fpr)
-        self.config = _config_of(checkpoint) if config is None else config
         _check_config(self.config, twin)
-        self.checkpoint = checkpoint
         self.twin, self.cfg_options = twin, cfg_options
         self.device, self.precision, self.batch_size = device, precision, batch_size
         self.tag_names = None if tags is None else read_tag_names(tags)
@@ -113,6 +117,7 @@ class Detector:
         # Only now: to import the network's libraries takes seconds.
         from mmpluld.engine.config import find_config, load_config
         from mmpluld.engine.config_check import check_config
+        from mmpluld.engine.device import chosen_batch_size, chosen_device
         from mmpluld.inference.detector import VolumeDetector
         from mmpluld.inference.rescore import rescorer_of_test
         from mmpluld.inference.settings import DetectionSettings
@@ -122,6 +127,8 @@ class Detector:
         cfg = load_config(found, self.cfg_options)
         check_config(cfg)
         rules = DetectionSettings.from_config(cfg, **self.rules)
+        device = chosen_device(self.device)
+        batch_size = chosen_batch_size(device) if self.batch_size is None else self.batch_size
         weights = local_checkpoint(self.checkpoint)
         reduction = None
         if not self.no_fpr:
@@ -130,12 +137,13 @@ class Detector:
             cfg,
             weights,
             rules,
-            self.device,
+            device,
             self.precision,
-            self.batch_size,
+            batch_size,
             self.tag_names,
-            rescorer=None if reduction is None else rescorer_of_test(reduction, self.device, self.precision),
+            rescorer=None if reduction is None else rescorer_of_test(reduction, device, self.precision),
         )
+        note(f"model {found.name} on {device}, {self.precision}, {counted(batch_size, 'slice')} at once")
         details = {"Model": found.name, "Weights": weights.name, "Score threshold": f"{rules.score_thr:g}"}
         return _Loaded(detector, f"{found.name}, weights {weights.name} (SHA-256 {sha256_of(weights)[:16]})", details)
 
@@ -149,12 +157,26 @@ class _Loaded:
     details: dict[str, str]
 
 
-def _config_of(checkpoint: str | os.PathLike[str]) -> str:
-    """Name of the config that weights of the zoo belong to."""
-    text = os.fspath(checkpoint)
-    if not text.startswith("zoo:"):
-        raise InputError(f"{text}: the config of these weights is not known; give it with --config")
-    return text.removeprefix("zoo:")
+def _chosen(
+    model: str | None, config: str | os.PathLike[str] | None, checkpoint: str | os.PathLike[str] | None
+) -> tuple[str | os.PathLike[str], str | os.PathLike[str]]:
+    """Config and weights that are meant."""
+    if model is None and config is None and checkpoint is None:
+        model = default_model().name
+    if model is None:
+        if checkpoint is None:
+            raise InputError(f"{config}: is a config without weights; give them with --checkpoint, or --model alone")
+        if config is None:
+            raise InputError(
+                f"{os.fspath(checkpoint)}: the config of these weights is not known; give it with --config, or a model "
+                "of the zoo with --model NAME"
+            )
+        return config, checkpoint
+    if config is not None or checkpoint is not None:
+        other = "--config" if config is not None else "--checkpoint"
+        raise InputError(f"--model {model} has config and weights of its own, which {other} contradicts; leave one out")
+    name = get_model(model.removeprefix("zoo:")).name
+    return name, f"zoo:{name}"
 
 
 def _reduction(

@@ -38,6 +38,7 @@ from mmpluld.structures import (
     VolumeRecord,
     recist_lengths,
 )
+from mmpluld.zoo.index import default_model
 
 ZOO_CONFIG = "a3d_densenet121-fpn_7s_phantom"
 ORIGIN = np.array([-60.5, -40.25, 30.0])  # LPS mm of the centre of the file's first voxel
@@ -51,7 +52,7 @@ OUTPUTS = ("detections.json", "findings.csv", "report.html")
 
 def detect_scan(scan, config, checkpoint, out, *, overwrite=False, identifiers=False, units=None, **options):
     """Detect and write the default outputs, as the command does."""
-    found = Detector(config, checkpoint, **options)(scan, units=units)
+    found = Detector(config=config, checkpoint=checkpoint, **options)(scan, units=units)
     detections, table, report = found.save(out, overwrite=overwrite, identifiers=identifiers)
     return SimpleNamespace(findings=list(found), detections=detections, table=table, report=report)
 
@@ -519,12 +520,13 @@ def test_mask_of_a_real_tumour_is_found_where_it_is(threshold_model, tmp_path):
     assert voxels[k, j, i]
 
 
-def test_weights_of_the_zoo_bring_their_config(scans, threshold_model, tmp_path):
-    result = detect_scan(scans["scan.mhd"], None, "zoo:a3d_densenet121-fpn_7s_phantom", tmp_path / "out", score_thr=0.9)
-    assert "a3d_densenet121-fpn_7s_phantom" in result.report.read_text()
-    with pytest.raises(InputError, match="give it with --config"):
-        detect_scan(scans["scan.mhd"], None, threshold_model[1], tmp_path / "other")
-    assert not (tmp_path / "other").exists()
+def test_default_model_is_used_and_told(scans, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["detect", str(scans["scan.mhd"]), "-o", str(out), "--score-thr", "0.9"]) == 0
+    name = default_model().name
+    assert f"note: model {name} on " in capsys.readouterr().err
+    assert name in (out / "report.html").read_text()
+    assert f'"model {name}, weights {name}-' in (out / "detections.json").read_text()
 
 
 def test_tags_of_the_key_slice(scans, tmp_path):

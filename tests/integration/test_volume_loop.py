@@ -192,7 +192,9 @@ def test_a_scan_is_detected_in_as_its_config_is_tested(config, data_root, capsys
         config.write_text(text.replace("score_thr=0.5", settings))
         run(config)
         assert extents(data_root / "found.json") == lengths
-        Detector(config, data_root / "weights.pth")(scan, units="hu").save(data_root / "out", overwrite=True)
+        Detector(config=config, checkpoint=data_root / "weights.pth")(scan, units="hu").save(
+            data_root / "out", overwrite=True
+        )
         assert extents(data_root / "out" / "detections.json") == lengths
     command = ["detect", str(scan), "--config", str(config), "--checkpoint", str(data_root / "weights.pth")]
     command += ["--out", str(data_root / "out"), "--overwrite", "--units", "hu"]
@@ -334,7 +336,7 @@ def test_the_zoo_names_false_positive_reduction(config, data_root, reduction, ma
     out = data_root / "out"
 
     def score(checkpoint, **options):
-        detector = Detector(config, checkpoint, score_thr=0.0, **options)
+        detector = Detector(config=config, checkpoint=checkpoint, score_thr=0.0, **options)
         detector(data_root / "scan.nii.gz", units="hu").save(out, overwrite=True)
         ((value,),) = scores(out / "detections.json").values()
         return value
