@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmpluld.cli.changes import add_changes
 from mmpluld.cli.fpr import add_fpr
-from mmpluld.cli.numbers import natural, score, whole
+from mmpluld.cli.numbers import natural, not_negative, score, whole
 from mmpluld.cli.outputs import OutputFolder
 from mmpluld.cli.units import add_units
 from mmpluld.errors import InputError, counted, printable
@@ -42,9 +42,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name, (kind, text) in RULES.items():
         rules.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text)
+    rules.add_argument(
+        "--fp-rate",
+        type=not_negative,
+        metavar="N",
+        help="instead of --score-thr: false positives per volume (or image) that the model's validation measured",
+    )
+    rules.add_argument(
+        "--operating-points", metavar="FILE", help="with --fp-rate: of `mmpluld evaluate` (default: the bundle's)"
+    )
     add_fpr(parser, required=False)
     parser.add_argument(
-        "--no-fpr", action="store_true", help="no false-positive reduction, where config or zoo name one"
+        "--no-fpr", action="store_true", help="no false-positive reduction, where config or bundle have one"
     )
     parser.add_argument(
         "--series",
@@ -69,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Declare the options that choose the model."""
     group = parser.add_argument_group("model", "default: the zoo's own default, see `mmpluld models`")
-    group.add_argument("--model", metavar="MODEL", help="model of the zoo by its name")
+    group.add_argument("--model", metavar="MODEL", help="model of the zoo by its name, or the file of a bundle")
     group.add_argument("--config", help="instead, with --checkpoint: config file, or the name of a config of the zoo")
     group.add_argument("--checkpoint", help="weights of the config: file, web address, or zoo:NAME")
 
@@ -104,6 +113,8 @@ def run(options: argparse.Namespace) -> int:
             device=options.device,
             precision=options.precision,
             batch_size=options.batch_size,
+            fp_rate=options.fp_rate,
+            operating_points=options.operating_points,
             tags=options.tags,
             twin=options.twin,
             cfg_options=options.cfg_options,

@@ -31,7 +31,7 @@ def chosen_batch_size(name: str) -> int:
     if device.type != "cuda":
         return 1
     memory = torch.cuda.get_device_properties(device).total_memory
-    return max(1, min(_MOST_SLICES, memory // _BYTES_PER_SLICE))
+    return max(1, min(_MOST_SLICES, int(memory) // _BYTES_PER_SLICE))
 
 
 def checked_device(name: str) -> torch.device:

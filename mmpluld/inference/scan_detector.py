@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmpluld.compat.allocator import tune_allocator
 from mmpluld.errors import InputError, counted, printable
+from mmpluld.evaluation.operating_points import OperatingPoints
 from mmpluld.inference.findings import Findings
-from mmpluld.inputs import file_size
+from mmpluld.inference.model_choice import ModelFiles, check_weights, choose_model
 from mmpluld.io import VOLUME_SUFFIXES, read_volume
-from mmpluld.io.hounsfield import Units
+from mmpluld.io.hounsfield import Units, check_units, units_note
+from mmpluld.io.hu_check import volume_fault
 from mmpluld.progress import note
-from mmpluld.structures import read_tag_names
-from mmpluld.zoo.index import default_model, get_model, load_index
+from mmpluld.structures import CTVolume, read_tag_names
+from mmpluld.typing import StrPath
 
 if TYPE_CHECKING:
     from mmpluld.inference.detector import Precision, VolumeDetector
@@ -32,19 +33,22 @@ class Detector:
     network is loaded for the first scan and kept for the next.
 
     Args:
-        model: Name of a model of the zoo, with or without ``zoo:`` before it; None with ``config`` and ``checkpoint``
-            means these, and without them the zoo's default.
+        model: Name of a model of the zoo, with or without ``zoo:`` before it, or path or web address of a bundle; None
+            with ``config`` and ``checkpoint`` means these, and without them the zoo's default.
         config: Path, or name of a config of the zoo, for weights of one's own.
         checkpoint: Weights that belong to the config's model: a path, a web address, or ``zoo:NAME``.
         device: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: the first CUDA device if there is one, else the CPU.
         precision: See :class:`~mmpluld.inference.VolumeDetector`.
         batch_size: Slices examined at once; None: 1 on a CPU, on a CUDA device as its memory allows.
+        fp_rate: False positives per volume or image, as the operating points count them, that the score threshold is
+            chosen for; None: ``score_thr`` is.
+        operating_points: File of ``mmpluld evaluate --operating-points``; None takes those of the bundle.
         tags: File with the names of the tags that the model predicts, see
             :func:`~mmpluld.structures.read_tag_names`; None numbers them.
         twin: Take the config's miniature.
         cfg_options: Changes to the config as "key.sub=value" strings.
-        fpr: Weights of false-positive reduction; None takes those that the config is tested with, else those that the
-            zoo names for the model, if there are such.
+        fpr: Weights of false-positive reduction; None takes those that the config is tested with or that the bundle
+            holds, if there are such.
         fpr_config, fpr_mode: ``config`` and ``mode`` of :func:`~mmpluld.inference.rescore.load_rescorer`.
         no_fpr: Leave false-positive reduction out.
         **rules: Changes to the rules that the config carries, such as ``score_thr=0.5``; see
@@ -56,27 +60,35 @@ class Detector:
 
     def __init__(
         self,
-        model: str | None = None,
+        model: StrPath | None = None,
         *,
-        config: str | os.PathLike[str] | None = None,
-        checkpoint: str | os.PathLike[str] | None = None,
+        config: StrPath | None = None,
+        checkpoint: StrPath | None = None,
         device: str = "auto",
         precision: Precision = "fp32",
         batch_size: int | None = None,
-        tags: str | os.PathLike[str] | None = None,
+        fp_rate: float | None = None,
+        operating_points: StrPath | None = None,
+        tags: StrPath | None = None,
         twin: bool = False,
         cfg_options: Sequence[str] | None = None,
-        fpr: str | os.PathLike[str] | None = None,
-        fpr_config: str | os.PathLike[str] | None = None,
+        fpr: StrPath | None = None,
+        fpr_config: StrPath | None = None,
         fpr_mode: FPRMode | None = None,
         no_fpr: bool = False,
         **rules: Any,
     ) -> None:
-        self.config, self.checkpoint = _chosen(model, config, checkpoint)
-        _check_weights(self.checkpoint)
+        if fp_rate is not None and "score_thr" in rules:
+            raise InputError(
+                f"--fp-rate {fp_rate:g} and --score-thr {rules['score_thr']} both give the threshold; leave one out"
+            )
+        if fp_rate is None and operating_points is not None:
+            raise InputError(f"{operating_points}: operating points choose nothing without --fp-rate; give one")
+        self.model = choose_model(model, config, checkpoint, twin)
         if fpr is not None:
-            _check_weights(fpr)
-        _check_config(self.config, twin)
+            check_weights(fpr)
+        self.fp_rate = fp_rate
+        self.points = None if operating_points is None else OperatingPoints.load(operating_points)
         self.twin, self.cfg_options = twin, cfg_options
         self.device, self.precision, self.batch_size = device, precision, batch_size
         self.tag_names = None if tags is None else read_tag_names(tags)
@@ -84,13 +96,12 @@ class Detector:
         self.rules = rules
         self._loaded: _Loaded | None = None
 
-    def __call__(
-        self, scan: str | os.PathLike[str], *, series: str | None = None, units: Units | None = None
-    ) -> Findings:
+    def __call__(self, scan: StrPath | CTVolume, *, series: str | None = None, units: Units | None = None) -> Findings:
         """Detect lesions in a scan; what was assumed of it is noted on standard error.
 
         Args:
-            scan: NIfTI, MHD/MHA or NRRD/NHDR file, or DICOM folder.
+            scan: NIfTI, MHD/MHA or NRRD/NHDR file, or DICOM folder; or a volume, such as
+                ``CTVolume.from_canonical(array, spacing_mm)`` makes of an array.
             series: DICOM series to read, where the folder holds several, or a part of one, see
                 :func:`~mmpluld.io.read_volume`.
             units: ``hu`` to take the values for HU where they do not look like it.
@@ -99,13 +110,21 @@ class Detector:
             InputError: If the scan is missing, unreadable or does not fit the model, or the model does not load.
         """
         tune_allocator()
-        volume = read_volume(scan, series=series, units=units)
+        if isinstance(scan, CTVolume):
+            volume = _checked_volume(scan, series, units)
+        else:
+            volume = read_volume(scan, series=series, units=units)
         for line in volume.history:
             note(f"{volume.source}: {line}")
         loaded = self.load()
         findings = loaded.detector.detect(volume)
-        history = (*volume.history, *loaded.detector.history(volume), f"model {loaded.model}")
-        return Findings(_scan_name(scan), replace(volume, history=history), tuple(findings), loaded.details)
+        history = (*volume.history, *loaded.detector.history(volume), *loaded.history)
+        return Findings(
+            _scan_name(volume.source if isinstance(scan, CTVolume) else scan),
+            replace(volume, history=history),
+            tuple(findings),
+            loaded.details,
+        )
 
     def load(self) -> _Loaded:
         """The network and its rules, loaded now if they are not yet."""
@@ -115,27 +134,23 @@ class Detector:
 
     def _load(self) -> _Loaded:
         # Only now: to import the network's libraries takes seconds.
-        from mmpluld.engine.config import find_config, load_config
-        from mmpluld.engine.config_check import check_config
         from mmpluld.engine.device import chosen_batch_size, chosen_device
         from mmpluld.inference.detector import VolumeDetector
         from mmpluld.inference.rescore import rescorer_of_test
         from mmpluld.inference.settings import DetectionSettings
-        from mmpluld.zoo.download import local_checkpoint, sha256_of
 
-        found = find_config(self.config, self.twin)
-        cfg = load_config(found, self.cfg_options)
-        check_config(cfg)
-        rules = DetectionSettings.from_config(cfg, **self.rules)
+        files = self.model.files(self.cfg_options, self.twin)
+        chosen, point = dict(self.rules), None
+        if self.fp_rate is not None:
+            point = files.operating_point(self.fp_rate, self.points)
+            chosen["score_thr"] = point.score_thr
+        rules = DetectionSettings.from_config(files.config, **chosen)
         device = chosen_device(self.device)
         batch_size = chosen_batch_size(device) if self.batch_size is None else self.batch_size
-        weights = local_checkpoint(self.checkpoint)
-        reduction = None
-        if not self.no_fpr:
-            reduction = _reduction(self.fpr, self.fpr_config, self.fpr_mode, cfg, self.checkpoint)
+        reduction = None if self.no_fpr else _reduction(self.fpr, self.fpr_config, self.fpr_mode, files)
         detector = VolumeDetector(
-            cfg,
-            weights,
+            files.config,
+            files.weights,
             rules,
             device,
             self.precision,
@@ -143,78 +158,53 @@ class Detector:
             self.tag_names,
             rescorer=None if reduction is None else rescorer_of_test(reduction, device, self.precision),
         )
-        note(f"model {found.name} on {device}, {self.precision}, {counted(batch_size, 'slice')} at once")
-        details = {"Model": found.name, "Weights": weights.name, "Score threshold": f"{rules.score_thr:g}"}
-        return _Loaded(detector, f"{found.name}, weights {weights.name} (SHA-256 {sha256_of(weights)[:16]})", details)
+        note(f"model {files.name} on {device}, {self.precision}, {counted(batch_size, 'slice')} at once")
+        details = {"Model": files.name, "Weights": files.weights.name, "Score threshold": f"{rules.score_thr:g}"}
+        history = [f"model {files.describe()}"]
+        if point is not None:
+            note(point.describe())
+            details["Operating point"] = point.describe()
+            history.append(point.describe())
+        return _Loaded(detector, tuple(history), details)
 
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A network on its device, its name for histories, and what reports say of it."""
+    """A network on its device, and what histories and reports say of it."""
 
     detector: VolumeDetector
-    model: str
+    history: tuple[str, ...]
     details: dict[str, str]
 
 
-def _chosen(
-    model: str | None, config: str | os.PathLike[str] | None, checkpoint: str | os.PathLike[str] | None
-) -> tuple[str | os.PathLike[str], str | os.PathLike[str]]:
-    """Config and weights that are meant."""
-    if model is None and config is None and checkpoint is None:
-        model = default_model().name
-    if model is None:
-        if checkpoint is None:
-            raise InputError(f"{config}: is a config without weights; give them with --checkpoint, or --model alone")
-        if config is None:
-            raise InputError(
-                f"{os.fspath(checkpoint)}: the config of these weights is not known; give it with --config, or a model "
-                "of the zoo with --model NAME"
-            )
-        return config, checkpoint
-    if config is not None or checkpoint is not None:
-        other = "--config" if config is not None else "--checkpoint"
-        raise InputError(f"--model {model} has config and weights of its own, which {other} contradicts; leave one out")
-    name = get_model(model.removeprefix("zoo:")).name
-    return name, f"zoo:{name}"
-
-
 def _reduction(
-    fpr: str | os.PathLike[str] | None,
-    config: str | os.PathLike[str] | None,
-    mode: FPRMode | None,
-    cfg: Mapping[str, Any],
-    checkpoint: str | os.PathLike[str],
+    fpr: StrPath | None, config: StrPath | None, mode: FPRMode | None, files: ModelFiles
 ) -> dict[str, Any] | None:
-    """False-positive reduction as given, else as the detector is tested, else as the zoo names it; None: none."""
-    text = os.fspath(checkpoint)
-    named = get_model(text.removeprefix("zoo:")).fpr if text.startswith("zoo:") else None
-    default: dict[str, Any] = {"checkpoint": f"zoo:{named}"} if named else {}
-    found: dict[str, Any] = {"checkpoint": fpr} if fpr else dict((cfg.get("test_cfg") or {}).get("fpr") or default)
+    """False-positive reduction as given, else as the detector is tested or its bundle has it; None: none."""
+    found: dict[str, Any] = {"checkpoint": fpr} if fpr else files.reduction()
     changes = {"config": config, "mode": mode}
     if not found and (config or mode):
         raise InputError("no weights of false-positive reduction; give them with --fpr")
     return found | {key: value for key, value in changes.items() if value} or None
 
 
-def _check_weights(checkpoint: str | os.PathLike[str]) -> None:
-    """Refuse weights that are not there, as far as that can be told at once."""
-    text = os.fspath(checkpoint)
-    if text.startswith("zoo:"):
-        get_model(text.removeprefix("zoo:"))
-    elif not text.startswith(("http://", "https://")):
-        file_size(Path(text), "a file of weights, a web address, or zoo:NAME")
+def _checked_volume(volume: CTVolume, series: str | None, units: Units | None) -> CTVolume:
+    """A volume of the caller, whose values are looked at as those of a file are.
+
+    Raises:
+        InputError: They are not HU, as far as can be told, or a series is chosen, which a volume has not.
+    """
+    if series is not None:
+        raise InputError(
+            f"{volume.source}: series {series!r} chooses among DICOM files; a volume has none, leave it out"
+        )
+    check_units(units)
+    if fault := volume_fault(volume.array_to_source()):
+        return replace(volume, history=(*volume.history, units_note(volume.source, fault, units)))
+    return volume
 
 
-def _check_config(config: str | os.PathLike[str], twin: bool) -> None:
-    """Refuse a config that is not there; only a name that no model of the zoo has is looked for with MMEngine."""
-    if not Path(config).is_file() and os.fspath(config) not in load_index():
-        from mmpluld.engine.config import find_config
-
-        find_config(config, twin)
-
-
-def _scan_name(scan: str | os.PathLike[str]) -> str:
+def _scan_name(scan: StrPath) -> str:
     """Name of a scan file without its suffix, or of a folder, as text that a record can hold."""
     name = printable(Path(scan).resolve().name)
     for suffix in VOLUME_SUFFIXES:

@@ -67,11 +67,10 @@ class ZooModel:
         config: Path of the config below the root of the zoo.
         metadata: What else the index says, as written.
         results: Figures of papers first.
-        weights: Address of the checkpoint: http(s), file URL, or a path below the root of the zoo; None where there are
+        weights: Address of the bundle: http(s), file URL, or a path below the root of the zoo; None where there are
             no published weights.
-        sha256: Digest of the checkpoint, 64 lower-case hexadecimal digits; empty without weights.
-        size: Bytes of the checkpoint; 0 without weights.
-        fpr: Name of the model whose weights reduce this one's false positives by default; None: no model's.
+        sha256: Digest of the bundle, 64 lower-case hexadecimal digits; empty without weights.
+        size: Bytes of the bundle; 0 without weights.
         root: Folder that ``config`` and a relative ``weights`` start from.
     """
 
@@ -83,7 +82,6 @@ class ZooModel:
     weights: str | None
     sha256: str
     size: int
-    fpr: str | None
     root: Path
 
     @property
@@ -225,13 +223,10 @@ def _model(entry: Any, path: Path, root: Path) -> ZooModel:
             raise InputError(f"{where}: Metadata.SHA256 is {sha256!r}, must be 64 lower-case hexadecimal digits")
         if not (isinstance(size, int) and size > 0):
             raise InputError(f"{where}: Metadata.Size is {size!r}, must be the bytes of the weights")
-        if not re.fullmatch(rf"[\w.-]+-{sha256[:8]}\.pth", str(weights).rpartition("/")[2]):
-            raise InputError(f"{where}: the file name of {weights!r} must end in -{sha256[:8]}.pth, after its SHA256")
+        if not re.fullmatch(rf"[\w.-]+-{sha256[:8]}\.zip", str(weights).rpartition("/")[2]):
+            raise InputError(f"{where}: the file name of {weights!r} must end in -{sha256[:8]}.zip, after its SHA256")
     if metadata.get("Default", False) not in (True, False) or (metadata.get("Default") and weights is None):
         raise InputError(f"{where}: Metadata.Default is {metadata['Default']!r}, must be true, of a model with weights")
-    fpr = metadata.get("FPR")
-    if not (fpr is None or isinstance(fpr, str)):
-        raise InputError(f"{where}: Metadata.FPR is {fpr!r}, must be the name of another model")
     listed = entry.get("Results", [])
     if not isinstance(listed, list):
         raise InputError(f"{where}: 'Results' is {listed!r}, must be a list")
@@ -245,7 +240,6 @@ def _model(entry: Any, path: Path, root: Path) -> ZooModel:
         weights=weights,
         sha256=sha256 if weights else "",
         size=size if weights else 0,
-        fpr=fpr,
         root=root,
     )
 

@@ -75,7 +75,6 @@ def test_no_metafiles(tmp_path: Path) -> None:
         ({"Name": "Toy"}, "a name is lower-case letters"),
         ({"Config": None}, "'Config' is None, must be a str"),
         ({"Metadata": []}, r"'Metadata' is \[\], must be a dict"),
-        ({"Metadata": {"FPR": 7}}, "Metadata.FPR is 7, must be the name of another model"),
         ({"Weights": "checkpoints/a-00000000.pth"}, "Metadata.SHA256 is '', must be 64"),
         ({"Metadata": {"Default": True}}, "Metadata.Default is True, must be true, of a model with weights"),
         ({"Results": None}, "'Results' is None, must be a list"),
@@ -97,7 +96,7 @@ def test_bad_entry_is_named(make_zoo, entry, changes: dict, message: str) -> Non
     [
         ({"Size": 0}, "Metadata.Size is 0"),
         ({"Size": "7"}, "Metadata.Size is '7'"),
-        ({"SHA256": "0" * 64}, r"must end in -00000000\.pth"),
+        ({"SHA256": "0" * 64}, r"must end in -00000000\.zip"),
         ({"SHA256": "A" * 64}, "must be 64 lower-case"),
     ],
 )
