@@ -53,7 +53,8 @@ class OperatingPoint:
     def describe(self) -> str:
         """The point in words, for records."""
         return (
-            f"score threshold {self.score_thr:.4g} for {self.asked:g} false positives per {self.per}: on "
+            f"score threshold {self.score_thr:.4g} for {self.asked:g} false "
+            f"positive{'' if self.asked == 1 else 's'} per {self.per}: on "
             f"{counted(self.num_images, f'validation {self.per}')} it gave {self.rate:.3g} with sensitivity "
             f"{self.sensitivity:.2f} ({self.protocol})"
         )

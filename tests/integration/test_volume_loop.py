@@ -353,7 +353,7 @@ def test_a_bundle_finds_what_config_and_weights_find(config, data_root, reductio
     ):
         at_rate = Detector(**options, no_fpr=True, fp_rate=1)(scan, units="hu")
         assert at_rate.details["Score threshold"] == "0.7"
-        assert "for 1 false positives per volume: on 4 validation volumes" in at_rate.details["Operating point"]
+        assert "for 1 false positive per volume: on 4 validation volumes" in at_rate.details["Operating point"]
         assert at_rate.details["Operating point"] in at_rate.volume.history
     for options, message in (
         ({"model": bundle, "fp_rate": 9}, "allowed are 0.25 to 1.5 false positives per volume"),
