@@ -142,6 +142,7 @@ class Detector:
         files = self.model.files(self.cfg_options, self.twin)
         chosen, point = dict(self.rules), None
         if self.fp_rate is not None:
+            self._check_point_holds(files)
             point = files.operating_point(self.fp_rate, self.points)
             chosen["score_thr"] = point.score_thr
         rules = DetectionSettings.from_config(files.config, **chosen)
@@ -166,6 +167,27 @@ class Detector:
             details["Operating point"] = point.describe()
             history.append(point.describe())
         return _Loaded(detector, tuple(history), details)
+
+    def _check_point_holds(self, files: ModelFiles) -> None:
+        """Refuse a model's operating points for scores that are not the ones they were measured with.
+
+        Raises:
+            InputError: False-positive reduction or config are changed, and no other points are given.
+        """
+        changed = {
+            "--fpr": self.fpr is not None,
+            "--fpr-mode": self.fpr_mode is not None,
+            "--fpr-config": self.fpr_config is not None,
+            "--no-fpr": self.no_fpr and bool(files.reduction()),
+            "--cfg-options": bool(self.cfg_options),
+        }
+        if self.points is None and (option := next((name for name, given in changed.items() if given), None)):
+            raise InputError(
+                f"{files.name}: its operating points do not hold with {option}; leave that out, measure new ones and give "
+                "them with --operating-points, or use --score-thr"
+            )
+        if self.rules:
+            note(f"operating points were measured with the model's own rules; given are {', '.join(self.rules)}")
 
 
 @dataclass(frozen=True)

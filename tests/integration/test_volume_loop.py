@@ -349,13 +349,16 @@ def test_a_bundle_finds_what_config_and_weights_find(config, data_root, reductio
     measure_operating_points(*validation, "lens-3d").save(data_root / "points.json")
     for options in (
         {"model": bundle},
+        {"model": bundle, "no_fpr": True, "operating_points": data_root / "points.json"},
         {"config": config, "checkpoint": weights, "operating_points": data_root / "points.json"},
     ):
-        at_rate = Detector(**options, no_fpr=True, fp_rate=1)(scan, units="hu")
+        at_rate = Detector(**options, fp_rate=1)(scan, units="hu")
         assert at_rate.details["Score threshold"] == "0.7"
         assert "for 1 false positive per volume: on 4 validation volumes" in at_rate.details["Operating point"]
         assert at_rate.details["Operating point"] in at_rate.volume.history
     for options, message in (
+        ({"model": bundle, "fp_rate": 1, "no_fpr": True}, "its operating points do not hold with --no-fpr"),
+        ({"model": bundle, "fp_rate": 1, "cfg_options": ["test_cfg.max_gap=1"]}, "do not hold with --cfg-options"),
         ({"model": bundle, "fp_rate": 9}, "allowed are 0.25 to 1.5 false positives per volume"),
         ({"config": config, "checkpoint": weights, "fp_rate": 1}, "has no operating points"),
         ({"model": bundle, "fp_rate": 1, "score_thr": 0.5}, "--fp-rate 1 and --score-thr 0.5 both give the threshold"),
