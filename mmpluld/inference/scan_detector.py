@@ -183,8 +183,8 @@ class Detector:
         }
         if self.points is None and (option := next((name for name, given in changed.items() if given), None)):
             raise InputError(
-                f"{files.name}: its operating points do not hold with {option}; leave that out, measure new ones and give "
-                "them with --operating-points, or use --score-thr"
+                f"{files.name}: its operating points do not hold with {option}; leave that out, measure new ones and "
+                "give them with --operating-points, or use --score-thr"
             )
         if self.rules:
             note(f"operating points were measured with the model's own rules; given are {', '.join(self.rules)}")
