@@ -15,9 +15,9 @@ NAME = "a3d_densenet121-fpn_7s_phantom"
     [
         ({"checkpoint": "model.pth"}, r"model.pth: the config of these weights is not known; give it with --config"),
         ({"config": NAME}, rf"{NAME}: is a config without weights; give them with --checkpoint"),
-        ({"model": NAME, "config": NAME}, "has config and weights of its own, which --config contradicts"),
+        ({"model": NAME, "config": NAME}, "brings config and weights, which --config contradicts"),
         ({"model": NAME, "checkpoint": "model.pth"}, "which --checkpoint contradicts; leave one out"),
-        ({"model": "a3d_densenet121-fpn_7s_fantom"}, f"is no model of the zoo; did you mean '{NAME}'"),
+        ({"model": "a3d_densenet121-fpn_7s_fantom"}, f"is no model of the zoo, and no file; did you mean '{NAME}'"),
         ({"model": f"zoo:{NAME.replace('7s', '3s')}"}, "is no model of the zoo"),
         (
             {"config": NAME, "checkpoint": "gone.pth"},
