@@ -72,4 +72,4 @@ def _box(axes: Any, number: int, finding: Finding, main: bool) -> None:
     x1, y1, x2, y2 = finding.key_box if main else [finding.box_canonical[place] for place in (0, 1, 3, 4)]
     colour = COLOURS[4] if main else COLOURS[5]
     axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.2))
-    axes.text(x1, y1, str(number), color=colour, fontsize=8, ha="right", va="bottom", clip_on=True)
+    axes.text(x1, y1, str(number), color=colour, fontsize=9, weight="bold", ha="right", va="bottom", clip_on=True)
