@@ -21,6 +21,7 @@ import yaml
 from mmengine.registry import DefaultScope
 
 from mmpluld.cli.main import main
+from mmpluld.engine.bundle_config import bundle_config
 from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights
 from mmpluld.engine.config import find_config, load_config
 from mmpluld.errors import InputError
@@ -85,6 +86,7 @@ def test_round_trip(trained: Path, tmp_path: Path) -> None:
     content = load_checkpoint_safely(published.bundle)
     assert set(content) == {"meta", "state_dict"}
     assert content["meta"]["name"] == NAME
+    assert bundle_config(Bundle.open(published.bundle)).model == load_config(NAME).model
     assert content["meta"]["checkpoint_sha256"] == hashlib.sha256(trained.read_bytes()).hexdigest()
     assert content["meta"]["epoch"] == 3
     assert content["meta"]["intended_use"] == "research only; not for diagnosis"
