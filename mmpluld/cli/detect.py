@@ -113,6 +113,6 @@ def run(options: argparse.Namespace) -> int:
         found = detector(options.scan, series=options.series, units=options.units, formats=options.formats)
         names = found.write(folder, options.formats, options.identifiers)
     report = FORMATS["html"].file
-    what, file = ("report: ", report) if report in names else ("", names[0])
+    what, file = ("report: ", report) if report in names else ("", names[0] if names else "")
     print(f"{counted(len(found), 'finding')}; {what}{printable(str(Path(options.out, file)))}")
     return 0

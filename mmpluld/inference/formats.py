@@ -80,6 +80,30 @@ def _coco(path: Path, found: ScanFindings, identifiers: bool) -> None:
     write_coco(path, found, identifiers)
 
 
+def _sr(path: Path, found: ScanFindings, identifiers: bool) -> None:
+    from mmpluld.io.findings.dicom_sr import write_sr
+
+    write_sr(path, found, identifiers)
+
+
+def _seg(path: Path, found: ScanFindings, identifiers: bool) -> None:
+    from mmpluld.io.findings.dicom_seg import write_seg
+
+    write_seg(path, found, identifiers)
+
+
+def _rtstruct(path: Path, found: ScanFindings, identifiers: bool) -> None:
+    from mmpluld.io.findings.rtstruct import write_rtstruct
+
+    write_rtstruct(path, found, identifiers)
+
+
+def _dicom(volume: CTVolume) -> None:
+    from mmpluld.io.findings.dicom_source import check_source
+
+    check_source(volume)
+
+
 FORMATS = {
     "json": Format("detections.json", "detection record, which `mmpluld evaluate` reads", _json),
     "csv": Format("findings.csv", "table in LPS millimetres", _csv),
@@ -88,6 +112,9 @@ FORMATS = {
     "slicer": Format("findings.mrk.json", "markups of 3D Slicer, a ROI each", _slicer),
     "nifti": Format("boxes.nii.gz", "label maps of boxes, and of masks if there are some", _nifti, ("masks.nii.gz",)),
     "coco": Format("coco.json", "COCO: boxes and masks on key slices", _coco),
+    "dicom-sr": Format("sr.dcm", "DICOM SR of measurements (TID 1500)", _sr, extra="dicom", check=_dicom),
+    "dicom-seg": Format("seg.dcm", "DICOM SEG, a segment each", _seg, extra="dicom", check=_dicom),
+    "rtstruct": Format("rtstruct.dcm", "DICOM RTSTRUCT, a structure each", _rtstruct, check=_dicom),
 }
 DEFAULT_FORMATS = ("json", "csv", "html")
 
