@@ -13,13 +13,13 @@ from mmpluld.io.findings.dicom_source import (
     DicomSource,
     algorithm_details,
     finding_uid,
+    lacks_findings,
     long_string,
     object_uid,
     read_source,
     save_dicom,
 )
 from mmpluld.io.findings.label_map import label_map
-from mmpluld.progress import note
 from mmpluld.structures import Finding, ScanFindings
 from mmpluld.typing import StrPath
 from mmpluld.version import __version__
@@ -46,8 +46,7 @@ def write_seg(path: StrPath, found: ScanFindings, identifiers: bool) -> None:
     """
     import highdicom as hd
 
-    if not found.findings:
-        note("no findings: a DICOM segmentation needs one, none is written")
+    if lacks_findings(found, "a DICOM segmentation"):
         return
     source = read_source(found.volume, identifiers)
     labels = replace(found.volume, array=label_map(found.volume, found.findings, "either")).array_to_source()

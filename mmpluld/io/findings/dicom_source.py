@@ -15,6 +15,7 @@ from mmpluld.errors import InputError, printable
 from mmpluld.io.dicom_files import header_text, open_dicom
 from mmpluld.io.faults import quiet
 from mmpluld.io.findings.label_map import box_voxels
+from mmpluld.progress import note
 from mmpluld.structures import CTVolume, Finding, ScanFindings
 from mmpluld.typing import FloatArray, StrPath
 from mmpluld.version import __version__
@@ -25,6 +26,7 @@ __all__ = [
     "algorithm_details",
     "check_source",
     "finding_uid",
+    "lacks_findings",
     "long_string",
     "object_uid",
     "read_source",
@@ -39,7 +41,8 @@ _NAMESPACE = uuid.UUID("5b1c3f2e-9c0e-5d0b-8f3e-0d6b8a4c7e21")
 _REFERENCES = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 _GEOMETRY = ("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness")
 # What the standard wants in every object, but lets be empty: of the patient, and of the study.
-_IDENTITY = ("PatientName", "PatientID", "AccessionNumber", "StudyID", "ReferringPhysicianName")
+_NAMES = ("PatientName", "ReferringPhysicianName")
+_NUMBERS = ("PatientID", "AccessionNumber", "StudyID")
 _DATES = {"PatientBirthDate": "DA", "StudyDate": "DA", "StudyTime": "TM"}
 _NO_DATE, _NO_TIME = "19000101", "000000"
 
@@ -82,8 +85,8 @@ def read_source(volume: CTVolume, identifiers: bool) -> DicomSource:
     """
     if not volume.source_files:
         raise InputError(
-            f"{volume.source}: is no folder of DICOM images, which a DICOM object on findings has to refer to; give the "
-            "DICOM series, or choose other formats"
+            f"{volume.source}: is no folder of DICOM images, which a DICOM object on findings has to refer to; give "
+            "the DICOM series, or choose other formats"
         )
     with quiet("pydicom"):
         images = tuple(_header(Path(file), identifiers) for file in volume.source_files)
@@ -123,9 +126,11 @@ def long_string(text: str) -> str:
 
 def save_dicom(path: StrPath, dataset: Any) -> None:
     """Write an object without the moment of its making, so that equal runs give equal files."""
-    for name in ("InstanceCreationDate", "InstanceCreationTime"):
-        if name in dataset:
-            delattr(dataset, name)
+    equipment = dataset.get("ContributingEquipmentSequence") or []
+    for part in (dataset, *equipment):
+        for name in ("InstanceCreationDate", "InstanceCreationTime", "ContributionDateTime"):
+            if name in part:
+                delattr(part, name)
     with atomic_path(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
 
@@ -136,6 +141,13 @@ def slice_rectangle(volume: CTVolume, finding: Finding) -> tuple[range, FloatArr
     covered = box_voxels(k1, k2, volume.source_shape[2])
     (i1, i2), (j1, j2) = np.clip([i1, i2], 0, volume.source_shape[0]), np.clip([j1, j2], 0, volume.source_shape[1])
     return range(covered.start, covered.stop), np.array([[i1, j1], [i2, j1], [i2, j2], [i1, j2]], dtype=np.float64)
+
+
+def lacks_findings(found: ScanFindings, what: str) -> bool:
+    """Whether there are no findings, which an object needs; said on standard error."""
+    if not found.findings:
+        note(f"no findings: {what} needs one, none is written")
+    return not found.findings
 
 
 def _uid(*parts: str) -> str:
@@ -150,7 +162,15 @@ def _header(file: Path, identifiers: bool) -> Any:
             header = open_dicom(
                 stream,
                 stop_before_pixels=True,
-                specific_tags=[*_REFERENCES, *_GEOMETRY, *_IDENTITY, *_DATES, "PatientSex", "SpecificCharacterSet"],
+                specific_tags=[
+                    *_REFERENCES,
+                    *_GEOMETRY,
+                    *_NAMES,
+                    *_NUMBERS,
+                    *_DATES,
+                    "PatientSex",
+                    "SpecificCharacterSet",
+                ],
             )
     except OSError as error:
         raise InputError(
@@ -168,13 +188,15 @@ def _header(file: Path, identifiers: bool) -> Any:
         setattr(image, name, value)
     if image.SOPClassUID != _CT:
         raise InputError(
-            f"{file}: SOPClassUID is {image.SOPClassUID}; DICOM objects are written for CT Image Storage ({_CT}) alone, "
-            "choose other formats"
+            f"{file}: SOPClassUID is {image.SOPClassUID}; DICOM objects are written for CT Image Storage ({_CT}) "
+            "alone, choose other formats"
         )
     for name in _GEOMETRY:
         if name in header:
             setattr(image, name, header.get(name))
-    for name in _IDENTITY:
+    for name in _NAMES:
+        setattr(image, name, str(header.get(name) or "") if identifiers else "")
+    for name in _NUMBERS:
         setattr(image, name, header_text(header, name) if identifiers else "")
     for name, kind in _DATES.items():
         setattr(image, name, _moment(header_text(header, name), kind) if identifiers else "")

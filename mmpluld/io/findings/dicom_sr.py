@@ -12,6 +12,7 @@ from mmpluld.io.findings.dicom_source import (
     DicomSource,
     algorithm_details,
     finding_uid,
+    lacks_findings,
     long_string,
     object_uid,
     read_source,
@@ -19,7 +20,7 @@ from mmpluld.io.findings.dicom_source import (
     slice_rectangle,
 )
 from mmpluld.structures import CTVolume, Finding, ScanFindings
-from mmpluld.typing import FloatArray, StrPath
+from mmpluld.typing import StrPath
 from mmpluld.version import __version__
 
 __all__ = ["write_sr"]
@@ -33,7 +34,8 @@ def write_sr(path: StrPath, found: ScanFindings, identifiers: bool) -> None:
     A group has the tracking identifier "finding RANK" and a UID, the finding type "Lesion", the rectangle of the box on
     each slice as an image region, and as measurements the score, the lengths of the box along the axes of the scan in
     mm, and the long and short axis on the key slice where the model has masks. Regions lie in the images themselves, so
-    they are right for oblique and tilted series.
+    they are right for oblique and tilted series. Without findings nothing is written, since a report of this kind needs
+    a measurement.
 
     Args:
         path: File to write.
@@ -48,6 +50,8 @@ def write_sr(path: StrPath, found: ScanFindings, identifiers: bool) -> None:
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
+    if lacks_findings(found, "a report of measurements"):
+        return
     source = read_source(found.volume, identifiers)
     with quiet("pydicom"), quiet("highdicom"):
         device = hd.sr.DeviceObserverIdentifyingAttributes(
@@ -58,7 +62,7 @@ def write_sr(path: StrPath, found: ScanFindings, identifiers: bool) -> None:
         report = hd.sr.MeasurementReport(
             observation_context=hd.sr.ObservationContext(observer_device_context=observer),
             procedure_reported=codes.LN.CTUnspecifiedBodyRegion,
-            imaging_measurements=groups or None,
+            imaging_measurements=groups,
             title=codes.DCM.ImagingMeasurementReport,
         )
         dataset = hd.sr.Comprehensive3DSR(
@@ -81,9 +85,9 @@ def write_sr(path: StrPath, found: ScanFindings, identifiers: bool) -> None:
 
 
 def _evidence(found: ScanFindings, source: DicomSource) -> list[Any]:
-    """The images that regions refer to; the first where there are none."""
+    """The images that regions refer to."""
     used = {index for finding in found for index in slice_rectangle(found.volume, finding)[0]}
-    return [source.images[index] for index in sorted(used or {0})]
+    return [source.images[index] for index in sorted(used)]
 
 
 def _group(found: ScanFindings, finding: Finding, rank: int, source: DicomSource) -> Any:

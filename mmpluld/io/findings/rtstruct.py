@@ -10,13 +10,13 @@ from mmpluld.io.faults import quiet
 from mmpluld.io.findings.dicom_source import (
     DicomSource,
     algorithm_details,
+    lacks_findings,
     long_string,
     object_uid,
     read_source,
     save_dicom,
     slice_rectangle,
 )
-from mmpluld.progress import note
 from mmpluld.structures import CTVolume, Finding, ScanFindings
 from mmpluld.typing import StrPath
 from mmpluld.version import __version__
@@ -44,8 +44,7 @@ def write_rtstruct(path: StrPath, found: ScanFindings, identifiers: bool) -> Non
 
     Source: DICOM PS3.3, A.19.
     """
-    if not found.findings:
-        note("no findings: a structure set needs one, none is written")
+    if lacks_findings(found, "a structure set"):
         return
     source = read_source(found.volume, identifiers)
     with quiet("pydicom"):
@@ -124,9 +123,7 @@ def _structure(found: ScanFindings, finding: Finding, rank: int, source: DicomSo
         ContourSequence=_contours(found.volume, finding, source),
         ReferencedROINumber=rank,
     )
-    observation = _item(
-        ObservationNumber=rank, ReferencedROINumber=rank, RTROIInterpretedType="", ROIInterpreter=""
-    )
+    observation = _item(ObservationNumber=rank, ReferencedROINumber=rank, RTROIInterpretedType="", ROIInterpreter="")
     return roi, contours, observation
 
 

@@ -24,9 +24,15 @@ from mmpluld.structures import CTVolume
 
 from .conftest import BOXES, GEOMETRIES, findings_of, stored
 
-
+STRAIGHT = list(enumerate(GEOMETRIES[:48]))
 # Only slices may be shifted in DICOM, so a tilt is one between the axes of rows or columns and of slices.
-DICOM = [item for item in GEOMETRIES if not item.values[3] or item.values[0][2] == 2]
+DICOM = [
+    *(
+        pytest.param(*item.values, id=item.id, marks=[pytest.mark.slow] if index % 3 else [])
+        for index, item in STRAIGHT
+    ),
+    *(item for item in GEOMETRIES[48:] if not item.values[3] or item.values[0][2] == 2),
+]
 
 
 def hull(points):
@@ -97,10 +103,7 @@ def test_places_in_dicom(order, signs, turn, shear_mm, tmp_path, in_world, write
         write(tmp_path / "out.dcm", found, False)
         places = {"write_sr": in_report, "write_seg": in_segmentation, "write_rtstruct": in_structures}[write.__name__]
         for finding, points in zip(found, places(tmp_path / "out.dcm", images), strict=True):
-            if write is write_seg:
-                expected = voxels_of(finding, volume)
-            else:
-                expected = outline_of(finding, volume)
+            expected = voxels_of(finding, volume) if write is write_seg else outline_of(finding, volume)
             assert points.shape == expected.shape
             np.testing.assert_allclose(sorted(points.round(2).tolist()), sorted(expected.round(2).tolist()), atol=0.011)
 
