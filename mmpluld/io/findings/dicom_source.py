@@ -103,8 +103,9 @@ def read_source(volume: CTVolume, identifiers: bool) -> DicomSource:
 
 
 def object_uid(found: ScanFindings, source: DicomSource, kind: str) -> str:
-    """A UID that follows from what was found, by what, and in which images: equal runs give equal objects."""
-    text = repr((found.findings, sorted(found.details.items()), __version__))
+    """A UID that follows from what an object holds: equal runs give equal objects, other objects other UIDs."""
+    named = [str(source.images[0].get(name)) for name in (*_NAMES, *_NUMBERS, *_DATES, "PatientSex")]
+    text = repr((found.findings, sorted(found.details.items()), __version__, named))
     return _uid(kind, str(source.images[0].SeriesInstanceUID), hashlib.sha256(text.encode()).hexdigest())
 
 

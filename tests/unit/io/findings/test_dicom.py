@@ -125,6 +125,7 @@ def test_patient_is_named_on_request_alone(kind, scan, tmp_path):
     named = pydicom.dcmread(tmp_path / "b.dcm")
     for name in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"):
         assert str(named[name].value) == PATIENT[name]
+    assert named.SOPInstanceUID != plain.SOPInstanceUID
 
 
 @pytest.mark.parametrize("kind", WRITERS)
