@@ -10,7 +10,7 @@ import numpy as np
 from mmpluld.io.proposals import VolumeProposals
 from mmpluld.postprocess import GridMap, chains_on_slices
 from mmpluld.structures import Box2D
-from mmpluld.typing import BoolArray, IntArray
+from mmpluld.typing import IntArray
 
 __all__ = ["ScanTracklet", "scan_tracklets"]
 
@@ -52,7 +52,7 @@ def scan_tracklets(
         experts: Take tracklets with a box of one of these experts only; None takes all.
         box_score: Tracklets begin and end with a box that scores at least this; those without one are left out.
     """
-    wanted = _between_good(proposals, box_score)
+    wanted = proposals.tracklet_boxes(box_score)
     if experts is not None:
         chosen = wanted & np.isin(proposals.expert, list(experts))
         wanted &= np.isin(proposals.tracklet, proposals.tracklet[chosen])
@@ -91,14 +91,3 @@ def _of_run(proposals: VolumeProposals, run: int, rows: IntArray) -> list[ScanTr
         key = min(max(int(keys[row]), low), high)
         tracklets.append(ScanTracklet(number, boxes[number], float(proposals.scores[best[row]]), box, key))
     return tracklets
-
-
-def _between_good(proposals: VolumeProposals, box_score: float) -> BoolArray:
-    """Which boxes (N,) lie between the first and the last box of their tracklet that scores enough."""
-    good = (proposals.tracklet >= 0) & (proposals.scores >= box_score)
-    first = np.full(proposals.num_tracklets + 1, np.iinfo(np.int64).max)
-    last = np.full(proposals.num_tracklets + 1, -1)
-    np.minimum.at(first, proposals.tracklet[good], proposals.grid[good])
-    np.maximum.at(last, proposals.tracklet[good], proposals.grid[good])
-    within = (proposals.grid >= first[proposals.tracklet]) & (proposals.grid <= last[proposals.tracklet])
-    return np.asarray(within & (proposals.tracklet >= 0), dtype=np.bool_)

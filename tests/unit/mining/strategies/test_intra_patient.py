@@ -114,6 +114,10 @@ def test_what_does_not_belong_together_is_refused(series, annotated, lesion, poo
     store = embeddings({A: ({0: 0}, {}), B: ({}, {})}, "ann", digest)
     with pytest.raises(InputError, match=r"embeddings of another annotation file"):
         EmbeddedPlaces([store], ["other"])
+    with pytest.raises(
+        InputError, match=r"begin and end with a score of 0, now 0\.2, .*`mmpluld embed --box-score 0\.2`"
+    ):
+        EmbeddedPlaces([store], ["ann"], box_score=0.2)
     with pytest.raises(InputError, match=r"volume '1_02_01' lacks the embedding of 1 tracklet \(0\)"):
         match_within_patients(known, proposals, MiningOptions(), EmbeddedPlaces([store], ["ann"]))
     (store.folder / "embeddings.json").write_text(
