@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from mmpluld.postprocess import GridMap, chains_on_slices
 from mmpluld.structures import Box2D
 from mmpluld.typing import IntArray
 
-__all__ = ["ScanTracklet", "scan_tracklets"]
+__all__ = ["ScanTracklet", "scan_tracklets", "within_depth"]
 
 Box3D = tuple[float, float, float, float, float, float]
 
@@ -60,6 +60,32 @@ def scan_tracklets(
     for run in range(len(proposals.runs)):
         tracklets += _of_run(proposals, run, np.flatnonzero(wanted & (proposals.run == run)))
     return sorted(tracklets, key=lambda item: (list(item.boxes.items()), item.score))
+
+
+def within_depth(
+    boxes: Mapping[int, Box2D], centres: Mapping[int, Box2D], spacing_mm: Sequence[float], depth: float | None
+) -> dict[int, Box2D]:
+    """The boxes that lie near enough along z to belong to one lesion.
+
+    A chain of boxes can run on beyond a lesion, along a vessel or the bowel, without an end in its scores. A lesion is
+    hardly longer than it is wide.
+
+    Args:
+        boxes: Of a tracklet, by slice.
+        centres: Of the lesion, by slice: its annotated boxes, or the one that stands for it.
+        spacing_mm: (z, y, x).
+        depth: Farthest from the nearest of ``centres``, as a multiple of that one's longer side; None: any distance.
+    """
+    if depth is None:
+        return dict(boxes)
+    z, y, x = spacing_mm
+    reach = {number: depth * max((x2 - x1) * x, (y2 - y1) * y) for number, (x1, y1, x2, y2) in centres.items()}
+
+    def belongs(number: int) -> bool:
+        nearest = min(reach, key=lambda centre: (abs(number - centre), centre))
+        return abs(number - nearest) * z <= reach[nearest]
+
+    return {number: box for number, box in boxes.items() if belongs(number)}
 
 
 def _of_run(proposals: VolumeProposals, run: int, rows: IntArray) -> list[ScanTracklet]:
