@@ -11,6 +11,7 @@ from mmpluld.cli.numbers import natural, not_negative, score, whole
 from mmpluld.cli.outputs import OutputFolder
 from mmpluld.cli.units import add_units
 from mmpluld.errors import InputError, counted, printable
+from mmpluld.inference.formats import DEFAULT_FORMATS, FORMATS, parse_formats
 
 EXAMPLE = "mmpluld detect scan.nii.gz --out findings"
 
@@ -26,16 +27,29 @@ RULES = {
 }
 
 
+class Formats(argparse.Action):
+    """Names of formats, as words or with commas; refused with an InputError if one is unknown."""
+
+    def __call__(self, parser: object, namespace: argparse.Namespace, values: object, option: object = None) -> None:
+        """Check and store the names."""
+        assert isinstance(values, list)  # nargs="+"
+        setattr(namespace, self.dest, parse_formats(values))
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("scan", help="NIfTI, MHD, MHA, NRRD or NHDR file, or a folder with one DICOM series")
     add_model(parser)
-    parser.add_argument(
-        "-o",
-        "--out",
-        required=True,
-        action=OutputFolder,
-        help="folder for detections.json, findings.csv and report.html",
+    parser.add_argument("-o", "--out", required=True, action=OutputFolder, help="folder for the files of --formats")
+    listed = [f"{name:<9} {kind.file:<20} {kind.text}" for name, kind in FORMATS.items()]
+    formats = parser.add_argument_group("what is written", "\n".join(listed))
+    formats.add_argument(
+        "--formats",
+        nargs="+",
+        action=Formats,
+        default=list(DEFAULT_FORMATS),
+        metavar="NAME",
+        help=f"names of these, as words or with commas (default: {','.join(DEFAULT_FORMATS)})",
     )
     rules = parser.add_argument_group(
         "rules of findings", "default: as the config is tested, else the value in brackets"
@@ -97,7 +111,7 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Detect and name the files written."""
     from mmpluld.compat.processes import check_alone
-    from mmpluld.inference.formats import DEFAULT_FORMATS, FORMATS, output_names
+    from mmpluld.inference.formats import output_names
     from mmpluld.inference.output import output_folder
     from mmpluld.inference.scan_detector import Detector
 
@@ -124,8 +138,9 @@ def run(options: argparse.Namespace) -> int:
             no_fpr=options.no_fpr,
             **{name: value for name, value in given.items() if value is not None},
         )
-        found = detector(options.scan, series=options.series, units=options.units)
-        found.write(folder, DEFAULT_FORMATS, options.identifiers)
-    report = Path(options.out, FORMATS["html"].file)
-    print(f"{counted(len(found), 'finding')}; report: {printable(str(report))}")
+        found = detector(options.scan, series=options.series, units=options.units, formats=options.formats)
+        names = found.write(folder, options.formats, options.identifiers)
+    report = FORMATS["html"].file
+    what, file = ("report: ", report) if report in names else ("", names[0] if names else "")
+    print(f"{counted(len(found), 'finding')}; {what}{printable(str(Path(options.out, file)))}")
     return 0

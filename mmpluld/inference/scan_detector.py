@@ -11,6 +11,7 @@ from mmpluld.compat.allocator import tune_allocator
 from mmpluld.errors import InputError, counted, printable
 from mmpluld.evaluation.operating_points import OperatingPoints
 from mmpluld.inference.findings import Findings
+from mmpluld.inference.formats import check_formats, check_scan
 from mmpluld.inference.model_choice import ModelFiles, check_weights, choose_model
 from mmpluld.io import VOLUME_SUFFIXES, read_volume
 from mmpluld.io.hounsfield import Units, check_units, units_note
@@ -96,7 +97,14 @@ class Detector:
         self.rules = rules
         self._loaded: _Loaded | None = None
 
-    def __call__(self, scan: StrPath | CTVolume, *, series: str | None = None, units: Units | None = None) -> Findings:
+    def __call__(
+        self,
+        scan: StrPath | CTVolume,
+        *,
+        series: str | None = None,
+        units: Units | None = None,
+        formats: Sequence[str] = (),
+    ) -> Findings:
         """Detect lesions in a scan; what was assumed of it is noted on standard error.
 
         Args:
@@ -105,17 +113,21 @@ class Detector:
             series: DICOM series to read, where the folder holds several, or a part of one, see
                 :func:`~mmpluld.io.read_volume`.
             units: ``hu`` to take the values for HU where they do not look like it.
+            formats: What the findings will be written in: a scan that one of them cannot hold is refused at once.
 
         Raises:
             InputError: If the scan is missing, unreadable or does not fit the model, or the model does not load.
         """
         tune_allocator()
+        if formats:
+            check_formats(formats)
         if isinstance(scan, CTVolume):
             volume = _checked_volume(scan, series, units)
         else:
             volume = read_volume(scan, series=series, units=units)
         for line in volume.history:
             note(f"{volume.source}: {line}")
+        check_scan(formats, volume)
         loaded = self.load()
         findings = loaded.detector.detect(volume)
         history = (*volume.history, *loaded.detector.history(volume), *loaded.history)

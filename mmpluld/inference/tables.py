@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mmpluld.compat.extras import check_extra
 from mmpluld.errors import InputError, counted, printable
 from mmpluld.structures import RECIST, CTVolume, Finding, ScanFindings
+from mmpluld.structures.slice_masks import SliceMask
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -85,7 +87,7 @@ def frame_of_findings(found: ScanFindings) -> DataFrame:
         InputError: pandas is not installed.
     """
     pandas = _pandas()
-    columns = (*_NEEDED, "long_mm", "short_mm", *_ENDS, "tags", "key_slice_source", *_SOURCE, *_WORLD)
+    columns = (*_NEEDED, "long_mm", "short_mm", *_ENDS, "tags", "mask", "key_slice_source", *_SOURCE, *_WORLD)
     rows = []
     for item in found:
         recist = (
@@ -93,7 +95,7 @@ def frame_of_findings(found: ScanFindings) -> DataFrame:
         )
         rows.append(
             (
-                *(item.score, *item.box_canonical, item.key_slice, *item.key_box, *recist, dict(item.tags)),
+                *(item.score, *item.box_canonical, item.key_slice, *item.key_box, *recist, dict(item.tags), item.mask),
                 *(item.key_slice_source, *item.box_source, *item.box_world_lps),
             )
         )
@@ -105,7 +107,7 @@ def findings_of_frame(frame: DataFrame, volume: CTVolume) -> tuple[Finding, ...]
 
     Args:
         frame: Needs ``score``, the box ``x1`` to ``z2`` and ``key_slice`` of the canonical volume, and the box there,
-            ``key_x1`` to ``key_y2``. Diameters and tags are taken where there are such columns. Columns in voxels of
+            ``key_x1`` to ``key_y2``. Diameters, tags and masks are taken where there are any. Columns in voxels of
             the file and in LPS mm follow from these, and are checked where they are there.
         volume: The scan.
 
@@ -141,6 +143,7 @@ def _finding(place: int, row: dict[str, Any], volume: CTVolume) -> Finding:
             [numbers[name] for name in _KEY_BOX],
             _recist(row, where),
             _tags(row.get("tags"), where),
+            _mask(row.get("mask"), where),
         )
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
@@ -170,6 +173,14 @@ def _tags(tags: Any, where: str) -> tuple[tuple[str, float], ...]:
     return tuple((str(name), float(score)) for name, score in tags.items())
 
 
+def _mask(mask: Any, where: str) -> SliceMask | None:
+    if mask is None or _is_nan(mask):
+        return None
+    if not isinstance(mask, SliceMask):
+        raise InputError(f"{where}: mask is {str(mask)[:60]!r}; needed is that of a finding, or None")
+    return mask
+
+
 def _number(row: dict[str, Any], name: str, where: str) -> float:
     try:
         value = float(row[name])
@@ -185,8 +196,7 @@ def _is_nan(value: Any) -> bool:
 
 
 def _pandas() -> Any:
-    try:
-        import pandas
-    except ImportError as error:
-        raise InputError("pandas is not installed; `pip install mmpluld[pandas]` brings it") from error
+    check_extra("pandas", "a frame of findings")
+    import pandas
+
     return pandas

@@ -67,7 +67,8 @@ def read_dicom_folder(folder: Path, series: str | None = None, units: Units | No
     ]
     volume = CTVolume.from_file_array(hu, affine, str(folder), history)
     uid = header_text(images[0].header, "SeriesInstanceUID")
-    return replace(volume, identifiers=(f"SeriesInstanceUID {uid or 'missing'}",))
+    files = tuple(str(item.file) for item in slices)
+    return replace(volume, identifiers=(f"SeriesInstanceUID {uid or 'missing'}",), source_files=files)
 
 
 def _skipped(found: DicomFolder) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
-
 import numpy as np
 import pytest
 
@@ -116,15 +114,8 @@ def test_frame_that_does_not_fit(findings, volume, change, message):
 
 
 def test_without_pandas(findings, monkeypatch):
-    real = builtins.__import__
-
-    def refuse(name, *arguments, **keywords):
-        if name == "pandas":
-            raise ImportError(name)
-        return real(name, *arguments, **keywords)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(InputError, match=r"pandas is not installed; `pip install mmpluld\[pandas\]` brings it"):
+    monkeypatch.setattr("mmpluld.compat.extras.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"needs pandas, which the extra \[pandas\] brings .*'pandas>=2.0'"):
         findings.to_pandas()
 
 
