@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mmpluld.errors import InputError, did_you_mean, name_some
-from mmpluld.io.dicom_files import DicomFolder, DicomImage, Unreadable, header_text
+from mmpluld.io.dicom_files import DicomFolder, DicomImage, header_text
 from mmpluld.io.dicom_geometry import Slice
 
 __all__ = ["TAGS", "Choice", "check_one_volume", "check_passes", "choose_images", "tell_apart"]
@@ -103,10 +103,7 @@ def choose_images(folder: Path, found: DicomFolder, choice: Choice) -> list[Dico
             be read, or are images of another modality.
     """
     images = _series_images(folder, found, choice)
-    uid = header_text(images[0].header, "SeriesInstanceUID")
-    foreign = [item for item in found.others if uid and header_text(item.header, "SeriesInstanceUID") == uid]
     lost = found.lost(folder, images)
-    lost += [Unreadable(item.file, f"is of modality {item.modality}, but in the CT series {uid}") for item in foreign]
     if lost:
         more = f", and {len(lost) - 1} more such files" if len(lost) > 1 else ""
         raise InputError(
