@@ -73,6 +73,7 @@ class DicomFolder:
         unreadable: Files that cannot be read; not counted in ``skipped``.
         missing: Files by SeriesInstanceUID that a DICOMDIR names and that are not there.
         dicomdirs: The DICOMDIRs among the files.
+        passed: The files counted in ``skipped``.
     """
 
     series: dict[str, list[DicomImage]] = field(default_factory=lambda: defaultdict(list))
@@ -81,6 +82,7 @@ class DicomFolder:
     unreadable: list[Unreadable] = field(default_factory=list)
     missing: dict[str, list[Path]] = field(default_factory=dict)
     dicomdirs: list[Path] = field(default_factory=list)
+    passed: list[Path] = field(default_factory=list)
 
     def lost(self, folder: Path, images: Sequence[DicomImage]) -> list[Unreadable]:
         """Return the files that are, or by place and name may be, slices beside ``images`` and cannot be read."""
@@ -244,17 +246,22 @@ def _sort_in(file: Path, header: Any, found: DicomFolder) -> None:
         modality = "DICOMDIR"
         found.dicomdirs.append(file)
     if modality != "CT":
-        found.skipped[modality] += 1
+        _pass_over(file, modality, found)
         if all(name in header for name in ("Rows", "Columns", "ImagePositionPatient")):
             found.others.append(DicomImage(file, _values(header), modality))
     elif "LOCALIZER" in header_text(header, "ImageType").upper().split("\\"):
-        found.skipped["localizer"] += 1
+        _pass_over(file, "localizer", found)
     elif storage and not storage.startswith((_CT_STORAGE, _SCREENSHOT)) and "Rows" not in header:
-        found.skipped["CT object without image"] += 1  # what vendors keep beside the images: raw data, reports
+        _pass_over(file, "CT object without image", found)  # what vendors keep beside the images: raw data, reports
     elif storage.startswith(_SCREENSHOT) and _is_picture(header):
-        found.skipped["screenshot"] += 1
+        _pass_over(file, "screenshot", found)
     else:
         found.series[header_text(header, "SeriesInstanceUID")].append(DicomImage(file, _values(header)))
+
+
+def _pass_over(file: Path, kind: str, found: DicomFolder) -> None:
+    found.skipped[kind] += 1
+    found.passed.append(file)
 
 
 def _values(header: Any) -> dict[str, str]:
