@@ -116,6 +116,7 @@ class VolumeDetector:
                 lesion.found.key_box.tolist(),
                 lesion.recist,
                 lesion.tags,
+                lesion.mask,
             )
             for lesion in self._detect_on(grid, volume.source)
         ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mmpluld.inference.formats import DEFAULT_FORMATS, check_formats, output_names
+from mmpluld.inference.formats import DEFAULT_FORMATS, check_formats, check_scan, output_names
 from mmpluld.inference.output import output_folder
 from mmpluld.structures import CTVolume, ScanFindings
 from mmpluld.typing import StrPath
@@ -37,9 +37,10 @@ class Findings(ScanFindings):
             The files, in the order of ``formats``.
 
         Raises:
-            InputError: If a format is unknown, or ``out`` may not be replaced.
+            InputError: If a format is unknown or cannot hold the scan's findings, or ``out`` may not be replaced.
         """
         check_formats(formats)
+        check_scan(formats, self.volume)
         with output_folder(out, output_names(), overwrite) as folder:
             names = self.write(folder, formats, identifiers)
         return [Path(out) / name for name in names]
@@ -50,7 +51,8 @@ class Findings(ScanFindings):
         public = replace(self, volume=_named(self.volume, identifiers))
         for kind in chosen:
             kind.write(folder / kind.file, public, identifiers)
-        return [kind.file for kind in chosen]
+        names = [name for kind in chosen for name in (kind.file, *kind.more)]
+        return [name for name in names if (folder / name).exists()]
 
 
 def _named(volume: CTVolume, identifiers: bool) -> CTVolume:

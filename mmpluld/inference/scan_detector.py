@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmpluld.compat.allocator import tune_allocator
 from mmpluld.errors import InputError, counted, printable
 from mmpluld.inference.findings import Findings
+from mmpluld.inference.formats import check_formats, check_scan
 from mmpluld.inputs import file_size
-from mmpluld.io import VOLUME_SUFFIXES, read_volume
+from mmpluld.io import read_scan
 from mmpluld.io.hounsfield import Units
+from mmpluld.io.scans import without_suffix
 from mmpluld.progress import note
-from mmpluld.structures import read_tag_names
+from mmpluld.structures import CTVolume, read_tag_names
 from mmpluld.zoo.index import default_model, get_model, load_index
 
 if TYPE_CHECKING:
@@ -85,27 +87,48 @@ class Detector:
         self._loaded: _Loaded | None = None
 
     def __call__(
-        self, scan: str | os.PathLike[str], *, series: str | None = None, units: Units | None = None
+        self,
+        scan: str | os.PathLike[str],
+        *,
+        series: str | None = None,
+        units: Units | None = None,
+        formats: Sequence[str] = (),
     ) -> Findings:
         """Detect lesions in a scan; what was assumed of it is noted on standard error.
 
         Args:
-            scan: NIfTI, MHD/MHA or NRRD/NHDR file, or DICOM folder.
-            series: DICOM series to read, where the folder holds several, or a part of one, see
-                :func:`~mmpluld.io.read_volume`.
+            scan: NIfTI, MHD/MHA or NRRD/NHDR file, DICOM folder, DICOMDIR, or zip archive of these.
+            series: Scan to read, where there are several, or a part of a DICOM series, see
+                :func:`~mmpluld.io.scan_choice.choose_scans`.
             units: ``hu`` to take the values for HU where they do not look like it.
+            formats: What the findings will be written in: a scan that one of them cannot hold is refused at once.
 
         Raises:
             InputError: If the scan is missing, unreadable or does not fit the model, or the model does not load.
         """
         tune_allocator()
-        volume = read_volume(scan, series=series, units=units)
+        if formats:
+            check_formats(formats)
+        return self.examine(read_scan(scan, series, units), _scan_name(scan), formats)
+
+    def examine(self, volume: CTVolume, name: str, formats: Sequence[str] = ()) -> Findings:
+        """Detect lesions in a scan that is read; what was assumed of it is noted on standard error.
+
+        Args:
+            volume: The scan.
+            name: Of the scan in records.
+            formats: As for a call of the detector.
+
+        Raises:
+            InputError: If the scan does not fit the model or the formats, or the model does not load.
+        """
         for line in volume.history:
             note(f"{volume.source}: {line}")
+        check_scan(formats, volume)
         loaded = self.load()
         findings = loaded.detector.detect(volume)
         history = (*volume.history, *loaded.detector.history(volume), f"model {loaded.model}")
-        return Findings(_scan_name(scan), replace(volume, history=history), tuple(findings), loaded.details)
+        return Findings(name, replace(volume, history=history), tuple(findings), loaded.details)
 
     def load(self) -> _Loaded:
         """The network and its rules, loaded now if they are not yet."""
@@ -120,7 +143,7 @@ class Detector:
         from mmpluld.engine.device import chosen_batch_size, chosen_device
         from mmpluld.inference.detector import VolumeDetector
         from mmpluld.inference.rescore import rescorer_of_test
-        from mmpluld.inference.settings import DetectionSettings
+        from mmpluld.inference.settings import DetectionSettings, config_digest
         from mmpluld.zoo.download import local_checkpoint, sha256_of
 
         found = find_config(self.config, self.twin)
@@ -145,16 +168,28 @@ class Detector:
         )
         note(f"model {found.name} on {device}, {self.precision}, {counted(batch_size, 'slice')} at once")
         details = {"Model": found.name, "Weights": weights.name, "Score threshold": f"{rules.score_thr:g}"}
-        return _Loaded(detector, f"{found.name}, weights {weights.name} (SHA-256 {sha256_of(weights)[:16]})", details)
+        digest = sha256_of(weights)
+        settings: dict[str, Any] = {
+            "config": found.name,
+            "config_sha256": config_digest(cfg),
+            "checkpoint_sha256": digest,
+            "rules": asdict(rules),
+            "precision": self.precision,
+            "fpr": None if detector.rescorer is None else [detector.rescorer.name, detector.rescorer.mode],
+            "tags": self.tag_names,
+        }
+        model = f"{found.name}, weights {weights.name} (SHA-256 {digest[:16]})"
+        return _Loaded(detector, model, details, settings)
 
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A network on its device, its name for histories, and what reports say of it."""
+    """A network on its device, its name for histories, what reports say of it, and all that decides what it finds."""
 
     detector: VolumeDetector
     model: str
     details: dict[str, str]
+    settings: dict[str, Any]
 
 
 def _chosen(
@@ -216,8 +251,4 @@ def _check_config(config: str | os.PathLike[str], twin: bool) -> None:
 
 def _scan_name(scan: str | os.PathLike[str]) -> str:
     """Name of a scan file without its suffix, or of a folder, as text that a record can hold."""
-    name = printable(Path(scan).resolve().name)
-    for suffix in VOLUME_SUFFIXES:
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
+    return without_suffix(printable(Path(scan).resolve().name))

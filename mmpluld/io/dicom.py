@@ -79,7 +79,8 @@ def read_dicom_folder(
     ]
     volume = CTVolume.from_file_array(hu, affine, str(folder), history)
     uid = header_text(images[0].header, "SeriesInstanceUID")
-    return replace(volume, identifiers=(f"SeriesInstanceUID {uid or 'missing'}",))
+    paths = tuple(str(item.file) for item in slices)
+    return replace(volume, identifiers=(f"SeriesInstanceUID {uid or 'missing'}",), source_files=paths)
 
 
 def _skipped(found: DicomFolder) -> list[str]:

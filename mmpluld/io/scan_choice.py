@@ -54,7 +54,7 @@ def choose_scans(scans: Sequence[Scan], series: str | None = None) -> list[Scan]
     if series == ALL:
         return list(scans)
     if series is None:
-        return _without_choice(scans)
+        return _without_choice(scans, scans)
     if series.isdecimal() and not any(scan.facts and scan.facts.uid == series for scan in scans):
         if not 1 <= int(series) <= len(scans):
             raise InputError(f"--series {series}: there are {counted(len(scans), 'scan')}, numbered from 1; see --list")
@@ -123,7 +123,7 @@ def safe_name(text: str) -> str:
     return name.rstrip(".") or "scan"
 
 
-def _without_choice(scans: Sequence[Scan]) -> list[Scan]:
+def _without_choice(scans: Sequence[Scan], everything: Sequence[Scan]) -> list[Scan]:
     facts = [scan.facts for scan in scans if scan.facts is not None]
     one_input = len({scan.given for scan in scans}) == 1
     if len(facts) < 2 or len(facts) < len(scans) or not one_input or len({item.patient for item in facts}) > 1:
@@ -131,14 +131,14 @@ def _without_choice(scans: Sequence[Scan]) -> list[Scan]:
     given = scans[0].given
     volumes = [scan for scan in scans if scan.facts and scan.facts.positions >= _FEWEST_POSITIONS]
     if len(volumes) == 1:
-        place = scans.index(volumes[0]) + 1
-        note(f"{given}: series {place} of {len(scans)} taken; the others have images at fewer than three places")
+        place = everything.index(volumes[0]) + 1
+        note(f"{given}: series {place} of {len(everything)} taken; the others have images at fewer than three places")
         return volumes
     listed = name_some([f"{item.uid} ({item.images} files)" for item in facts], 4)
     raise SeveralSeriesError(
         f"{given}: {len(scans)} CT series of one patient: {listed}; choose one with --series NUMBER or UID, or take "
         "each with --series all",
-        scans,
+        everything,
     )
 
 
@@ -153,9 +153,9 @@ def _of_series(scans: Sequence[Scan], dicom: Sequence[Scan], series: str) -> lis
         chosen = [scan for scan in chosen if scan.fitting]
         if not chosen:
             raise InputError(f"{scans[0].given}: no series has an image with {series}; see --list")
+    if choice.uid is None:  # by attribute; of one patient this may leave several, of which one is to be chosen
+        chosen = _without_choice(chosen, scans)
     if choice.values:
         pairs = ":".join(f"{name}={value}" for name, value in choice.values.items())
         chosen = [replace(scan, series=f"{scan.series}:{pairs}" if scan.series else pairs) for scan in chosen]
-    if choice.uid is None:  # by attribute; of one patient this may leave several, of which one is to be chosen
-        return _without_choice(chosen) if len(chosen) > 1 else chosen
     return chosen
