@@ -51,13 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="NIfTI, MHD, MHA, NRRD or NHDR file, DICOM folder, DICOMDIR, zip archive, or folder of many scans",
     )
     add_model(parser)
-    parser.add_argument(
+    end = parser.add_mutually_exclusive_group(required=True)
+    end.add_argument(
         "-o",
         "--out",
         action=OutputFolder,
         help="folder for the files of --formats; of several scans for a folder each, and summary.csv",
     )
-    parser.add_argument(
+    end.add_argument(
         "--list", action="store_true", help="say which scans there are, with their numbers for --series, and end"
     )
     listed = [f"{name:<9} {kind.file:<20} {kind.text}" for name, kind in FORMATS.items()]
@@ -127,8 +128,6 @@ def run(options: argparse.Namespace) -> int:
 
     if options.list:
         return _list(options)
-    if options.out is None:
-        raise InputError("--out is missing; give the folder to write to, or --list to see the scans alone")
     if options.no_fpr and (options.fpr or options.fpr_config or options.fpr_mode):
         raise InputError("--no-fpr contradicts the other options of false-positive reduction; leave one out")
     request = Request(
@@ -178,7 +177,7 @@ def _list(options: argparse.Namespace) -> int:
     from mmpluld.io.scans import ScanReader, find_scans
 
     with ScanReader() as reader:
-        scans = find_scans(options.scan, reader, options.series, options.out)
+        scans = find_scans(options.scan, reader, options.series)
         try:
             chosen = choose_scans(scans, options.series)
         except SeveralSeriesError:

@@ -28,6 +28,7 @@ from mmpluld.typing import StrPath
 
 __all__ = ["Request", "detect_inputs"]
 
+_FOLDERS = re.compile(r"(?<![\w/])/?(?:[^\s:;,()'\"/]+/)+")
 _UID = re.compile(r"\b\d+(\.\d+){4,}\b")
 _WHOSE = re.compile(r"\b(PatientID|StudyInstanceUID|FrameOfReferenceUID)(?: is|:|=).*?(?=;|$)")
 _OPTION = re.compile(r"--series (?:'[^']*'|\S+)")
@@ -133,7 +134,8 @@ class _Many:
             if first and len(lacking) < len(self.scans):
                 self.say(f"{len(self.scans) - len(lacking)} of {counted(len(self.scans), 'scan')} done before")
             for number, (name, volume) in enumerate(self._volumes(mine), 1):
-                self.say(f"[{number}/{len(mine)}] {name}: {self._examine(name, volume)}")
+                place = printable(str(self.scans[name].place))
+                self.say(f"[{number}/{len(mine)}] {name} ({place}): {self._examine(name, volume)}")
                 del volume
         self._tell_all()
         return 1 if "failed" in self.status else 2 if "refused" in self.status else 0
@@ -218,12 +220,9 @@ def _row(name: str, scan: Scan, found: Findings) -> Row:
 
 
 def _public(reason: str, scan: Scan, name: str) -> str:
-    """A message without paths, UIDs and what else tells whose scan it is."""
-    root = str(scan.given)
-    places = {str(scan.place), root, str(scan.given.parent)} - {".", "/"}
-    places.update(str(parent) for parent in (scan.given / file for file in scan.files))
-    for place in sorted(places, key=len, reverse=True):
-        shown = name if place in (root, str(scan.place)) else Path(place).name
-        reason = reason.replace(printable(place), printable(shown))
-    reason = re.sub(re.escape(printable(scan.given.name)) + r"(/[^:;,]*/)", "", reason)
+    """A message without paths, UIDs and what else tells whose scan it is; of files the last name is kept."""
+    root = re.escape(printable(str(scan.given)))
+    reason = re.sub(rf"{root}/(?:[^:;,()]*/)?", "", reason)
+    reason = re.sub(root, name, reason)
+    reason = _FOLDERS.sub("", reason)
     return _UID.sub("UID", _WHOSE.sub(r"\1", _OPTION.sub("--series", reason)))

@@ -100,12 +100,17 @@ class DicomFolder:
         places, suffixes = {file.parent for file in files}, {file.suffix.lower() for file in files}
         patterns = {_pattern(file, folder) for file in files}
 
+        of_others = {image.file.parent for items in self.series.values() for image in items} - places
+        spread = len(self.series) == 1 or len(places) > 1  # else a like name in another folder is another scan's
+
         def belongs(item: Unreadable) -> bool:
             if item.file.name.startswith("._"):  # what macOS leaves beside each file on other systems' disks
                 return False
-            suffix = item.file.suffix.lower()
+            suffix, place = item.file.suffix.lower(), item.file.parent
             named = suffix in _SUFFIXES or (item.silent and suffix in suffixes)
-            return _pattern(item.file, folder) in patterns or (item.file.parent in places and (item.dicom or named))
+            if _pattern(item.file, folder) in patterns:
+                return place in places or (spread and place not in of_others)
+            return place in places and (item.dicom or named)
 
         return [item for item in self.unreadable if belongs(item)]
 

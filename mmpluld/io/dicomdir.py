@@ -65,12 +65,16 @@ def add_missing(found: DicomFolder) -> list[str]:
 def _leaves(header: Any) -> Iterator[tuple[tuple[str, ...], str]]:
     """Parts of the name of each file, and its series; records are linked by their places in the file."""
     records = {int(record.seq_item_tell): record for record in header.DirectoryRecordSequence}
+    seen: set[int] = set()
     waiting = [(int(header.get("OffsetOfTheFirstDirectoryRecordOfTheRootDirectoryEntity") or 0), "")]
     while waiting:
         place, series = waiting.pop()
-        record = records.pop(place, None)  # each once, also where they are linked in a circle
-        if record is None:
+        if not place or place in seen:  # the end, or records that are linked in a circle
             continue
+        if place not in records:
+            raise EOFError("a record is missing")
+        seen.add(place)
+        record = records[place]
         waiting.append((int(record.get("OffsetOfTheNextDirectoryRecord") or 0), series))
         if record.get("DirectoryRecordType") == "SERIES":
             series = header_text(record, "SeriesInstanceUID")

@@ -160,6 +160,9 @@ def _in_input(given: Path, reader: ScanReader, choice: Choice, out: Path | None)
         if is_dicomdir(given):
             named = [item.file for item in named_files(given)]
             found = _look_through([given, *(file for file in dict.fromkeys(named) if file.exists())])
+            for item in found.unreadable:
+                if item.file == given:
+                    raise InputError(f"{given}: {item.reason}; copy it again, or give the folder of the series")
             return _named(given, _series(given, given.parent, found, choice, whole=False) or _none(given, found))
         if not is_archive(given):
             volume_suffix(given)
@@ -235,8 +238,8 @@ def _series(given: Path, root: Path, found: DicomFolder, choice: Choice, whole: 
             looked_at.update(item.file for item in found.unreadable)
             looked_at.update(item.file for item in found.others)
             looked_at.update(found.passed)
-        if uid in found.missing:
-            looked_at.update(found.dicomdirs)
+        if uid in found.missing:  # the reader asks the DICOMDIR again
+            looked_at = {*looked_at, *found.dicomdirs} - set(found.missing[uid])
         names = sorted(file.relative_to(root).as_posix() for file in looked_at)
         scans.append(
             Scan(
@@ -259,14 +262,14 @@ def _of_no_series(given: Path, root: Path, found: DicomFolder, claimed: set[Path
     """What may have been series, of which no image can be read."""
     places: dict[Path, list[Unreadable]] = defaultdict(list)
     for item in found.unreadable:
-        if item.dicom and item.file not in claimed and not item.file.name.startswith("._"):
+        if item.dicom and item.file not in claimed and not is_dicomdir(item.file):
             places[item.file.parent].append(item)
     scans = []
-    for place, items in sorted(places.items()):
-        inner = place.relative_to(root).as_posix()
+    for _, items in sorted(places.items()):
+        inner = _common(root, [items[0].file])
         more = f", and {len(items) - 1} more such files" if len(items) > 1 else ""
         fault = f"{items[0].file}: {items[0].reason}{more}, and no image of its series can be read; copy it again"
-        scans.append(Scan(given, _title(given), inner, inner, fault=fault.replace(str(root), str(given))))
+        scans.append(Scan(given, _title(given), inner, inner, fault=_renamed(fault, root, given)))
     return scans
 
 
@@ -292,7 +295,7 @@ def _resolved(path: Path) -> Path:
         return path.absolute()
 
 
-def _renamed(error: InputError, root: Path, given: Path) -> str:
+def _renamed(error: InputError | str, root: Path, given: Path) -> str:
     """A message that names the input in place of the folder that it was unpacked into."""
     return str(error) if root in (given, given.parent) else str(error).replace(str(root), str(given))
 
