@@ -34,7 +34,7 @@ def root(tmp_path_factory, write_dicom_series):
     for name in ("Doe_A", "Doe_B", "Doe_C"):
         uid = f"1.2.840.113619.2.{ord(name[-1])}"
         files = write_dicom_series(folder / name / "ct", _HU, _AFFINE, series=uid, PatientID=name)
-    files[4].unlink()
+    files[2].unlink()
     return folder
 
 
