@@ -6,7 +6,7 @@ import argparse
 
 from mmpluld.cli.changes import add_changes
 from mmpluld.cli.launcher import add_launcher
-from mmpluld.cli.numbers import whole
+from mmpluld.cli.numbers import score, whole
 from mmpluld.cli.outputs import OutputFolder
 
 EXAMPLE = (
@@ -27,6 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--proposals",
         metavar="DIR",
         help="what `mmpluld propose` made of these volumes: embed its tracklets too (default: lesions alone)",
+    )
+    parser.add_argument(
+        "--box-score",
+        type=score,
+        default=0.0,
+        metavar="S",
+        help="tracklets begin and end with a box that scores at least this, as they will be mined "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--out",
@@ -54,6 +62,7 @@ def run(options: argparse.Namespace) -> int:
         options.data_root,
         options.out,
         proposals=options.proposals,
+        box_score=options.box_score,
         device=options.device,
         batch_size=options.batch_size,
         twin=options.twin,

@@ -24,6 +24,10 @@ _RULES = {
     "uncertain_iou": (score, "overlap with a certain lesion above which they are not, 0..1 (0: any overlap)"),
     "conflict_iou": (score, "overlap above which a mined box is dropped where one is already, 0..1 (0.5)"),
     "box_score": (score, "score of a 2D box with which tracklets begin and end, 0..1 (0: as they were linked)"),
+    "depth": (
+        not_negative,
+        "farthest of a lesion's boxes along z from its annotated or best slice, in longer sides of its box (any)",
+    ),
     "max_pairs": (whole(1), "most tracklets of a volume that an annotation matches, the nearest (all)"),
     "continuity": (whole(1), "adjacent-slices: fewest slices of a tracklet (3)"),
     "reach": (whole(1), "adjacent-slices: slices to either side (1)"),

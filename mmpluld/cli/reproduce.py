@@ -55,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="NAME=FILE_OR_URL",
-        help="ImageNet weights that backbones start from, densenet121=... resnet50=...; none: random weights, also for "
-        "twins, which start from trunks of their own",
+        help="ImageNet weights that backbones start from, densenet121=... resnet50=... resnet18=...; none: random "
+        "weights, also for twins, which start from trunks of their own",
     )
 
 
@@ -64,9 +64,11 @@ def run(options: argparse.Namespace) -> int:
     """Train what is missing, then report; 1 if a run failed."""
     from mmpluld.outputs import folder_lock
     from mmpluld.reproduce.children import Resources
-    from mmpluld.reproduce.tables import get_tables
+    from mmpluld.reproduce.tables import get_tables, without_oracles
 
     tables = get_tables(options.table)
+    if not options.twins:
+        tables = tuple(map(without_oracles, tables))
     _check(tables, options)
     if options.recipe is not None:
         tables = tuple(_by_recipe(table, options.recipe) for table in tables)
@@ -133,6 +135,8 @@ def _start_of(table: Table, rows: list[Row], resources: Resources, options: argp
     ]
     if options.twins:
         return ensure_trunks(configs, Path(options.work_dir), resources, run_command)
+    classifiers = dict.fromkeys(row.fpr.config_name(False) for row in table.rows if row.fpr)
+    configs += [(name, load_config(name)) for name in classifiers]
     starts = imagenet_starts(options.pretrained, configs)
     warning = without_weights(starts, configs)
     if warning:

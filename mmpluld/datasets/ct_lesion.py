@@ -118,6 +118,7 @@ class CTLesionDataset(BaseDataset):
         self.fold, self.fold_seed = fold, fold_seed
         self.fold_part = _choice("part of a fold", fold_part, _FOLD_PARTS)
         self.skip_unreadable = skip_unreadable
+        self._doubtful: set[int] = set()  # lesions that the file ignores and that are taken for ordinary ones
         self._lost: list[str] = []  # volumes
         self._failed: torch.Tensor | None = None  # 1 for a sample
         super().__init__(
@@ -137,6 +138,7 @@ class CTLesionDataset(BaseDataset):
         annotations.dataset["name"] = self.name or annotations.dataset["name"]
         self._metainfo["dataset"] = annotations.dataset
         if self.uncertain == "truth":
+            self._doubtful = {lesion.id for lesion in annotations.lesions if lesion.ignore}
             for lesion in annotations.lesions:
                 lesion.ignore = False
         wants_masks = any(getattr(step, "with_mask", False) for step in self.pipeline.transforms)
@@ -291,12 +293,14 @@ class CTLesionDataset(BaseDataset):
     def sample_groups(self) -> tuple[dict[int, list[int]], list[int]]:
         """Return the sample indices that show each lesion that counts, by lesion id, and the negatives.
 
-        Negatives are the samples that show none, under the policy ``all_slices``; otherwise there are none.
+        Negatives are the samples that show none, under the policy ``all_slices``; otherwise there are none. What the
+        file ignores does not count, even where ``uncertain="truth"`` makes it ground truth of a sample: labels change
+        then, and what is drawn does not.
         """
         by_lesion: dict[int, list[int]] = {}
         negatives: list[int] = []
         for index in range(len(self)):
-            ids = _lesion_ids(self.get_data_info(index))
+            ids = [number for number in _lesion_ids(self.get_data_info(index)) if number not in self._doubtful]
             for lesion in ids:
                 by_lesion.setdefault(lesion, []).append(index)
             if not ids and self.policy == "all_slices":

@@ -40,6 +40,7 @@ def embed(
     data_root: StrPath,
     out: StrPath,
     proposals: StrPath | None = None,
+    box_score: float = 0.0,
     device: str | None = None,
     batch_size: int = 32,
     twin: bool = False,
@@ -60,6 +61,8 @@ def embed(
         out: Folder of the embeddings, new or of the same weights and files.
         proposals: What ``mmpluld propose`` made of the volumes; those of a fold restrict the volumes to the fold's.
             None embeds the lesions alone.
+        box_score: Tracklets begin and end with a box that scores at least this, as they will be mined; without such a
+            box they are not embedded.
         device: ``cpu``, ``cuda`` or ``cuda:N``; None takes a GPU where there is one, each process its own.
         batch_size: Slices at once.
         twin: Take the config's miniature.
@@ -87,6 +90,7 @@ def embed(
             annotations=sha256_of(annotations),
             proposals="" if store is None else sha256_of(store.folder / "proposals.json"),
             size=embedder.size,
+            box_score=box_score,
         )
         done = EmbeddingStore.create(out, header)
         first, wanted, mine = share_out(lambda: lacking_shards(done, volumes), leave=alone)
@@ -94,7 +98,7 @@ def embed(
         for name in track(mine, "volumes") if first else mine:
             source = open_source(by_id[name], data_root)
             shard = None if store is None else store.load(name)
-            done.save(embed_volume(embedder, by_id[name], source, lesions[name], shard))
+            done.save(embed_volume(embedder, by_id[name], source, lesions[name], shard, box_score))
     return Examined(done.folder, len(volumes), len(volumes) - len(wanted), len(mine))
 
 
@@ -160,11 +164,12 @@ def embed_volume(
     source: SliceSource,
     lesions: Sequence[LesionRecord],
     proposals: VolumeProposals | None,
+    box_score: float = 0.0,
 ) -> VolumeEmbeddings:
     """Embed the lesions and tracklets of a volume; see :func:`embed`."""
     counted_lesions = [lesion for lesion in lesions if not lesion.ignore]
     places = [key_box(lesion) for lesion in counted_lesions]
-    centres = {} if proposals is None else tracklet_centres(proposals)
+    centres = {} if proposals is None else tracklet_centres(proposals, box_score)
     vectors = embedder.vectors(volume, source, [*places, *centres.values()])
     return VolumeEmbeddings(
         volume.id,
@@ -182,12 +187,16 @@ def key_box(lesion: LesionRecord) -> tuple[int, Box2D]:
     return own[0] if own else boxes[(len(boxes) - 1) // 2]
 
 
-def tracklet_centres(proposals: VolumeProposals) -> dict[int, tuple[int, Box2D]]:
+def tracklet_centres(proposals: VolumeProposals, box_score: float = 0.0) -> dict[int, tuple[int, Box2D]]:
     """Slice number and box of the middle one of the boxes of each tracklet, the lower of two, by its number.
 
     Which box stands for a tracklet the paper leaves open beyond "centre slice".
+
+    Args:
+        proposals: Of a volume.
+        box_score: Tracklets begin and end with a box that scores at least this.
     """
-    members = np.flatnonzero(proposals.tracklet >= 0)
+    members = np.flatnonzero(proposals.tracklet_boxes(box_score))
     members = members[np.lexsort((proposals.grid[members], proposals.tracklet[members]))]
     numbers, starts, counts = np.unique(proposals.tracklet[members], return_index=True, return_counts=True)
     middle = members[starts + (counts - 1) // 2]

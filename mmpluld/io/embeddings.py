@@ -39,6 +39,7 @@ class EmbeddingHeader:
         annotations: SHA-256 of the annotation file whose lesions were embedded.
         proposals: SHA-256 of the header of the proposal store whose tracklets were embedded; empty without one.
         size: C, numbers of a vector.
+        box_score: Tracklets begin and end with a box that scores at least this.
     """
 
     config: str
@@ -46,6 +47,7 @@ class EmbeddingHeader:
     annotations: str
     proposals: str
     size: int
+    box_score: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,10 @@ def _read_header(path: Path) -> EmbeddingHeader:
     wrong = [key for key, kind in kinds.items() if not isinstance(data.get(key), kind)]
     if wrong or data["size"] < 1:
         raise InputError(f"{path}: has no {wrong[0] if wrong else 'size from 1'}; {_REMEDY}")
-    return EmbeddingHeader(**{key: data[key] for key in kinds})
+    box_score = data.get("box_score", 0.0)  # not in files of earlier versions, which knew no ends
+    if not isinstance(box_score, int | float) or not 0 <= box_score <= 1:
+        raise InputError(f"{path}: box_score is {box_score!r}; allowed is 0 to 1, {_REMEDY}")
+    return EmbeddingHeader(**{key: data[key] for key in kinds}, box_score=float(box_score))
 
 
 def _check_lengths(where: str, found: VolumeEmbeddings) -> None:

@@ -23,7 +23,7 @@ from mmpluld.errors import InputError, counted
 from mmpluld.inputs import file_size
 from mmpluld.io.shards import shard_path, shard_volumes, write_shard
 from mmpluld.structures.text_files import read_json
-from mmpluld.typing import FloatArray, IntArray, StrPath
+from mmpluld.typing import BoolArray, FloatArray, IntArray, StrPath
 
 __all__ = ["SCHEMA", "ProposalHeader", "ProposalStore", "VolumeProposals"]
 
@@ -79,6 +79,16 @@ class VolumeProposals:
     def num_tracklets(self) -> int:
         """How many tracklets there are."""
         return int(self.tracklet.max(initial=-1)) + 1
+
+    def tracklet_boxes(self, box_score: float = 0.0) -> BoolArray:
+        """Which boxes (N,) are in a tracklet, from its first to its last that scores at least ``box_score``."""
+        good = (self.tracklet >= 0) & (self.scores >= box_score)
+        first = np.full(self.num_tracklets + 1, np.iinfo(np.int64).max)
+        last = np.full(self.num_tracklets + 1, -1)
+        np.minimum.at(first, self.tracklet[good], self.grid[good])
+        np.maximum.at(last, self.tracklet[good], self.grid[good])
+        within = (self.grid >= first[self.tracklet]) & (self.grid <= last[self.tracklet])
+        return np.asarray(within & (self.tracklet >= 0), dtype=np.bool_)
 
     def fault(self, num_experts: int) -> str:
         """What contradicts the description above, in words; empty if nothing does."""

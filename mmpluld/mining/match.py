@@ -94,7 +94,7 @@ def match_files(
             raise InputError(
                 f"{embeddings}: embeddings of other proposals than {proposals}; run `mmpluld embed` on these"
             )
-        spaces["embedding"] = EmbeddedPlaces([store], [sha256_of(annotations)])
+        spaces["embedding"] = EmbeddedPlaces([store], [sha256_of(annotations)], box_score)
     spaces |= {"position": LesionPlaces(), "position mm": MillimetrePlaces()}
     rows = []
     for name, places in spaces.items():

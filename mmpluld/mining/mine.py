@@ -90,7 +90,7 @@ def mine_files(
         pool.check(annotations, digests, str(annotation_file))
     places: LesionPlaces | None = None
     if embedding_folders and rules.match == "embedding":
-        places = EmbeddedPlaces([EmbeddingStore(folder) for folder in embedding_folders], digests)
+        places = EmbeddedPlaces([EmbeddingStore(folder) for folder in embedding_folders], digests, rules.box_score)
     truth = None if truth_file is None else Truth.load(truth_file, annotations)
     entry = {
         "annotations_sha256": digests[0],

@@ -34,6 +34,8 @@ class MiningOptions:
         max_pairs: Most tracklets of a volume that an annotation of another one matches, the nearest first; None: all.
         box_score: Tracklets begin and end with a 2D box that scores at least this, in [0, 1], and those without one do
             not count. They were linked from the score that the proposals say.
+        depth: Farthest along z from the annotated slice, or from the best one of a matched tracklet, that boxes belong
+            to the lesion, as a multiple of the longer side of its box there, above 0; None: any distance.
         tracklet_experts: Tracklets count if a box of them is of one of these experts; empty: all of them.
         single_types: Names of the single-type experts; empty: all but the one of the annotated dataset.
         continuity: Slices in a row that a tracklet must cover for ``adjacent-slices``, at least 1.
@@ -52,6 +54,7 @@ class MiningOptions:
     match: MatchBy = "embedding"
     max_pairs: int | None = None
     box_score: float = 0.0
+    depth: float | None = None
     tracklet_experts: tuple[str, ...] = ()
     single_types: tuple[str, ...] = ()
     continuity: int = 3
@@ -63,6 +66,8 @@ class MiningOptions:
         for name in ("sigma", "box_score"):
             _within(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "from 0 to 1")
         _within("delta", self.delta, math.isfinite(self.delta) and self.delta > 0, "a number above 0")
+        far = self.depth is None or (math.isfinite(self.depth) and self.depth > 0)
+        _within("depth", self.depth, far, "a number above 0, or none")
         for name in ("continuity", "reach"):
             _within(name, getattr(self, name), getattr(self, name) >= 1, "a whole number from 1")
         _within("max_pairs", self.max_pairs, self.max_pairs is None or self.max_pairs >= 1, "from 1, or none for all")

@@ -51,14 +51,22 @@ class EmbeddedPlaces(LesionPlaces):
     Args:
         stores: At least one; a volume's are in that which was made of its proposals.
         digests: SHA-256 of the mined annotation file and of those that it was mined from.
+        box_score: Score with which the tracklets begin and end.
 
     Raises:
-        InputError: A store is of another annotation file, or two were made with different networks.
+        InputError: A store is of another annotation file or of tracklets with other ends, or two were made with
+            different networks.
     """
 
-    def __init__(self, stores: Sequence[EmbeddingStore], digests: Iterable[str]) -> None:
+    def __init__(self, stores: Sequence[EmbeddingStore], digests: Iterable[str], box_score: float = 0.0) -> None:
         known = set(digests)
         for store in stores:
+            if store.header.proposals and store.header.box_score != box_score:
+                raise InputError(
+                    f"{store.folder}: embeddings of tracklets that begin and end with a score of "
+                    f"{store.header.box_score:g}, now {box_score:g}, so that their middles are others; run `mmpluld "
+                    f"embed --box-score {box_score:g}`"
+                )
             if store.header.annotations not in known:
                 raise InputError(
                     f"{store.folder}: embeddings of another annotation file; run `mmpluld embed` on the one that is "

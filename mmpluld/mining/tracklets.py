@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,9 @@ import numpy as np
 from mmpluld.io.proposals import VolumeProposals
 from mmpluld.postprocess import GridMap, chains_on_slices
 from mmpluld.structures import Box2D
-from mmpluld.typing import BoolArray, IntArray
+from mmpluld.typing import IntArray
 
-__all__ = ["ScanTracklet", "scan_tracklets"]
+__all__ = ["ScanTracklet", "scan_tracklets", "within_depth"]
 
 Box3D = tuple[float, float, float, float, float, float]
 
@@ -52,7 +52,7 @@ def scan_tracklets(
         experts: Take tracklets with a box of one of these experts only; None takes all.
         box_score: Tracklets begin and end with a box that scores at least this; those without one are left out.
     """
-    wanted = _between_good(proposals, box_score)
+    wanted = proposals.tracklet_boxes(box_score)
     if experts is not None:
         chosen = wanted & np.isin(proposals.expert, list(experts))
         wanted &= np.isin(proposals.tracklet, proposals.tracklet[chosen])
@@ -60,6 +60,32 @@ def scan_tracklets(
     for run in range(len(proposals.runs)):
         tracklets += _of_run(proposals, run, np.flatnonzero(wanted & (proposals.run == run)))
     return sorted(tracklets, key=lambda item: (list(item.boxes.items()), item.score))
+
+
+def within_depth(
+    boxes: Mapping[int, Box2D], centres: Mapping[int, Box2D], spacing_mm: Sequence[float], depth: float | None
+) -> dict[int, Box2D]:
+    """The boxes that lie near enough along z to belong to one lesion.
+
+    A chain of boxes can run on beyond a lesion, along a vessel or the bowel, without an end in its scores. A lesion is
+    hardly longer than it is wide.
+
+    Args:
+        boxes: Of a tracklet, by slice.
+        centres: Of the lesion, by slice: its annotated boxes, or the one that stands for it.
+        spacing_mm: (z, y, x).
+        depth: Farthest from the nearest of ``centres``, as a multiple of that one's longer side; None: any distance.
+    """
+    if depth is None:
+        return dict(boxes)
+    z, y, x = spacing_mm
+    reach = {number: depth * max((x2 - x1) * x, (y2 - y1) * y) for number, (x1, y1, x2, y2) in centres.items()}
+
+    def belongs(number: int) -> bool:
+        nearest = min(reach, key=lambda centre: (abs(number - centre), centre))
+        return abs(number - nearest) * z <= reach[nearest]
+
+    return {number: box for number, box in boxes.items() if belongs(number)}
 
 
 def _of_run(proposals: VolumeProposals, run: int, rows: IntArray) -> list[ScanTracklet]:
@@ -91,14 +117,3 @@ def _of_run(proposals: VolumeProposals, run: int, rows: IntArray) -> list[ScanTr
         key = min(max(int(keys[row]), low), high)
         tracklets.append(ScanTracklet(number, boxes[number], float(proposals.scores[best[row]]), box, key))
     return tracklets
-
-
-def _between_good(proposals: VolumeProposals, box_score: float) -> BoolArray:
-    """Which boxes (N,) lie between the first and the last box of their tracklet that scores enough."""
-    good = (proposals.tracklet >= 0) & (proposals.scores >= box_score)
-    first = np.full(proposals.num_tracklets + 1, np.iinfo(np.int64).max)
-    last = np.full(proposals.num_tracklets + 1, -1)
-    np.minimum.at(first, proposals.tracklet[good], proposals.grid[good])
-    np.maximum.at(last, proposals.tracklet[good], proposals.grid[good])
-    within = (proposals.grid >= first[proposals.tracklet]) & (proposals.grid <= last[proposals.tracklet])
-    return np.asarray(within & (proposals.tracklet >= 0), dtype=np.bool_)

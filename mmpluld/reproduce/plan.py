@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from mmpluld.errors import InputError
 from mmpluld.reproduce.graph import Job, config_digest, identity_digest, last_weights
 from mmpluld.reproduce.rows import FPR, Labels, Row
 from mmpluld.reproduce.runner import Run
-from mmpluld.reproduce.start import StartOf, random_start
+from mmpluld.reproduce.start import NO_START, StartOf, random_start
 from mmpluld.reproduce.steps import Step, step_of
 
 if TYPE_CHECKING:
@@ -244,18 +245,21 @@ class Plan:
         if factor == 1:
             return []
         cfg = self._loaded(detector.config_name(self.twins), detector.options)
-        pixel_mm = cfg.test_dataloader.dataset.pipeline.resize.pixel_mm / factor
-        return [f"test_dataloader.dataset.pipeline.resize.pixel_mm={pixel_mm:g}"]
+        resize, place = cfg.test_dataloader.dataset.pipeline.resize, "test_dataloader.dataset.pipeline.resize"
+        changes = [f"{place}.pixel_mm={resize.pixel_mm / factor:g}"]
+        if resize.get("max_size"):  # else larger images would be shrunk again
+            changes.append(f"{place}.max_size={round(resize.max_size * factor)}")
+        return changes
 
     def mined(self, labels: Labels, seed: int) -> Step:
         """Labels mined for a seed."""
+        rules = [*(labels.twin_rules if self.twins else ()), *labels.rules]
         before = self.mined(labels.after, seed) if labels.after else None
         proposals = [] if labels.oracles and not labels.strategies else [self.proposed(labels.detector, seed)]
         proposals += [self.proposed(labels.detector, seed, view=view) for view in labels.views]
-        embedded = [self._embedded(labels.detector, seed)] if "intra-patient" in labels.strategies else []
+        embedded = [self._embedded(labels.detector, seed, rules)] if "intra-patient" in labels.strategies else []
         annotations, images = self._training_data(labels.detector)
         truth = images / "truth" / "train.json"
-        rules = [*(labels.twin_rules if self.twins else ()), *labels.rules]
 
         def arguments(folder: Path) -> list[str]:
             command = ["mine", str(before.makes if before else annotations)]
@@ -276,18 +280,24 @@ class Plan:
             f"mine-{labels.key}", labels.detector, seed, needs, settings, arguments, "mined.json", files=files
         )
 
-    def _embedded(self, detector: Row, seed: int) -> Step:
-        """Embeddings of the lesions and of a detector's tracklets; one embedder serves all seeds."""
+    def _embedded(self, detector: Row, seed: int, rules: Sequence[str]) -> Step:
+        """Embeddings of the lesions and of a detector's tracklets, which end as the rules of mining say.
+
+        One embedder serves all seeds.
+        """
+        ends = [item for name, value in pairwise(rules) if name == "--box-score" for item in (name, value)][-2:]
         embedder, proposals = self._embedder(), self.proposed(detector, seed)
         annotations, images = self._training_data(detector)
 
         def arguments(folder: Path) -> list[str]:
             command = ["embed", self._config(_EMBEDDER, "15e"), str(last_weights(embedder.folder))]
             command += ["--annotations", str(annotations), "--data-root", str(images)]
-            return [*command, "--proposals", str(proposals.makes.parent), "--out", str(folder / "embeddings")]
+            return [*command, *ends, "--proposals", str(proposals.makes.parent), "--out", str(folder / "embeddings")]
 
         needs = [embedder, proposals]
-        return self._step("embed", detector, seed, needs, (), arguments, "embeddings/embeddings.json", True)
+        return self._step(
+            "-".join(["embed", *ends[1:]]), detector, seed, needs, ends, arguments, "embeddings/embeddings.json", True
+        )
 
     def _embedder(self) -> Step:
         folder = self.work_dir / "steps" / "embedder"
@@ -318,7 +328,8 @@ class Plan:
             file = _written(candidates.makes.absolute())
             changes = [f"{part}_dataloader.dataset.ann_file={file}" for part in ("train", "val")]
             changes += ["train_cfg.val_begin=1000"]  # never: what is tested decides
-            self._steps[folder] = self._training(fpr.config, folder, seed, self._fpr_config(fpr), [candidates], changes)
+            config = fpr.config_name(self.twins)
+            self._steps[folder] = self._training(fpr.config, folder, seed, config, [candidates], changes)
         return self._steps[folder]
 
     def _rescoring(self, fpr: FPR, classifier: Step) -> Callable[[], list[str]]:
@@ -326,7 +337,7 @@ class Plan:
             weights = last_weights(classifier.folder)
             return [
                 f"test_cfg.fpr.checkpoint={_written(weights.absolute())}",
-                f"test_cfg.fpr.config={self._fpr_config(fpr)}",
+                f"test_cfg.fpr.config={fpr.config_name(self.twins)}",
                 f"test_cfg.fpr.mode={fpr.mode}",
             ]
 
@@ -342,20 +353,20 @@ class Plan:
         data = self._loaded(config, root).train_dataloader.dataset
         files = [] if needs else [Path(data.data_root) / data.ann_file]
 
+        # Miniatures of these are trained from random weights: trunks are of detectors.
+        start = NO_START if self.twins else self.start_of(cfg)
+
         def arguments() -> list[str]:
             command = ["train", config, "--work-dir", str(folder), "--seed", str(seed), "--resume", "--cfg-options"]
-            return [*command, *changes, *root, "default_hooks.checkpoint.max_keep_ckpts=1"]
+            return [*command, *changes, *start.options, *root, "default_hooks.checkpoint.max_keep_ckpts=1"]
 
+        settings = [config_digest(cfg), *([start.sha256] if start.sha256 else [])]
         return step_of(
-            title, seed, folder, needs, [config_digest(cfg)], arguments, folder / "last_checkpoint", parallel=True,
-            files=files,
-        )  # fmt: skip
+            title, seed, folder, needs, settings, arguments, folder / "last_checkpoint", parallel=True, files=files
+        )
 
     def _config(self, stem: str, schedule: str) -> str:
         return f"{stem}_phantom" if self.twins else f"{stem}_{schedule}_deeplesion"
-
-    def _fpr_config(self, fpr: FPR) -> str:
-        return f"{fpr.config}_{'phantom' if self.twins else 'deeplesion'}"
 
     def _training_data(self, detector: Row) -> tuple[Path, Path]:
         """Annotation file and folder of the dataset whose labels are mined, as it was before."""

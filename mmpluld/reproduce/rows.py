@@ -104,6 +104,10 @@ class FPR:
     config: str = "fpr_resnet18"
     folds: int = 2
 
+    def config_name(self, twin: bool) -> str:
+        """Name of the classifier's config in the zoo."""
+        return f"{self.config}_{'phantom' if twin else 'deeplesion'}"
+
 
 @dataclass(frozen=True)
 class Table:

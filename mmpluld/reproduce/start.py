@@ -31,6 +31,8 @@ __all__ = [
 
 _DENSENET_121 = {"growth_rate": 32, "block_config": [6, 12, 24]}
 _DENSENETS = ("TruncatedDenseNet", "LensDenseNet")
+_RESNET_18 = {"channels": 64, "num_blocks": [2, 2, 2, 2], "stem_stride": 2, "stem_pool": True}
+_INFLATED = "InflatedResNet"  # of the false-positive reduction
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ def imagenet_name(backbone: Mapping[str, Any]) -> str | None:
         own_width = backbone.get("base_channels", 64) != 64 or backbone.get("num_stages", 4) != 4
         return None if own_width else f"resnet{backbone['depth']}"
     shape = json.loads(architecture(backbone))
+    if backbone["type"] == _INFLATED:
+        return "resnet18" if all(shape[key] == value for key, value in _RESNET_18.items()) else None
     fits = backbone["type"] in _DENSENETS and all(shape[key] == value for key, value in _DENSENET_121.items())
     return "densenet121" if fits else None
 
@@ -131,8 +135,8 @@ def imagenet_starts(given: Sequence[str], configs: Iterable[tuple[str, Config]])
         for place, backbone in own.items():
             name = imagenet_name(backbone)
             if name in files:
-                kind = "Pretrained" if backbone["type"] == "ResNet" else "DenseNetImageNet"
-                options += start_options([place], kind, files[name][0])
+                kinds = {"ResNet": "Pretrained", _INFLATED: "ResNetImageNet"}
+                options += start_options([place], kinds.get(backbone["type"], "DenseNetImageNet"), files[name][0])
                 digests.append(files[name][1])
         return Start(tuple(options), "+".join(sorted(set(digests))))
 
@@ -160,11 +164,15 @@ def _check_fits(path: Path, backbone: Mapping[str, Any]) -> None:
     """InputError unless a backbone finds all of its weights in a file."""
     from mmpluld.engine.checkpoint import load_checkpoint_safely, misfits, state_dict_of
     from mmpluld.models.backbones import DenseNetImageNet
+    from mmpluld.models.classifiers import ResNetImageNet
     from mmpluld.registry import MODELS
 
     model = MODELS.build({**backbone, "init_cfg": None})
     if backbone["type"] in _DENSENETS:
         DenseNetImageNet(str(path))(model)
+        return
+    if backbone["type"] == _INFLATED:
+        ResNetImageNet(str(path))(model)
         return
     state, own = state_dict_of(load_checkpoint_safely(path), path), model.state_dict()
     # The file has a classifier too, and one from before PyTorch 0.4.1 no batch counters.

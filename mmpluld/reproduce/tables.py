@@ -12,7 +12,7 @@ from mmpluld.reproduce.tables_lens import LENS, MULAN, SINGLE, TABLES_LENS
 from mmpluld.reproduce.tables_mined import TABLES_MINED
 from mmpluld.reproduce.tables_pluld import A3D, TABLES_PLULD
 
-__all__ = ["GROUPS", "TABLES", "Row", "Table", "get_tables", "with_recipe"]
+__all__ = ["GROUPS", "TABLES", "Row", "Table", "get_tables", "with_recipe", "without_oracles"]
 
 _CALIBRATED = next(row for table in TABLES_LENS for row in table.rows if row.calibrated)
 _CHOICES = choices(A3D, SINGLE, MULAN, LENS, _CALIBRATED)
@@ -47,3 +47,10 @@ def with_recipe(table: Table, recipe: str) -> Table:
     """
     rows = tuple(replace(row, recipe=recipe) for row in table.rows)
     return replace(table, name=f"{table.name}-{recipe}", title=f"{table.title} (recipe: {recipe})", rows=rows)
+
+
+def without_oracles(table: Table) -> Table:
+    """The table without rows on labels of the complete truth, which only phantoms have."""
+    rows = tuple(row for row in table.rows if row.labels is None or not row.labels.oracles)
+    kept = {row.key for row in rows}
+    return replace(table, rows=rows, pairs=tuple(pair for pair in table.pairs if kept.issuperset(pair)))

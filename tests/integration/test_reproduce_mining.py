@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 PATIENTS = {"deeplesion": (4, 1, 2), "luna16": (4,), "lits": (5,), "nih-ln": (4,)}
 SETTINGS = {"size": 64, "max_slices": 10, "lesions_per_series": 14, "min_long_mm": 14, "contrast_hu": 150}
 STEPS = (
-    "propose", "embed", "mine-unlabeled", "propose-fold0", "propose-fold1", "harvest", "fpr_resnet18", "embedder",
+    "propose", "embed-0.2", "mine-unlabeled", "propose-fold0", "propose-fold1", "harvest", "fpr_resnet18", "embedder",
 )  # fmt: skip
 RESULTS = ("lens-afp_densenet121_4datasets-mined_9s_phantom+lens-mined", "+lens-fpr-average")
 

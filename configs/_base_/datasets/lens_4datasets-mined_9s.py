@@ -9,4 +9,5 @@ train_dataloader = dict(
         }
     )
 )
-twin_data = dict(train_dataloader=dict(sampler=dict(length=920)))  # see lens_deeplesion-mined_9s.py
+# As many samples of DeepLesion in an epoch as without mined labels, so that no other expert takes fewer steps.
+twin_data = dict(train_dataloader=dict(sampler=dict(lengths=dict(deeplesion=392))))

@@ -12,4 +12,4 @@ train_dataloader = dict(
     )
 )
 # As many samples in an epoch as on four datasets without mined labels, so that all rows take the same steps.
-twin_data = dict(train_dataloader=dict(sampler=dict(length=920)))
+twin_data = dict(train_dataloader=dict(sampler=dict(lengths=dict(deeplesion=920))))

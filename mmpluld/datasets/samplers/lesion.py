@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass
 from itertools import chain
 
@@ -46,8 +46,8 @@ class LesionSampler(Sampler[int]):
     ``batch_size`` of each in the order of their ranks, are of one dataset. W processes draw together what one draws
     with W times their batch size. A dataset that does not fill its last run repeats its first samples.
 
-    With ``only`` a detector of one dataset takes as many steps as one of all, and with ``length`` a detector of mined
-    labels takes as many as one of the annotated ones: what tells steps and data apart.
+    With ``only`` a detector of one dataset takes as many steps as one of all, and with ``lengths`` a detector of mined
+    labels takes as many, of each dataset, as one of the annotated ones: what tells steps and data apart.
 
     Args:
         dataset: A :class:`CTLesionDataset` or a :class:`CandidateDataset`, or several in a ``ConcatDataset``, which
@@ -61,8 +61,8 @@ class LesionSampler(Sampler[int]):
             dataset as evenly over the epoch as its number allows.
         only: Name of one of the datasets, as in its annotation file: the epoch is as long as with all of them, and has
             samples of this one alone, round and round.
-        length: Samples in an epoch, of all processes, drawn round and round; rounded up to whole steps. None: as many
-            as there are lesions and slices without, see above.
+        lengths: Name of a dataset -> its samples in an epoch, of all processes, drawn round and round; of the others as
+            many as there are lesions and slices without, see above.
         seed: The same in all processes; None draws one and shares it.
 
     Raises:
@@ -77,15 +77,13 @@ class LesionSampler(Sampler[int]):
         batch_size: int | None = None,
         interleave: str = "shuffled",
         only: str | None = None,
-        length: int | None = None,
+        lengths: Mapping[str, int] | None = None,
         seed: int | None = None,
     ) -> None:
         if positive_ratio is not None and not (math.isfinite(positive_ratio) and positive_ratio > 0):
             raise InputError(f"LesionSampler: positive_ratio is {positive_ratio}; allowed is a positive number or None")
         if batch_size is not None and batch_size < 1:
             raise InputError(f"LesionSampler: batch_size is {batch_size}; allowed is the data loader's, or None")
-        if length is not None and length < 1:
-            raise InputError(f"LesionSampler: length is {length}; allowed is 1 or more, or None")
         if interleave not in _INTERLEAVE:
             raise InputError(f"LesionSampler: interleave is {interleave!r}; allowed are {', '.join(_INTERLEAVE)}")
         self.rank, self.world_size = get_dist_info()
@@ -96,16 +94,19 @@ class LesionSampler(Sampler[int]):
         self.seed = sync_random_seed() if seed is None else seed
         self.epoch = 0
         self._parts = _parts(dataset, one_per_lesion, positive_ratio)
-        self.length = length
+        self.lengths = dict(lengths or {})
+        names = [part.name for part in self._parts]
+        for name, value in self.lengths.items():
+            if name not in names:
+                hint = did_you_mean(name, names, f"one of {', '.join(names)}")
+                raise InputError(f"LesionSampler: lengths has {name!r}, which is none of the datasets{hint}")
+            if value < 1:
+                raise InputError(f"LesionSampler: the length of {name} is {value}; allowed is 1 or more")
         sizes = [self._size(part) for part in self._parts]
-        if length is not None:
-            step = (batch_size or 1) * self.world_size
-            self.num_samples = math.ceil(length / step) * (batch_size or 1)
-        elif batch_size is None:
+        if batch_size is None:
             self.num_samples = math.ceil(sum(sizes) / self.world_size)
         else:
             self.num_samples = batch_size * sum(math.ceil(size / (batch_size * self.world_size)) for size in sizes)
-        names = [part.name for part in self._parts]
         if only is not None and only not in names:
             hint = did_you_mean(only, names, f"one of {', '.join(names)}")
             raise InputError(f"LesionSampler: only is {only!r}, which is none of the datasets{hint}")
@@ -115,15 +116,10 @@ class LesionSampler(Sampler[int]):
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         if self.only is not None:
             return iter(self._alone(generator)[:, self.rank].flatten().tolist())
-        if self.length is None:
-            return iter(self._round(generator).tolist())
-        rounds: list[torch.Tensor] = []
-        while sum(map(len, rounds)) < self.num_samples:
-            rounds.append(self._round(generator))
-        return iter(torch.cat(rounds)[: self.num_samples].tolist())
+        return iter(self._together(generator).tolist())
 
-    def _round(self, generator: torch.Generator) -> torch.Tensor:
-        """What this process draws when every lesion is drawn once."""
+    def _together(self, generator: torch.Generator) -> torch.Tensor:
+        """What this process draws of all datasets."""
         drawn = [self._draw(part, generator) for part in self._parts]
         if self.batch_size is not None:
             runs = self._runs(drawn, generator)
@@ -159,10 +155,21 @@ class LesionSampler(Sampler[int]):
 
     def _size(self, part: _Part) -> int:
         """Samples of a dataset in an epoch."""
+        return self.lengths.get(part.name, self._whole(part))
+
+    def _whole(self, part: _Part) -> int:
+        """Samples of a dataset when every lesion is drawn once."""
         return (len(part.groups) if self.one_per_lesion else len(part.positives)) + part.num_negatives
 
     def _draw(self, part: _Part, generator: torch.Generator) -> torch.Tensor:
-        """Those samples, first the ones with lesions."""
+        """The samples of an epoch; without a length of its own, first the ones with lesions."""
+        if part.name not in self.lengths:
+            return self._draw_once(part, generator)
+        wanted = self.lengths[part.name]
+        rounds = [self._draw_once(part, generator) for _ in range(math.ceil(wanted / self._whole(part)))]
+        return torch.cat([drawn[torch.randperm(len(drawn), generator=generator)] for drawn in rounds])[:wanted]
+
+    def _draw_once(self, part: _Part, generator: torch.Generator) -> torch.Tensor:
         negatives = _some(part.negatives, part.num_negatives, generator)
         return torch.cat([self._draw_positives(part, generator), negatives])
 

@@ -9,9 +9,9 @@ import numpy as np
 from mmpluld.mining.lesions import SliceIndex, annotated_boxes, extended, is_annotation, with_lesions
 from mmpluld.mining.options import MiningOptions
 from mmpluld.mining.pool import ProposalPool
-from mmpluld.mining.tracklets import ScanTracklet, scan_tracklets
+from mmpluld.mining.tracklets import ScanTracklet, scan_tracklets, within_depth
 from mmpluld.progress import track
-from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, pairwise_overlap
+from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, pairwise_overlap
 
 __all__ = ["KeySliceTest", "adjacent_slices", "key_slice_test", "propagate_across_slices"]
 
@@ -24,18 +24,19 @@ def propagate_across_slices(
 ) -> AnnotationSet:
     """Give each annotated lesion the boxes of its tracklet on its other slices, with origin ``propagated``.
 
-    A tracklet is a lesion's if one of its boxes overlaps the annotation on that slice by more than ``theta``. The
-    lesion stays one record, and the annotated boxes as they are.
+    A tracklet is a lesion's if one of its boxes overlaps the annotation on that slice by more than ``theta``, as far as
+    ``depth`` reaches. The lesion stays one record, and the annotated boxes as they are.
 
     Source: LENS, Sec. V-A ("cross-slice propagation").
     """
     changed: dict[int, LesionRecord] = {}
-    for known, taken, tracklets in _annotated_volumes(annotations, proposals, options, "cross-slice"):
+    for volume, known, taken, tracklets in _annotated_volumes(annotations, proposals, options, "cross-slice"):
         marks = {number: annotated_boxes(lesion) for number, lesion in known.items()}
         passed = [(tracklet, key_slice_test(tracklet, marks, options.theta)) for tracklet in tracklets]
         # Where several tracklets are one lesion's, the one with the best overlap gives its boxes first.
         for tracklet, overlaps in sorted((item for item in passed if item[1]), key=lambda item: -max(item[1].values())):
-            for number, boxes in _shared_out(tracklet, overlaps, marks, options).items():
+            for number, shared in _shared_out(tracklet, overlaps, marks, options).items():
+                boxes = within_depth(shared, marks[number], volume.spacing_mm, options.depth)
                 known[number] = extended(known[number], boxes, "propagated", taken, options.conflict_iou)
         changed |= known
     return with_lesions(annotations, changed, [])
@@ -43,8 +44,8 @@ def propagate_across_slices(
 
 def _annotated_volumes(
     annotations: AnnotationSet, proposals: ProposalPool, options: MiningOptions, strategy: str
-) -> Iterator[tuple[dict[int, LesionRecord], SliceIndex, list[ScanTracklet]]]:
-    """Of each volume with an annotation: its annotated lesions by id, the boxes of all certain ones, its tracklets."""
+) -> Iterator[tuple[VolumeRecord, dict[int, LesionRecord], SliceIndex, list[ScanTracklet]]]:
+    """Each volume with an annotation: its annotated lesions by id, the boxes of all certain ones, its tracklets."""
     proposals.refuse_views(strategy)
     experts = options.tracklet_numbers(proposals.experts)
     by_volume = annotations.lesions_by_volume()
@@ -53,7 +54,7 @@ def _annotated_volumes(
         known = {lesion.id: lesion for lesion in lesions if is_annotation(lesion)}
         if known:
             tracklets = scan_tracklets(proposals.load(volume.id), experts, options.box_score)
-            yield known, SliceIndex(lesions), tracklets
+            yield volume, known, SliceIndex(lesions), tracklets
 
 
 def key_slice_test(tracklet: ScanTracklet, marks: Mapping[int, Mapping[int, Box2D]], theta: float) -> KeySliceTest:
@@ -106,7 +107,7 @@ def adjacent_slices(annotations: AnnotationSet, proposals: ProposalPool, options
     of each annotation; the paper itself was not at hand, so the rule is ours.
     """
     changed: dict[int, LesionRecord] = {}
-    for known, taken, tracklets in _annotated_volumes(annotations, proposals, options, "adjacent-slices"):
+    for _, known, taken, tracklets in _annotated_volumes(annotations, proposals, options, "adjacent-slices"):
         long = [tracklet for tracklet in tracklets if len(tracklet.boxes) >= options.continuity]
         for number, lesion in known.items():
             copies = _copies(annotated_boxes(lesion), long, options)

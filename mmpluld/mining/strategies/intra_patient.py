@@ -14,7 +14,7 @@ from mmpluld.mining.options import MiningOptions
 from mmpluld.mining.places import LesionPlaces
 from mmpluld.mining.pool import ProposalPool
 from mmpluld.mining.strategies.cross_slice import key_slice_test
-from mmpluld.mining.tracklets import ScanTracklet, scan_tracklets
+from mmpluld.mining.tracklets import ScanTracklet, scan_tracklets, within_depth
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, boxes_by_slice
 from mmpluld.typing import FloatArray
@@ -132,16 +132,15 @@ def _entered(
         owners = key_slice_test(pair.tracklet, marks, options.theta)
         if owners:
             owner = min(owners, key=lambda key: (-owners[key], key))
-            records[owner] = extended(records[owner], pair.tracklet.boxes, "matched", taken, options.conflict_iou)
+            near = within_depth(pair.tracklet.boxes, marks[owner], volume.spacing_mm, options.depth)
+            records[owner] = extended(records[owner], near, "matched", taken, options.conflict_iou)
             marks[owner] = boxes_by_slice(records[owner])
             joined.add(owner)
             continue
         record = _matched(volume, pair, -1 - len(fresh))
-        boxes = {
-            number: box
-            for number, box in pair.tracklet.boxes.items()
-            if taken.overlap(number, box) <= options.conflict_iou
-        }
+        best = {pair.tracklet.key_slice: pair.tracklet.boxes[pair.tracklet.key_slice]}
+        near = within_depth(pair.tracklet.boxes, best, volume.spacing_mm, options.depth)
+        boxes = {number: box for number, box in near.items() if taken.overlap(number, box) <= options.conflict_iou}
         if not boxes:
             continue
         fresh.append(new_lesion(record, boxes))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -138,7 +140,11 @@ def test_which_box_stands_for_a_lesion():
 
 
 def test_which_box_stands_for_a_tracklet():
-    assert tracklet_centres(_proposals("a")) == {0: (6, (6, 4, 12, 10)), 1: (9, (20, 20, 30, 28))}
+    proposals = _proposals("a")
+    # Of the boxes on slices 5, 6 and 7 only the last scores enough, so that it is all of the tracklet.
+    ended = replace(proposals, scores=np.array([0.5, 0.1, 0.1, 0.1, 0.5]))
+    assert tracklet_centres(ended, 0.2) == {0: (7, (4, 4, 10, 10))}
+    assert tracklet_centres(proposals) == {0: (6, (6, 4, 12, 10)), 1: (9, (20, 20, 30, 28))}
 
 
 def test_box_outside_the_image(data):

@@ -95,6 +95,14 @@ def test_lesions_false_positives_and_what_is_neither(tmp_path):
     ]  # fmt: skip
 
 
+def test_overlaps_equal_to_a_threshold_are_neither(tmp_path):
+    # Within a lesion of 10 x 10: boxes of 5 x 10 and 3 x 10 have IoU 0.5 and 0.3, exactly.
+    store = store_of(tmp_path, shard("a", [still((0, 0, 5, 10)), still((1, 0, 4, 10))]))
+    known = annotations(lesion(7, (0, 0, 10, 10)))
+    assert kinds(harvest(known, [store])) == []
+    assert kinds(harvest(known, [store], HarvestRules(0.49, 0.31))) == [(0, 7), (1, None)]
+
+
 def test_only_the_key_slice_makes_a_lesion_but_any_slice_prevents_a_false_positive(tmp_path):
     drifting = (0, [(4, (0, 0, 10, 10), 0.4), (5, (4, 0, 14, 10), 0.9), (6, (8, 0, 18, 10), 0.3)])
     store = store_of(tmp_path, shard("a", [drifting]))

@@ -155,11 +155,12 @@ def test_mined_slices_are_samples_and_a_lesion_is_drawn_once(case, tmp_path):
     assert len(sampler) == 6 + 3
     kinds = [entry["ignore_flag"] for index in range(72) for entry in every.get_data_info(index)["instances"]]
     assert sum(kinds) == sum(item.ignore for item in AnnotationSet.load(mined).lesions)
-    # Uncertain as truth (Table V): the same boxes are lesions.
+    # Uncertain as truth (Table V): the same boxes are lesions, of the same samples.
     truth = samples("lesion_slices", uncertain="truth")
     shown = [entry for index in range(len(truth)) for entry in truth.get_data_info(index)["instances"]]
     assert not any(entry["ignore_flag"] for entry in shown)
-    assert set(truth.sample_groups()[0]) == {item.id for item in AnnotationSet.load(mined).lesions}
+    assert {entry["lesion_id"] for entry in shown} == {item.id for item in AnnotationSet.load(mined).lesions}
+    assert set(truth.sample_groups()[0]) == {item.id for item in certain}
 
 
 def _ignored(drawn):

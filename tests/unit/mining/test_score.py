@@ -147,6 +147,24 @@ def test_counts(known, truth):
     assert count_boxes("some", mined, lengths, every=False)["slices"] == 6
 
 
+def test_counts_of_a_file_by_hand(series, lesion):
+    origins = ["propagated", "annotated", "matched"]
+    spread = {"slice_boxes": [[number, *ONE] for number in (12, 13, 14)], "slice_origins": origins}
+    doubtful = {"ignore": True, "origin": "mined", "key_slice": None}
+    mined = [
+        lesion(0, A, 13, ONE, attributes=spread),  # three boxes on slices 12 to 14
+        lesion(1, A, 14, TWO, origin="matched", key_slice=None),  # one more, on slice 14 too
+        lesion(2, B, 13, TWO),
+        lesion(3, A, 12, TWO, **doubtful),
+        lesion(4, A, 19, TWO, **doubtful),  # on a slice that has no certain lesion
+        lesion(5, B, 16, ONE, ignore=True),  # a person's doubt is not mined
+    ]
+    row = count_boxes("x", AnnotationSet({"name": "deeplesion"}, series, mined), {A: 10, B: 8}, every=False)
+    assert row == {"strategy": "x", "lesions_3d": 3, "boxes_2d": 5, "uncertain_2d": 2, "slices": 4}
+    row = count_boxes("x", AnnotationSet({"name": "deeplesion"}, series, mined), {A: 10, B: 8}, every=True)
+    assert row["slices"] == 18
+
+
 def test_a_truth_without_identities_is_refused(series, lesion):
     complete = AnnotationSet({"name": "x", "label_scope": "y"}, series, [lesion(0, A, 13, ONE)])
     with pytest.raises(InputError, match=r"truth\.json: lesion 0 has no attributes\.lesion"):

@@ -10,8 +10,9 @@ import pytest
 from mmpluld.errors import InputError
 from mmpluld.reproduce.children import Resources
 from mmpluld.reproduce.graph import Job, execute
-from mmpluld.reproduce.plan import detectors_behind, plan, with_needs
+from mmpluld.reproduce.plan import Plan, detectors_behind, plan, with_needs
 from mmpluld.reproduce.runner import Run, _command
+from mmpluld.reproduce.start import random_start
 from mmpluld.reproduce.steps import Step, step_of
 from mmpluld.reproduce.tables import TABLES, Row
 
@@ -47,9 +48,13 @@ def names(jobs: list[Job]) -> list[str]:
 def test_a_row_on_mined_labels_needs_the_steps_that_mine_them(planned):
     (run,) = planned(TABLE2.row("lens-mined"))
     assert names(with_needs([run])) == [
-        "lens (trained)", "propose", "embedder", "embed", "mine-unlabeled", "lens-mined",
+        "lens (trained)", "propose", "embedder", "embed-0.2", "mine-unlabeled", "lens-mined",
     ]  # fmt: skip
-    mined = next(job for job in with_needs([run]) if job.name == "mine-unlabeled")
+    jobs = {job.name: job for job in with_needs([run]) if isinstance(job, Step)}
+    mined = jobs["mine-unlabeled"]
+    for step in (mined, jobs["embed-0.2"]):  # the tracklets that are mined are those that are embedded
+        arguments = step.arguments() if step is mined else step.identity["settings"]
+        assert arguments[arguments.index("--box-score") + 1] == "0.2"
     option = f"train_dataloader.dataset.datasets.deeplesion.ann_file={mined.makes}"
     assert option in _command(run, 0, "train")
     assert "steps/lens-afp_densenet121_4datasets_9s_phantom/mine-unlabeled/seed0/mined.json" in str(mined.makes)
@@ -101,6 +106,11 @@ def test_oracles_need_no_proposals_and_views_of_distillation_are_three(planned):
     assert {"propose", "propose-0.8", "propose-1.25"} < set(names(jobs))
     larger = next(job for job in jobs if job.name == "propose-1.25")
     assert larger.identity["settings"] == ["test_dataloader.dataset.pipeline.resize.pixel_mm=2.24"]
+    published = Plan([], Path(), "lens-3d", False, "test", None, (), random_start)
+    resize = "test_dataloader.dataset.pipeline.resize"
+    assert published._resized(TABLE4.row("lens-distillation").labels.detector, 1.25) == [
+        f"{resize}.pixel_mm=0.64", f"{resize}.max_size=640",
+    ]  # fmt: skip
 
 
 def test_labels_of_other_rules_are_refused_in_a_folder(planned):

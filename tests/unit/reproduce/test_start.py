@@ -9,7 +9,10 @@ from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
 from mmpluld.models.backbones import TruncatedDenseNet
 from mmpluld.registry import MODELS
+from mmpluld.reproduce.plan import Plan
+from mmpluld.reproduce.rows import FPR
 from mmpluld.reproduce.start import architecture, backbones, imagenet_starts, random_start, without_weights
+from mmpluld.reproduce.steps import step_of
 from mmpluld.reproduce.tables import TABLES
 from mmpluld.zoo.download import sha256_of
 
@@ -51,6 +54,25 @@ def test_options_reach_the_backbone(configs, files):
     assert config.model.backbone.init_cfg == {"type": "DenseNetImageNet", "checkpoint": str(files["densenet121"])}
     assert backbones(config) == {}  # it has a start of its own now
     assert starts(config).options == ()
+
+
+def test_the_false_positive_reduction_starts_from_an_inflated_resnet(tmp_path):
+    name = FPR("average", TABLES["lens-table2"].row("lens-mined")).config_name(twin=False)
+    config = load_config(name)
+    assert without_weights(random_start, [(name, config)]).startswith(f"{name}: no ImageNet weights")
+    flat = {
+        key: value if value.dim() < 5 else torch.ones(value.shape[0], value.shape[1], *value.shape[3:])
+        for key, value in MODELS.build(config.model.backbone).state_dict().items()
+    }
+    torch.save(flat | {"conv1.weight": torch.ones(64, 3, 7, 7)}, tmp_path / "resnet18.pth")
+    starts = imagenet_starts([f"resnet18={tmp_path / 'resnet18.pth'}"], [(name, config)])
+    built = load_config(name, list(starts(config).options)).model.backbone
+    assert built.init_cfg == {"type": "ResNetImageNet", "checkpoint": str(tmp_path / "resnet18.pth")}
+    plan = Plan([], tmp_path, "lens-3d", False, "test", None, (), starts)
+    before = step_of("before", 0, tmp_path / "before", [], (), list, tmp_path / "candidates.json")
+    step = plan._training("classifier", tmp_path / "run", 0, name, [before], ())
+    assert set(starts(config).options) < set(step.arguments())
+    assert step.identity["settings"][1:] == [sha256_of(tmp_path / "resnet18.pth")]
 
 
 def test_rows_without_weights_are_named(configs, files):

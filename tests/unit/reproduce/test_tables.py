@@ -16,7 +16,7 @@ from mmpluld.evaluation.functional import get_protocol
 from mmpluld.phantom import PhantomSpec
 from mmpluld.registry import TASK_UTILS
 from mmpluld.reproduce import TABLES, get_tables
-from mmpluld.reproduce.tables import with_recipe
+from mmpluld.reproduce.tables import with_recipe, without_oracles
 from mmpluld.reproduce.twin_data import SETTINGS
 from mmpluld.structures.records import LESION_TYPES
 
@@ -71,6 +71,20 @@ def test_labels_of_one_name_are_mined_in_one_way():
     for row in (row for table in TABLES.values() for row in table.rows if row.labels):
         assert known.setdefault(row.labels.key, row.labels) == row.labels
     assert {"cross-slice", "unlabeled", "second-round", "distillation", "oracle-unlabeled"} < set(known)
+
+
+def test_real_data_have_no_oracles_and_the_paper_s_row_has_the_paper_s_steps():
+    table = without_oracles(TABLES["lens-table4"])
+    kept = [row.key for row in table.rows]
+    assert [row.key for row in TABLES["lens-table4"].rows if row.key not in kept] == [
+        f"lens-oracle-{name}" for name in ("cross-slice", "intra-patient", "cross-dataset", "unlabeled")
+    ]
+    assert all(set(pair) <= set(kept) for pair in table.pairs)
+    assert ("lens-unlabeled", "lens-longer") in table.pairs
+    assert without_oracles(TABLES["lens-table2"]) == TABLES["lens-table2"]
+    none = next(row for row in table.rows if row.paper[-1:] == (36.8,))
+    sampler = loaded(none.config_name(twin=False)).train_dataloader.sampler
+    assert "only" not in sampler  # else it would be as long as four datasets
 
 
 @pytest.mark.parametrize(("name", "rows", "rounding"), [("table1", 6, 0.005), ("lens-table2", 9, 0.05)])

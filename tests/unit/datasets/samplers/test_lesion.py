@@ -127,6 +127,14 @@ def several(key_slices, dataset):
     return ConcatDataset([key_slices, dataset])
 
 
+@pytest.fixture
+def named(several):
+    """The same, where the second one is called ``second``."""
+    second = several.datasets[1]
+    second._metainfo["dataset"] = second._metainfo["dataset"] | {"name": "second"}
+    return several
+
+
 @pytest.mark.parametrize("interleave", ["shuffled", "even"])
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 5])
 def test_batches_of_one_dataset(several, batch_size, interleave):
@@ -249,33 +257,36 @@ def test_unknown_dataset_alone_is_refused(several):
 
 
 @pytest.mark.parametrize("batch_size", [None, 2])
-@pytest.mark.parametrize("length", [3, 40])
-def test_an_epoch_of_given_length_goes_round(several, batch_size, length):
-    own = LesionSampler(several, False, 2, batch_size, seed=0)
-    sampler = LesionSampler(several, False, 2, batch_size, length=length, seed=0)
-    wanted = length if batch_size is None else -(-length // 2) * 2
+@pytest.mark.parametrize("length", [2, 40])
+def test_a_dataset_of_given_length_goes_round_and_the_others_stay(named, batch_size, length):
+    own = [index for index in LesionSampler(named, False, 2, batch_size, seed=0) if index >= 3]
+    others = [index for index in LesionSampler(named, False, 2, batch_size, seed=0) if index < 3]
+    sampler = LesionSampler(named, False, 2, batch_size, lengths={"second": length}, seed=0)
     first, second = epochs(sampler, 2)
-    assert len(first) == len(sampler) == wanted
+    assert len(first) == len(sampler)
     assert first != second
+    assert sum(index >= 3 for index in first) == length
+    assert {index for index in first if index < 3} == set(others)
     if length > len(own):
-        assert first[: len(own)] == list(own), "the first round is the whole epoch"
-        assert set(first) == set(range(len(several))) or set(own) <= set(first)
+        assert {index for index in first if index >= 3} >= {index + 3 for index in POSITIVES}
     if batch_size:
         assert all((a < 3) == (b < 3) for a, b in zip(first[::2], first[1::2], strict=True)), "steps of one dataset"
 
 
-def test_processes_draw_together_what_one_draws_with_larger_batches(several, monkeypatch):
-    together = list(LesionSampler(several, False, 2, 4, length=24, seed=0))
+def test_processes_draw_together_what_one_draws_with_larger_batches(named, monkeypatch):
+    together = list(LesionSampler(named, False, 2, 4, lengths={"second": 24}, seed=0))
     ranks = []
     for rank in range(2):
         monkeypatch.setattr("mmpluld.datasets.samplers.lesion.get_dist_info", lambda rank=rank: (rank, 2))
-        sampler = LesionSampler(several, False, 2, 2, length=24, seed=0)
+        sampler = LesionSampler(named, False, 2, 2, lengths={"second": 24}, seed=0)
         ranks.append(list(sampler))
-        assert len(sampler) == len(ranks[-1]) == 12
-    steps = [ranks[step % 2][step // 2 * 2 : step // 2 * 2 + 2] for step in range(12)]
+        assert len(sampler) == len(ranks[-1])
+    steps = [ranks[step % 2][step // 2 * 2 : step // 2 * 2 + 2] for step in range(len(ranks[0]))]
     assert sum(steps, []) == together
 
 
-def test_an_epoch_without_samples_is_refused(several):
-    with pytest.raises(InputError, match="length is 0; allowed is 1 or more, or None"):
-        LesionSampler(several, length=0)
+def test_lengths_that_fit_nothing_are_refused(named):
+    with pytest.raises(InputError, match="the length of second is 0; allowed is 1 or more"):
+        LesionSampler(named, lengths={"second": 0})
+    with pytest.raises(InputError, match="lengths has 'lunar16', which is none of the datasets; one of"):
+        LesionSampler(named, lengths={"lunar16": 5})

@@ -48,6 +48,17 @@ def test_key_slice_test(series, annotated, lesion, pool, edge, passes):
     assert set(boxes_by_slice(mined.lesions[0])) == ({13, 14} if passes else {13})
 
 
+def test_a_lesion_is_no_deeper_than_told(series, annotated, lesion, pool):
+    # The annotation is 20 mm wide; slices are 2 mm apart. 0.2 reaches 4 mm, two slices to either side of slice 13.
+    known = annotated([series], [lesion(0, A, 13, ANNOTATED)])
+    found = pool((series, tracklet(0, 0, *[ANNOTATED] * 9)))
+    for depth, slices in ((None, range(11, 20)), (0.2, range(11, 16)), (0.19, range(12, 15)), (0.05, [13])):
+        mined = propagate_across_slices(known, found, MiningOptions(depth=depth))
+        assert list(boxes_by_slice(mined.lesions[0])) == list(slices)
+    with pytest.raises(InputError, match="depth is 0; allowed is a number above 0, or none"):
+        MiningOptions(depth=0)
+
+
 def test_thick_slices_get_interpolated_boxes(volume, annotated, lesion, pool):
     thick = volume(A, interval=5.0, num_slices=3)  # centres at 0, 5 and 10 mm
     # Grid 0, 2 and 3 at 0, 4 and 6 mm: the tracklet covers 0 and 5 mm, and at 5 mm its box is the mean of two.

@@ -114,6 +114,10 @@ def test_what_does_not_belong_together_is_refused(series, annotated, lesion, poo
     store = embeddings({A: ({0: 0}, {}), B: ({}, {})}, "ann", digest)
     with pytest.raises(InputError, match=r"embeddings of another annotation file"):
         EmbeddedPlaces([store], ["other"])
+    with pytest.raises(
+        InputError, match=r"begin and end with a score of 0, now 0\.2, .*`mmpluld embed --box-score 0\.2`"
+    ):
+        EmbeddedPlaces([store], ["ann"], box_score=0.2)
     with pytest.raises(InputError, match=r"volume '1_02_01' lacks the embedding of 1 tracklet \(0\)"):
         match_within_patients(known, proposals, MiningOptions(), EmbeddedPlaces([store], ["ann"]))
     (store.folder / "embeddings.json").write_text(
@@ -121,3 +125,13 @@ def test_what_does_not_belong_together_is_refused(series, annotated, lesion, poo
     )
     with pytest.raises(InputError, match=r"embeddings of other proposals than those of volume '1_02_01'"):
         match_within_patients(known, proposals, MiningOptions(), EmbeddedPlaces([type(store)(store.folder)], ["ann"]))
+
+
+def test_a_matched_tracklet_is_no_deeper_than_told(series, annotated, lesion, pool, places):
+    known = annotated(series, [lesion(5, A, 13, BOX)])
+    rows = tracklet(0, 0, *[BOX] * 8)
+    rows[3] = (3, BOX, 0.9, "deeplesion", 0)  # the best one, slice 14; the box is 20 mm wide
+    proposals = pool((series[0], []), (series[1], rows), (series[2], []))
+    found = {A: ({5: 0}, {}), B: ({}, {0: 0}), OTHER: ({}, {})}
+    mined = match_within_patients(known, proposals, MiningOptions(depth=0.2), places(proposals, found))
+    assert list(boxes_by_slice(mined.lesions[1])) == [12, 13, 14, 15, 16]
