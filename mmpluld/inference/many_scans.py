@@ -179,11 +179,12 @@ class _Many:
     def _examine(self, name: str, volume: CTVolume | Exception) -> str:
         """Detect, write and record; returns what to say of it."""
         scan, request = self.scans[name], self.request
-        again = request.overwrite or name in self.store.rows()
+        earlier = self.store.rows().get(name)
+        ours = earlier is not None and earlier.status in ("begun", "done")  # else a folder of that name is another's
         try:
             if isinstance(volume, Exception):
                 raise volume
-            with output_folder(self.store.folder / name, output_names(), again) as folder:
+            with output_folder(self.store.folder / name, output_names(), request.overwrite or ours) as folder:
                 self.store.record(Row(name, "begun", input_digest=scan.digest))
                 found = self.detector.examine(volume, name, request.formats)
                 found.write(folder, request.formats, request.identifiers)

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from mmpluld.errors import InputError, counted, did_you_mean, name_some, printable
+from mmpluld.io.archives import is_archive
 from mmpluld.io.dicom_series import Choice
 from mmpluld.io.hounsfield import Units
 from mmpluld.io.scans import Scan, ScanReader, find_scans
@@ -83,7 +84,8 @@ def read_scan(path: StrPath, series: str | None = None, units: Units | None = No
         if len(scans) > 1:
             names = name_some([f"{number} {printable(scan.inner)}" for number, scan in enumerate(scans, 1)])
             raise InputError(f"{path}: holds {len(scans)} scans ({names}); choose one by its number as series")
-        return reader.read(scans[0], units)
+        volume = reader.read(scans[0], units)
+        return replace(volume, source_files=()) if is_archive(scans[0].given) else volume  # they are removed
 
 
 def result_names(scans: Sequence[Scan], taken: Collection[str] = (), paths: bool = False) -> list[str]:

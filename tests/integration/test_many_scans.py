@@ -123,6 +123,19 @@ def test_what_fails_is_told_apart_from_what_is_refused(root, tmp_path, monkeypat
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["detect.json", "summary.csv"]
 
 
+def test_a_result_of_another_call_is_kept(root, done, tmp_path):
+    """A folder that the table does not know is never replaced, not by a second call either."""
+    out = tmp_path / "out"
+    shutil.copytree(done[0], out)
+    name = next(row["scan"] for row in _rows(out) if row["status"] == "done")
+    table = out / "summary.csv"
+    table.write_text("".join(line for line in table.read_text().splitlines(True) if not line.startswith(name)))
+    for _ in range(2):
+        assert _detect(root, out) == 2
+        (row,) = (row for row in _rows(out) if row["scan"] == name)
+        assert "holds detections.json already" in row["message"]
+
+
 def test_list(root, capsys):
     assert main(["detect", str(root), "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
