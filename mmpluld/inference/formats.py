@@ -24,7 +24,7 @@ class Format:
     """One kind of output.
 
     Attributes:
-        file: Name of its file in the output folder.
+        file: Name of its file, or folder of files, in the output folder.
         text: What it is, in a few words.
         write: Writes it, given the path, the findings, and whether identifiers of the scan may be written.
         more: Names of files that it may write beside that one.
@@ -54,6 +54,13 @@ def _html(path: Path, found: ScanFindings, identifiers: bool) -> None:
     from mmpluld.visualization import write_report
 
     write_report(path, found.volume, found.findings, found.details)
+
+
+def _png(path: Path, found: ScanFindings, identifiers: bool) -> None:
+    from mmpluld.visualization import write_overlays
+
+    path.mkdir()
+    write_overlays(path, found.volume, found.findings)
 
 
 def _luna16(path: Path, found: ScanFindings, identifiers: bool) -> None:
@@ -108,6 +115,7 @@ FORMATS = {
     "json": Format("detections.json", "detection record, which `mmpluld evaluate` reads", _json),
     "csv": Format("findings.csv", "table in LPS millimetres", _csv),
     "html": Format("report.html", "report to look at", _html),
+    "png": Format("pictures", "a picture of each finding, for papers", _png),
     "luna16": Format("luna16.csv", "candidates of LUNA16: centre in LPS millimetres and score", _luna16),
     "slicer": Format("findings.mrk.json", "markups of 3D Slicer, a ROI each", _slicer),
     "nifti": Format("boxes.nii.gz", "label maps of boxes, and of masks if there are some", _nifti, ("masks.nii.gz",)),
