@@ -8,8 +8,8 @@ from mmpluld.errors import InputError
 
 __all__ = ["EXTRAS", "check_extra"]
 
-EXTRAS = {"dicom": ("highdicom",)}
-"""Name of an extra -> modules that it brings."""
+EXTRAS = {"dicom": {"highdicom": "highdicom>=0.28"}}
+"""Name of an extra -> modules that it brings -> their requirement, as in setup.cfg."""
 
 
 def check_extra(extra: str, what: str) -> None:
@@ -22,6 +22,9 @@ def check_extra(extra: str, what: str) -> None:
     Raises:
         InputError: One is missing; with the command that installs it.
     """
-    for module in EXTRAS[extra]:
+    for module, requirement in EXTRAS[extra].items():
         if find_spec(module) is None:
-            raise InputError(f"{what} needs {module}, which is not installed; run: pip install 'mmpluld[{extra}]'")
+            raise InputError(
+                f"{what} needs {module}, which the extra [{extra}] brings and is not installed; run: pip install "
+                f"'{requirement}'"
+            )

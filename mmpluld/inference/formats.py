@@ -24,7 +24,7 @@ class Format:
     """One kind of output.
 
     Attributes:
-        file: Name of its file in the output folder.
+        file: Name of its file, or folder of files, in the output folder.
         text: What it is, in a few words.
         write: Writes it, given the path, the findings, and whether identifiers of the scan may be written.
         more: Names of files that it may write beside that one.
@@ -56,6 +56,13 @@ def _html(path: Path, found: ScanFindings, identifiers: bool) -> None:
     write_report(path, found.volume, found.findings, found.details)
 
 
+def _png(path: Path, found: ScanFindings, identifiers: bool) -> None:
+    from mmpluld.visualization import write_overlays
+
+    path.mkdir()
+    write_overlays(path, found.volume, found.findings)
+
+
 def _luna16(path: Path, found: ScanFindings, identifiers: bool) -> None:
     from mmpluld.io.findings.luna16 import write_luna16
 
@@ -80,14 +87,42 @@ def _coco(path: Path, found: ScanFindings, identifiers: bool) -> None:
     write_coco(path, found, identifiers)
 
 
+def _sr(path: Path, found: ScanFindings, identifiers: bool) -> None:
+    from mmpluld.io.findings.dicom_sr import write_sr
+
+    write_sr(path, found, identifiers)
+
+
+def _seg(path: Path, found: ScanFindings, identifiers: bool) -> None:
+    from mmpluld.io.findings.dicom_seg import write_seg
+
+    write_seg(path, found, identifiers)
+
+
+def _rtstruct(path: Path, found: ScanFindings, identifiers: bool) -> None:
+    from mmpluld.io.findings.rtstruct import write_rtstruct
+
+    write_rtstruct(path, found, identifiers)
+
+
+def _dicom(volume: CTVolume) -> None:
+    from mmpluld.io.findings.dicom_source import check_source
+
+    check_source(volume)
+
+
 FORMATS = {
     "json": Format("detections.json", "detection record, which `mmpluld evaluate` reads", _json),
     "csv": Format("findings.csv", "table in LPS millimetres", _csv),
     "html": Format("report.html", "report to look at", _html),
+    "png": Format("pictures", "a picture of each finding, for papers", _png),
     "luna16": Format("luna16.csv", "candidates of LUNA16: centre in LPS millimetres and score", _luna16),
     "slicer": Format("findings.mrk.json", "markups of 3D Slicer, a ROI each", _slicer),
     "nifti": Format("boxes.nii.gz", "label maps of boxes, and of masks if there are some", _nifti, ("masks.nii.gz",)),
     "coco": Format("coco.json", "COCO: boxes and masks on key slices", _coco),
+    "dicom-sr": Format("sr.dcm", "DICOM SR of measurements (TID 1500)", _sr, extra="dicom", check=_dicom),
+    "dicom-seg": Format("seg.dcm", "DICOM SEG, a segment each", _seg, extra="dicom", check=_dicom),
+    "rtstruct": Format("rtstruct.dcm", "DICOM RTSTRUCT, a structure each", _rtstruct, check=_dicom),
 }
 DEFAULT_FORMATS = ("json", "csv", "html")
 

@@ -101,7 +101,7 @@ def _detect_one(
         found = detector.examine(reader.read(scan, request.units), printable(scan.title), request.formats)
         names = found.write(folder, request.formats, request.identifiers)
     report = FORMATS["html"].file
-    what, file = ("report: ", report) if report in names else ("", names[0])
+    what, file = ("report: ", report) if report in names else ("", names[0] if names else "")
     say(f"{counted(len(found), 'finding')}; {what}{printable(str(Path(request.out, file)))}")
     return 0
 

@@ -197,7 +197,9 @@ def refuse_no_series(folder: Path, found: DicomFolder) -> NoReturn:
     counts = Counter(found.skipped)
     counts["not DICOM"] += len(found.unreadable)
     listed = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()) if count)
-    raise InputError(f"{folder}: no CT image among its files (found {listed or "none"}); give a folder with a CT series")
+    raise InputError(
+        f"{folder}: no CT image among its files (found {listed or 'none'}); give a folder with a CT series"
+    )
 
 
 def fits(images: Sequence[DicomImage], choice: Choice) -> bool:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "detectors_behind", "plan", "with_needs"]
 
 _FIRST = "train_dataloader.dataset.datasets.deeplesion"  # whose labels are mined
-_EMBEDDER = "lesanet_vgg16_instances"
+# By size. The paper's delta is a distance in LesaNet's space; in the miniature tags alone do not tell lesions of one
+# kind apart, so its embedder learns from two views of each mark, too.
+_EMBEDDER = {"twin": "lesanet_vgg16_instances", "paper": "lesanet_vgg16"}
 _MINED_FILE = "train_mined.json"  # in the configs of rows on mined labels
 
 
@@ -253,7 +255,7 @@ class Plan:
 
     def mined(self, labels: Labels, seed: int) -> Step:
         """Labels mined for a seed."""
-        rules = [*(labels.twin_rules if self.twins else ()), *labels.rules]
+        rules = labels.twin_rules if self.twins else labels.rules
         before = self.mined(labels.after, seed) if labels.after else None
         proposals = [] if labels.oracles and not labels.strategies else [self.proposed(labels.detector, seed)]
         proposals += [self.proposed(labels.detector, seed, view=view) for view in labels.views]
@@ -290,7 +292,11 @@ class Plan:
         annotations, images = self._training_data(detector)
 
         def arguments(folder: Path) -> list[str]:
-            command = ["embed", self._config(_EMBEDDER, "15e"), str(last_weights(embedder.folder))]
+            command = [
+                "embed",
+                self._config(self._embedder_name, "15e"),
+                str(last_weights(embedder.folder)),
+            ]
             command += ["--annotations", str(annotations), "--data-root", str(images)]
             return [*command, *ends, "--proposals", str(proposals.makes.parent), "--out", str(folder / "embeddings")]
 
@@ -299,10 +305,14 @@ class Plan:
             "-".join(["embed", *ends[1:]]), detector, seed, needs, ends, arguments, "embeddings/embeddings.json", True
         )
 
+    @property
+    def _embedder_name(self) -> str:
+        return _EMBEDDER["twin" if self.twins else "paper"]
+
     def _embedder(self) -> Step:
         folder = self.work_dir / "steps" / "embedder"
         if folder not in self._steps:
-            config = self._config(_EMBEDDER, "15e")
+            config = self._config(self._embedder_name, "15e")
             self._steps[folder] = self._training("embedder", folder, 0, config, (), ())
         return self._steps[folder]
 

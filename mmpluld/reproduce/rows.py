@@ -71,7 +71,7 @@ class Labels:
         strategies: As ``mmpluld mine --strategies`` takes them.
         oracles: As ``mmpluld mine --oracle`` takes them: strategies without fault, from the complete truth.
         rules: Further arguments of ``mmpluld mine``.
-        twin_rules: Those of the miniature, before them.
+        twin_rules: Those of the miniature instead.
         after: What is mined already, where it is a second round.
         views: Sizes of the images, as factors, at which the detector looks at them once more; the boxes of all looks
             are averaged (data distillation).

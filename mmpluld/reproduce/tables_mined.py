@@ -18,15 +18,15 @@ __all__ = ["TABLES_MINED"]
 
 _ORDER = ("cross-slice", "intra-patient", "cross-dataset", "unlabeled")
 # Chosen on validation patients; delta is a distance in the space of the miniature's own embedder.
-_TWIN_RULES = ("--box-score", "0.2", "--delta", "0.35")
+_TWIN_RULES = ("--box-score", "0.2", "--depth", "0.4", "--delta", "0.3")
 
 
 _labels = partial(Labels, detector=LENS, twin_rules=_TWIN_RULES)
 
 
-def _up_to(strategy: str, rules: tuple[str, ...] = (), key: str = "") -> Labels:
+def _up_to(strategy: str) -> Labels:
     """Labels of a strategy and those before it."""
-    return _labels(key or strategy, strategies=_ORDER[: _ORDER.index(strategy) + 1], rules=rules)
+    return _labels(strategy, strategies=_ORDER[: _ORDER.index(strategy) + 1])
 
 
 def _alone(key: str, label: str, labels: Labels, paper: float | None = None) -> Row:
@@ -137,28 +137,33 @@ _TABLE5 = (
 )
 
 
-def _swept(strategy: str, rule: str, values: tuple[float, ...]) -> tuple[Row, ...]:
-    """Rows of Figure 5: the labels of a strategy with one rule at several values."""
-    return tuple(
-        replace(
-            _alone(
-                f"lens-{rule}-{value:g}",
-                f"{rule} {value:g}",
-                _up_to(strategy, ("--" + rule, f"{value:g}"), f"{rule}-{value:g}"),
-            ),
-            x=value,
-        )
-        for value in values
-    )
+def _figure5(rule: str, what: str, strategy: str, values: tuple[float, ...], twin_unit: float = 1.0) -> Table:
+    """Labels of a strategy, and of those before it, with one rule at several values.
 
-
-def _figure5(rule: str, what: str, strategy: str, values: tuple[float, ...]) -> Table:
+    Args:
+        rule: Its option, without dashes.
+        what: It in words.
+        strategy: The last one.
+        values: At the papers' size.
+        twin_unit: What 1 is in the miniature.
+    """
     without = replace(LONGER, label="without mining", paper=())
+    rows = []
+    for value in values:
+        key = f"{rule}-{value:g}"
+        labels = replace(
+            _up_to(strategy),
+            key=key,
+            rules=(f"--{rule}", f"{value:g}"),
+            twin_rules=(*_TWIN_RULES, f"--{rule}", f"{value * twin_unit:g}"),
+        )
+        name = f"{rule} {value:g}" + ("" if twin_unit == 1 else f" (miniature: {value * twin_unit:g})")
+        rows.append(replace(_alone(f"lens-{key}", name, labels), x=value))
     return Table(
         f"lens-figure5-{rule}",
         f"LENS, Figure 5: {what}, on validation patients",
-        (without, *_swept(strategy, rule, values)),
-        tuple((f"lens-{rule}-{value:g}", without.key) for value in values),
+        (without, *rows),
+        tuple((row.key, without.key) for row in rows),
         x_label=rule,
         protocol="lens-3d",
         phantom="lens",
@@ -231,6 +236,6 @@ TABLES_MINED = (
         "without lesions, and data pooling, whose mixed batches are up to three fewer in an epoch.",
         specialties=SPECIALTIES,
     ),
-    _figure5("delta", "distance of matched lesions", "intra-patient", (0.3, 0.35, 0.4, 0.45)),
+    _figure5("delta", "distance of matched lesions", "intra-patient", (0.1, 0.15, 0.2, 0.25), twin_unit=2.0),
     _figure5("sigma", "score of uncertain boxes", "unlabeled", (0.3, 0.5, 0.7, 0.9)),
 )

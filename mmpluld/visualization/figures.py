@@ -21,13 +21,14 @@ _NO_DATE = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 
 @contextmanager
-def figure_at(path: StrPath, size_inches: tuple[float, float], font_size: float = 10) -> Iterator[Any]:
+def figure_at(path: StrPath, size_inches: tuple[float, float], font_size: float = 10, dpi: int = 150) -> Iterator[Any]:
     """Yield an empty matplotlib figure; it is written when the block has succeeded.
 
     Args:
         path: Picture to write, .png, .svg or .pdf.
         size_inches: Width and height.
         font_size: In points.
+        dpi: Pixels an inch of a .png.
 
     Raises:
         InputError: If the suffix is unknown.
@@ -41,7 +42,7 @@ def figure_at(path: StrPath, size_inches: tuple[float, float], font_size: float 
         raise InputError(f"{target}: cannot plot to '{target.suffix}'; allowed are {', '.join(_NO_DATE)}")
     # A fixed salt instead of a random one makes equal plots equal files.
     with rc_context({"svg.hashsalt": "mmpluld", "font.size": font_size}):
-        figure = Figure(figsize=size_inches, dpi=150, layout="constrained")
+        figure = Figure(figsize=size_inches, dpi=dpi, layout="constrained")
         yield figure
         with atomic_path(target) as temporary:
             figure.savefig(temporary, format=suffix[1:], metadata=_NO_DATE[suffix])

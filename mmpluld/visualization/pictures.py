@@ -14,8 +14,11 @@ from mmpluld.structures import CTVolume, Finding
 __all__ = [
     "LUNG",
     "SOFT_TISSUE",
+    "WINDOWS",
+    "GreyPicture",
     "Window",
     "choose_window",
+    "encode_jpeg",
     "jpeg_data_uri",
     "project",
     "stretch",
@@ -40,6 +43,14 @@ class Window:
 
 LUNG = Window("lung", -1350.0, 150.0)
 SOFT_TISSUE = Window("soft tissue", -160.0, 240.0)
+WINDOWS = (
+    SOFT_TISSUE,
+    LUNG,
+    Window("bone", -500.0, 1300.0),
+    Window("liver", -20.0, 140.0),
+    Window("all", -1024.0, 1500.0),
+)
+"""The presets of a viewer, in the order of their keys."""
 
 
 def choose_window(volume: CTVolume, finding: Finding) -> Window:
@@ -78,14 +89,19 @@ def project(volume: CTVolume) -> tuple[GreyPicture, GreyPicture]:
     return stretch(coronal), stretch(sagittal)
 
 
-def jpeg_data_uri(picture: GreyPicture, quality: int = 88) -> str:
-    """Encode a grey picture (H, W) as a ``data:`` address that a page can hold."""
+def encode_jpeg(picture: GreyPicture, quality: int) -> bytes:
+    """Encode a grey picture (H, W) as JPEG."""
     import cv2
 
     done, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise RuntimeError(f"a picture of shape {picture.shape} could not be encoded as JPEG")
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
+    return bytes(encoded)
+
+
+def jpeg_data_uri(picture: GreyPicture, quality: int = 88) -> str:
+    """Encode a grey picture (H, W) as a ``data:`` address that a page can hold."""
+    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(picture, quality)).decode("ascii")
 
 
 def stretch(picture: npt.NDArray[np.float32]) -> GreyPicture:

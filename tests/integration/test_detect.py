@@ -27,6 +27,7 @@ from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
 from mmpluld.evaluation.evaluate import evaluate_files
 from mmpluld.inference import DetectionSettings, Detector, VolumeDetector
+from mmpluld.inference.formats import FORMATS
 from mmpluld.io import read_volume
 from mmpluld.registry import MODELS
 from mmpluld.structures import (
@@ -289,12 +290,14 @@ def test_diameters_are_those_of_the_mask_on_the_key_slice(scans, zoo_model, tmp_
             assert row["long_mm"] == "" and np.isnan(diameters).all()
             continue
         x1, y1, x2, y2 = finding.key_box
+        ys, xs = np.nonzero(finding.mask.on_slice(SHAPE_ZYX[1:]))
+        assert x1 - 1 <= xs.min() and xs.max() <= x2 and y1 - 1 <= ys.min() and ys.max() <= y2
         points = np.reshape(recist.ends, (4, 2))
         assert (points >= [x1 - 1.5, y1 - 1.5]).all() and (points <= [x2 + 1.5, y2 + 1.5]).all()
         assert recist_lengths(recist.ends, spacing) == pytest.approx((recist.long_mm, recist.short_mm))
         assert diameters == pytest.approx((recist.long_mm, recist.short_mm))
         assert (row["long_mm"], row["short_mm"]) == (f"{recist.long_mm:.1f}", f"{recist.short_mm:.1f}")
-    assert "Diameters, long" in result.report.read_text()
+    assert "the longest diameter" in result.report.read_text()
 
 
 def test_model_without_masks_leaves_the_diameters_open(scans, threshold_model, tmp_path):
@@ -405,6 +408,36 @@ def test_nothing_found_still_writes_everything(scans, threshold_model, tmp_path)
     assert record["volumes"]["empty"]["boxes"] == []
     assert len((tmp_path / "out" / "findings.csv").read_text().splitlines()) == 1
     assert "No findings." in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_every_format_of_a_dicom_series(scans, threshold_model, lesion_lps, tmp_path, capsys):
+    config, weights = map(str, threshold_model)
+    command = [
+        "detect",
+        str(scans["scan"]),
+        "--config",
+        config,
+        "--checkpoint",
+        weights,
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main([*command, "--formats", ",".join(list(FORMATS)[:5]), *list(FORMATS)[5:]]) == 0
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {kind.file for kind in FORMATS.values()}
+    for path in (tmp_path / "out").iterdir():
+        if path.suffix != ".gz":
+            assert b"Phantom" not in path.read_bytes()
+    (mark,) = csv.DictReader((tmp_path / "out" / "luna16.csv").open())
+    centre = [float(mark[f"coord{axis}"]) for axis in "XYZ"]
+    np.testing.assert_allclose(centre, (lesion_lps[:3] + lesion_lps[3:]) / 2, atol=1e-3)
+    assert main([*command, "--formats", "csv", "--overwrite"]) == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["findings.csv"]
+    capsys.readouterr()
+    command[1] = str(scans["scan.nrrd"])
+    assert main([*command, "--formats", "csv", "dicom-sr", "--overwrite", "--cfg-options", "no.such=1"]) == 2
+    assert "is no folder of DICOM images" in capsys.readouterr().err.splitlines()[-1]  # before the config is looked at
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["findings.csv"]
 
 
 def test_equal_runs_write_equal_files(scans, threshold_model, tmp_path):

@@ -73,7 +73,14 @@ def _region(volume: CTVolume, finding: Finding, rank: int, axes: FloatArray) -> 
         "size": _rounded(size),
         "insideOut": False,
         "controlPoints": [{"id": "1", "label": label, "description": "; ".join(parts), "position": position}],
-        "display": {"visibility": True, "opacity": 1.0, "color": _RED, "selectedColor": _RED, "fillOpacity": 0.1},
+        "display": {
+            "visibility": True,
+            "propertiesLabelVisibility": True,
+            "opacity": 1.0,
+            "color": _RED,
+            "selectedColor": _RED,
+            "fillOpacity": 0.1,
+        },
     }
 
 

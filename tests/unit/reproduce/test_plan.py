@@ -119,7 +119,7 @@ def test_labels_of_other_rules_are_refused_in_a_folder(planned):
     for job in with_needs([run]):
         _ = job.record  # writes it
     planned(row)
-    other = replace(row, labels=replace(row.labels, rules=("--theta", "0.4")))
+    other = replace(row, labels=replace(row.labels, twin_rules=("--theta", "0.4")))
     with pytest.raises(InputError, match="mine-cross-slice/seed0: holds a run with another settings"):
         planned(other)
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import os
 import re
 from dataclasses import replace
@@ -13,6 +15,8 @@ import pytest
 
 from mmpluld.structures import RECIST, CTVolume, Finding
 from mmpluld.visualization import render_report, write_report
+from mmpluld.visualization.drawings import key_drawings, overview
+from mmpluld.visualization.labels import Rect, overlap, place_labels
 from mmpluld.visualization.pictures import (
     LUNG,
     SOFT_TISSUE,
@@ -21,6 +25,8 @@ from mmpluld.visualization.pictures import (
     project,
     window_slice,
 )
+from mmpluld.visualization.report import _json
+from mmpluld.visualization.stack import KNOTS, hu_codes, neighbourhood, plan_stack
 
 SPACING = (4.0, 2.0, 1.5)  # z, y, x
 BOX = [20, 10, 3, 30, 18, 6]
@@ -42,13 +48,30 @@ def find(volume, box=BOX, score=0.9, key=4, key_box=KEY_BOX):
 
 
 class Page(HTMLParser):
+    """Tags with their attributes, and the texts of script and style elements: (attributes, text)."""
+
     def __init__(self, text):
         super().__init__()
         self.tags = []
+        self.raw = []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
+        if tag in self.CDATA_CONTENT_ELEMENTS:
+            self.raw.append((dict(attrs), ""))
+
+    def handle_data(self, data):
+        if self.cdata_elem:
+            attributes, text = self.raw.pop()
+            self.raw.append((attributes, text + data))
+
+    @property
+    def data(self):
+        return json.loads(next(text for attributes, text in self.raw if attributes.get("id") == "data"))
+
+    def marks(self, *classes):
+        return [attributes for attributes in self.all("g") if attributes.get("class", "").split() == ["mark", *classes]]
 
     handle_startendtag = handle_starttag
 
@@ -57,7 +80,7 @@ class Page(HTMLParser):
 
 
 def text_of(page):
-    return re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL))
+    return re.sub(r"\s+", " ", re.sub(r"<(style|script).*?</\1>|<[^>]+>", " ", page, flags=re.DOTALL))
 
 
 def decode(uri):
@@ -72,8 +95,8 @@ def test_boxes_are_drawn_in_millimetres(volume):
     coronal = (20 * 1.5, 3 * 4.0, 10 * 1.5, 3 * 4.0)
     sagittal = (10 * 2.0, 3 * 4.0, 8 * 2.0, 3 * 4.0)
     assert drawn == [coronal, sagittal, axial, axial]
-    views = [svg["viewbox"] for svg in page.all("svg") if "viewbox" in svg]
-    assert views[:3] == ["0 0 96 36", "0 0 96 36", "0 0 96 96"]
+    views = [svg["viewbox"] for svg in page.all("svg") if svg.get("class") == "picture"]
+    assert views == ["0 0 96 36", "0 0 96 36", "0 0 96 96", "1.5 0 70.5 70"]  # 70 mm around the finding
 
 
 def test_picture_shows_the_key_slice_upright(volume):
@@ -103,13 +126,15 @@ def test_table_has_world_position_size_and_file_slice(volume):
 def test_diameters_are_listed_and_drawn_where_the_model_has_masks(volume):
     recist = RECIST(15.04, 8.0, (21, 10, 30, 14, 26, 11, 25, 17))
     page = render_report(volume, [replace(find(volume), recist=recist), find(volume, score=0.5)], {})
-    assert "Diameters, long × short" in text_of(page)
-    assert text_of(page).count("15.0 × 8.0") == 2  # table and picture
-    lines = [{key: line[key] for key in ("x1", "y1", "x2", "y2")} for line in Page(page).all("line")]
+    assert "Long (mm) Short (mm)" in text_of(page) and " 15.0 8.0 12.0 " in text_of(page)
+    assert text_of(page).count("15.0 × 8.0") == 1  # beside the picture
+    drawn = [line for line in Page(page).all("line") if line["class"] == "diameter"]
+    lines = [{key: line[key] for key in ("x1", "y1", "x2", "y2")} for line in drawn]
     assert lines == [
         {"x1": "31.5", "y1": "20", "x2": "45", "y2": "28"},
         {"x1": "39", "y1": "22", "x2": "37.5", "y2": "34"},
     ]
+    assert Page(page).data["findings"][0]["lines"] == [[31.5, 20, 45, 28], [39, 22, 37.5, 34]]
     bare = render_report(volume, [find(volume)], {})
     assert "iameters" not in text_of(bare) and not Page(bare).all("line")
 
@@ -128,10 +153,9 @@ def test_no_finding_says_so_and_still_warns(volume):
     assert not Page(page).all("rect")
 
 
-def test_page_is_self_contained_and_has_no_script(volume):
+def test_page_is_self_contained(volume):
     page = render_report(volume, [find(volume)], {"Model": "m"})
-    assert "http" not in page
-    assert "<script" not in page
+    assert "://" not in page
     tags = Page(page).tags
     references = [attributes[k] for _, attributes in tags for k in ("src", "href") if k in attributes]
     assert references
@@ -140,28 +164,51 @@ def test_page_is_self_contained_and_has_no_script(volume):
     assert {r[1:] for r in references if r.startswith("#")} <= targets
 
 
+def test_policy_allows_only_the_pages_own_script_and_style(volume):
+    page = Page(render_report(volume, [find(volume)], {}))
+    policy = next(m["content"] for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
+    allowed = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    style, script = (text for attributes, text in page.raw if not attributes)  # no type: obeyed, not data
+    for rule, text in (("style-src", style), ("script-src", script)):
+        assert allowed[rule] == f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+    assert allowed["default-src"] == "'none'" and allowed["img-src"] == "data:"
+    assert not any("style" in attributes or any(k.startswith("on") for k in attributes) for _, attributes in page.tags)
+
+
 def test_names_are_escaped(volume):
-    evil = replace(volume, source='a/<b>&"x".nii', history=("<i>note</i>",))
-    page = render_report(evil, [], {"<Model>": "<script>alert(1)</script>"})
-    assert "<script" not in page
-    assert "<b>" not in page
-    assert "<i>note" not in page
-    assert "&lt;b&gt;&amp;&#34;x&#34;.nii" in page
+    bad = '</script><script>alert(1)</script>\u2028<b>&"x"'
+    evil = replace(volume, source=f"a/{bad.replace('/', '')}.nii", history=("<i>note</i>",))
+    tagged = replace(find(evil), tags=((bad, 0.9),))
+    page = render_report(evil, [tagged], {f"<Model>{bad}": bad})
+    assert len(Page(page).all("script")) == 2 + len(range(9))  # data, program, one for each slice
+    assert "<b>&" not in page and "alert(1)</script" not in page and "<i>note" not in page
+    assert "&lt;b&gt;&amp;&#34;x&#34;" in page
+    row = next(attributes for attributes in Page(page).all("tr") if "data-rank" in attributes)
+    assert bad in row["data-facts"]
+
+
+def test_data_in_a_script_element_cannot_end_it():
+    text = "</script><!--<script>&\u2028\u2029"
+    written = _json({"name": text})
+    assert written.isascii() and not set("<>&") & set(written)
+    assert json.loads(written) == {"name": text}
 
 
 def test_shared_slice_is_stored_once_and_other_findings_are_dashed(volume):
     second = find(volume, [40, 20, 4, 50, 30, 5], 0.5, 4, [40, 20, 50, 30])
     page = Page(render_report(volume, [find(volume), second], {}))
     assert [i["id"] for i in page.all("image")] == ["coronal", "sagittal", "slice-4-soft-tissue"]
-    assert sum("other" in r["class"] for r in page.all("rect")) == 4
+    assert len(page.marks("other")) == 4
+    assert len(page.marks()) == 2 * 2 + 4
 
 
 def test_pictures_are_limited_but_the_table_is_not(volume):
     many = [find(volume, score=0.9 - i / 100) for i in range(5)]
     page = render_report(volume, many, {}, max_pictures=2)
     assert "3 more findings without pictures" in text_of(page)
-    assert page.count("<tr><td>") == 5
+    assert page.count("<tr data-rank=") == 5
     assert [i for i in range(1, 6) if f'id="finding-{i}"' in page] == [1, 2]
+    assert len(Page(page).data["findings"]) == 5
 
 
 def test_oblique_scan_is_announced(volume):
@@ -171,6 +218,88 @@ def test_oblique_scan_is_announced(volume):
     tilted = replace(volume, affine_lps=turn @ volume.affine_lps)
     assert "tilted by 12°" in text_of(render_report(tilted, [], {}))
     assert "tilted" not in text_of(render_report(volume, [], {}))
+
+
+def hu_of(codes):
+    return np.interp(codes, *np.array(KNOTS).T)
+
+
+def test_stored_slices_give_hu_back(volume):
+    page = Page(render_report(volume, [find(volume)], {}))
+    stored = {a["id"]: text for a, text in page.raw if a.get("type") == "text/plain"}
+    data = page.data
+    assert list(stored) == [f"z{z}" for z in range(9)]
+    codes = decode(stored["z4"])
+    assert list(codes.shape[::-1]) == data["size"][:2]
+    x1, y1 = (round(data["origin"][axis] / data["axes"][axis]["mm"]) for axis in (0, 1))
+    expected = volume.array[4, y1 : y1 + codes.shape[0], x1 : x1 + codes.shape[1]].astype(float)
+    error = np.abs(hu_of(codes) - expected)[expected > 0]
+    assert np.median(error) < 5 and np.percentile(error, 95) < 30
+
+
+def test_codes_are_finest_in_soft_tissue():
+    hu = np.arange(-1100, 1600, dtype=np.int16)[None]
+    error = np.abs(hu_of(hu_codes(hu)) - hu)[0]
+    soft = (hu[0] > -200) & (hu[0] < 232)
+    assert error[soft].max() <= 1.5
+    assert error[(hu[0] >= -1024) & (hu[0] <= 1500)].max() <= 16.3
+    floats = np.array([[np.nan, -4000.0, 40.4, 9000.0]], dtype=np.float32)
+    assert hu_codes(floats).tolist() == hu_codes(np.array([[-1024, -1024, 40, 3000]], dtype=np.int16)).tolist()
+
+
+def test_slices_near_findings_are_stored_once_and_fit_the_limit(volume):
+    low, high = find(volume), find(volume, [40, 20, 0, 50, 30, 1], 0.5, 0, [40, 20, 50, 30])
+    tall = CTVolume.from_canonical(np.full((90, 48, 64), 40, dtype=np.int16), SPACING)
+    near = [neighbourhood(tall, find(tall, [20, 10, z, 30, 18, z + 3], key=z)) for z in (3, 60)]
+    assert [n[2] for n in near] == [(0, 18), (52, 70)]
+    stack = plan_stack(tall, [find(tall, [20, 10, z, 30, 18, z + 3], key=z) for z in (3, 60)])
+    assert stack.slices == (*range(18), *range(52, 70))
+    assert plan_stack(volume, [low, high]).slices == tuple(range(9))
+    small = plan_stack(volume, [low], max_pixels=9 * 500)
+    assert np.prod(small.size) == pytest.approx(500, rel=0.1)
+    assert [decode(jpeg).shape[::-1] for _, jpeg in small.pictures(volume)] == [small.size] * 9
+
+
+def test_stored_part_holds_the_body_and_what_is_near_findings():
+    array = np.full((3, 400, 400), -1000, dtype=np.int16)
+    array[:, 100:200, 120:180] = 40
+    volume = CTVolume.from_canonical(array, (1, 1, 1))
+    stack = plan_stack(volume, [])
+    assert stack.x[0] <= 120 and stack.x[1] >= 180 and stack.y[0] <= 100 and stack.y[1] >= 200
+    assert (stack.x[1] - stack.x[0]) * (stack.y[1] - stack.y[0]) < 10_000
+    corner = Finding.from_canonical(volume, [380, 380, 0, 400, 400, 2], 0.5, 1, [380, 380, 400, 400])
+    assert plan_stack(volume, [corner]).x[1] == plan_stack(volume, [corner]).y[1] == 400
+
+
+def test_labels_never_overlap():
+    generator = np.random.default_rng(0)
+    boxes = [Rect(*generator.uniform(0, 90, 2), *generator.uniform(2, 10, 2)) for _ in range(100)]
+    taken, view = [Rect(0, 90, 40, 10)], Rect(0, 0, 100, 100)
+    for reach in (0, 6):
+        labels = place_labels(boxes, [str(i) for i in range(100)], view, 4, taken, reach)
+        rooms = [label.room for label in labels if label] + taken
+        assert not any(overlap(a, b) for i, a in enumerate(rooms) for b in rooms[:i])
+        assert labels[0] is not None and len(rooms) > 30
+    assert any(label and label.leader for label in labels)
+
+
+def test_overview_of_many_findings_numbers_the_first(volume):
+    many = [find(volume, score=0.9)] * 300
+    for drawing in overview(volume, many, {}):
+        numbered = [mark.rank for mark in drawing.marks if mark.label]
+        assert len(drawing.marks) == 300
+        assert 1 in numbered and 3 < len(numbered) <= 40 and max(numbered) <= 40
+    assert "Where boxes crowd" in text_of(render_report(volume, many[:60], {}))
+
+
+@pytest.mark.parametrize("shape", [(1, 48, 64), (40, 9, 200), (3, 1, 1)])
+def test_odd_shapes_have_a_page(shape):
+    flat = CTVolume.from_canonical(np.zeros(shape, dtype=np.float32), (5, 0.5, 0.7))
+    z, y, x = shape
+    finding = find(flat, [0, 0, 0, x, y, z], key=z - 1, key_box=[0, 0, x, y])
+    assert neighbourhood(flat, finding) == ((0, x), (0, y), (0, z))
+    assert all(drawing.marks for drawing in key_drawings(1, flat, [finding], plan_stack(flat, [finding]), {}))
+    assert Page(render_report(flat, [finding], {})).data["size"] == [x, y, z]
 
 
 def test_same_input_same_file(volume, tmp_path):
@@ -234,7 +363,10 @@ def test_box_of_a_real_tumour_lies_on_the_tumour():
     np.testing.assert_allclose((world[:3] + world[3:]) / 2, expected, atol=1e-3)
 
     page = Page(render_report(scan, [finding], {}))
-    picture = decode(next(i["href"] for i in page.all("image") if i["id"].startswith(f"slice-{key}-")))
+    image = next(i for i in page.all("image") if i["id"].startswith(f"slice-{key}-"))
+    picture = np.zeros(scan.shape[1:], dtype=np.uint8)
+    part, corner = decode(image["href"]), [round(float(image[axis]) / scan.spacing_mm[2]) for axis in ("x", "y")]
+    picture[corner[1] : corner[1] + part.shape[0], corner[0] : corner[0] + part.shape[1]] = part
     rect = page.all("rect")[2]
     pixel = scan.spacing_mm[2]
     left, top = round(float(rect["x"]) / pixel), round(float(rect["y"]) / pixel)

@@ -41,7 +41,10 @@ def turned(degrees):
 GEOMETRIES = [
     *(pytest.param(*item, None, 0.0, id=f"axes {item[0]} {item[1]}") for item in ORIENTATIONS),
     *(pytest.param(*item, turned(15), 0.0, id=f"oblique {item[0]} {item[1]}") for item in ORIENTATIONS[::13]),
-    *(pytest.param(*item, None, 0.6, id=f"tilted {item[0]} {item[1]}") for item in ORIENTATIONS[::13]),
+    *(
+        pytest.param(*item, None, 0.6, id=f"tilted {item[0]} {item[1]}")
+        for item in [*ORIENTATIONS[::13], ((1, 0, 2), (-1, 1, -1))]
+    ),
 ]
 
 

@@ -35,7 +35,9 @@ def test_names_of_formats():
 def test_missing_extra_is_named(monkeypatch):
     monkeypatch.setattr("mmpluld.compat.extras.find_spec", lambda name: None)
     monkeypatch.setitem(FORMATS, "csv", replace(FORMATS["csv"], extra="dicom"))
-    with pytest.raises(InputError, match=r"'csv' needs highdicom, which is not installed; .*'mmpluld\[dicom\]'"):
+    with pytest.raises(
+        InputError, match=r"'csv' needs highdicom, which the extra \[dicom\] brings .* pip install 'highdicom>=0.28'"
+    ):
         check_formats(["csv"])
 
 
