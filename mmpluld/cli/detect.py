@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import sys
+from typing import TYPE_CHECKING
 
 from mmpluld.cli.changes import add_changes
 from mmpluld.cli.fpr import add_fpr
+from mmpluld.cli.launcher import add_launcher
 from mmpluld.cli.numbers import natural, not_negative, score, whole
 from mmpluld.cli.outputs import OutputFolder
+from mmpluld.cli.scan_table import print_scans
 from mmpluld.cli.units import add_units
-from mmpluld.errors import InputError, counted, printable
+from mmpluld.errors import InputError
 from mmpluld.inference.formats import DEFAULT_FORMATS, FORMATS, parse_formats
+
+if TYPE_CHECKING:
+    from mmpluld.inference import Detector
 
 EXAMPLE = "mmpluld detect scan.nii.gz --out findings"
 
@@ -38,9 +44,23 @@ class Formats(argparse.Action):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("scan", help="NIfTI, MHD, MHA, NRRD or NHDR file, or a folder with one DICOM series")
+    parser.add_argument(
+        "scan",
+        nargs="+",
+        metavar="INPUT",
+        help="NIfTI, MHD, MHA, NRRD or NHDR file, DICOM folder, DICOMDIR, zip archive, or folder of many scans",
+    )
     add_model(parser)
-    parser.add_argument("-o", "--out", required=True, action=OutputFolder, help="folder for the files of --formats")
+    end = parser.add_mutually_exclusive_group(required=True)
+    end.add_argument(
+        "-o",
+        "--out",
+        action=OutputFolder,
+        help="folder for the files of --formats; of several scans for a folder each, and summary.csv",
+    )
+    end.add_argument(
+        "--list", action="store_true", help="say which scans there are, with their numbers for --series, and end"
+    )
     listed = [f"{name:<9} {kind.file:<20} {kind.text}" for name, kind in FORMATS.items()]
     formats = parser.add_argument_group("what is written", "\n".join(listed))
     formats.add_argument(
@@ -71,9 +91,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--series",
-        metavar="UID[:ATTRIBUTE=VALUE]",
-        help="DICOM series to read when the folder holds several; with an attribute, such as :AcquisitionNumber=2, "
-        "the part of it where a series is several volumes",
+        metavar="CHOICE",
+        help="where there are several scans: a number of --list, the UID of a DICOM series, UID:ATTRIBUTE=VALUE for a "
+        "part of one that is several volumes (such as :AcquisitionNumber=2), ATTRIBUTE=VALUE for the series that have "
+        "it, or all",
     )
     add_units(parser)
     parser.add_argument(
@@ -86,7 +107,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_machine(parser)
     add_changes(parser)
-    parser.add_argument("--overwrite", action="store_true", help="replace the output folder")
+    parser.add_argument("--overwrite", action="store_true", help="replace earlier results")
+    add_launcher(parser)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -109,38 +131,67 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Detect and name the files written."""
-    from mmpluld.compat.processes import check_alone
-    from mmpluld.inference.formats import output_names
-    from mmpluld.inference.output import output_folder
-    from mmpluld.inference.scan_detector import Detector
+    """Detect and name the files written, or list the scans."""
+    from mmpluld.inference.many_scans import Request, detect_inputs
+    from mmpluld.io.scan_choice import SeveralSeriesError
 
-    check_alone("detect")
+    if options.list:
+        return _list(options)
     if options.no_fpr and (options.fpr or options.fpr_config or options.fpr_mode):
         raise InputError("--no-fpr contradicts the other options of false-positive reduction; leave one out")
+    request = Request(
+        options.scan,
+        options.out,
+        options.series,
+        options.units,
+        options.formats,
+        options.identifiers,
+        options.overwrite,
+        options.launcher,
+        options.local_rank,
+    )
+    try:
+        return detect_inputs(lambda: _detector(options), request)
+    except SeveralSeriesError as error:
+        print_scans(error.scans, sys.stderr)
+        raise
+
+
+def _detector(options: argparse.Namespace) -> Detector:
+    """The detector that the options describe."""
+    from mmpluld.inference.scan_detector import Detector
+
     given = {name: getattr(options, name) for name in RULES}
-    with output_folder(options.out, output_names(), options.overwrite) as folder:
-        detector = Detector(
-            options.model,
-            config=options.config,
-            checkpoint=options.checkpoint,
-            device=options.device,
-            precision=options.precision,
-            batch_size=options.batch_size,
-            fp_rate=options.fp_rate,
-            operating_points=options.operating_points,
-            tags=options.tags,
-            twin=options.twin,
-            cfg_options=options.cfg_options,
-            fpr=options.fpr,
-            fpr_config=options.fpr_config,
-            fpr_mode=options.fpr_mode,
-            no_fpr=options.no_fpr,
-            **{name: value for name, value in given.items() if value is not None},
-        )
-        found = detector(options.scan, series=options.series, units=options.units, formats=options.formats)
-        names = found.write(folder, options.formats, options.identifiers)
-    report = FORMATS["html"].file
-    what, file = ("report: ", report) if report in names else ("", names[0] if names else "")
-    print(f"{counted(len(found), 'finding')}; {what}{printable(str(Path(options.out, file)))}")
-    return 0
+    return Detector(
+        options.model,
+        config=options.config,
+        checkpoint=options.checkpoint,
+        device=options.device,
+        precision=options.precision,
+        batch_size=options.batch_size,
+        fp_rate=options.fp_rate,
+        operating_points=options.operating_points,
+        tags=options.tags,
+        twin=options.twin,
+        cfg_options=options.cfg_options,
+        fpr=options.fpr,
+        fpr_config=options.fpr_config,
+        fpr_mode=options.fpr_mode,
+        no_fpr=options.no_fpr,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+
+
+def _list(options: argparse.Namespace) -> int:
+    """Print the scans that would be examined, or could be chosen."""
+    from mmpluld.io.scan_choice import SeveralSeriesError, choose_scans
+    from mmpluld.io.scans import ScanReader, find_scans
+
+    with ScanReader() as reader:
+        scans = find_scans(options.scan, reader, options.series)
+        try:
+            chosen = choose_scans(scans, options.series)
+        except SeveralSeriesError:
+            chosen = []
+    print_scans(scans, sys.stdout, chosen, options.identifiers)
+    return 2 if any(scan.fault for scan in scans) else 0

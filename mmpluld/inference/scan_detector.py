@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,10 @@ from mmpluld.evaluation.operating_points import OperatingPoints
 from mmpluld.inference.findings import Findings
 from mmpluld.inference.formats import check_formats, check_scan
 from mmpluld.inference.model_choice import ModelFiles, check_weights, choose_model
-from mmpluld.io import VOLUME_SUFFIXES, read_volume
+from mmpluld.io import read_scan
 from mmpluld.io.hounsfield import Units, check_units, units_note
 from mmpluld.io.hu_check import volume_fault
+from mmpluld.io.scans import without_suffix
 from mmpluld.progress import note
 from mmpluld.structures import CTVolume, read_tag_names
 from mmpluld.typing import StrPath
@@ -108,10 +109,10 @@ class Detector:
         """Detect lesions in a scan; what was assumed of it is noted on standard error.
 
         Args:
-            scan: NIfTI, MHD/MHA or NRRD/NHDR file, or DICOM folder; or a volume, such as
-                ``CTVolume.from_canonical(array, spacing_mm)`` makes of an array.
-            series: DICOM series to read, where the folder holds several, or a part of one, see
-                :func:`~mmpluld.io.read_volume`.
+            scan: NIfTI, MHD/MHA or NRRD/NHDR file, DICOM folder, DICOMDIR, or zip archive of these; or a volume, such
+                as ``CTVolume.from_canonical(array, spacing_mm)`` makes of an array.
+            series: Scan to read, where there are several, or a part of a DICOM series, see
+                :func:`~mmpluld.io.scan_choice.choose_scans`.
             units: ``hu`` to take the values for HU where they do not look like it.
             formats: What the findings will be written in: a scan that one of them cannot hold is refused at once.
 
@@ -122,21 +123,27 @@ class Detector:
         if formats:
             check_formats(formats)
         if isinstance(scan, CTVolume):
-            volume = _checked_volume(scan, series, units)
-        else:
-            volume = read_volume(scan, series=series, units=units)
+            return self.examine(_checked_volume(scan, series, units), _scan_name(scan.source), formats)
+        return self.examine(read_scan(scan, series, units), _scan_name(scan), formats)
+
+    def examine(self, volume: CTVolume, name: str, formats: Sequence[str] = ()) -> Findings:
+        """Detect lesions in a scan that is read; what was assumed of it is noted on standard error.
+
+        Args:
+            volume: The scan.
+            name: Of the scan in records.
+            formats: As for a call of the detector.
+
+        Raises:
+            InputError: If the scan does not fit the model or the formats, or the model does not load.
+        """
         for line in volume.history:
             note(f"{volume.source}: {line}")
         check_scan(formats, volume)
         loaded = self.load()
         findings = loaded.detector.detect(volume)
         history = (*volume.history, *loaded.detector.history(volume), *loaded.history)
-        return Findings(
-            _scan_name(volume.source if isinstance(scan, CTVolume) else scan),
-            replace(volume, history=history),
-            tuple(findings),
-            loaded.details,
-        )
+        return Findings(name, replace(volume, history=history), tuple(findings), loaded.details)
 
     def load(self) -> _Loaded:
         """The network and its rules, loaded now if they are not yet."""
@@ -149,7 +156,8 @@ class Detector:
         from mmpluld.engine.device import chosen_batch_size, chosen_device
         from mmpluld.inference.detector import VolumeDetector
         from mmpluld.inference.rescore import rescorer_of_test
-        from mmpluld.inference.settings import DetectionSettings
+        from mmpluld.inference.settings import DetectionSettings, config_digest
+        from mmpluld.zoo.download import sha256_of
 
         files = self.model.files(self.cfg_options, self.twin)
         chosen, point = dict(self.rules), None
@@ -178,7 +186,16 @@ class Detector:
             note(point.describe())
             details["Operating point"] = point.describe()
             history.append(point.describe())
-        return _Loaded(detector, tuple(history), details)
+        settings: dict[str, Any] = {
+            "config": files.name,
+            "config_sha256": config_digest(files.config),
+            "checkpoint_sha256": sha256_of(files.weights),
+            "rules": asdict(rules),
+            "precision": self.precision,
+            "fpr": None if detector.rescorer is None else [detector.rescorer.name, detector.rescorer.mode],
+            "tags": self.tag_names,
+        }
+        return _Loaded(detector, tuple(history), details, settings)
 
     def _check_point_holds(self, files: ModelFiles) -> None:
         """Refuse a model's operating points for scores that are not the ones they were measured with.
@@ -204,11 +221,12 @@ class Detector:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A network on its device, and what histories and reports say of it."""
+    """A network on its device, what histories and reports say of it, and all that decides what it finds."""
 
     detector: VolumeDetector
     history: tuple[str, ...]
     details: dict[str, str]
+    settings: dict[str, Any]
 
 
 def _reduction(
@@ -240,8 +258,4 @@ def _checked_volume(volume: CTVolume, series: str | None, units: Units | None) -
 
 def _scan_name(scan: StrPath) -> str:
     """Name of a scan file without its suffix, or of a folder, as text that a record can hold."""
-    name = printable(Path(scan).resolve().name)
-    for suffix in VOLUME_SUFFIXES:
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
+    return without_suffix(printable(Path(scan).resolve().name))

@@ -44,8 +44,8 @@ def test_missing_argument_is_one_line(capsys):
     [
         (["--oot", "f2"], "--oot: no such option; did you mean '--out'?"),
         (["--scor-thr=0.3", "-x"], "--scor-thr: no such option; did you mean '--score-thr'?, -x: no such option"),
-        (["--", "--oot"], "are required"),
-        (["--score", "0.3"], "are required"),
+        (["--", "--oot"], "one of the arguments -o/--out --list is required"),
+        (["--score", "0.3"], "--out --list is required"),
     ],
 )
 def test_unknown_options_are_told_first(arguments, told, capsys):
