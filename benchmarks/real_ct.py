@@ -297,7 +297,7 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks real_ct", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("data", nargs="+", type=Path, metavar="DATA", help="folders with the scans")
-    parser.add_argument("--model", metavar="NAME", help="a published model of the zoo")
+    parser.add_argument("--model", metavar="NAME", help="model of the zoo, or the file of a bundle")
     parser.add_argument("--config", help="config of --checkpoint")
     parser.add_argument("--checkpoint", help="weights: file, web address, or zoo:NAME")
     every = [*SETS, "slices"]
@@ -311,8 +311,13 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
             raise InputError(f"{folder}: no such folder; give the folders that hold the scans")
     from mmpluld.inference.scan_detector import Detector
 
-    checkpoint = f"zoo:{options.model}" if options.model else options.checkpoint
-    detector = Detector(options.config, checkpoint, cfg_options=options.cfg_options, score_thr=LEAST_SCORE)
+    detector = Detector(
+        options.model,
+        config=options.config,
+        checkpoint=options.checkpoint,
+        cfg_options=options.cfg_options,
+        score_thr=LEAST_SCORE,
+    )
     rows = rows_of_sets(detector.load().detector, options.data, options.sets)
     if not rows:
         raise InputError(f"{', '.join(map(str, options.data))}: none of the scans is there; see {__file__}")

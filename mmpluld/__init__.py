@@ -1,16 +1,33 @@
 """mmpluld: universal lesion detection in CT with partial labels, on MMDetection 3.x.
 
-Importing this package loads nothing heavy; the model zoo registers itself on the first registry look-up. In a process
-that runs MMEngine already, such as one whose config says ``custom_imports=dict(imports=["mmpluld"])``, the import makes
-the package known to it (see ``mmpluld.registry``).
+Importing this package loads nothing heavy; ``Detector``, ``Findings`` and ``CTVolume`` load when they are first asked
+for, and the model zoo registers itself on the first registry look-up. In a process that runs MMEngine already, such as
+one whose config says ``custom_imports=dict(imports=["mmpluld"])``, the import makes the package known to it (see
+``mmpluld.registry``).
 """
 
 import sys
 
 from mmpluld.version import __version__
 
+TYPE_CHECKING = False  # as in `typing`, which need not be loaded for it
+if TYPE_CHECKING:
+    from mmpluld.inference.findings import Findings
+    from mmpluld.inference.scan_detector import Detector
+    from mmpluld.structures.volume import CTVolume
+
 if "mmengine" in sys.modules:
     # Now and not at the first look-up: with mmcv-lite, mmdet imports only after its operators were supplied.
     from mmpluld import registry  # noqa: F401
 
-__all__ = ["__version__"]
+__all__ = ["CTVolume", "Detector", "Findings", "__version__"]
+
+_LAZY = {"CTVolume": "structures.volume", "Detector": "inference.scan_detector", "Findings": "inference.findings"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'mmpluld' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"mmpluld.{_LAZY[name]}"), name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -17,8 +18,11 @@ def note(text: str) -> None:
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """Yield ``items`` with a progress bar on standard error, or plainly when that is not a terminal."""
-    if not sys.stderr.isatty():
+    """Yield ``items`` with a progress bar on standard error, or plainly when that is not a terminal.
+
+    Threads beside the main one have none: two bars would write over each other.
+    """
+    if not sys.stderr.isatty() or threading.current_thread() is not threading.main_thread():
         yield from items
         return
     from rich.console import Console

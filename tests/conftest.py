@@ -209,7 +209,37 @@ def entry() -> Callable[..., dict]:
         if content is not None:
             sha256 = hashlib.sha256(content).hexdigest()
             made["Metadata"].update(SHA256=sha256, Size=len(content))
-            made["Weights"] = f"{base}/{name}-{sha256[:8]}.pth"
+            made["Weights"] = f"{base}/{name}-{sha256[:8]}.zip"
         return {**made, **changes}
 
     return make
+
+
+@pytest.fixture(scope="session")
+def validation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Detections in four volumes with two lesions each, and the truth.
+
+    Of every volume one lesion is found with 0.95 and one with 0.5; volume k has k false positives of 0.9 - k / 10.
+    """
+    from mmpluld.structures import AnnotationSet, Detections, DetectionSet, LesionRecord, VolumeRecord
+
+    folder = tmp_path_factory.mktemp("validation")
+    names = "abcd"
+    volumes = [
+        VolumeRecord(name, name, "1", "1", {"kind": "npy", "path": f"{name}.npy"}, 0, 20, (64, 64), (2.0, 1.0, 1.0))
+        for name in names
+    ]
+    boxes = [(4.0, 4.0, 2.0, 12.0, 12.0, 6.0), (40.0, 40.0, 10.0, 50.0, 50.0, 14.0)]
+    lesions = [
+        LesionRecord(2 * number + place, name, box, int(box[2]) + 1)
+        for number, name in enumerate(names)
+        for place, box in enumerate(boxes)
+    ]
+    AnnotationSet({"name": "toy", "label_scope": "all"}, volumes, lesions).save(folder / "truth.json")
+    found = {}
+    for number, name in enumerate(names):
+        wrong = [(20.0, 4.0 + 8 * k, 2.0, 26.0, 10.0 + 8 * k, 6.0) for k in range(number)]
+        scores = [0.95, 0.5, *[0.9 - number / 10] * number]
+        found[name] = Detections(np.array([*boxes, *wrong]), np.array(scores))
+    DetectionSet(found).save(folder / "found.json")
+    return folder / "found.json", folder / "truth.json"

@@ -1,8 +1,9 @@
-"""Turn a training checkpoint into a file of the zoo, with its model card and its entry in the index.
+"""Turn a training checkpoint into a bundle of the zoo, with its model card and its entry in the index.
 
 Example, shipped with the package:
   python tools/publish_model.py work_dirs/a3d/epoch_17.pth checkpoints --name a3d_densenet121-fpn_7s_phantom \\
-      --data "2,000 synthetic scans, seed 0" --metrics result.json --metafile configs/a3d/metafile.yml
+      --data "2,000 synthetic scans, seed 0" --validation val_detections.json annotations/val.json \\
+      --metrics result.json --metafile configs/a3d/metafile.yml
 Example, to a folder that a web server serves:
   python tools/publish_model.py work_dirs/a3d/epoch_20.pth /srv/www/mmpluld --base-url https://example.org/mmpluld \\
       --name a3d_densenet121-fpn_7s_20e_deeplesion --data "DeepLesion's training split" \\
@@ -11,9 +12,12 @@ Example, to a folder that a web server serves:
 
 import argparse
 import sys
+from typing import Any
 
+from mmpluld.cli.fpr import add_fpr
 from mmpluld.cli.outputs import OutputFile, OutputFolder
 from mmpluld.errors import InputError
+from mmpluld.evaluation.functional import PROTOCOLS
 
 
 def main() -> int:
@@ -27,6 +31,16 @@ def main() -> int:
     parser.add_argument("--config", help="config that it was trained with, if not the zoo's of that name")
     parser.add_argument("--data", required=True, help="what it was trained on, for the card")
     parser.add_argument("--metrics", metavar="JSON", help="result of `mmpluld evaluate --json`")
+    parser.add_argument(
+        "--validation",
+        nargs=2,
+        metavar=("DETECTIONS", "TRUTH"),
+        help="detections in validation patients and their truth, for operating points and calibration",
+    )
+    parser.add_argument(
+        "--protocol", choices=list(PROTOCOLS), default="lens-3d", help="rules of --validation (default: %(default)s)"
+    )
+    add_fpr(parser, required=False)
     parser.add_argument("--licence", default="Apache-2.0", help="of the weights (default: %(default)s)")
     parser.add_argument("--half", action="store_true", help="store weights in half precision: half the size")
     parser.add_argument(
@@ -37,7 +51,7 @@ def main() -> int:
     parser.add_argument(
         "--metafile", metavar="YML", action=OutputFile, help="enter it here; without, the entry is printed"
     )
-    from mmpluld.publish.publish import metafile_entry, publish, require_entry, served_from, update_metafile
+    from mmpluld.publish.publish import Validation, metafile_entry, publish, require_entry, served_from, update_metafile
     from mmpluld.zoo.index import dump_metafile
 
     try:
@@ -54,16 +68,29 @@ def main() -> int:
             metrics=options.metrics,
             licence=options.licence,
             half=options.half,
+            validation=None if options.validation is None else Validation(*options.validation, options.protocol),
+            reduction=_reduction(options),
         )
         entry = metafile_entry(published, address)
         if options.metafile:
             update_metafile(options.metafile, entry)
     except InputError as error:
         parser.exit(2, f"publish_model: error: {error}\n")
-    print(f"{published.weights} ({published.size / 1e6:.2f} MB)\n{published.card}")
+    print(f"{published.bundle} ({published.size / 1e6:.2f} MB)\n{published.card}")
     if not options.metafile:
         print(dump_metafile({"Models": [entry]}), end="")
     return 0
+
+
+def _reduction(options: argparse.Namespace) -> Any:
+    """False-positive reduction that the options name; None: that of the config."""
+    from mmpluld.publish.publish import Reduction
+
+    if options.fpr is None:
+        if options.fpr_config or options.fpr_mode:
+            raise InputError("--fpr-config and --fpr-mode say nothing without --fpr; give its weights")
+        return None
+    return Reduction(options.fpr, options.fpr_config, options.fpr_mode or "average")
 
 
 if __name__ == "__main__":

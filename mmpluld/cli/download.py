@@ -15,13 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dest", action=OutputFolder, default=".", metavar="DIR", help="folder to write to (default: this one)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace files of other content")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file of other content")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Fetch weights and config, and name the files."""
+    """Fetch the bundle, and name it."""
     from mmpluld.engine.model_files import download_model
 
-    for path in download_model(options.name, options.dest, options.overwrite):
-        print(path)
+    print(download_model(options.name, options.dest, options.overwrite))
     return 0

@@ -75,6 +75,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action=OutputFile, metavar="OUT", help="write the result as JSON")
     parser.add_argument(
+        "--operating-points",
+        action=OutputFile,
+        metavar="OUT",
+        help="write score thresholds by false positives, and the calibration of scores, for `mmpluld detect --fp-rate`",
+    )
+    parser.add_argument(
+        "--reliability",
+        action=OutputFile,
+        metavar="OUT",
+        help="write the share of findings that are a lesion by score as a picture (.png, .svg or .pdf)",
+    )
+    parser.add_argument(
         "--plot", action=OutputFile, metavar="OUT", help="write the FROC curve as a picture (.png, .svg or .pdf)"
     )
 
@@ -92,7 +104,27 @@ def run(options: argparse.Namespace) -> int:
         from mmpluld.visualization.froc_plot import plot_froc
 
         plot_froc({"detections": result}, options.plot)
+    if options.operating_points or options.reliability:
+        _operating_points(options)
     return 0
+
+
+def _operating_points(options: argparse.Namespace) -> None:
+    """Write operating points and their picture, and print the calibration."""
+    from mmpluld.evaluation.operating_points import calibration_table, measure_operating_points
+
+    points = measure_operating_points(
+        options.predictions, options.truth, options.protocol, [(found, true) for found, true in options.same or ()]
+    )
+    if options.reliability:
+        from mmpluld.visualization.reliability_plot import plot_reliability
+
+        plot_reliability(points, options.reliability)
+    if options.operating_points:
+        points.save(options.operating_points)
+    print("score       findings  lesions  95 %")
+    for scores, count, share, interval in calibration_table(points):
+        print(f"{scores}  {count:>8}  {share:>7}  {interval}".rstrip())
 
 
 def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
@@ -100,7 +132,7 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     if options.protocol == "luna16":
         from mmpluld.evaluation.luna16 import evaluate_luna16
 
-        for name in ("strict", "by", "others", "same", "first_slice"):
+        for name in ("strict", "by", "others", "same", "first_slice", "operating_points", "reliability"):
             if getattr(options, name) not in (None, False):
                 raise InputError(
                     f"--{name.replace('_', '-')} is not part of the LUNA16 rules; leave it out or use another protocol"

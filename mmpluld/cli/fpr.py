@@ -13,7 +13,7 @@ def add_fpr(parser: argparse.ArgumentParser, required: bool) -> None:
         required=required,
         metavar="WEIGHTS",
         help="weights of false-positive reduction: file, web address, or zoo:NAME"
-        + ("" if required else " (default: those of the test, or those that the zoo names for zoo:NAME; else none)"),
+        + ("" if required else " (default: those of the test or of the bundle; else none)"),
     )
     group.add_argument("--fpr-config", metavar="NAME", help="its config (default: that of these weights)")
     group.add_argument(

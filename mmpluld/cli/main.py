@@ -100,7 +100,8 @@ def run(argv: Sequence[str]) -> int:
     parser.check_options(options.arguments)
     given = parser.parse_args(options.arguments)
     for place in ("scan", "root", "predictions", "truth"):
-        if getattr(given, place, None) == "":  # which Python takes for the folder one is in
+        value = getattr(given, place, None)
+        if "" in (value if isinstance(value, list) else [value]):  # which Python takes for the folder one is in
             raise InputError(f"{place} is empty; is a variable of the shell not set?")
     check_apart(given)
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
+import safetensors.torch
 import torch
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer
@@ -27,14 +29,17 @@ from mmpluld.compat.unpickling import ARRAY_MODULES, allow_globals
 from mmpluld.engine.config import is_twin
 from mmpluld.engine.finite import non_finite
 from mmpluld.errors import InputError, name_some
+from mmpluld.zoo.bundle import WEIGHTS, Bundle, is_bundle
 from mmpluld.zoo.download import local_checkpoint
 
 __all__ = [
     "AtomicLocalBackend",
+    "bundle_checkpoint",
     "checkpoint_bytes",
     "load_checkpoint_safely",
     "load_weights",
     "misfits",
+    "put_weights",
     "state_dict_of",
     "trained_with",
 ]
@@ -65,8 +70,8 @@ def load_checkpoint_safely(path: str | os.PathLike[str], map_location: Any = "cp
     """Read a local checkpoint without running code from it, and only if it is whole and its weights are numbers.
 
     Args:
-        path: File written by ``torch.save``. The check sums of its records are verified; files in the form that torch
-            wrote before version 1.6 have none.
+        path: File written by ``torch.save``, or a bundle. The check sums of its records are verified; files in the form
+            that torch wrote before version 1.6 have none.
         map_location: As for ``torch.load``.
 
     Raises:
@@ -77,6 +82,8 @@ def load_checkpoint_safely(path: str | os.PathLike[str], map_location: Any = "cp
     file = Path(path).expanduser()
     if not file.is_file():
         raise InputError(f"{path}: no such checkpoint")
+    if is_bundle(file):
+        return bundle_checkpoint(Bundle.open(file), map_location=map_location)
     _check_sums(file, path)
     try:
         with _allow_list():
@@ -93,13 +100,40 @@ def load_checkpoint_safely(path: str | os.PathLike[str], map_location: Any = "cp
         raise InputError(f"{path}: not a checkpoint, or truncated; fetch or write it again") from error
     if not isinstance(checkpoint, dict):
         raise InputError(f"{path}: holds a {type(checkpoint).__name__}; a checkpoint is a dict with a state_dict")
+    _check_finite(checkpoint, path)
+    return checkpoint
+
+
+def bundle_checkpoint(bundle: Bundle, part: str = "", map_location: Any = "cpu") -> dict[str, Any]:
+    """The weights in a bundle, as :func:`load_checkpoint_safely` gives them.
+
+    Args:
+        bundle: The bundle.
+        part: ``zoo.bundle.FPR`` for those of the false-positive reduction.
+        map_location: Device.
+
+    Raises:
+        InputError: They are damaged, or not finite.
+    """
+    try:
+        state = safetensors.torch.load(bundle.read(f"{part}{WEIGHTS}"))
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{bundle.path}: its {part}{WEIGHTS} is damaged ({' '.join(str(error).split())}); fetch the bundle again"
+        ) from error
+    state = {key: value.to(map_location) for key, value in state.items()}
+    checkpoint = {"meta": {"name": bundle.name, **bundle.provenance}, "state_dict": state}
+    _check_finite(checkpoint, bundle.path)
+    return checkpoint
+
+
+def _check_finite(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     broken = list(non_finite({key: value for key, value in checkpoint.items() if key not in _NO_WEIGHTS}))
     if broken:
         raise InputError(
             f"{path}: {len(broken)} of its tensors hold NaN or infinity ({name_some(broken)}), so the training that "
             "wrote it had failed; take an earlier checkpoint"
         )
-    return checkpoint
 
 
 def _check_sums(file: Path, path: str | os.PathLike[str]) -> None:
@@ -159,7 +193,20 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
         DownloadError: If the file cannot be fetched, or is not the one that its name says.
         InputError: If the file cannot be read, or its weights belong to another model; the message counts and names.
     """
-    checkpoint = load_checkpoint_safely(local_checkpoint(path))
+    put_weights(model, load_checkpoint_safely(local_checkpoint(path)), path)
+
+
+def put_weights(model: nn.Module, checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Put the weights of a checkpoint that was read into a model; every tensor must be there and fit.
+
+    Args:
+        model: Takes the weights.
+        checkpoint: As from :func:`load_checkpoint_safely`.
+        path: Where it is from, for messages.
+
+    Raises:
+        InputError: If the weights belong to another model; the message counts and names.
+    """
     weights = {key.removeprefix("module."): value for key, value in state_dict_of(checkpoint, path).items()}
     target = model.module if is_model_wrapper(model) else model
     problems = misfits(weights, target)

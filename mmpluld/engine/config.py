@@ -33,7 +33,7 @@ from mmpluld.errors import InputError, did_you_mean, name_some
 from mmpluld.typing import StrPath
 from mmpluld.zoo.index import zoo_root
 
-__all__ = ["FoundConfig", "find_config", "has_twin", "is_twin", "load_config", "twin_name"]
+__all__ = ["FoundConfig", "apply_options", "find_config", "has_twin", "is_twin", "load_config", "twin_name"]
 
 _TWIN_END = "_phantom"
 _LOGGER = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ def load_config(config: StrPath | FoundConfig, cfg_options: Sequence[str] | None
     if found.name != found.path.stem:  # a run writes its config under this name
         renamed = str(found.path.with_name(f"{found.name}.py"))
         loaded = Config(loaded._cfg_dict, cfg_text=loaded.text, filename=renamed)
-    _apply_options(loaded, cfg_options or (), found.path)
+    apply_options(loaded, cfg_options or (), found.path)
     keep_runner_keys(loaded)
     return loaded
 
@@ -231,7 +231,17 @@ def _copy(node: Any) -> Any:
     return type(node)(map(_copy, node)) if isinstance(node, (list, tuple)) else node
 
 
-def _apply_options(config: Config, cfg_options: Sequence[str], path: Path) -> None:
+def apply_options(config: Config, cfg_options: Sequence[str], path: Path) -> None:
+    """Change a loaded config.
+
+    Args:
+        config: The config.
+        cfg_options: Changes as "key.sub=value" strings; a name of ``config_names.SHARED`` sets every argument of it.
+        path: Its file, for messages.
+
+    Raises:
+        InputError: A change has no effect, or does not fit.
+    """
     for option in cfg_options:
         key, separator, text = option.partition("=")
         if not separator or not all(key.split(".")):

@@ -20,7 +20,7 @@ from mmpluld.engine.config_names import RUNNER_KEYS
 from mmpluld.engine.config_values import check_kinds, check_ranges
 from mmpluld.errors import InputError, did_you_mean, nearest
 
-__all__ = ["check_config"]
+__all__ = ["check_config", "is_registered"]
 
 # Keys that mmengine's builders take out before they call the class, by registry.
 BUILDER_KEYS = {
@@ -95,6 +95,11 @@ def _candidates(name: str) -> dict[str, Any]:
         if entry is not None and (not scope or registry.scope == scope):
             found.setdefault(registry.name, entry)
     return found
+
+
+def is_registered(name: str) -> bool:
+    """Whether a registry of this package or of its hosts holds something of this name, so that nothing is imported."""
+    return bool(_candidates(name))
 
 
 def _is_ours_or_mmdets(name: str) -> bool:

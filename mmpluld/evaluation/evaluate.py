@@ -29,7 +29,7 @@ from mmpluld.evaluation.strata import Others, stratify
 from mmpluld.structures.records import DetectionSet
 from mmpluld.typing import StrPath
 
-__all__ = ["compare_files", "evaluate_files", "format_table", "plain"]
+__all__ = ["compare_files", "evaluate_files", "format_table", "match_files", "plain"]
 
 # Measures that strict results report beside the protocol's own: IoBB alone rewards shrunken boxes.
 _OTHER_MEASURES: tuple[dict[str, Any], ...] = (
@@ -89,15 +89,7 @@ def evaluate_files(
         InputError: If a file is unusable, there is no lesion to find, or strict rules are broken.
     """
     rules = get_protocol(protocol)
-    detections = _named_alike(pred_path, _load_detections(pred_path), same)
-    truth = load_truth(gt_path, rules, like=detections)
-    for _, name in same:
-        if not any(name == volume for volume, _ in truth.images):
-            names = list(dict.fromkeys(volume for volume, _ in truth.images))
-            raise InputError(
-                f"{gt_path}: no volume '{name}' to evaluate; {suggest(alike(name, names), _listing(names))}"
-            )
-    pairing, matches = _match(pred_path, detections, truth, rules, strict, first_slice)
+    truth, pairing, matches = match_files(pred_path, gt_path, rules, strict, same, first_slice)
     result = _summary(matches, pairing, rules, strict)
     if bootstrap and len(set(pairing.patients)) < 2:
         result["no_interval"] = ONE_UNIT.format("patient")
@@ -110,6 +102,27 @@ def evaluate_files(
     if strict:
         result["other_measures"] = [_other_measure(pairing, replace(rules, **other)) for other in _OTHER_MEASURES]
     return result
+
+
+def match_files(
+    pred_path: StrPath,
+    gt_path: StrPath,
+    protocol: FROCProtocol,
+    strict: bool = False,
+    same: Sequence[tuple[str, str]] = (),
+    first_slice: int | None = None,
+) -> tuple[Truth, Pairing, Matches]:
+    """What the detections of a record find of a truth; arguments and errors are those of :func:`evaluate_files`."""
+    detections = _named_alike(pred_path, _load_detections(pred_path), same)
+    truth = load_truth(gt_path, protocol, like=detections)
+    for _, name in same:
+        if not any(name == volume for volume, _ in truth.images):
+            names = list(dict.fromkeys(volume for volume, _ in truth.images))
+            raise InputError(
+                f"{gt_path}: no volume '{name}' to evaluate; {suggest(alike(name, names), _listing(names))}"
+            )
+    pairing, matches = _match(pred_path, detections, truth, protocol, strict, first_slice)
+    return truth, pairing, matches
 
 
 def compare_files(

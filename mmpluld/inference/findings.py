@@ -5,18 +5,84 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmpluld.inference.formats import DEFAULT_FORMATS, check_formats, output_names
+from mmpluld.inference.formats import DEFAULT_FORMATS, check_formats, check_scan, output_names
 from mmpluld.inference.output import output_folder
+from mmpluld.inference.tables import findings_html, findings_of_frame, findings_text, frame_of_findings
 from mmpluld.structures import CTVolume, ScanFindings
 from mmpluld.typing import StrPath
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 __all__ = ["Findings"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Findings(ScanFindings):
-    """The findings of one scan, as :class:`~mmpluld.inference.Detector` returns them."""
+    """The findings of one scan, as :class:`~mmpluld.inference.Detector` returns them: a sequence, best score first.
+
+    Example:
+        >>> findings = Detector()("scan.nii.gz")
+        >>> print(findings)                         # a table
+        >>> findings[0].box_world_lps               # each is a Finding
+        >>> findings.plot().savefig("findings.png")
+        >>> findings.save("out", ["json", "html"])
+    """
+
+    def __str__(self) -> str:
+        return findings_text(self)
+
+    def __repr__(self) -> str:
+        best = f", best score {self.findings[0].score:.2f}" if self.findings else ""
+        return f"<Findings in {self.name!r}: {len(self)}{best}>"
+
+    def _repr_html_(self) -> str:
+        return findings_html(self)
+
+    def plot(self, most: int = 6) -> Figure:
+        """Draw the key slices of the best findings with their boxes; nothing is shown by this.
+
+        Args:
+            most: Findings to draw.
+
+        Returns:
+            A matplotlib figure; a notebook shows it, ``figure.savefig(path)`` writes it.
+
+        Raises:
+            InputError: If ``most`` is below 1.
+        """
+        from mmpluld.visualization.finding_plot import plot_findings
+
+        return plot_findings(self.volume, self.findings, most)
+
+    def to_pandas(self) -> DataFrame:
+        """One row for each finding, with its box in canonical voxels, in voxels of the file and in LPS mm.
+
+        Raises:
+            InputError: pandas is not installed.
+
+        Example:
+            >>> frame = findings.to_pandas()
+            >>> large = Findings.from_pandas(frame[frame.long_mm >= 10], findings.volume)
+        """
+        return frame_of_findings(self)
+
+    @classmethod
+    def from_pandas(cls, frame: DataFrame, volume: CTVolume, name: str = "scan") -> Findings:
+        """Findings from rows of :meth:`to_pandas`, whichever are left.
+
+        Args:
+            frame: The rows. What is changed in a box is changed in ``x1`` to ``z2``; drop the columns that follow.
+            volume: The scan, as ``findings.volume``.
+            name: Of the scan in records.
+
+        Raises:
+            InputError: A column is missing, a value is not allowed, or columns contradict each other.
+        """
+        return cls(name, volume, findings_of_frame(frame, volume), {})
 
     def save(
         self,
@@ -37,9 +103,10 @@ class Findings(ScanFindings):
             The files, in the order of ``formats``.
 
         Raises:
-            InputError: If a format is unknown, or ``out`` may not be replaced.
+            InputError: If a format is unknown or cannot hold the scan's findings, or ``out`` may not be replaced.
         """
         check_formats(formats)
+        check_scan(formats, self.volume)
         with output_folder(out, output_names(), overwrite) as folder:
             names = self.write(folder, formats, identifiers)
         return [Path(out) / name for name in names]
@@ -50,7 +117,8 @@ class Findings(ScanFindings):
         public = replace(self, volume=_named(self.volume, identifiers))
         for kind in chosen:
             kind.write(folder / kind.file, public, identifiers)
-        return [kind.file for kind in chosen]
+        names = [name for kind in chosen for name in (kind.file, *kind.more)]
+        return [name for name in names if (folder / name).exists()]
 
 
 def _named(volume: CTVolume, identifiers: bool) -> CTVolume:

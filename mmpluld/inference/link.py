@@ -11,7 +11,7 @@ import numpy as np
 from mmpluld.inference.grid_source import GridSliceSource
 from mmpluld.inference.settings import DetectionSettings
 from mmpluld.postprocess import Box3D, link_slices, paste_mask, tracklet_to_box3d
-from mmpluld.structures import RECIST, measure_recist
+from mmpluld.structures import RECIST, SliceMask, measure_recist
 from mmpluld.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["Lesion3D", "SliceBoxes", "link_lesions"]
@@ -55,11 +55,13 @@ class Lesion3D:
         found: Its box and key slice in slice numbers of the series, its score, its 2D box on the key slice.
         recist: Diameters on the key slice; None where the model predicts no mask.
         tags: Name and score of each tag on the key slice, best first; empty where the model predicts none.
+        mask: Its pixels on the key slice; None where the model predicts none, or none with a half or more.
     """
 
     found: Box3D
     recist: RECIST | None = None
     tags: tuple[tuple[str, float], ...] = ()
+    mask: SliceMask | None = None
 
     def rank(self) -> tuple[float, ...]:
         """Sorts lesions: best score first."""
@@ -96,16 +98,15 @@ def link_lesions(
     key_slices = grid.grid.slices_to_scan([item.key_slice for item in merged])
     # The slice nearest to a grid slice can lie just outside a box that was rounded to whole slices.
     key_slices = np.clip(key_slices, scan_boxes[:, 2], scan_boxes[:, 5] - 1).astype(np.int64)
-    first, spacing_yx = int(grid.slices[0]), grid.spacing_mm[1:]
+    first = int(grid.slices[0])
     scan_boxes[:, [2, 5]] += first
-    return [
-        Lesion3D(
-            replace(item, box=box, key_slice=int(key) + first),
-            _measure(item, kept[item.key_slice], spacing_yx),
-            _tags(item, kept[item.key_slice], tag_names, settings.tag_thr),
-        )
-        for item, box, key in zip(merged, scan_boxes, key_slices, strict=True)
-    ]
+    found = []
+    for item, box, key in zip(merged, scan_boxes, key_slices, strict=True):
+        on_key = kept[item.key_slice]
+        recist, mask = _outline(item, on_key, grid)
+        tags = _tags(item, on_key, tag_names, settings.tag_thr)
+        found.append(Lesion3D(replace(item, box=box, key_slice=int(key) + first), recist, tags, mask))
+    return found
 
 
 def _row(found: Box3D, key: SliceBoxes) -> int:
@@ -113,12 +114,15 @@ def _row(found: Box3D, key: SliceBoxes) -> int:
     return int((key.boxes == found.key_box).all(axis=1).argmax())
 
 
-def _measure(found: Box3D, key: SliceBoxes, spacing_yx: tuple[float, float]) -> RECIST | None:
-    """Diameters of a finding from the mask of its box on the key slice."""
-    if key.masks is None or not all(np.isfinite(size) and size > 0 for size in spacing_yx):
-        return None
+def _outline(found: Box3D, key: SliceBoxes, grid: GridSliceSource) -> tuple[RECIST | None, SliceMask | None]:
+    """Diameters and pixels of a finding, from the mask of its box on the key slice."""
+    if key.masks is None:
+        return None, None
     probs, origin = paste_mask(key.masks[_row(found, key)], found.key_box)
-    return measure_recist(probs, spacing_yx, origin)
+    spacing_yx = grid.spacing_mm[1:]
+    known = all(np.isfinite(size) and size > 0 for size in spacing_yx)
+    recist = measure_recist(probs, spacing_yx, origin) if known else None
+    return recist, SliceMask.from_array(probs >= 0.5, origin, grid.shape_yx)
 
 
 def _tags(found: Box3D, key: SliceBoxes, names: Sequence[str] | None, tag_thr: float) -> tuple[tuple[str, float], ...]:

@@ -12,7 +12,18 @@ from mmpluld.atomic import TEMPORARY, give_usual_mode, temporary_folder, unwrita
 from mmpluld.errors import InputError
 from mmpluld.outputs import check_output_folder, hold
 
-__all__ = ["output_folder"]
+__all__ = ["check_free", "output_folder"]
+
+
+def check_free(path: str | os.PathLike[str], names: Collection[str], overwrite: bool = False) -> None:
+    """Refuse at once what :func:`output_folder` would.
+
+    Raises:
+        InputError: As there.
+    """
+    check_output_folder(path)
+    target = Path(path).resolve()
+    _check_target(target, target, names, overwrite)
 
 
 @contextmanager
@@ -31,9 +42,8 @@ def output_folder(path: str | os.PathLike[str], names: Collection[str], overwrit
         InputError: If ``path`` may not be replaced or its parent cannot be written to, or another process makes it.
             Nothing has been done then.
     """
-    check_output_folder(path)
+    check_free(path, names, overwrite)
     target = Path(path).resolve()
-    _check_target(target, target, names, overwrite)
     check_output_folder(target.parent)  # where the temporary folder lies
     with writing(target, anything=True):
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +22,7 @@ from mmpluld.errors import InputError
 from mmpluld.inference.detector import Precision, VolumeDetector
 from mmpluld.inference.grid_source import GridSliceSource
 from mmpluld.inference.link import SliceBoxes
-from mmpluld.inference.settings import DetectionSettings
+from mmpluld.inference.settings import DetectionSettings, config_digest
 from mmpluld.inference.volumes import Examined, join, lacking_shards, load_volumes, share_out
 from mmpluld.io.proposals import ProposalHeader, ProposalStore, VolumeProposals
 from mmpluld.io.slice_sources import open_source
@@ -43,8 +41,6 @@ __all__ = ["keep_all_boxes", "propose", "propose_volume"]
 Fold = tuple[int, int]
 
 _LINKING = ("link_score_thr", "iou_thr", "max_gap", "link_order")
-# Parts of a model's config that have no influence on what it finds.
-_OF_TRAINING = ("init_cfg", "train_cfg")
 
 
 def propose(
@@ -106,7 +102,7 @@ def propose(
         detector = VolumeDetector(cfg, weights, rules, place, precision, batch_size)
         header = ProposalHeader(
             config=Path(cfg.filename).stem,
-            config_sha256=_digest(cfg),
+            config_sha256=config_digest(cfg),
             checkpoint=weights.name,
             checkpoint_sha256=sha256_of(weights),
             annotations=path.name,
@@ -239,15 +235,3 @@ def _of_fold(volumes: Sequence[VolumeRecord], fold: Fold | None, seed: int) -> l
         return list(volumes)
     patients = fold_of_patients((volume.patient for volume in volumes), *fold, seed)
     return [volume for volume in volumes if volume.patient in patients]
-
-
-def _digest(cfg: Config) -> str:
-    """SHA-256 of what decides in a config what is found."""
-    decisive = {"model": _without_training(cfg.model), "pipeline": cfg.test_dataloader.dataset.pipeline}
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _without_training(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_training(item) for key, item in value.items() if key not in _OF_TRAINING}
-    return [_without_training(item) for item in value] if isinstance(value, (list, tuple)) else value

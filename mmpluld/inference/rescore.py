@@ -5,7 +5,6 @@ Source: LENS, sec. IV-D.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -21,7 +20,8 @@ from torch import nn
 import mmpluld.registry  # noqa: F401  makes mmdet importable where mmcv has no compiled operators
 from mmpluld.datasets.steps import pipeline_steps
 from mmpluld.datasets.transforms import LoadPatch
-from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights, trained_with
+from mmpluld.engine.bundle_config import bundle_config
+from mmpluld.engine.checkpoint import bundle_checkpoint, load_checkpoint_safely, load_weights, put_weights, trained_with
 from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.config_check import check_config
 from mmpluld.engine.device import checked_device
@@ -35,6 +35,7 @@ from mmpluld.progress import track
 from mmpluld.registry import MODELS, TRANSFORMS
 from mmpluld.structures import AnnotationSet, Detections, DetectionSet, VolumeRecord
 from mmpluld.typing import FloatArray, IntArray, StrPath
+from mmpluld.zoo.bundle import CONFIG, FPR, Bundle, is_bundle
 from mmpluld.zoo.download import local_checkpoint, sha256_of
 
 __all__ = ["FPRMode", "Rescorer", "combined_scores", "load_rescorer", "rescore_detections", "rescorer_of_test"]
@@ -183,18 +184,20 @@ def load_rescorer(
     """Load false-positive reduction.
 
     Args:
-        checkpoint: Its weights: a path, a web address, or ``zoo:NAME``.
-        config: Path, or name of a config of the zoo; None takes that which the weights were trained with.
+        checkpoint: Its weights: a path, a web address, or ``zoo:NAME``. Of a detector's bundle, its false-positive
+            reduction.
+        config: Path, or name of a config of the zoo; None takes that of the bundle, or which the weights were trained
+            with.
         mode, device, precision: See :class:`Rescorer`.
 
     Raises:
         InputError: If an input is missing, unreadable or does not fit, or the weights do not tell their config.
     """
     weights = local_checkpoint(checkpoint)
+    if config is None and is_bundle(weights):
+        return _bundled(Bundle.open(weights), mode, device, precision)
     if config is None:
-        text = os.fspath(checkpoint)
-        config = text.removeprefix("zoo:") if text.startswith("zoo:") else None
-        config = config or trained_with(load_checkpoint_safely(weights).get("meta"))
+        config = trained_with(load_checkpoint_safely(weights).get("meta"))
         if not config:
             raise InputError(f"{checkpoint}: does not tell the config of false-positive reduction; name it")
     found = find_config(config)
@@ -202,6 +205,18 @@ def load_rescorer(
     check_config(cfg)
     name = f"{found.name}, weights {weights.name} (SHA-256 {sha256_of(weights)[:16]})"
     return Rescorer(cfg, weights, mode, device, precision, name=name)
+
+
+def _bundled(bundle: Bundle, mode: FPRMode, device: str, precision: str) -> Rescorer:
+    """That of a detector's bundle, else the one that a bundle is."""
+    part = FPR if FPR + CONFIG in bundle.members else ""
+    cfg = bundle_config(bundle, part)
+    init_default_scope(cfg.get("default_scope", "mmpluld"))
+    model = MODELS.build(cfg.model)
+    put_weights(model, bundle_checkpoint(bundle, part), bundle.path)
+    name = f"{bundle.name}{', false-positive reduction' if part else ''}, bundle {bundle.path.name}"
+    name += f" (SHA-256 {sha256_of(bundle.path)[:16]})"
+    return Rescorer(cfg, model.to(checked_device(device)), mode, precision=precision, name=name)
 
 
 def rescorer_of_test(given: Mapping[str, Any], device: str, precision: str) -> Rescorer:

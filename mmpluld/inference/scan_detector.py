@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmpluld.compat.allocator import tune_allocator
-from mmpluld.errors import InputError, printable
+from mmpluld.errors import InputError, counted, printable
+from mmpluld.evaluation.operating_points import OperatingPoints
 from mmpluld.inference.findings import Findings
-from mmpluld.inputs import file_size
-from mmpluld.io import VOLUME_SUFFIXES, read_volume
-from mmpluld.io.hounsfield import Units
+from mmpluld.inference.formats import check_formats, check_scan
+from mmpluld.inference.model_choice import ModelFiles, check_weights, choose_model
+from mmpluld.io import read_scan
+from mmpluld.io.hounsfield import Units, check_units, units_note
+from mmpluld.io.hu_check import volume_fault
+from mmpluld.io.scans import without_suffix
 from mmpluld.progress import note
-from mmpluld.structures import read_tag_names
-from mmpluld.zoo.index import get_model, load_index
+from mmpluld.structures import CTVolume, read_tag_names
+from mmpluld.typing import StrPath
 
 if TYPE_CHECKING:
     from mmpluld.inference.detector import Precision, VolumeDetector
@@ -32,47 +35,62 @@ class Detector:
     network is loaded for the first scan and kept for the next.
 
     Args:
-        config: Path, or name of a config of the zoo; None takes that of a checkpoint ``zoo:NAME``.
+        model: Name of a model of the zoo, with or without ``zoo:`` before it, or path or web address of a bundle; None
+            with ``config`` and ``checkpoint`` means these, and without them the zoo's default.
+        config: Path, or name of a config of the zoo, for weights of one's own.
         checkpoint: Weights that belong to the config's model: a path, a web address, or ``zoo:NAME``.
-        device, precision, batch_size: See :class:`~mmpluld.inference.VolumeDetector`.
+        device: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: the first CUDA device if there is one, else the CPU.
+        precision: See :class:`~mmpluld.inference.VolumeDetector`.
+        batch_size: Slices examined at once; None: 1 on a CPU, on a CUDA device as its memory allows.
+        fp_rate: False positives per volume or image, as the operating points count them, that the score threshold is
+            chosen for; None: ``score_thr`` is.
+        operating_points: File of ``mmpluld evaluate --operating-points``; None takes those of the bundle.
         tags: File with the names of the tags that the model predicts, see
             :func:`~mmpluld.structures.read_tag_names`; None numbers them.
         twin: Take the config's miniature.
         cfg_options: Changes to the config as "key.sub=value" strings.
-        fpr: Weights of false-positive reduction; None takes those that the config is tested with, else those that the
-            zoo names for a checkpoint ``zoo:NAME``, if there are such.
+        fpr: Weights of false-positive reduction; None takes those that the config is tested with or that the bundle
+            holds, if there are such.
         fpr_config, fpr_mode: ``config`` and ``mode`` of :func:`~mmpluld.inference.rescore.load_rescorer`.
         no_fpr: Leave false-positive reduction out.
         **rules: Changes to the rules that the config carries, such as ``score_thr=0.5``; see
             :class:`~mmpluld.inference.DetectionSettings` and its ``from_config``.
 
     Raises:
-        InputError: If weights or config are missing.
+        InputError: If the model is unknown, weights or config are missing, or they contradict each other.
     """
 
     def __init__(
         self,
-        config: str | os.PathLike[str] | None,
-        checkpoint: str | os.PathLike[str],
+        model: StrPath | None = None,
         *,
-        device: str = "cpu",
+        config: StrPath | None = None,
+        checkpoint: StrPath | None = None,
+        device: str = "auto",
         precision: Precision = "fp32",
-        batch_size: int = 1,
-        tags: str | os.PathLike[str] | None = None,
+        batch_size: int | None = None,
+        fp_rate: float | None = None,
+        operating_points: StrPath | None = None,
+        tags: StrPath | None = None,
         twin: bool = False,
         cfg_options: Sequence[str] | None = None,
-        fpr: str | os.PathLike[str] | None = None,
-        fpr_config: str | os.PathLike[str] | None = None,
+        fpr: StrPath | None = None,
+        fpr_config: StrPath | None = None,
         fpr_mode: FPRMode | None = None,
         no_fpr: bool = False,
         **rules: Any,
     ) -> None:
-        _check_weights(checkpoint)
+        if fp_rate is not None and "score_thr" in rules:
+            raise InputError(
+                f"--fp-rate {fp_rate:g} and --score-thr {rules['score_thr']} both give the threshold; leave one out"
+            )
+        if fp_rate is None and operating_points is not None:
+            raise InputError(f"{operating_points}: operating points choose nothing without --fp-rate; give one")
+        self.model = choose_model(model, config, checkpoint, twin)
         if fpr is not None:
-            _check_weights(fpr)
-        self.config = _config_of(checkpoint) if config is None else config
-        _check_config(self.config, twin)
-        self.checkpoint = checkpoint
+            check_weights(fpr)
+        self.fp_rate = fp_rate
+        self.points = None if operating_points is None else OperatingPoints.load(operating_points)
         self.twin, self.cfg_options = twin, cfg_options
         self.device, self.precision, self.batch_size = device, precision, batch_size
         self.tag_names = None if tags is None else read_tag_names(tags)
@@ -81,27 +99,51 @@ class Detector:
         self._loaded: _Loaded | None = None
 
     def __call__(
-        self, scan: str | os.PathLike[str], *, series: str | None = None, units: Units | None = None
+        self,
+        scan: StrPath | CTVolume,
+        *,
+        series: str | None = None,
+        units: Units | None = None,
+        formats: Sequence[str] = (),
     ) -> Findings:
         """Detect lesions in a scan; what was assumed of it is noted on standard error.
 
         Args:
-            scan: NIfTI, MHD/MHA or NRRD/NHDR file, or DICOM folder.
-            series: DICOM series to read, where the folder holds several, or a part of one, see
-                :func:`~mmpluld.io.read_volume`.
+            scan: NIfTI, MHD/MHA or NRRD/NHDR file, DICOM folder, DICOMDIR, or zip archive of these; or a volume, such
+                as ``CTVolume.from_canonical(array, spacing_mm)`` makes of an array.
+            series: Scan to read, where there are several, or a part of a DICOM series, see
+                :func:`~mmpluld.io.scan_choice.choose_scans`.
             units: ``hu`` to take the values for HU where they do not look like it.
+            formats: What the findings will be written in: a scan that one of them cannot hold is refused at once.
 
         Raises:
             InputError: If the scan is missing, unreadable or does not fit the model, or the model does not load.
         """
         tune_allocator()
-        volume = read_volume(scan, series=series, units=units)
+        if formats:
+            check_formats(formats)
+        if isinstance(scan, CTVolume):
+            return self.examine(_checked_volume(scan, series, units), _scan_name(scan.source), formats)
+        return self.examine(read_scan(scan, series, units), _scan_name(scan), formats)
+
+    def examine(self, volume: CTVolume, name: str, formats: Sequence[str] = ()) -> Findings:
+        """Detect lesions in a scan that is read; what was assumed of it is noted on standard error.
+
+        Args:
+            volume: The scan.
+            name: Of the scan in records.
+            formats: As for a call of the detector.
+
+        Raises:
+            InputError: If the scan does not fit the model or the formats, or the model does not load.
+        """
         for line in volume.history:
             note(f"{volume.source}: {line}")
+        check_scan(formats, volume)
         loaded = self.load()
         findings = loaded.detector.detect(volume)
-        history = (*volume.history, *loaded.detector.history(volume), f"model {loaded.model}")
-        return Findings(_scan_name(scan), replace(volume, history=history), tuple(findings), loaded.details)
+        history = (*volume.history, *loaded.detector.history(volume), *loaded.history)
+        return Findings(name, replace(volume, history=history), tuple(findings), loaded.details)
 
     def load(self) -> _Loaded:
         """The network and its rules, loaded now if they are not yet."""
@@ -111,91 +153,109 @@ class Detector:
 
     def _load(self) -> _Loaded:
         # Only now: to import the network's libraries takes seconds.
-        from mmpluld.engine.config import find_config, load_config
-        from mmpluld.engine.config_check import check_config
+        from mmpluld.engine.device import chosen_batch_size, chosen_device
         from mmpluld.inference.detector import VolumeDetector
         from mmpluld.inference.rescore import rescorer_of_test
-        from mmpluld.inference.settings import DetectionSettings
-        from mmpluld.zoo.download import local_checkpoint, sha256_of
+        from mmpluld.inference.settings import DetectionSettings, config_digest
+        from mmpluld.zoo.download import sha256_of
 
-        found = find_config(self.config, self.twin)
-        cfg = load_config(found, self.cfg_options)
-        check_config(cfg)
-        rules = DetectionSettings.from_config(cfg, **self.rules)
-        weights = local_checkpoint(self.checkpoint)
-        reduction = None
-        if not self.no_fpr:
-            reduction = _reduction(self.fpr, self.fpr_config, self.fpr_mode, cfg, self.checkpoint)
+        files = self.model.files(self.cfg_options, self.twin)
+        chosen, point = dict(self.rules), None
+        if self.fp_rate is not None:
+            self._check_point_holds(files)
+            point = files.operating_point(self.fp_rate, self.points)
+            chosen["score_thr"] = point.score_thr
+        rules = DetectionSettings.from_config(files.config, **chosen)
+        device = chosen_device(self.device)
+        batch_size = chosen_batch_size(device) if self.batch_size is None else self.batch_size
+        reduction = None if self.no_fpr else _reduction(self.fpr, self.fpr_config, self.fpr_mode, files)
         detector = VolumeDetector(
-            cfg,
-            weights,
+            files.config,
+            files.weights,
             rules,
-            self.device,
+            device,
             self.precision,
-            self.batch_size,
+            batch_size,
             self.tag_names,
-            rescorer=None if reduction is None else rescorer_of_test(reduction, self.device, self.precision),
+            rescorer=None if reduction is None else rescorer_of_test(reduction, device, self.precision),
         )
-        details = {"Model": found.name, "Weights": weights.name, "Score threshold": f"{rules.score_thr:g}"}
-        return _Loaded(detector, f"{found.name}, weights {weights.name} (SHA-256 {sha256_of(weights)[:16]})", details)
+        note(f"model {files.name} on {device}, {self.precision}, {counted(batch_size, 'slice')} at once")
+        details = {"Model": files.name, "Weights": files.weights.name, "Score threshold": f"{rules.score_thr:g}"}
+        history = [f"model {files.describe()}"]
+        if point is not None:
+            note(point.describe())
+            details["Operating point"] = point.describe()
+            history.append(point.describe())
+        settings: dict[str, Any] = {
+            "config": files.name,
+            "config_sha256": config_digest(files.config),
+            "checkpoint_sha256": sha256_of(files.weights),
+            "rules": asdict(rules),
+            "precision": self.precision,
+            "fpr": None if detector.rescorer is None else [detector.rescorer.name, detector.rescorer.mode],
+            "tags": self.tag_names,
+        }
+        return _Loaded(detector, tuple(history), details, settings)
+
+    def _check_point_holds(self, files: ModelFiles) -> None:
+        """Refuse a model's operating points for scores that are not the ones they were measured with.
+
+        Raises:
+            InputError: False-positive reduction or config are changed, and no other points are given.
+        """
+        changed = {
+            "--fpr": self.fpr is not None,
+            "--fpr-mode": self.fpr_mode is not None,
+            "--fpr-config": self.fpr_config is not None,
+            "--no-fpr": self.no_fpr and bool(files.reduction()),
+            "--cfg-options": bool(self.cfg_options),
+        }
+        if self.points is None and (option := next((name for name, given in changed.items() if given), None)):
+            raise InputError(
+                f"{files.name}: its operating points do not hold with {option}; leave that out, measure new ones and "
+                "give them with --operating-points, or use --score-thr"
+            )
+        if self.rules:
+            note(f"operating points were measured with the model's own rules; given are {', '.join(self.rules)}")
 
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A network on its device, its name for histories, and what reports say of it."""
+    """A network on its device, what histories and reports say of it, and all that decides what it finds."""
 
     detector: VolumeDetector
-    model: str
+    history: tuple[str, ...]
     details: dict[str, str]
-
-
-def _config_of(checkpoint: str | os.PathLike[str]) -> str:
-    """Name of the config that weights of the zoo belong to."""
-    text = os.fspath(checkpoint)
-    if not text.startswith("zoo:"):
-        raise InputError(f"{text}: the config of these weights is not known; give it with --config")
-    return text.removeprefix("zoo:")
+    settings: dict[str, Any]
 
 
 def _reduction(
-    fpr: str | os.PathLike[str] | None,
-    config: str | os.PathLike[str] | None,
-    mode: FPRMode | None,
-    cfg: Mapping[str, Any],
-    checkpoint: str | os.PathLike[str],
+    fpr: StrPath | None, config: StrPath | None, mode: FPRMode | None, files: ModelFiles
 ) -> dict[str, Any] | None:
-    """False-positive reduction as given, else as the detector is tested, else as the zoo names it; None: none."""
-    text = os.fspath(checkpoint)
-    named = get_model(text.removeprefix("zoo:")).fpr if text.startswith("zoo:") else None
-    default: dict[str, Any] = {"checkpoint": f"zoo:{named}"} if named else {}
-    found: dict[str, Any] = {"checkpoint": fpr} if fpr else dict((cfg.get("test_cfg") or {}).get("fpr") or default)
+    """False-positive reduction as given, else as the detector is tested or its bundle has it; None: none."""
+    found: dict[str, Any] = {"checkpoint": fpr} if fpr else files.reduction()
     changes = {"config": config, "mode": mode}
     if not found and (config or mode):
         raise InputError("no weights of false-positive reduction; give them with --fpr")
     return found | {key: value for key, value in changes.items() if value} or None
 
 
-def _check_weights(checkpoint: str | os.PathLike[str]) -> None:
-    """Refuse weights that are not there, as far as that can be told at once."""
-    text = os.fspath(checkpoint)
-    if text.startswith("zoo:"):
-        get_model(text.removeprefix("zoo:"))
-    elif not text.startswith(("http://", "https://")):
-        file_size(Path(text), "a file of weights, a web address, or zoo:NAME")
+def _checked_volume(volume: CTVolume, series: str | None, units: Units | None) -> CTVolume:
+    """A volume of the caller, whose values are looked at as those of a file are.
+
+    Raises:
+        InputError: They are not HU, as far as can be told, or a series is chosen, which a volume has not.
+    """
+    if series is not None:
+        raise InputError(
+            f"{volume.source}: series {series!r} chooses among DICOM files; a volume has none, leave it out"
+        )
+    check_units(units)
+    if fault := volume_fault(volume.array_to_source()):
+        return replace(volume, history=(*volume.history, units_note(volume.source, fault, units)))
+    return volume
 
 
-def _check_config(config: str | os.PathLike[str], twin: bool) -> None:
-    """Refuse a config that is not there; only a name that no model of the zoo has is looked for with MMEngine."""
-    if not Path(config).is_file() and os.fspath(config) not in load_index():
-        from mmpluld.engine.config import find_config
-
-        find_config(config, twin)
-
-
-def _scan_name(scan: str | os.PathLike[str]) -> str:
+def _scan_name(scan: StrPath) -> str:
     """Name of a scan file without its suffix, or of a folder, as text that a record can hold."""
-    name = printable(Path(scan).resolve().name)
-    for suffix in VOLUME_SUFFIXES:
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
+    return without_suffix(printable(Path(scan).resolve().name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,20 +13,26 @@ import numpy.typing as npt
 
 from mmpluld.errors import InputError
 from mmpluld.io import dicom_geometry, dicom_series
-from mmpluld.io.dicom_files import DicomFolder, header_text, scan_folder
+from mmpluld.io.dicom_files import DicomFolder, files_below, header_text, scan_files
 from mmpluld.io.dicom_geometry import Slice, parse_slice, sorted_slices, stack_affine, stack_notes
 from mmpluld.io.dicom_pixels import Rescale, read_pixels
 from mmpluld.io.dicom_series import Choice, check_one_volume, check_passes, choose_images, tell_apart
+from mmpluld.io.dicomdir import add_missing
 from mmpluld.io.faults import quiet
 from mmpluld.io.hounsfield import Units, to_hu
 from mmpluld.io.promised import Promise, check_memory
 from mmpluld.progress import track
 from mmpluld.structures.volume import CTVolume
 
-__all__ = ["read_dicom_folder"]
+__all__ = ["TAGS", "read_dicom_folder"]
+
+TAGS = tuple(sorted({*dicom_geometry.TAGS, *dicom_series.TAGS}))
+"""Keywords of what decides whether images are one volume, and where they lie."""
 
 
-def read_dicom_folder(folder: Path, series: str | None = None, units: Units | None = None) -> CTVolume:
+def read_dicom_folder(
+    folder: Path, series: str | None = None, units: Units | None = None, files: Sequence[Path] | None = None
+) -> CTVolume:
     """Read one CT series of a folder.
 
     File axes of the result: i = column, j = row, k = slice, ordered along the normal (row direction x column
@@ -36,6 +43,7 @@ def read_dicom_folder(folder: Path, series: str | None = None, units: Units | No
         series: SeriesInstanceUID, needed if there are several CT series; with ``:Attribute=value`` a part of it, see
             :mod:`mmpluld.io.dicom_series`.
         units: See :func:`~mmpluld.io.hounsfield.to_hu`.
+        files: Those of its files that are looked at; None looks at all.
 
     Raises:
         InputError: If there is no CT series, or several and none is chosen; if a series holds several volumes; if its
@@ -44,7 +52,10 @@ def read_dicom_folder(folder: Path, series: str | None = None, units: Units | No
     """
     with quiet("pydicom"):
         choice = Choice(folder, series)
-        found = scan_folder(folder, {*dicom_geometry.TAGS, *dicom_series.TAGS})
+        found = scan_files(sorted(files_below(folder)) if files is None else files, TAGS)
+        if not (found.skipped or found.unreadable or found.series):
+            raise InputError(f"{folder}: the folder is empty; give a folder of DICOM files, or a volume file")
+        unused = add_missing(found)
         images = choose_images(folder, found, choice)
         parsed = [parse_slice(image) for image in images]
         notes = check_one_volume(folder, images, choice)
@@ -60,6 +71,7 @@ def read_dicom_folder(folder: Path, series: str | None = None, units: Units | No
     history = [
         f"DICOM series of {len(slices)} slices{choice.note()}",
         *_skipped(found),
+        *unused,
         *notes,
         *stack_notes(slices),
         *rescale_notes,
@@ -67,7 +79,8 @@ def read_dicom_folder(folder: Path, series: str | None = None, units: Units | No
     ]
     volume = CTVolume.from_file_array(hu, affine, str(folder), history)
     uid = header_text(images[0].header, "SeriesInstanceUID")
-    return replace(volume, identifiers=(f"SeriesInstanceUID {uid or 'missing'}",))
+    paths = tuple(str(item.file) for item in slices)
+    return replace(volume, identifiers=(f"SeriesInstanceUID {uid or 'missing'}",), source_files=paths)
 
 
 def _skipped(found: DicomFolder) -> list[str]:

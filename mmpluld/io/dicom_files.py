@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import struct
+import sys
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,11 +16,14 @@ from typing import Any, BinaryIO
 from mmpluld.errors import InputError
 from mmpluld.progress import track
 
-__all__ = ["DicomFolder", "DicomImage", "Unreadable", "header_text", "open_dicom", "scan_folder"]
+__all__ = [
+    "DICOMDIR", "DicomFolder", "DicomImage", "Unreadable", "files_below", "header_text", "open_dicom", "scan_files",
+]  # fmt: skip
 
 _CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"  # of enhanced and converted CT the beginning
 _SCREENSHOT = "1.2.840.10008.5.1.4.1.1.7"  # secondary capture; of several frames the beginning
-_DICOMDIR = "1.2.840.10008.1.3.10"
+DICOMDIR = "1.2.840.10008.1.3.10"
+"""Storage class of a DICOMDIR."""
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _SUFFIXES = {".dcm", ".dicom", ".dic", ".ima"}
 # A deflated file is unpacked whole before its first tag is known; no CT slice comes near this.
@@ -34,10 +38,10 @@ _TAGS = (
 
 @dataclass(frozen=True)
 class DicomImage:
-    """Header of one image file; values are decoded when they are asked for."""
+    """One image file and the values of its header that are asked for, as :func:`header_text` gives them."""
 
     file: Path
-    header: Any
+    header: Mapping[str, str]
     modality: str = "CT"
 
 
@@ -60,52 +64,67 @@ class Unreadable:
 
 @dataclass
 class DicomFolder:
-    """What :func:`scan_folder` found.
+    """What :func:`scan_files` found.
 
     Attributes:
         series: CT images by SeriesInstanceUID.
         others: Images of other modalities.
         skipped: How many files of which kind were passed over.
         unreadable: Files that cannot be read; not counted in ``skipped``.
+        missing: Files by SeriesInstanceUID that a DICOMDIR names and that are not there.
+        dicomdirs: The DICOMDIRs among the files.
+        passed: The files counted in ``skipped``.
     """
 
     series: dict[str, list[DicomImage]] = field(default_factory=lambda: defaultdict(list))
     others: list[DicomImage] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     unreadable: list[Unreadable] = field(default_factory=list)
+    missing: dict[str, list[Path]] = field(default_factory=dict)
+    dicomdirs: list[Path] = field(default_factory=list)
+    passed: list[Path] = field(default_factory=list)
 
-    def lost(self, folder: Path, images: Iterable[DicomImage]) -> list[Unreadable]:
-        """Return the unreadable files that by place and name may be slices beside ``images``."""
+    def lost(self, folder: Path, images: Sequence[DicomImage]) -> list[Unreadable]:
+        """Return the files that are, or by place and name may be, slices beside ``images`` and cannot be read."""
+        uid = header_text(images[0].header, "SeriesInstanceUID")
+        named = [Unreadable(file, "is missing, though a DICOMDIR names it") for file in self.missing.get(uid, ())]
+        foreign = [
+            Unreadable(item.file, f"is of modality {item.modality}, but in the CT series {uid}")
+            for item in self.others
+            if uid and header_text(item.header, "SeriesInstanceUID") == uid
+        ]
+        return [*self._unreadable_beside(folder, images), *foreign, *named]
+
+    def _unreadable_beside(self, folder: Path, images: Sequence[DicomImage]) -> list[Unreadable]:
         files = [image.file for image in images]
         places, suffixes = {file.parent for file in files}, {file.suffix.lower() for file in files}
         patterns = {_pattern(file, folder) for file in files}
 
+        of_others = {image.file.parent for items in self.series.values() for image in items} - places
+        spread = len(self.series) == 1 or len(places) > 1  # else a like name in another folder is another scan's
+
         def belongs(item: Unreadable) -> bool:
             if item.file.name.startswith("._"):  # what macOS leaves beside each file on other systems' disks
                 return False
-            suffix = item.file.suffix.lower()
+            suffix, place = item.file.suffix.lower(), item.file.parent
             named = suffix in _SUFFIXES or (item.silent and suffix in suffixes)
-            return _pattern(item.file, folder) in patterns or (item.file.parent in places and (item.dicom or named))
+            if _pattern(item.file, folder) in patterns:
+                return place in places or (spread and place not in of_others)
+            return place in places and (item.dicom or named)
 
         return [item for item in self.unreadable if belongs(item)]
 
 
-def scan_folder(folder: Path, tags: Iterable[str]) -> DicomFolder:
-    """Read the headers of all files below a folder; links are followed, each folder is entered once.
+def scan_files(files: Iterable[Path], tags: Iterable[str]) -> DicomFolder:
+    """Read the headers of files.
 
     Args:
-        folder: The folder.
+        files: The files, in the order in which they shall be found.
         tags: Keywords of what the headers shall hold.
-
-    Raises:
-        InputError: If there is no file, or a subfolder cannot be opened.
     """
-    files = sorted(_files(folder))
-    if not files:
-        raise InputError(f"{folder}: the folder is empty; give a folder of DICOM files, or a volume file")
     found = DicomFolder()
     wanted = [*_TAGS, *tags]
-    for file in track(files, "reading headers"):
+    for file in track(list(files), "reading headers"):
         header = _read_header(file, wanted)
         if isinstance(header, Unreadable):
             found.unreadable.append(header)
@@ -153,7 +172,17 @@ def header_text(header: Any, name: str) -> str:
     return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path, without: Path | None = None) -> Iterator[Path]:
+    """Yield all files below a folder; links are followed, each folder is entered once.
+
+    Args:
+        folder: The folder.
+        without: Folder, behind links, that is not entered.
+
+    Raises:
+        InputError: If a subfolder cannot be opened.
+    """
+
     def refuse(error: OSError) -> None:
         raise InputError(
             f"{error.filename}: the folder cannot be opened ({error.strerror}); allow reading it, slices may be in it"
@@ -162,11 +191,12 @@ def _files(folder: Path) -> Iterator[Path]:
     entered = set()
     for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         status = Path(place).stat()
-        if (status.st_dev, status.st_ino) in entered:
+        if (status.st_dev, status.st_ino) in entered or (without is not None and Path(place).resolve() == without):
             folders.clear()
             continue
         entered.add((status.st_dev, status.st_ino))
-        for name in names:
+        folders.sort()
+        for name in sorted(names):
             yield Path(place, name)
 
 
@@ -214,22 +244,37 @@ def _sort_in(file: Path, header: Any, found: DicomFolder) -> None:
     storage = header_text(header, "SOPClassUID") or header_text(header.file_meta, "MediaStorageSOPClassUID")
     if not modality and storage.startswith(_CT_STORAGE):
         modality = "CT"
-    elif not modality and storage != _DICOMDIR:  # every other object has one
+    elif not modality and storage != DICOMDIR:  # every other object has one
         found.unreadable.append(Unreadable(file, "holds no Modality", dicom=True))
         return
-    modality = modality or "DICOMDIR"
+    if not modality:
+        modality = "DICOMDIR"
+        found.dicomdirs.append(file)
     if modality != "CT":
-        found.skipped[modality] += 1
+        _pass_over(file, modality, found)
         if all(name in header for name in ("Rows", "Columns", "ImagePositionPatient")):
-            found.others.append(DicomImage(file, header, modality))
+            found.others.append(DicomImage(file, _values(header), modality))
     elif "LOCALIZER" in header_text(header, "ImageType").upper().split("\\"):
-        found.skipped["localizer"] += 1
+        _pass_over(file, "localizer", found)
     elif storage and not storage.startswith((_CT_STORAGE, _SCREENSHOT)) and "Rows" not in header:
-        found.skipped["CT object without image"] += 1  # what vendors keep beside the images: raw data, reports
+        _pass_over(file, "CT object without image", found)  # what vendors keep beside the images: raw data, reports
     elif storage.startswith(_SCREENSHOT) and _is_picture(header):
-        found.skipped["screenshot"] += 1
+        _pass_over(file, "screenshot", found)
     else:
-        found.series[header_text(header, "SeriesInstanceUID")].append(DicomImage(file, header))
+        found.series[header_text(header, "SeriesInstanceUID")].append(DicomImage(file, _values(header)))
+
+
+def _pass_over(file: Path, kind: str, found: DicomFolder) -> None:
+    found.skipped[kind] += 1
+    found.passed.append(file)
+
+
+def _values(header: Any) -> dict[str, str]:
+    """The values of a header as text: a tenth of the memory of pydicom's own, for folders of many scans."""
+    from pydicom.datadict import keyword_for_tag
+
+    names = (keyword_for_tag(tag) for tag in header.keys())  # noqa: SIM118  iterating decodes the values
+    return {name: sys.intern(text) for name in names if name and (text := header_text(header, name))}
 
 
 def _is_picture(header: Any) -> bool:

@@ -12,15 +12,20 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
 from mmpluld.errors import InputError, did_you_mean, name_some
-from mmpluld.io.dicom_files import DicomFolder, DicomImage, Unreadable, header_text
+from mmpluld.io.dicom_files import DicomFolder, DicomImage, header_text
 from mmpluld.io.dicom_geometry import Slice
 
-__all__ = ["TAGS", "Choice", "check_one_volume", "check_passes", "choose_images", "tell_apart"]
+__all__ = [
+    "TAGS", "Choice", "SeriesFacts", "check_one_volume", "check_passes", "choose_images", "fits", "refuse_no_series",
+    "series_facts", "tell_apart",
+]  # fmt: skip
 
 # Attributes that never differ within a volume, and how far a number may be off.
 _ONE_VALUE: dict[str, float | None] = {
@@ -103,10 +108,7 @@ def choose_images(folder: Path, found: DicomFolder, choice: Choice) -> list[Dico
             be read, or are images of another modality.
     """
     images = _series_images(folder, found, choice)
-    uid = header_text(images[0].header, "SeriesInstanceUID")
-    foreign = [item for item in found.others if uid and header_text(item.header, "SeriesInstanceUID") == uid]
     lost = found.lost(folder, images)
-    lost += [Unreadable(item.file, f"is of modality {item.modality}, but in the CT series {uid}") for item in foreign]
     if lost:
         more = f", and {len(lost) - 1} more such files" if len(lost) > 1 else ""
         raise InputError(
@@ -181,21 +183,12 @@ def tell_apart(slices: Sequence[Slice], choice: Choice) -> str:
     return ""
 
 
-def _series_images(folder: Path, found: DicomFolder, choice: Choice) -> list[DicomImage]:
-    listed = ", ".join(f"{uid or 'none'} ({len(items)} files)" for uid, items in sorted(found.series.items()))
-    if not found.series:
-        _refuse_no_series(folder, found)
-    if choice.uid is not None:
-        if choice.uid not in found.series:
-            hint = did_you_mean(choice.uid, found.series, "choose one of them")
-            raise InputError(f"{folder}: no CT series '{choice.uid}'; there are {listed}{hint}")
-        return found.series[choice.uid]
-    if len(found.series) > 1:
-        raise InputError(f"{folder}: {len(found.series)} CT series: {listed}; choose one with --series UID")
-    return next(iter(found.series.values()))
+def refuse_no_series(folder: Path, found: DicomFolder) -> NoReturn:
+    """Say what is there in place of a CT series.
 
-
-def _refuse_no_series(folder: Path, found: DicomFolder) -> None:
+    Raises:
+        InputError: Always.
+    """
     damaged = [item for item in found.unreadable if item.dicom or item.silent]
     if damaged:
         raise InputError(
@@ -204,7 +197,84 @@ def _refuse_no_series(folder: Path, found: DicomFolder) -> None:
     counts = Counter(found.skipped)
     counts["not DICOM"] += len(found.unreadable)
     listed = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()) if count)
-    raise InputError(f"{folder}: no CT image among its files (found {listed}); give a folder with a CT series")
+    raise InputError(
+        f"{folder}: no CT image among its files (found {listed or 'none'}); give a folder with a CT series"
+    )
+
+
+def fits(images: Sequence[DicomImage], choice: Choice) -> bool:
+    """Whether some of the images of a series have the values that are asked for."""
+    return all(
+        any(_same(text, value, _ALL[name]) for text in {header_text(image.header, name) for image in images})
+        or name == "InstanceNumber"  # its range chooses a part of a series, no series
+        for name, value in choice.values.items()
+    )
+
+
+@dataclass(frozen=True)
+class SeriesFacts:
+    """What the headers of a series say, for people who choose one; texts as they are written there.
+
+    Attributes:
+        uid, number, description, kernel, thickness, patient: SeriesInstanceUID, SeriesNumber, SeriesDescription,
+            ConvolutionKernel, SliceThickness and PatientID; where images differ, that of the first.
+        images: How many files.
+        positions: How many places along the normal they have.
+        interval_mm: Usual distance of neighbouring places; None if there is one alone or none is known.
+        size: Columns and rows.
+    """
+
+    uid: str
+    number: str
+    description: str
+    kernel: str
+    thickness: str
+    patient: str
+    images: int
+    positions: int
+    interval_mm: float | None
+    size: tuple[str, str]
+
+
+def series_facts(uid: str, images: Sequence[DicomImage]) -> SeriesFacts:
+    """Gather what the headers of a series say."""
+
+    def text(name: str) -> str:
+        return header_text(images[0].header, name)
+
+    depths = _depths(images)
+    return SeriesFacts(
+        uid, text("SeriesNumber"), text("SeriesDescription"), text("ConvolutionKernel"), text("SliceThickness"),
+        text("PatientID"), len(images), len(depths), float(np.median(np.diff(depths))) if len(depths) > 1 else None,
+        (text("Columns"), text("Rows")),
+    )  # fmt: skip
+
+
+def _depths(images: Sequence[DicomImage]) -> list[float]:
+    """Places along the normal of the first image, in mm, to 0.01 mm; none if the headers do not say."""
+    try:
+        orientation = [float(item) for item in header_text(images[0].header, "ImageOrientationPatient").split("\\")]
+        normal = np.cross(orientation[:3], orientation[3:])
+        places = [
+            [float(item) for item in header_text(image.header, "ImagePositionPatient").split("\\")] for image in images
+        ]
+        return sorted({round(float(np.dot(place, normal)), 2) for place in places})
+    except ValueError:
+        return []
+
+
+def _series_images(folder: Path, found: DicomFolder, choice: Choice) -> list[DicomImage]:
+    listed = ", ".join(f"{uid or 'none'} ({len(items)} files)" for uid, items in sorted(found.series.items()))
+    if not found.series:
+        refuse_no_series(folder, found)
+    if choice.uid is not None:
+        if choice.uid not in found.series:
+            hint = did_you_mean(choice.uid, found.series, "choose one of them")
+            raise InputError(f"{folder}: no CT series '{choice.uid}'; there are {listed}{hint}")
+        return found.series[choice.uid]
+    if len(found.series) > 1:
+        raise InputError(f"{folder}: {len(found.series)} CT series: {listed}; choose one with --series UID")
+    return next(iter(found.series.values()))
 
 
 def _with_value(folder: Path, images: list[DicomImage], name: str, value: str) -> list[DicomImage]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +32,12 @@ VOLUME_SUFFIXES = tuple(_READERS)
 
 
 def read_volume(
-    path: StrPath, series: str | None = None, *, labels: bool = False, units: Units | None = None
+    path: StrPath,
+    series: str | None = None,
+    *,
+    labels: bool = False,
+    units: Units | None = None,
+    files: Sequence[Path] | None = None,
 ) -> CTVolume:
     """Read a CT scan into canonical orientation.
 
@@ -42,6 +48,7 @@ def read_volume(
             one, see :mod:`mmpluld.io.dicom_series`.
         labels: True to read a label mask, whose values are not HU.
         units: ``hu`` to take values for HU that do not look like it.
+        files: Those files of a DICOM folder that are looked at; None looks at all.
 
     Returns:
         The volume, int16 where the values are whole numbers that fit, else float32. Obliqueness, skipped files and
@@ -53,7 +60,7 @@ def read_volume(
     """
     file = Path(path)
     if is_folder(file, f"a CT scan ({', '.join(VOLUME_SUFFIXES)} or DICOM folder)"):
-        volume = read_dicom_folder(file, series, units)
+        volume = read_dicom_folder(file, series, units, files)
     elif series is not None:
         raise InputError(f"{file}: is one file, so series '{series}' cannot be chosen; leave the series out")
     else:

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mmpluld.atomic import atomic_path, atomic_write_text, temporary_folder, writing
 from mmpluld.errors import InputError
 from mmpluld.io.readers import NIFTI_SUFFIXES, volume_suffix
 from mmpluld.structures.findings import Finding
 from mmpluld.structures.volume import CTVolume
-from mmpluld.typing import StrPath
+from mmpluld.typing import FloatArray, StrPath
 
-__all__ = ["plain_cell", "write_findings_csv", "write_volume"]
+__all__ = ["plain_cell", "write_findings_csv", "write_nifti", "write_volume"]
 
 _COLUMNS = (
     "id",
@@ -56,8 +57,7 @@ def write_volume(volume: CTVolume, path: StrPath) -> None:
     file = Path(path)
     suffix = volume_suffix(file)
     if suffix in NIFTI_SUFFIXES:
-        with atomic_path(file) as temporary:
-            _write_nifti(volume, temporary)
+        write_nifti(file, volume.array.transpose(), volume.affine_lps)
     else:
         _write_itk(volume, file, suffix)
 
@@ -86,15 +86,26 @@ def write_findings_csv(path: StrPath, findings: Sequence[Finding]) -> None:
     atomic_write_text(path, text.getvalue())
 
 
-def _write_nifti(volume: CTVolume, file: Path) -> None:
+def write_nifti(path: StrPath, array_ijk: npt.NDArray[Any], affine_lps: FloatArray) -> None:
+    """Write an array (i, j, k) as ``.nii`` or ``.nii.gz``, with its voxel-centre index to LPS mm (4, 4).
+
+    The quaternion of the header cannot hold a shear (gantry tilt); then it says that it is unknown, and the affine of
+    the header alone counts.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
     import nibabel as nib
 
-    affine_ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine_lps
-    image: Any = nib.Nifti1Image(volume.array.transpose(), affine_ras)
+    affine_ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine_lps
+    directions = affine_ras[:3, :3] / np.linalg.norm(affine_ras[:3, :3], axis=0)
+    sheared = np.abs(directions.T @ directions - np.eye(3)).max() > 1e-4
+    image: Any = nib.Nifti1Image(array_ijk, affine_ras)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine_ras, code=1)
-    image.set_qform(affine_ras, code=1)
-    nib.save(image, file)
+    image.set_qform(affine_ras, code=0 if sheared else 1)
+    with atomic_path(path) as temporary:
+        nib.save(image, temporary)
 
 
 def _write_itk(volume: CTVolume, file: Path, suffix: str) -> None:

@@ -1,29 +1,46 @@
-"""From a training checkpoint to a file of the zoo: weights only, the same bytes every time, with a model card."""
+"""From a training checkpoint to a bundle of the zoo: one file, the same bytes every time, with a model card."""
 
 from __future__ import annotations
 
 import hashlib
-import os
+import tempfile
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+import safetensors.torch
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from torch import Tensor
+from torch import Tensor, contiguous_format
 
 from mmpluld.atomic import atomic_path, atomic_write_text
-from mmpluld.engine.checkpoint import checkpoint_bytes, load_checkpoint_safely, load_weights
+from mmpluld.engine.bundle_config import config_bytes
+from mmpluld.engine.checkpoint import load_checkpoint_safely, put_weights, state_dict_of, trained_with
 from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
+from mmpluld.evaluation.functional import get_protocol
+from mmpluld.evaluation.operating_points import OperatingPoints, calibration_table, measure_operating_points
+from mmpluld.inference.rescore import FPRMode
 from mmpluld.registry import MODELS
 from mmpluld.structures.text_files import read_object
+from mmpluld.typing import StrPath
 from mmpluld.version import __version__
+from mmpluld.zoo.bundle import CARD, CONFIG, FPR, PICTURE, POINTS, WEIGHTS, bundle_bytes
+from mmpluld.zoo.download import local_checkpoint, sha256_of
 from mmpluld.zoo.index import AVERAGE, PAPER, dump_metafile, load_metafile
 
-__all__ = ["Published", "metafile_entry", "publish", "require_entry", "served_from", "update_metafile"]
+__all__ = [
+    "Published",
+    "Reduction",
+    "Validation",
+    "metafile_entry",
+    "publish",
+    "require_entry",
+    "served_from",
+    "update_metafile",
+]
 
 _NOT_FOR_DIAGNOSIS = "research only; not for diagnosis"
 _SHIPPED = "checkpoints"  # folder below the root of the zoo that travels with the package
@@ -33,42 +50,74 @@ _DATASETS = {"deeplesion": "DeepLesion", "phantom": "Phantom", "starter": "Phant
 
 @dataclass(frozen=True)
 class Published:
-    """A published checkpoint.
+    """A published model.
 
     Attributes:
         name: Model of the zoo.
-        weights: ``<name>-<first 8 digits of the SHA-256>.pth``.
+        bundle: ``<name>-<first 8 digits of the SHA-256>.zip``.
         card: Model card beside it.
-        sha256: Digest of the weights.
-        size: Bytes of the weights.
+        sha256: Digest of the bundle.
+        size: Bytes of the bundle.
         metrics: Sensitivities in per cent, as the index names them; empty without figures.
     """
 
     name: str
-    weights: Path
+    bundle: Path
     card: Path
     sha256: str
     size: int
     metrics: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class Validation:
+    """Detections in validation patients, which give a model its operating points and calibration.
+
+    Attributes:
+        detections: Detection record.
+        truth: Annotation file, or detection record.
+        protocol: Name of the rules.
+    """
+
+    detections: StrPath
+    truth: StrPath
+    protocol: str = "lens-3d"
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """False-positive reduction that goes into a bundle.
+
+    Attributes:
+        checkpoint: Its weights.
+        config: Its config; None takes the one that the weights were trained with.
+        mode: ``average`` or ``alone``.
+    """
+
+    checkpoint: StrPath
+    config: StrPath | None = None
+    mode: FPRMode = "average"
+
+
 def publish(
-    checkpoint: str | os.PathLike[str],
-    out_dir: str | os.PathLike[str],
+    checkpoint: StrPath,
+    out_dir: StrPath,
     name: str,
     data: str,
-    config: str | os.PathLike[str] | None = None,
-    metrics: str | os.PathLike[str] | None = None,
+    config: StrPath | None = None,
+    metrics: StrPath | None = None,
     licence: str = "Apache-2.0",
     half: bool = False,
+    validation: Validation | None = None,
+    reduction: Reduction | None = None,
 ) -> Published:
-    """Write weights and model card.
+    """Write a bundle, and its model card beside it.
 
     Of the checkpoint only the weights that a test would load are kept (after an averaging hook these are the averaged
-    ones), with plain metadata. Same checkpoint, options and PyTorch: same bytes.
+    ones). Same inputs and options: same bytes.
 
     Args:
-        checkpoint: File that training wrote.
+        checkpoint: File that training wrote, or a bundle.
         out_dir: Folder to write to.
         name: Model of the zoo: the name of its config.
         data: What it was trained on, for the card; one sentence without full stop.
@@ -76,49 +125,128 @@ def publish(
         metrics: Result that ``mmpluld evaluate --json`` wrote, for the card and the index.
         licence: Of the weights.
         half: Store tensors of two and more dimensions in half precision.
+        validation: Gives the operating points; None: the bundle has none.
+        reduction: False-positive reduction; None takes that of the config's ``test_cfg``, if it has one.
 
     Raises:
-        InputError: If an input cannot be read, the weights are not of the config's model, or a value does not fit into
-            half precision.
+        InputError: If an input cannot be read, the weights are not of the config's model, a value does not fit into
+            half precision, or the config asks for what a bundle may not.
     """
     settings = load_config(config or name)
-    with DefaultScope.overwrite_default_scope("mmpluld"):
-        load_weights(MODELS.build(settings.model), checkpoint)
     source = load_checkpoint_safely(checkpoint)
-    state = _plain_state(source.get("state_dict", source), half, checkpoint)
+    members = _model_members(settings, source, checkpoint, half, "")
+    if reduction is None and (settings.get("test_cfg") or {}).get("fpr"):
+        reduction = Reduction(**settings.test_cfg.fpr)
+    if reduction is not None:
+        members |= _reduction_members(reduction, half)
+    points = None if validation is None else measure_operating_points(**_measured(validation))
+    if points is not None:
+        members |= {POINTS: points.to_json().encode(), PICTURE: _picture(points)}
+    result = None if metrics is None else _read_metrics(metrics)
+    details = _details(name, config, data, licence, half, source, result, points, reduction)
+    provenance = details["provenance"] | {"checkpoint_sha256": sha256_of(checkpoint)}
+    members[CARD] = _card(details | {"file": None, "picture": PICTURE}).encode()
+    content = bundle_bytes(name, provenance, members)
+    sha256 = hashlib.sha256(content).hexdigest()
+    target = Path(out_dir) / f"{name}-{sha256[:8]}.zip"
+    picture = target.with_suffix(".png")
+    text = _card(details | {"file": target.name, "sha256": sha256, "size": len(content), "picture": picture.name})
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(content)
+    if PICTURE in members:
+        with atomic_path(picture) as temporary:
+            temporary.write_bytes(members[PICTURE])
+    atomic_write_text(target.with_suffix(".md"), text)
+    return Published(name, target, target.with_suffix(".md"), sha256, len(content), _index_metrics(result))
+
+
+def _model_members(
+    settings: Config, source: Mapping[str, Any], path: StrPath, half: bool, part: str
+) -> dict[str, bytes]:
+    """Config and weights of a network, after a look whether they belong together."""
+    config = config_bytes(settings, str(settings.filename))  # first, since it says what cannot be published
+    with DefaultScope.overwrite_default_scope("mmpluld"):
+        put_weights(MODELS.build(settings.model), source, path)
+    state = _plain_state(state_dict_of(source, path), half, path)
+    return {
+        f"{part}{CONFIG}": config,
+        f"{part}{WEIGHTS}": safetensors.torch.save(dict(sorted(state.items()))),
+    }
+
+
+def _reduction_members(reduction: Reduction, half: bool) -> dict[str, bytes]:
+    path = local_checkpoint(reduction.checkpoint)
+    source = load_checkpoint_safely(path)
+    config = reduction.config or trained_with(source.get("meta"))
+    if not config:
+        raise InputError(f"{reduction.checkpoint}: does not tell the config of false-positive reduction; name it")
+    return _model_members(load_config(config), source, path, half, FPR)
+
+
+def _measured(validation: Validation) -> dict[str, Any]:
+    return {"predictions": validation.detections, "truth": validation.truth, "protocol": validation.protocol}
+
+
+def _picture(points: OperatingPoints) -> bytes:
+    from mmpluld.visualization.reliability_plot import plot_reliability
+
+    with tempfile.TemporaryDirectory(prefix="mmpluld-") as folder:
+        path = Path(folder, PICTURE)
+        plot_reliability(points, path)
+        return path.read_bytes()
+
+
+def _details(
+    name: str,
+    config: StrPath | None,
+    data: str,
+    licence: str,
+    half: bool,
+    source: Mapping[str, Any],
+    result: Mapping[str, Any] | None,
+    points: OperatingPoints | None,
+    reduction: Reduction | None,
+) -> dict[str, Any]:
+    """What the card says, and among it the provenance that the bundle keeps."""
     epoch = source.get("meta", {}).get("epoch")
-    meta = {
-        "name": name,
+    trained = Path(config or name).name.removesuffix(".py")
+    provenance: dict[str, Any] = {
         "mmpluld_version": __version__,
-        "dataset_meta": {"classes": ["lesion"]},
+        "config": trained,
+        "data": data.rstrip(". "),
         "epoch": epoch if isinstance(epoch, int) else None,
+        "half": half,
         "licence": str(licence),
         "intended_use": _NOT_FOR_DIAGNOSIS,
+        "commands": [f"mmpluld train {trained}"],
+        "figures": None if result is None else {key: result[key] for key in _FIGURES if key in result},
+        "dataset_meta": {"classes": ["lesion"]},
     }
-    content = checkpoint_bytes({"meta": meta, "state_dict": state})
-    sha256 = hashlib.sha256(content).hexdigest()
-    result = None if metrics is None else _read_metrics(metrics)
-    weights = Path(out_dir) / f"{name}-{sha256[:8]}.pth"
-    details = {"name": name, "file": weights.name, "sha256": sha256, "size": len(content), "half": half} | {
-        "config": f"{Path(config or name).name.removesuffix('.py')}.py",
-        "version": __version__,
-        "licence": licence,
-        "data": data.rstrip(". "),
-        "epoch": meta["epoch"],
+    if reduction is not None:
+        provenance["fpr_mode"] = reduction.mode
+    return {
+        "name": name,
+        "provenance": provenance,
         "metrics": result,
         "rows": _figures(result),
         "phantom": name.endswith(("_phantom", "_starter")),
     }
-    text = _card(details)
-    with atomic_path(weights) as temporary:
-        temporary.write_bytes(content)
-    atomic_write_text(weights.with_suffix(".md"), text)
-    return Published(name, weights, weights.with_suffix(".md"), sha256, len(content), _index_metrics(result))
 
 
-def served_from(
-    out_dir: str | os.PathLike[str], base_url: str | None = None, metafile: str | os.PathLike[str] | None = None
-) -> str:
+def _rates(points: OperatingPoints | None) -> list[list[str]]:
+    """Rows of the card's operating points: rate, threshold, sensitivity."""
+    rows = []
+    for rate in () if points is None else get_protocol(points.protocol).levels:
+        try:
+            point = points.at(rate) if points is not None else None
+        except InputError:  # beyond what was measured
+            continue
+        if point is not None:
+            rows.append([f"{rate:g}", f"{point.score_thr:.4g}", f"{100 * point.sensitivity:.2f}"])
+    return rows
+
+
+def served_from(out_dir: StrPath, base_url: str | None = None, metafile: StrPath | None = None) -> str:
     """The address that the index gives to the folder of published files.
 
     Args:
@@ -145,16 +273,16 @@ def served_from(
 
 
 def metafile_entry(published: Published, address: str) -> dict[str, Any]:
-    """What the index says about a published checkpoint: weights, digest, size and figures.
+    """What the index says about a published model: bundle, digest, size and figures.
 
     Args:
-        published: The checkpoint.
+        published: The bundle.
         address: What :func:`served_from` gives.
     """
     entry: dict[str, Any] = {
         "Name": published.name,
         "Metadata": {"SHA256": published.sha256, "Size": published.size},
-        "Weights": f"{address}/{published.weights.name}",
+        "Weights": f"{address}/{published.bundle.name}",
     }
     if published.metrics:
         dataset = _DATASETS.get(published.name.rpartition("_")[2], published.name.rpartition("_")[2])
@@ -162,7 +290,7 @@ def metafile_entry(published: Published, address: str) -> dict[str, Any]:
     return entry
 
 
-def update_metafile(path: str | os.PathLike[str], entry: Mapping[str, Any]) -> None:
+def update_metafile(path: StrPath, entry: Mapping[str, Any]) -> None:
     """Put a checkpoint into the entry of its model; figures of papers stay, measured ones are replaced.
 
     Raises:
@@ -180,7 +308,7 @@ def update_metafile(path: str | os.PathLike[str], entry: Mapping[str, Any]) -> N
     atomic_write_text(path, dump_metafile(content))
 
 
-def require_entry(path: str | os.PathLike[str], name: str) -> None:
+def require_entry(path: StrPath, name: str) -> None:
     """Check, before anything is written, that a metafile has the model.
 
     Raises:
@@ -189,7 +317,7 @@ def require_entry(path: str | os.PathLike[str], name: str) -> None:
     _entry_of(load_metafile(path), name, path)
 
 
-def _entry_of(content: Mapping[str, Any], name: str, path: str | os.PathLike[str]) -> dict[str, Any]:
+def _entry_of(content: Mapping[str, Any], name: str, path: StrPath) -> dict[str, Any]:
     model: dict[str, Any]
     for model in content["Models"]:
         if model.get("Name") == name:
@@ -197,24 +325,37 @@ def _entry_of(content: Mapping[str, Any], name: str, path: str | os.PathLike[str
     raise InputError(f"{path}: no model {name!r}; run tools/model_zoo.py, which enters every config")
 
 
-def _plain_state(state: Mapping[str, Tensor], half: bool, source: str | os.PathLike[str]) -> dict[str, Tensor]:
+def _plain_state(state: Mapping[str, Tensor], half: bool, source: StrPath) -> dict[str, Tensor]:
     """Tensors without shared memory, on the CPU."""
     plain = {}
     for key, value in state.items():
-        tensor = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        tensor = value.detach().cpu().clone(memory_format=contiguous_format)
         if half and tensor.is_floating_point() and tensor.dim() >= 2:
             small = tensor.half()
-            if not torch.equal(small.isfinite(), tensor.isfinite()):
+            if not small.isfinite().equal(tensor.isfinite()):
                 raise InputError(f"{source}: {key} has values beyond half precision; publish without --half")
             tensor = small
         plain[key.removeprefix("module.")] = tensor
     return plain
 
 
-def _read_metrics(path: str | os.PathLike[str]) -> dict[str, Any]:
-    needed: tuple[str, ...] = ("protocol", "mode", "per", "levels", "sensitivity", "headline_levels", "average")
-    needed += ("num_images", "num_patients", "num_lesions")
-    return read_object(path, "what `mmpluld evaluate --json` wrote", needed)
+_NEEDED = (
+    "protocol",
+    "mode",
+    "per",
+    "levels",
+    "sensitivity",
+    "headline_levels",
+    "average",
+    "num_images",
+    "num_patients",
+    "num_lesions",
+)
+_FIGURES = (*_NEEDED, "interval")  # of a result; the rest names volumes
+
+
+def _read_metrics(path: StrPath) -> dict[str, Any]:
+    return read_object(path, "what `mmpluld evaluate --json` wrote", _NEEDED)
 
 
 def _figures(result: Mapping[str, Any] | None) -> list[list[str]]:

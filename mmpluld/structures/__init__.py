@@ -25,6 +25,7 @@ from mmpluld.structures.records import (
 )
 from mmpluld.structures.samples import instance_boxes, predicted_boxes, to_array
 from mmpluld.structures.slice_boxes import Box2D, boxes_by_slice, origins_by_slice
+from mmpluld.structures.slice_masks import SliceMask
 from mmpluld.structures.tags import read_tag_names
 from mmpluld.structures.volume import CTVolume
 
@@ -43,6 +44,7 @@ __all__ = [
     "Finding",
     "LesionRecord",
     "ScanFindings",
+    "SliceMask",
     "VolumeRecord",
     "as_boxes",
     "boxes_by_slice",

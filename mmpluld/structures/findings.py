@@ -11,6 +11,7 @@ import numpy as np
 from mmpluld.structures.boxes import as_boxes
 from mmpluld.structures.recist import RECIST
 from mmpluld.structures.records import FILE_VOXELS, Box, Detections, DetectionSet
+from mmpluld.structures.slice_masks import SliceMask
 from mmpluld.structures.volume import CTVolume
 from mmpluld.typing import FloatArray
 
@@ -32,6 +33,7 @@ class Finding:
         key_box: 2D box (x1, y1, x2, y2) on the canonical key slice.
         recist: Diameters on the canonical key slice; None where the model predicts no mask.
         tags: Name and score of each tag, best first; empty where the model predicts none.
+        mask: Pixels of the lesion on the canonical key slice; None where the model predicts none.
     """
 
     box_canonical: Box
@@ -44,6 +46,7 @@ class Finding:
     key_box: tuple[float, float, float, float]
     recist: RECIST | None = None
     tags: tuple[tuple[str, float], ...] = ()
+    mask: SliceMask | None = None
 
     @classmethod
     def from_canonical(
@@ -55,6 +58,7 @@ class Finding:
         key_box: Sequence[float],
         recist: RECIST | None = None,
         tags: tuple[tuple[str, float], ...] = (),
+        mask: SliceMask | None = None,
     ) -> Finding:
         """Fill in file and world coordinates of a canonical box.
 
@@ -75,6 +79,7 @@ class Finding:
             key_box=(x1, y1, x2, y2),
             recist=recist,
             tags=tags,
+            mask=mask,
         )
 
 

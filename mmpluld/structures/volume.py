@@ -49,6 +49,8 @@ class CTVolume:
             against it. ``(1, 2, -3)`` means x along i, y along j, z against k.
         source: Where the volume came from, for messages and reports; made printable.
         history: What was done to the volume or found in its files, oldest first; made printable.
+        source_files: Files of the slices in their order along file axis k; empty where the slices have no files of
+            their own.
         identifiers: What tells which patient's scan it is, such as the UID of its series: for those who ask for it.
     """
 
@@ -59,6 +61,7 @@ class CTVolume:
     source: str = "memory"
     history: tuple[str, ...] = ()
     identifiers: tuple[str, ...] = ()
+    source_files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.ndim != 3 or self.array.size == 0:

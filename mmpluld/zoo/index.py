@@ -19,6 +19,7 @@ __all__ = [
     "PAPER",
     "Result",
     "ZooModel",
+    "default_model",
     "dump_metafile",
     "get_model",
     "load_index",
@@ -66,11 +67,10 @@ class ZooModel:
         config: Path of the config below the root of the zoo.
         metadata: What else the index says, as written.
         results: Figures of papers first.
-        weights: Address of the checkpoint: http(s), file URL, or a path below the root of the zoo; None where there are
+        weights: Address of the bundle: http(s), file URL, or a path below the root of the zoo; None where there are
             no published weights.
-        sha256: Digest of the checkpoint, 64 lower-case hexadecimal digits; empty without weights.
-        size: Bytes of the checkpoint; 0 without weights.
-        fpr: Name of the model whose weights reduce this one's false positives by default; None: no model's.
+        sha256: Digest of the bundle, 64 lower-case hexadecimal digits; empty without weights.
+        size: Bytes of the bundle; 0 without weights.
         root: Folder that ``config`` and a relative ``weights`` start from.
     """
 
@@ -82,7 +82,6 @@ class ZooModel:
     weights: str | None
     sha256: str
     size: int
-    fpr: str | None
     root: Path
 
     @property
@@ -91,9 +90,15 @@ class ZooModel:
         return self.weights is not None and "://" not in self.weights
 
     @property
+    def default(self) -> bool:
+        """Whether detection takes this model if none is named."""
+        return self.metadata.get("Default") is True
+
+    @property
     def weights_text(self) -> str:
         """Size of the weights in words; empty without weights."""
-        return f"{self.size / 1e6:.1f} MB{', shipped' if self.shipped else ''}" if self.weights else ""
+        notes = [text for text, holds in (("shipped", self.shipped), ("default", self.default)) if holds]
+        return ", ".join([f"{self.size / 1e6:.1f} MB", *notes]) if self.weights else ""
 
     @property
     def weights_url(self) -> str:
@@ -156,6 +161,19 @@ def get_model(name: str) -> ZooModel:
     raise InputError(f"{name!r} is no model of the zoo{hint}")
 
 
+def default_model() -> ZooModel:
+    """The model that detection takes if none is named: the one whose entry says ``Metadata: Default: true``.
+
+    Raises:
+        InputError: If there is none, or several.
+    """
+    marked = [model for model in load_index().values() if model.default]
+    if len(marked) != 1:
+        names = ", ".join(model.name for model in marked) or "none"
+        raise InputError(f"the index marks {names} as default, needed is one model; name a model with --model")
+    return marked[0]
+
+
 def load_metafile(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read one ``metafile.yml`` as plain values.
 
@@ -205,11 +223,10 @@ def _model(entry: Any, path: Path, root: Path) -> ZooModel:
             raise InputError(f"{where}: Metadata.SHA256 is {sha256!r}, must be 64 lower-case hexadecimal digits")
         if not (isinstance(size, int) and size > 0):
             raise InputError(f"{where}: Metadata.Size is {size!r}, must be the bytes of the weights")
-        if not re.fullmatch(rf"[\w.-]+-{sha256[:8]}\.pth", str(weights).rpartition("/")[2]):
-            raise InputError(f"{where}: the file name of {weights!r} must end in -{sha256[:8]}.pth, after its SHA256")
-    fpr = metadata.get("FPR")
-    if not (fpr is None or isinstance(fpr, str)):
-        raise InputError(f"{where}: Metadata.FPR is {fpr!r}, must be the name of another model")
+        if not re.fullmatch(rf"[\w.-]+-{sha256[:8]}\.zip", str(weights).rpartition("/")[2]):
+            raise InputError(f"{where}: the file name of {weights!r} must end in -{sha256[:8]}.zip, after its SHA256")
+    if metadata.get("Default", False) not in (True, False) or (metadata.get("Default") and weights is None):
+        raise InputError(f"{where}: Metadata.Default is {metadata['Default']!r}, must be true, of a model with weights")
     listed = entry.get("Results", [])
     if not isinstance(listed, list):
         raise InputError(f"{where}: 'Results' is {listed!r}, must be a list")
@@ -223,7 +240,6 @@ def _model(entry: Any, path: Path, root: Path) -> ZooModel:
         weights=weights,
         sha256=sha256 if weights else "",
         size=size if weights else 0,
-        fpr=fpr,
         root=root,
     )
 

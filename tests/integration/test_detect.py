@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tracemalloc
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,7 +28,9 @@ from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
 from mmpluld.evaluation.evaluate import evaluate_files
 from mmpluld.inference import DetectionSettings, Detector, VolumeDetector
+from mmpluld.inference.formats import FORMATS
 from mmpluld.io import read_volume
+from mmpluld.models.roi_heads import LesionMaskHead
 from mmpluld.registry import MODELS
 from mmpluld.structures import (
     AnnotationSet,
@@ -38,6 +41,7 @@ from mmpluld.structures import (
     VolumeRecord,
     recist_lengths,
 )
+from mmpluld.zoo.index import default_model
 
 ZOO_CONFIG = "a3d_densenet121-fpn_7s_phantom"
 ORIGIN = np.array([-60.5, -40.25, 30.0])  # LPS mm of the centre of the file's first voxel
@@ -51,7 +55,7 @@ OUTPUTS = ("detections.json", "findings.csv", "report.html")
 
 def detect_scan(scan, config, checkpoint, out, *, overwrite=False, identifiers=False, units=None, **options):
     """Detect and write the default outputs, as the command does."""
-    found = Detector(config, checkpoint, **options)(scan, units=units)
+    found = Detector(config=config, checkpoint=checkpoint, **options)(scan, units=units)
     detections, table, report = found.save(out, overwrite=overwrite, identifiers=identifiers)
     return SimpleNamespace(findings=list(found), detections=detections, table=table, report=report)
 
@@ -288,12 +292,34 @@ def test_diameters_are_those_of_the_mask_on_the_key_slice(scans, zoo_model, tmp_
             assert row["long_mm"] == "" and np.isnan(diameters).all()
             continue
         x1, y1, x2, y2 = finding.key_box
+        ys, xs = np.nonzero(finding.mask.on_slice(SHAPE_ZYX[1:]))
+        assert x1 - 1 <= xs.min() and xs.max() <= x2 and y1 - 1 <= ys.min() and ys.max() <= y2
         points = np.reshape(recist.ends, (4, 2))
         assert (points >= [x1 - 1.5, y1 - 1.5]).all() and (points <= [x2 + 1.5, y2 + 1.5]).all()
         assert recist_lengths(recist.ends, spacing) == pytest.approx((recist.long_mm, recist.short_mm))
         assert diameters == pytest.approx((recist.long_mm, recist.short_mm))
         assert (row["long_mm"], row["short_mm"]) == (f"{recist.long_mm:.1f}", f"{recist.short_mm:.1f}")
     assert "the longest diameter" in result.report.read_text()
+
+
+@pytest.mark.parametrize("rule", ["max", "mean"])
+def test_masks_of_findings_alone_are_the_masks_of_all(scans, zoo_model, rule, monkeypatch):
+    counts = []
+    forward = LesionMaskHead.forward
+    monkeypatch.setattr(LesionMaskHead, "forward", lambda self, x: (counts.append(len(x)), forward(self, x))[1])
+    settings = DetectionSettings(score_thr=0.6, score_rule=rule)
+    detector = VolumeDetector(load_config(zoo_model[0]), zoo_model[1], settings)
+    volume = read_volume(scans["scan.nrrd"])
+    some, few = detector.detect(volume), sum(counts)
+    monkeypatch.setattr(VolumeDetector, "_masks_of_findings", lambda self: nullcontext())
+    every = detector.detect(volume)
+    assert 0 < few < sum(counts) - few
+    assert any(finding.mask for finding in some)
+    for one, other in zip(some, every, strict=True):
+        assert (one.box_source, one.score, one.mask) == (other.box_source, other.score, other.mask)
+        assert (one.recist is None) == (other.recist is None)
+        if one.recist is not None:
+            assert one.recist.ends == pytest.approx(other.recist.ends, abs=1e-4)
 
 
 def test_model_without_masks_leaves_the_diameters_open(scans, threshold_model, tmp_path):
@@ -404,6 +430,36 @@ def test_nothing_found_still_writes_everything(scans, threshold_model, tmp_path)
     assert record["volumes"]["empty"]["boxes"] == []
     assert len((tmp_path / "out" / "findings.csv").read_text().splitlines()) == 1
     assert "No findings." in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_every_format_of_a_dicom_series(scans, threshold_model, lesion_lps, tmp_path, capsys):
+    config, weights = map(str, threshold_model)
+    command = [
+        "detect",
+        str(scans["scan"]),
+        "--config",
+        config,
+        "--checkpoint",
+        weights,
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main([*command, "--formats", ",".join(list(FORMATS)[:5]), *list(FORMATS)[5:]]) == 0
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {kind.file for kind in FORMATS.values()}
+    for path in (tmp_path / "out").rglob("*"):
+        if path.is_file() and path.suffix != ".gz":
+            assert b"Phantom" not in path.read_bytes()
+    (mark,) = csv.DictReader((tmp_path / "out" / "luna16.csv").open())
+    centre = [float(mark[f"coord{axis}"]) for axis in "XYZ"]
+    np.testing.assert_allclose(centre, (lesion_lps[:3] + lesion_lps[3:]) / 2, atol=1e-3)
+    assert main([*command, "--formats", "csv", "--overwrite"]) == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["findings.csv"]
+    capsys.readouterr()
+    command[1] = str(scans["scan.nrrd"])
+    assert main([*command, "--formats", "csv", "dicom-sr", "--overwrite", "--cfg-options", "no.such=1"]) == 2
+    assert "is no folder of DICOM images" in capsys.readouterr().err.splitlines()[-1]  # before the config is looked at
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["findings.csv"]
 
 
 def test_equal_runs_write_equal_files(scans, threshold_model, tmp_path):
@@ -519,12 +575,13 @@ def test_mask_of_a_real_tumour_is_found_where_it_is(threshold_model, tmp_path):
     assert voxels[k, j, i]
 
 
-def test_weights_of_the_zoo_bring_their_config(scans, threshold_model, tmp_path):
-    result = detect_scan(scans["scan.mhd"], None, "zoo:a3d_densenet121-fpn_7s_phantom", tmp_path / "out", score_thr=0.9)
-    assert "a3d_densenet121-fpn_7s_phantom" in result.report.read_text()
-    with pytest.raises(InputError, match="give it with --config"):
-        detect_scan(scans["scan.mhd"], None, threshold_model[1], tmp_path / "other")
-    assert not (tmp_path / "other").exists()
+def test_default_model_is_used_and_told(scans, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["detect", str(scans["scan.mhd"]), "-o", str(out), "--score-thr", "0.9"]) == 0
+    name = default_model().name
+    assert f"note: model {name} on " in capsys.readouterr().err
+    assert name in (out / "report.html").read_text()
+    assert f'"model {name}, weights {name}-' in (out / "detections.json").read_text()
 
 
 def test_tags_of_the_key_slice(scans, tmp_path):

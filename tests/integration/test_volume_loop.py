@@ -13,9 +13,11 @@ from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.run import test as run_test
 from mmpluld.errors import InputError
 from mmpluld.evaluation.evaluate import evaluate_files
+from mmpluld.evaluation.operating_points import measure_operating_points
 from mmpluld.inference import DetectionSettings, Detector, VolumeDetector
 from mmpluld.io import write_volume
 from mmpluld.io.array_store import write_array
+from mmpluld.publish.publish import Reduction, Validation, publish
 from mmpluld.registry import MODELS
 from mmpluld.structures import AnnotationSet, CTVolume, DetectionSet, LesionRecord, VolumeRecord
 
@@ -192,7 +194,9 @@ def test_a_scan_is_detected_in_as_its_config_is_tested(config, data_root, capsys
         config.write_text(text.replace("score_thr=0.5", settings))
         run(config)
         assert extents(data_root / "found.json") == lengths
-        Detector(config, data_root / "weights.pth")(scan, units="hu").save(data_root / "out", overwrite=True)
+        Detector(config=config, checkpoint=data_root / "weights.pth")(scan, units="hu").save(
+            data_root / "out", overwrite=True
+        )
         assert extents(data_root / "out" / "detections.json") == lengths
     command = ["detect", str(scan), "--config", str(config), "--checkpoint", str(data_root / "weights.pth")]
     command += ["--out", str(data_root / "out"), "--overwrite", "--units", "hu"]
@@ -319,30 +323,51 @@ def test_a_scan_is_detected_in_with_false_positive_reduction(config, data_root, 
         assert message in capsys.readouterr().err
 
 
-def test_the_zoo_names_false_positive_reduction(config, data_root, reduction, make_zoo, entry, monkeypatch):
+def test_a_bundle_finds_what_config_and_weights_find(config, data_root, reduction, validation):
+    """Also with the false-positive reduction that it carries, with its rules, and with other rules."""
     array = np.full((14, SIZE, SIZE), -1000, dtype=np.int16)
     array[3:9, 12:20, 2:14] = 2050
-    write_volume(CTVolume.from_canonical(array, (2.0, 1.0, 1.0)), data_root / "scan.nii.gz")
-    contents = {"halves": (data_root / "weights.pth").read_bytes(), "fpr_resnet18_phantom": reduction.read_bytes()}
-    entries = [entry(name, content, "checkpoints") for name, content in contents.items()]
-    entries[0]["Metadata"]["FPR"] = "fpr_resnet18_phantom"
-    root = make_zoo(*entries)
-    (root / "checkpoints").mkdir()
-    for item, content in zip(entries, contents.values(), strict=True):
-        (root / item["Weights"]).write_bytes(content)
-    monkeypatch.setattr("mmpluld.zoo.index.zoo_root", lambda: root)
-    out = data_root / "out"
+    scan, weights = data_root / "scan.nii.gz", data_root / "weights.pth"
+    write_volume(CTVolume.from_canonical(array, (2.0, 1.0, 1.0)), scan)
+    parts = {"reduction": Reduction(reduction, mode="alone"), "validation": Validation(*validation)}
+    bundle = publish(weights, data_root / "zoo", "halves", data="none", config=config, **parts).bundle
 
-    def score(checkpoint, **options):
-        detector = Detector(config, checkpoint, score_thr=0.0, **options)
-        detector(data_root / "scan.nii.gz", units="hu").save(out, overwrite=True)
-        ((value,),) = scores(out / "detections.json").values()
-        return value
+    def found(**options):
+        return Detector(**options)(scan, units="hu").detections.volumes["scan"]
 
-    given = score(data_root / "weights.pth", fpr=reduction)
-    assert given != pytest.approx(0.9)
-    assert score("zoo:halves") == pytest.approx(given)
-    assert score("zoo:halves", no_fpr=True) == score(data_root / "weights.pth") == pytest.approx(0.9)
+    for options in ({}, {"score_thr": 0.0}, {"no_fpr": True}, {"fpr_mode": "average", "score_thr": 0.0}):
+        fpr = {"fpr": reduction, "fpr_mode": "alone"} if "no_fpr" not in options else {}
+        plain = found(config=config, checkpoint=weights, **{**fpr, **options})
+        bundled = found(model=bundle, **options)
+        assert np.array_equal(bundled.boxes, plain.boxes)
+        assert np.array_equal(bundled.scores, plain.scores)
+    assert len(plain.scores) == 1
+    assert any(f"bundle {bundle.name}" in line for line in bundled.history)
+    changed = found(model=bundle, no_fpr=True, cfg_options=["test_cfg.score_thr=0.95"])
+    assert len(changed.scores) == 0
+
+    measure_operating_points(*validation, "lens-3d").save(data_root / "points.json")
+    for options in (
+        {"model": bundle},
+        {"model": bundle, "no_fpr": True, "operating_points": data_root / "points.json"},
+        {"config": config, "checkpoint": weights, "operating_points": data_root / "points.json"},
+    ):
+        at_rate = Detector(**options, fp_rate=1)(scan, units="hu")
+        assert at_rate.details["Score threshold"] == "0.7"
+        assert "for 1 false positive per volume: on 4 validation volumes" in at_rate.details["Operating point"]
+        assert at_rate.details["Operating point"] in at_rate.volume.history
+    for options, message in (
+        ({"model": bundle, "fp_rate": 1, "no_fpr": True}, "its operating points do not hold with --no-fpr"),
+        ({"model": bundle, "fp_rate": 1, "cfg_options": ["test_cfg.max_gap=1"]}, "do not hold with --cfg-options"),
+        ({"model": bundle, "fp_rate": 9}, "allowed are 0.25 to 1.5 false positives per volume"),
+        ({"config": config, "checkpoint": weights, "fp_rate": 1}, "has no operating points"),
+        ({"model": bundle, "fp_rate": 1, "score_thr": 0.5}, "--fp-rate 1 and --score-thr 0.5 both give the threshold"),
+        ({"model": bundle, "operating_points": "x.json"}, "choose nothing without --fp-rate"),
+        ({"model": bundle, "twin": True}, "--twin makes a config its miniature"),
+        ({"model": weights}, "is no bundle; a checkpoint is given as --checkpoint"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Detector(**options)(scan, units="hu")
 
 
 # ----------------------------------------------------------------------------------------------- shared features

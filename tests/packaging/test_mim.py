@@ -25,7 +25,7 @@ def mim_index(source: Path) -> str:
 def test_weights_on_a_server(installed, run, server, tmp_path):
     """The index of a build whose metafile names an address; the server has the shipped weights."""
     content = Path(SHIPPED.weights_url).read_bytes()
-    file = f"{NAME}-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    file = f"{NAME}-{hashlib.sha256(content).hexdigest()[:8]}.zip"
     server.files[f"/{file}"] = content
     source = tmp_path / "source"
     shutil.copytree(ROOT / "configs", source / "configs", ignore=shutil.ignore_patterns("*.py"))
@@ -75,7 +75,7 @@ def test_a_paper_config_is_not_handed_out_for_its_twin(tmp_path):
     entry = {
         "Name": "toy_phantom",
         "Config": "configs/toy/toy_20e.py",
-        "Weights": "https://example.org/toy-00000000.pth",
+        "Weights": "https://example.org/toy-00000000.zip",
     }
     (tmp_path / "m.yml").write_text(yaml.safe_dump({"Collections": [], "Models": [entry]}))
     (tmp_path / "model-index.yml").write_text("Import: [m.yml]\n")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from mmpluld.compat.extras import EXTRAS
 from mmpluld.compat.versions import ALTERNATIVES, HOST_PACKAGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,3 +41,10 @@ def test_tested_environment_lies_within_the_metadata(metadata):
     for requirement in tested:
         (pinned,) = requirement.specifier
         assert requirement.name not in metadata or metadata[requirement.name].specifier.contains(pinned.version)
+
+
+def test_extras_are_those_that_are_asked_for():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    for name, modules in EXTRAS.items():
+        assert parser["options.extras_require"][name].split() == list(modules.values())

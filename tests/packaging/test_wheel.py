@@ -98,6 +98,5 @@ def test_installed_package_lists_and_fetches_models(installed, run, tmp_path):
     for model in [model for model in models if model["weights"] and "://" not in model["weights"]][:1]:
         done = run(python, str(site / "mmpluld/.mim/tools/download.py"), model["name"], cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        weights, config = (tmp_path / line for line in done.stdout.split())
-        assert hashlib.sha256(weights.read_bytes()).hexdigest() == model["sha256"]
-        assert config.read_text()
+        bundle = tmp_path / done.stdout.strip()
+        assert hashlib.sha256(bundle.read_bytes()).hexdigest() == model["sha256"]

@@ -21,6 +21,18 @@ def test_importing_the_package_is_light(tmp_path):
     assert run(code, tmp_path) == ["mmpluld mmpluld.version"]
 
 
+def test_detector_is_offered_without_loading_the_network(tmp_path):
+    """`from mmpluld import Detector` in a fresh process: the libraries of the network come with the first scan."""
+    code = (
+        "import sys; from mmpluld import CTVolume, Detector, Findings; d = Detector()\n"
+        "print(Detector.__name__, *sorted({'torch', 'mmdet', 'mmengine', 'pandas', 'matplotlib'} & set(sys.modules)))\n"
+        "import mmpluld\n"
+        "try: mmpluld.Detektor\n"
+        "except AttributeError as error: print(error)"
+    )
+    assert run(code, tmp_path) == ["Detector", "module 'mmpluld' has no attribute 'Detektor'"]
+
+
 def test_import_beside_mmengine_makes_the_package_known(tmp_path):
     config = tmp_path / "mine.py"
     config.write_text(f'_base_ = "mmpluld::{NAME}"\nmodel = dict(rpn_head=dict(loss_cls=dict(neg_weight=0.25)))\n')

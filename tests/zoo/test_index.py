@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mmpluld.engine.bundle_config import bundle_config
 from mmpluld.engine.checkpoint import load_weights
 from mmpluld.engine.config import FoundConfig, load_config
 from mmpluld.publish.pages import complete_metafiles, write_pages
+from mmpluld.zoo.bundle import Bundle
 from mmpluld.zoo.download import sha256_of
 from mmpluld.zoo.index import load_index
 
@@ -59,15 +61,19 @@ def test_only_paper_figures_stand_beside_real_data():
 
 
 def test_shipped_files_are_those_of_the_index():
-    files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "checkpoints").glob("*.pth")}
+    files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "checkpoints").glob("*.zip")}
     assert files == {model.weights for model in SHIPPED}
     sizes = [(ROOT / file).stat().st_size for file in files]
     assert max(sizes, default=0) <= 8e6
     assert sum(sizes) <= 40e6
 
 
+def test_one_model_is_the_default():
+    assert [model.default for model in MODELS.values()].count(True) == 1
+
+
 @pytest.mark.parametrize("model", SHIPPED, ids=lambda model: model.name)
-def test_shipped_weights_load_and_have_a_card(model):
+def test_shipped_bundle_loads_and_has_a_card(model):
     from mmengine.registry import DefaultScope
 
     from mmpluld.registry import MODELS as REGISTRY
@@ -78,5 +84,11 @@ def test_shipped_weights_load_and_have_a_card(model):
     card = path.with_suffix(".md").read_text()
     assert model.sha256 in card
     assert "not for diagnosis" in card
+    bundle = Bundle.open(path)
+    assert bundle.name == model.name
+    assert all(bundle.read(member) for member in bundle.members)
+    config = bundle_config(bundle)
+    assert "train_cfg" not in config.model.get("roi_head", {}), "written before a build changed it"
     with DefaultScope.overwrite_default_scope("mmpluld"):
-        load_weights(REGISTRY.build(load_config(model.name).model), f"zoo:{model.name}")
+        for content in (config, load_config(model.name)):
+            load_weights(REGISTRY.build(content.model), f"zoo:{model.name}")

@@ -1,4 +1,4 @@
-"""Weights and config of a model, put into a folder: complete and right, or not there."""
+"""The bundle of a model, put into a folder: complete and right, or not there."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from mmpluld.zoo.download import sha256_of
 from mmpluld.zoo.index import load_index
 
 
-def test_weights_and_config(toy_zoo: Path, tmp_path: Path) -> None:
-    weights, config = download_model("toy_web", tmp_path / "out")
-    assert weights == tmp_path / "out" / load_index()["toy_web"].weights.rpartition("/")[2]
-    assert sha256_of(weights) == load_index()["toy_web"].sha256
-    assert config.name == "toy_web.py"
-    assert "max_epochs=2" in config.read_text()
+def test_bundle(toy_zoo: Path, tmp_path: Path) -> None:
+    bundle = download_model("toy_web", tmp_path / "out")
+    assert bundle == tmp_path / "out" / load_index()["toy_web"].weights.rpartition("/")[2]
+    assert sha256_of(bundle) == load_index()["toy_web"].sha256
+    assert download_model("zoo:toy_web", tmp_path / "out") == bundle
 
 
 def test_shipped_weights_need_no_network(toy_zoo: Path, tmp_path: Path, server) -> None:
-    weights, _ = download_model("toy_shipped", tmp_path / "out")
-    assert weights.read_bytes() == b"shipped weights"
+    bundle = download_model("toy_shipped", tmp_path / "out")
+    assert bundle.read_bytes() == b"shipped weights"
     assert server.requests == []
 
 
@@ -33,9 +32,8 @@ def test_again_does_nothing(toy_zoo: Path, tmp_path: Path, server) -> None:
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("which", [0, 1])
-def test_other_content_is_kept_unless_told(toy_zoo: Path, tmp_path: Path, which: int) -> None:
-    path = download_model("toy_web", tmp_path)[which]
+def test_other_content_is_kept_unless_told(toy_zoo: Path, tmp_path: Path) -> None:
+    path = download_model("toy_web", tmp_path)
     good = path.read_bytes()
     path.write_bytes(b"mine")
     with pytest.raises(InputError, match=rf"{path.name}: is there with other content; --overwrite replaces it"):
@@ -48,7 +46,7 @@ def test_other_content_is_kept_unless_told(toy_zoo: Path, tmp_path: Path, which:
 def test_command(toy_zoo: Path, tmp_path: Path, server, capsys: pytest.CaptureFixture) -> None:
     arguments = ["download", "toy_web", "--dest", str(tmp_path / "out")]
     assert main(arguments) == 0
-    assert capsys.readouterr().out.splitlines() == [str(p) for p in download_model("toy_web", tmp_path / "out")]
+    assert capsys.readouterr().out.splitlines() == [str(download_model("toy_web", tmp_path / "out"))]
     server.files.clear()
     assert main([*arguments[:-1], str(tmp_path / "new")]) == 2
     assert "404" in capsys.readouterr().err

@@ -73,3 +73,15 @@ def test_gaps_shortest_chains_and_most_findings(grid):
 def test_boxes_without_area_are_none(grid):
     flat = SliceBoxes(np.array([[10.0, 12.0, 10.0, 24.0]]), np.array([0.9]))
     assert link_lesions([flat] * 9, grid, DetectionSettings()) == []
+
+
+def test_mask_of_the_key_slice_is_kept(grid):
+    masks = np.zeros((9, 1, 4, 4))
+    masks[4, 0, :2] = 1  # on the key slice the upper half, elsewhere nothing
+    given = [SliceBoxes(np.array([BOX]), np.array([score]), mask) for score, mask in zip(SCORES, masks, strict=True)]
+    (lesion,) = link_lesions(given, grid, DetectionSettings())
+    ys, xs = np.nonzero(lesion.mask.on_slice((32, 32)))
+    assert (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1) == (10, 12, 20, 18)
+    masks[4] = 0.4
+    (lesion,) = link_lesions(given, grid, DetectionSettings())
+    assert (lesion.mask, lesion.recist) == (None, None)

@@ -21,11 +21,14 @@ import yaml
 from mmengine.registry import DefaultScope
 
 from mmpluld.cli.main import main
+from mmpluld.engine.bundle_config import bundle_config
 from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights
 from mmpluld.engine.config import find_config, load_config
 from mmpluld.errors import InputError
-from mmpluld.publish.publish import metafile_entry, publish, served_from, update_metafile
+from mmpluld.evaluation.operating_points import OperatingPoints, measure_operating_points
+from mmpluld.publish.publish import Validation, metafile_entry, publish, served_from, update_metafile
 from mmpluld.registry import MODELS
+from mmpluld.zoo.bundle import Bundle
 from mmpluld.zoo.download import DownloadError
 from mmpluld.zoo.index import PAPER, dump_metafile, load_index
 
@@ -77,24 +80,27 @@ def metrics(tmp_path: Path) -> Path:
 
 def test_round_trip(trained: Path, tmp_path: Path) -> None:
     published = publish(trained, tmp_path, NAME, data="Phantom")
-    assert published.sha256 == hashlib.sha256(published.weights.read_bytes()).hexdigest()
-    assert published.weights.name == f"{NAME}-{published.sha256[:8]}.pth"
-    assert published.size == published.weights.stat().st_size < trained.stat().st_size / 1.9
-    content = load_checkpoint_safely(published.weights)
+    assert published.sha256 == hashlib.sha256(published.bundle.read_bytes()).hexdigest()
+    assert published.bundle.name == f"{NAME}-{published.sha256[:8]}.zip"
+    assert published.size == published.bundle.stat().st_size < trained.stat().st_size / 1.9
+    content = load_checkpoint_safely(published.bundle)
     assert set(content) == {"meta", "state_dict"}
+    assert content["meta"]["name"] == NAME
+    assert bundle_config(Bundle.open(published.bundle)).model == load_config(NAME).model
+    assert content["meta"]["checkpoint_sha256"] == hashlib.sha256(trained.read_bytes()).hexdigest()
     assert content["meta"]["epoch"] == 3
     assert content["meta"]["intended_use"] == "research only; not for diagnosis"
-    assert b"secret_path" not in published.weights.read_bytes()
+    assert b"secret_path" not in published.bundle.read_bytes()
     model = build()
-    load_weights(model, published.weights)
+    load_weights(model, published.bundle)
     source = load_checkpoint_safely(trained)["state_dict"]
     assert all(torch.equal(value, source[f"module.{key}"]) for key, value in model.state_dict().items())
 
 
 def test_published_file_can_be_published(trained: Path, tmp_path: Path) -> None:
     first = publish(trained, tmp_path / "a", NAME, data="Phantom")
-    again = publish(first.weights, tmp_path / "b", NAME, data="Phantom")
-    states = [load_checkpoint_safely(published.weights)["state_dict"] for published in (first, again)]
+    again = publish(first.bundle, tmp_path / "b", NAME, data="Phantom")
+    states = [load_checkpoint_safely(published.bundle)["state_dict"] for published in (first, again)]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
@@ -104,8 +110,8 @@ def test_half_precision_halves_the_size(trained: Path, tmp_path: Path) -> None:
     half = publish(trained, tmp_path, NAME, data="Phantom", half=True)
     assert half.size < 0.6 * full.size
     model, reference = build(), build()
-    load_weights(model, half.weights)
-    load_weights(reference, full.weights)
+    load_weights(model, half.bundle)
+    load_weights(reference, full.bundle)
     assert all(value.dtype != torch.float16 for value in model.state_dict().values())
     for key, value in reference.state_dict().items():
         limit = 2**-11 if value.dim() >= 2 else 0
@@ -134,7 +140,7 @@ def test_card(trained: Path, tmp_path: Path, metrics: Path) -> None:
     for words in (
         f"# {NAME}\n",
         published.sha256,
-        published.weights.name,
+        published.bundle.name,
         "CC0-1.0",
         "Data: 40 synthetic scans.\n",
         f"`mmpluld train {NAME}` (epoch 3);",
@@ -153,6 +159,35 @@ def test_card(trained: Path, tmp_path: Path, metrics: Path) -> None:
 
 def test_card_without_figures(trained: Path, tmp_path: Path) -> None:
     assert "None were measured." in publish(trained, tmp_path, NAME, data="Phantom").card.read_text()
+
+
+def test_operating_points_of_validation_patients(trained: Path, tmp_path: Path, validation) -> None:
+    found, truth = validation
+    published = publish(trained, tmp_path, NAME, data="Phantom", validation=Validation(found, truth))
+    bundle = Bundle.open(published.bundle)
+    points = OperatingPoints.parse(bundle.json("operating_points.json"), "here")
+    assert points == measure_operating_points(found, truth, "lens-3d")
+    text = published.card.read_text()
+    assert "4 validation volumes of 4 patients with\n8 lesions, by protocol `lens-3d`" in text
+    assert "| 1 | 0.7 | 50.00 |\n" in text
+    assert "| 0.9 to 1.0 | 4 | 1.00 | 1.00 to 1.00 |\n" in text
+    picture = published.bundle.with_suffix(".png")
+    assert f"]({picture.name})" in text
+    assert picture.read_bytes() == bundle.read("reliability.png")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "](reliability.png)" in bundle.read("card.md").decode()
+    again = publish(trained, tmp_path / "again", NAME, data="Phantom", validation=Validation(found, truth))
+    assert again.bundle.read_bytes() == published.bundle.read_bytes()
+
+
+def test_config_of_ones_own_classes(trained: Path, tmp_path: Path) -> None:
+    config = tmp_path / "mine.py"
+    config.write_text(
+        f'_base_ = "mmpluld::a3d/{NAME.replace("7s_phantom", "7s_20e_deeplesion")}.py"\nmodel = dict(type="x.Y")\n'
+    )
+    with pytest.raises(InputError, match=r"mine|x\.Y"):
+        publish(trained, tmp_path / "out", NAME, data="Phantom", config=config)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -180,7 +215,7 @@ def test_entry_goes_into_the_index(trained: Path, make_zoo, entry, metrics: Path
     update_metafile(root / "configs/toy/metafile.yml", metafile_entry(published, "checkpoints"))
     models = load_index(root)
     model = models[NAME]
-    assert Path(model.weights_url) == published.weights
+    assert Path(model.weights_url) == published.bundle
     assert (model.sha256, model.size, model.metadata["Slices"]) == (published.sha256, published.size, 3)
     assert [(r.source, r.dataset, r.metrics["Sens@1"]) for r in model.results] == [
         ("paper", "DeepLesion", 84.0),
@@ -197,12 +232,12 @@ def test_tool_writes_the_same_bytes_in_another_process(trained: Path, tmp_path: 
     moved = tmp_path / "moved.pth"
     moved.write_bytes(trained.read_bytes())
     command = [sys.executable, str(ROOT / "tools/publish_model.py"), str(moved), str(tmp_path / "there")]
-    command += ["--name", NAME, "--data", "other words for the card"]
+    command += ["--name", NAME, "--data", "Phantom."]
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     first, card, *snippet = done.stdout.splitlines()
-    assert Path(first.split()[0]).read_bytes() == here.weights.read_bytes()
-    assert "other words" in Path(card).read_text()
+    assert Path(first.split()[0]).read_bytes() == here.bundle.read_bytes()
+    assert Path(card).read_text() == here.card.read_text()
     (entry,) = yaml.safe_load("\n".join(snippet))["Models"]
     assert entry == metafile_entry(here, "checkpoints")
     assert dump_metafile({"Models": [entry]}) == "\n".join(snippet) + "\n"
@@ -274,7 +309,7 @@ def test_published_to_a_web_server_and_fetched_from_it(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     metafile = root / "configs/toy/metafile.yml"
     assert run_tool(monkeypatch, trained, folder, "--base-url", url, "--metafile", metafile) == 0
-    (weights,) = folder.glob("*.pth")
+    (weights,) = folder.glob("*.zip")
     content = weights.read_bytes()
     model = load_index()[NAME]
     assert model.weights_url == url + weights.name

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from mmpluld.errors import InputError
-from mmpluld.zoo.index import dump_metafile, get_model, load_index, load_metafile, zoo_root
+from mmpluld.zoo.index import default_model, dump_metafile, get_model, load_index, load_metafile, zoo_root
 
 RESULT = {"Task": "Lesion Detection", "Dataset": "DeepLesion", "Metrics": {"Sens@1": 80, "Avg@0.5-4": 70.5}}
 PAPER = {
@@ -46,6 +46,19 @@ def test_model_without_weights(make_zoo, entry) -> None:
         _ = model.weights_url
 
 
+def test_default_is_the_one_that_is_marked(make_zoo, entry, monkeypatch) -> None:
+    made = [entry(name, b"weights", "checkpoints") for name in ("toy_a", "toy_b", "toy_c")]
+    made[1]["Metadata"]["Default"] = True
+    root = make_zoo(*made)
+    monkeypatch.setattr("mmpluld.zoo.index.zoo_root", lambda: root)
+    assert default_model().name == "toy_b"
+    assert default_model().weights_text == "0.0 MB, shipped, default"
+    made[2]["Metadata"]["Default"] = True
+    make_zoo(*made)
+    with pytest.raises(InputError, match="the index marks toy_b, toy_c as default, needed is one model"):
+        default_model()
+
+
 def test_zoo_without_models(make_zoo) -> None:
     assert load_index(make_zoo()) == {}
 
@@ -62,8 +75,8 @@ def test_no_metafiles(tmp_path: Path) -> None:
         ({"Name": "Toy"}, "a name is lower-case letters"),
         ({"Config": None}, "'Config' is None, must be a str"),
         ({"Metadata": []}, r"'Metadata' is \[\], must be a dict"),
-        ({"Metadata": {"FPR": 7}}, "Metadata.FPR is 7, must be the name of another model"),
         ({"Weights": "checkpoints/a-00000000.pth"}, "Metadata.SHA256 is '', must be 64"),
+        ({"Metadata": {"Default": True}}, "Metadata.Default is True, must be true, of a model with weights"),
         ({"Results": None}, "'Results' is None, must be a list"),
         ({"Results": [{"Dataset": "x"}]}, "a result needs 'Task', 'Dataset' and 'Metrics'"),
         ({"Results": [{**RESULT, "Metrics": {"Sens@1": "high"}}]}, "metric 'Sens@1' is 'high', must be a number"),
@@ -83,7 +96,7 @@ def test_bad_entry_is_named(make_zoo, entry, changes: dict, message: str) -> Non
     [
         ({"Size": 0}, "Metadata.Size is 0"),
         ({"Size": "7"}, "Metadata.Size is '7'"),
-        ({"SHA256": "0" * 64}, r"must end in -00000000\.pth"),
+        ({"SHA256": "0" * 64}, r"must end in -00000000\.zip"),
         ({"SHA256": "A" * 64}, "must be 64 lower-case"),
     ],
 )

@@ -1,0 +1,229 @@
+"""Detection in the scans of some inputs, one or many, in one process or several: what ``mmpluld detect`` calls."""
+
+from __future__ import annotations
+
+import os
+import re
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmpluld.compat.allocator import tune_allocator
+from mmpluld.errors import InputError, counted, printable
+from mmpluld.inference.findings import Findings
+from mmpluld.inference.formats import DEFAULT_FORMATS, FORMATS, output_names
+from mmpluld.inference.output import check_free, output_folder
+from mmpluld.inference.scan_detector import Detector
+from mmpluld.inference.scan_store import RESERVED, SUMMARY, Row, ScanStore
+from mmpluld.inference.sharing import Processes
+from mmpluld.io.hounsfield import Units
+from mmpluld.io.scan_choice import choose_scans, result_names
+from mmpluld.io.scans import Scan, ScanReader, find_scans
+from mmpluld.outputs import folder_lock
+from mmpluld.structures import CTVolume
+from mmpluld.typing import StrPath
+
+__all__ = ["Request", "detect_inputs"]
+
+_FOLDERS = re.compile(r"(?<![\w/])/?(?:[^\s:;,()'\"/]+/)+")
+_UID = re.compile(r"\b\d+(\.\d+){4,}\b")
+_WHOSE = re.compile(r"\b(PatientID|StudyInstanceUID|FrameOfReferenceUID)(?: is|:|=).*?(?=;|$)")
+_OPTION = re.compile(r"--series (?:'[^']*'|\S+)")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be examined, and what is to be written.
+
+    Attributes:
+        inputs: Files and folders, see :func:`~mmpluld.io.scans.find_scans`.
+        out: Folder of the result of one scan; of many, of a folder each and a table.
+        series: See :func:`~mmpluld.io.scan_choice.choose_scans`.
+        units: See :func:`~mmpluld.io.read_volume`.
+        formats: Names of :data:`~mmpluld.inference.formats.FORMATS`.
+        identifiers: Write paths and UIDs into the outputs, and name results after paths.
+        overwrite: Replace earlier results.
+        launcher: none | pytorch | slurm | mpi, what shares many scans out among processes.
+        local_rank: Rank on this machine, as the launchers pass it.
+    """
+
+    inputs: Sequence[StrPath]
+    out: StrPath
+    series: str | None = None
+    units: Units | None = None
+    formats: Sequence[str] = DEFAULT_FORMATS
+    identifiers: bool = False
+    overwrite: bool = False
+    launcher: str = "none"
+    local_rank: int = 0
+
+
+def detect_inputs(detector: Callable[[], Detector], request: Request, say: Callable[[str], None] = print) -> int:
+    """Detect in all scans of the inputs; returns the exit status: 2 if a scan was refused, 1 if one failed.
+
+    One scan of one input has ``out`` as its result folder, unless that is a folder of many. The result of a scan that
+    is whole is kept, so that a call that was cut off is repeated. While the network examines a scan the next is read,
+    so two are in memory.
+
+    Args:
+        detector: Makes the detector, when the output is known to be free.
+        request: What to do.
+        say: Prints a line on what was done.
+
+    Raises:
+        InputError: No scan can be examined, or the output may not be written.
+    """
+    store = ScanStore(request.out)
+    if not store.exists():
+        check_free(request.out, output_names(), request.overwrite)
+    processes = Processes(request.launcher, request.local_rank)
+    tune_allocator()
+    made = detector()
+    with ScanReader() as reader:
+        scans = processes.told_by_first(
+            lambda: choose_scans(find_scans(request.inputs, reader, request.series, request.out), request.series)
+        )
+        if len(scans) == len(request.inputs) == 1 and request.launcher == "none" and not store.exists():
+            return _detect_one(made, scans[0], reader, request, say)
+        if all(scan.fault for scan in scans):
+            more = f" (and {len(scans) - 1} more inputs are refused)" if len(scans) > 1 else ""
+            raise InputError(f"{scans[0].fault}{more}")
+        return _Many(made, reader, request, store, scans, say).run(processes)
+
+
+def _detect_one(
+    detector: Detector, scan: Scan, reader: ScanReader, request: Request, say: Callable[[str], None]
+) -> int:
+    with output_folder(request.out, output_names(), request.overwrite) as folder:
+        found = detector.examine(reader.read(scan, request.units), printable(scan.title), request.formats)
+        names = found.write(folder, request.formats, request.identifiers)
+    report = FORMATS["html"].file
+    what, file = ("report: ", report) if report in names else ("", names[0] if names else "")
+    say(f"{counted(len(found), 'finding')}; {what}{printable(str(Path(request.out, file)))}")
+    return 0
+
+
+class _Many:
+    """Detection in many scans."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        reader: ScanReader,
+        request: Request,
+        store: ScanStore,
+        scans: Sequence[Scan],
+        say: Callable[[str], None],
+    ) -> None:
+        self.detector, self.reader, self.request, self.store, self.say = detector, reader, request, store, say
+        names = result_names(scans, RESERVED, request.identifiers)
+        self.scans = dict(zip(names, scans, strict=True))
+        self.status: list[str] = []
+
+    def run(self, processes: Processes) -> int:
+        """Examine what is missing, this process's share of it."""
+        settings = self.detector.load().settings
+        first = processes.rank == 0
+        with folder_lock(self.request.out) if first else nullcontext():
+            lacking = processes.told_by_first(lambda: self._lacking(settings))
+            processes.part()
+            mine = lacking[processes.rank :: processes.count]
+            if first and len(lacking) < len(self.scans):
+                self.say(f"{len(self.scans) - len(lacking)} of {counted(len(self.scans), 'scan')} done before")
+            for number, (name, volume) in enumerate(self._volumes(mine), 1):
+                place = printable(str(self.scans[name].place))
+                self.say(f"[{number}/{len(mine)}] {name} ({place}): {self._examine(name, volume)}")
+                del volume
+        self._tell_all()
+        return 1 if "failed" in self.status else 2 if "refused" in self.status else 0
+
+    def _lacking(self, settings: dict[str, object]) -> list[str]:
+        """Names of the scans without a whole result; asked of the first process alone."""
+        request = self.request
+        told = {"formats": list(request.formats), "identifiers": request.identifiers, "units": request.units}
+        self.store.open({**settings, **told}, self.scans.keys(), request.overwrite)
+        rows = self.store.rows()
+        files = [FORMATS[name].file for name in request.formats]
+        return [name for name, scan in self.scans.items() if not self.store.is_done(name, scan.digest, files, rows)]
+
+    def _volumes(self, names: Sequence[str]) -> Iterator[tuple[str, CTVolume | Exception]]:
+        """Each scan, or why it cannot be read; the next one is read meanwhile, in a thread.
+
+        What goes wrong in the thread may be for want of the memory that the other scan takes, so it is tried again.
+        """
+        with ThreadPoolExecutor(1, "reading") as pool:
+            reading: Future[CTVolume] | None = None
+            for number, name in enumerate(names):
+                volume = self._outcome(name, reading)
+                reading = pool.submit(self._read, names[number + 1]) if number + 1 < len(names) else None
+                yield name, volume
+                del volume
+
+    def _outcome(self, name: str, reading: Future[CTVolume] | None) -> CTVolume | Exception:
+        try:
+            if reading is not None:
+                return reading.result()
+        except Exception:  # said by the second try
+            pass
+        try:
+            return self._read(name)
+        except Exception as error:
+            return error
+
+    def _read(self, name: str) -> CTVolume:
+        return self.reader.read(self.scans[name], self.request.units)
+
+    def _examine(self, name: str, volume: CTVolume | Exception) -> str:
+        """Detect, write and record; returns what to say of it."""
+        scan, request = self.scans[name], self.request
+        earlier = self.store.rows().get(name)
+        ours = earlier is not None and earlier.status in ("begun", "done")  # else a folder of that name is another's
+        try:
+            if isinstance(volume, Exception):
+                raise volume
+            with output_folder(self.store.folder / name, output_names(), request.overwrite or ours) as folder:
+                self.store.record(Row(name, "begun", input_digest=scan.digest))
+                found = self.detector.examine(volume, name, request.formats)
+                found.write(folder, request.formats, request.identifiers)
+        except Exception as error:
+            return self._record_error(name, scan, error)
+        self.store.record(_row(name, scan, found))
+        self.status.append("done")
+        return counted(len(found), "finding")
+
+    def _record_error(self, name: str, scan: Scan, error: Exception) -> str:
+        status = "refused" if isinstance(error, InputError) else "failed"
+        reason = str(error) if status == "refused" else f"{type(error).__name__}: {error}"
+        reason = " ".join(printable(reason).split())
+        if status == "failed" and os.environ.get("MMPLULD_DEBUG") == "1":
+            traceback.print_exception(error)
+        message = reason if self.request.identifiers else _public(reason, scan, name)
+        self.store.record(Row(name, status, message=message, input_digest=scan.digest))
+        self.status.append(status)
+        return f"{status}: {reason}"
+
+    def _tell_all(self) -> None:
+        rows = self.store.rows()
+        known = [rows[name].status if name in rows else "begun" for name in self.scans]
+        counts = [f"{known.count('done')} of {counted(len(known), 'scan')} done"]
+        counts += [f"{known.count(status)} {status}" for status in ("refused", "failed") if status in known]
+        if "begun" in known:
+            counts.append(f"{known.count('begun')} left to other processes")
+        self.say(f"{', '.join(counts)}; summary: {printable(str(self.store.folder / SUMMARY))}")
+
+
+def _row(name: str, scan: Scan, found: Findings) -> Row:
+    best = f"{max(item.score for item in found):.4f}" if len(found) else ""
+    return Row(name, "done", str(len(found)), best, input_digest=scan.digest)
+
+
+def _public(reason: str, scan: Scan, name: str) -> str:
+    """A message without paths, UIDs and what else tells whose scan it is; of files the last name is kept."""
+    root = re.escape(printable(str(scan.given)))
+    reason = re.sub(rf"{root}/(?:[^:;,()]*/)?", "", reason)
+    reason = re.sub(root, name, reason)
+    reason = _FOLDERS.sub("", reason)
+    return _UID.sub("UID", _WHOSE.sub(r"\1", _OPTION.sub("--series", reason)))

@@ -1,0 +1,183 @@
+"""Which model detection runs: one of the zoo, a bundle, or a config with weights of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmpluld.errors import InputError, did_you_mean
+from mmpluld.evaluation.operating_points import OperatingPoint, OperatingPoints
+from mmpluld.inputs import file_size
+from mmpluld.typing import StrPath
+from mmpluld.zoo.bundle import FPR, POINTS, Bundle, is_bundle
+from mmpluld.zoo.download import local_checkpoint, sha256_of
+from mmpluld.zoo.index import default_model, get_model, load_index
+from mmpluld.zoo.transfer import is_web_address
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+__all__ = ["ChosenModel", "ModelFiles", "check_weights", "choose_model"]
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """What a model is made of, on this machine.
+
+    Attributes:
+        name: That of its config.
+        config: Loaded, with the changes asked for, and checked.
+        weights: File of the weights: a bundle or a checkpoint.
+        bundle: The bundle; None for a checkpoint.
+    """
+
+    name: str
+    config: Config
+    weights: Path
+    bundle: Bundle | None
+
+    def describe(self) -> str:
+        """Name, file and digest, for records."""
+        return f"{self.name}, weights {self.weights.name} (SHA-256 {sha256_of(self.weights)[:16]})"
+
+    def reduction(self) -> dict[str, Any]:
+        """False-positive reduction that the model is tested with or carries; empty if there is none."""
+        tested = (self.config.get("test_cfg") or {}).get("fpr")
+        if tested or self.bundle is None or f"{FPR}config.json" not in self.bundle.members:
+            return dict(tested or {})
+        return {"checkpoint": self.bundle.path, "mode": self.bundle.provenance.get("fpr_mode", "average")}
+
+    def operating_point(self, fp_rate: float, points: OperatingPoints | None) -> OperatingPoint:
+        """The threshold for a rate of false positives.
+
+        Args:
+            fp_rate: False positives per volume or image, as the points count them.
+            points: Those to take; None takes the bundle's.
+
+        Raises:
+            InputError: There are none, or the rate lies outside what was measured.
+        """
+        if points is None:
+            if self.bundle is None or POINTS not in self.bundle.members:
+                raise InputError(
+                    f"{self.name}: has no operating points, so --fp-rate {fp_rate:g} has no threshold; give a file of "
+                    "`mmpluld evaluate --operating-points` with --operating-points, or use --score-thr"
+                )
+            points = OperatingPoints.parse(self.bundle.json(POINTS), f"{self.bundle.path}, {POINTS}")
+        return points.at(fp_rate)
+
+
+@dataclass(frozen=True)
+class ChosenModel:
+    """A model that was chosen and looked for, as far as that takes no time.
+
+    Attributes:
+        config: Path or name; None for a bundle, which has its own.
+        checkpoint: Weights or bundle: a path, a web address, or ``zoo:NAME``.
+    """
+
+    config: StrPath | None
+    checkpoint: StrPath
+
+    def files(self, cfg_options: Sequence[str] | None, twin: bool) -> ModelFiles:
+        """Fetch and read them.
+
+        Args:
+            cfg_options: Changes to the config as "key.sub=value" strings.
+            twin: Take the config's miniature.
+
+        Raises:
+            InputError: A file is missing, damaged or not accepted.
+        """
+        from mmpluld.engine.bundle_config import bundle_config
+        from mmpluld.engine.config import apply_options, find_config, load_config
+        from mmpluld.engine.config_check import check_config
+
+        weights = local_checkpoint(self.checkpoint)
+        if self.config is not None:
+            found = find_config(self.config, twin)
+            cfg = load_config(found, cfg_options)
+            check_config(cfg)
+            return ModelFiles(found.name, cfg, weights, None)
+        bundle = Bundle.open(weights)
+        cfg = bundle_config(bundle)
+        if cfg_options:
+            apply_options(cfg, cfg_options, weights)
+            check_config(cfg)
+        return ModelFiles(bundle.name, cfg, weights, bundle)
+
+
+def choose_model(
+    model: StrPath | None, config: StrPath | None, checkpoint: StrPath | None, twin: bool = False
+) -> ChosenModel:
+    """The model that is meant, looked for without loading a network's libraries.
+
+    Args:
+        model: Name in the zoo, with or without ``zoo:``, or path or web address of a bundle.
+        config, checkpoint: A config and its weights, instead. None of the three: the zoo's default model.
+        twin: Take the config's miniature.
+
+    Raises:
+        InputError: What is meant is unknown, missing, or contradicts itself.
+    """
+    if model is not None or (config is None and checkpoint is None):
+        if config is not None or checkpoint is not None:
+            other = "--config" if config is not None else "--checkpoint"
+            raise InputError(f"--model {model} brings config and weights, which {other} contradicts; leave one out")
+        if twin:
+            raise InputError("--twin makes a config its miniature, and a model has its own config; leave one out")
+        return ChosenModel(None, _bundle_of(os.fspath(default_model().name if model is None else model)))
+    if checkpoint is None:
+        raise InputError(f"{config}: is a config without weights; give them with --checkpoint, or --model alone")
+    if config is None:
+        raise InputError(
+            f"{os.fspath(checkpoint)}: the config of these weights is not known; give it with --config, or a "
+            "bundle or a model of the zoo with --model"
+        )
+    check_weights(checkpoint)
+    _check_config(config, twin)
+    return ChosenModel(config, checkpoint)
+
+
+def _bundle_of(model: str) -> str:
+    """Where the bundle of a model is, as ``local_checkpoint`` takes it."""
+    models = load_index()
+    name = model.removeprefix("zoo:")
+    if name in models:
+        _ = models[name].weights_url  # says what to do where there are none
+        return f"zoo:{name}"
+    if model != name:
+        get_model(name)  # says what is nearest
+    if is_web_address(model):
+        return model
+    if not Path(model).exists():
+        hint = did_you_mean(model, models, "`mmpluld models` lists those of the zoo")
+        raise InputError(f"{model!r} is no model of the zoo, and no file{hint}")
+    if not is_bundle(model):
+        raise InputError(f"{model}: is no bundle; a checkpoint is given as --checkpoint {model} with --config CONFIG")
+    Bundle.open(model)
+    return model
+
+
+def check_weights(checkpoint: StrPath) -> None:
+    """Refuse weights that are not there, as far as that can be told at once.
+
+    Raises:
+        InputError: If so.
+    """
+    text = os.fspath(checkpoint)
+    if text.startswith("zoo:"):
+        get_model(text.removeprefix("zoo:"))
+    elif not is_web_address(text):
+        file_size(Path(text), "a file of weights, a web address, or zoo:NAME")
+
+
+def _check_config(config: StrPath, twin: bool) -> None:
+    """Refuse a config that is not there; only a name that no model of the zoo has is looked for with MMEngine."""
+    if not Path(config).is_file() and os.fspath(config) not in load_index():
+        from mmpluld.engine.config import find_config
+
+        find_config(config, twin)

@@ -1,0 +1,78 @@
+"""Processes of a run that share work out, met before the network's libraries are loaded where there is one alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+from mmpluld.compat.processes import check_launcher
+from mmpluld.errors import InputError
+
+__all__ = ["Processes"]
+
+T = TypeVar("T")
+
+
+class Processes:
+    """The processes that a launcher started.
+
+    Args:
+        launcher: none | pytorch | slurm | mpi.
+        local_rank: Rank on this machine, as the launchers pass it.
+
+    Attributes:
+        rank: Number of this process, from 0.
+        count: How many there are.
+
+    Raises:
+        InputError: ``launcher`` is not what started this process.
+    """
+
+    def __init__(self, launcher: str, local_rank: int = 0) -> None:
+        check_launcher(launcher)
+        self.rank, self.count = 0, 1
+        if launcher == "none":
+            return
+        import torch
+        from mmengine.dist import get_rank, get_world_size, init_dist
+
+        os.environ.setdefault("LOCAL_RANK", str(local_rank))
+        if not torch.distributed.is_initialized():
+            if launcher == "pytorch" and not torch.cuda.is_available():
+                torch.distributed.init_process_group(backend="gloo")
+            else:
+                init_dist(launcher)
+        self.rank, self.count = get_rank(), get_world_size()
+
+    def told_by_first(self, work: Callable[[], T]) -> T:
+        """What ``work`` gives in the first process, for all.
+
+        Raises:
+            InputError: It was raised in the first process; then it is in all.
+        """
+        if self.count == 1:
+            return work()
+        from mmengine.dist import broadcast_object_list
+
+        box: list[T | InputError | None] = [None]
+        raised: Exception | None = None
+        if self.rank == 0:
+            try:
+                box = [work()]
+            except Exception as error:
+                raised = error
+                box = [InputError(str(error))]
+        broadcast_object_list(box)
+        if raised is not None:
+            raise raised
+        if isinstance(box[0], InputError):
+            raise box[0]
+        return box[0]  # type: ignore[return-value]  # what the first process gave
+
+    def part(self) -> None:
+        """Meet no more: whoever is last may be hours behind, which no meeting at the end would survive."""
+        if self.count > 1:
+            import torch
+
+            torch.distributed.destroy_process_group()

@@ -1,0 +1,163 @@
+"""Which of the scans that were found are meant, and what their results are called."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from mmpluld.errors import InputError, counted, did_you_mean, name_some, printable
+from mmpluld.io.archives import is_archive
+from mmpluld.io.dicom_series import Choice
+from mmpluld.io.hounsfield import Units
+from mmpluld.io.scans import Scan, ScanReader, find_scans
+from mmpluld.progress import note
+from mmpluld.structures.volume import CTVolume
+from mmpluld.typing import StrPath
+
+__all__ = ["ALL", "SeveralSeriesError", "choose_scans", "read_scan", "result_names", "safe_name"]
+
+ALL = "all"
+"""What ``--series`` is to be for every series."""
+_FEWEST_POSITIONS = 3  # images at fewer places are a topogram or watch a contrast bolus
+_NAME_BYTES = 80
+_ODD = re.compile(r"[^\w.+=@,()-]+")
+
+
+class SeveralSeriesError(InputError):
+    """Several series of one patient, and none is chosen.
+
+    Attributes:
+        scans: All of them.
+    """
+
+    def __init__(self, text: str, scans: Sequence[Scan]) -> None:
+        super().__init__(text)
+        self.scans = list(scans)
+
+
+def choose_scans(scans: Sequence[Scan], series: str | None = None) -> list[Scan]:
+    """Choose scans.
+
+    Without ``series`` these are all, unless one input holds several series of one patient: then the only one that is a
+    volume is taken, with a note, if the others have images at fewer than three places.
+
+    Args:
+        scans: What was found.
+        series: A number, from 1, in ``scans``; a SeriesInstanceUID; ``UID:ATTRIBUTE=VALUE`` or ``ATTRIBUTE=VALUE``, see
+            :mod:`mmpluld.io.dicom_series`; or ``all``.
+
+    Raises:
+        InputError: None is meant. A :class:`SeveralSeriesError` where it is not said which.
+    """
+    if series == ALL:
+        return list(scans)
+    if series is None:
+        return _without_choice(scans, scans)
+    if series.isdecimal() and not any(scan.facts and scan.facts.uid == series for scan in scans):
+        if not 1 <= int(series) <= len(scans):
+            raise InputError(f"--series {series}: there are {counted(len(scans), 'scan')}, numbered from 1; see --list")
+        return [scans[int(series) - 1]]
+    dicom = [scan for scan in scans if scan.facts is not None]
+    if not dicom:
+        if len(scans) == 1 and scans[0].fault:
+            raise InputError(scans[0].fault)
+        raise InputError(f"{scans[0].given}: has no DICOM series, so '{series}' cannot be chosen; leave --series out")
+    return _of_series(scans, dicom, series)
+
+
+def read_scan(path: StrPath, series: str | None = None, units: Units | None = None) -> CTVolume:
+    """Read the scan of an input, whatever kind it is of.
+
+    Args:
+        path: As :func:`~mmpluld.io.scans.find_scans` takes it.
+        series: As :func:`choose_scans` takes it, where the input holds several scans.
+        units: See :func:`~mmpluld.io.read_volume`.
+
+    Raises:
+        InputError: There is none, or there are several, or it cannot be read.
+    """
+    with ScanReader() as reader:
+        scans = choose_scans(find_scans([path], reader, series), series)
+        if len(scans) > 1:
+            names = name_some([f"{number} {printable(scan.inner)}" for number, scan in enumerate(scans, 1)])
+            raise InputError(f"{path}: holds {len(scans)} scans ({names}); choose one by its number as series")
+        volume = reader.read(scans[0], units)
+        return replace(volume, source_files=()) if is_archive(scans[0].given) else volume  # they are removed
+
+
+def result_names(scans: Sequence[Scan], taken: Collection[str] = (), paths: bool = False) -> list[str]:
+    """A name for each scan's result, safe as that of a folder and unique; other scans beside it do not change it,
+    unless they are called alike.
+
+    Args:
+        scans: The scans.
+        taken: Names that none may have.
+        paths: Take the path below the input into the name, which often names a patient.
+    """
+    several = Counter(scan.given for scan in scans)
+    names, hashed = [], []
+    for scan in scans:
+        parts = [scan.title]
+        if paths and scan.inner and several[scan.given] > 1:
+            folders = scan.inner.split("/")
+            parts = [*folders[:-1], scan.title] if scan.facts is None else folders
+        names.append(safe_name("_".join(parts)))
+        hashed.append(several[scan.given] > 1 and scan.facts is not None and not (paths and scan.inner))
+    alike = Counter(name.casefold() for name in names)
+    occupied = {name.casefold() for name in taken}
+    result: list[str] = []
+    for scan, name, always in zip(scans, names, hashed, strict=True):
+        if always or alike[name.casefold()] > 1 or name.casefold() in occupied:
+            name = f"{name}-{hashlib.sha256(scan.key.encode(errors='surrogateescape')).hexdigest()[:8]}"
+        same = sum(other == name or re.fullmatch(re.escape(name) + r"-\d+", other) is not None for other in result)
+        result.append(f"{name}-{same + 1}" if same else name)
+    return result
+
+
+def safe_name(text: str) -> str:
+    """A name of a file from any text: letters, digits and a few signs, no leading dot, at most 80 bytes."""
+    name = _ODD.sub("_", printable(text)).strip("_").lstrip(".-=+@")
+    while len(name.encode()) > _NAME_BYTES:
+        name = name[:-1]
+    return name.rstrip(".") or "scan"
+
+
+def _without_choice(scans: Sequence[Scan], everything: Sequence[Scan]) -> list[Scan]:
+    facts = [scan.facts for scan in scans if scan.facts is not None]
+    one_input = len({scan.given for scan in scans}) == 1
+    if len(facts) < 2 or len(facts) < len(scans) or not one_input or len({item.patient for item in facts}) > 1:
+        return list(scans)
+    given = scans[0].given
+    volumes = [scan for scan in scans if scan.facts and scan.facts.positions >= _FEWEST_POSITIONS]
+    if len(volumes) == 1:
+        place = everything.index(volumes[0]) + 1
+        note(f"{given}: series {place} of {len(everything)} taken; the others have images at fewer than three places")
+        return volumes
+    listed = name_some([f"{item.uid} ({item.images} files)" for item in facts], 4)
+    raise SeveralSeriesError(
+        f"{given}: {len(scans)} CT series of one patient: {listed}; choose one with --series NUMBER or UID, or take "
+        "each with --series all",
+        everything,
+    )
+
+
+def _of_series(scans: Sequence[Scan], dicom: Sequence[Scan], series: str) -> list[Scan]:
+    choice = Choice(scans[0].given, series)
+    chosen = [scan for scan in dicom if choice.uid in (None, scan.facts.uid if scan.facts else None)]
+    if not chosen:
+        uids = [scan.facts.uid for scan in dicom if scan.facts]
+        hint = did_you_mean(choice.uid, uids, "choose one of them")
+        raise InputError(f"{scans[0].given}: no CT series '{choice.uid}'; there are {name_some(uids, 10)}{hint}")
+    if choice.uid is None and len(chosen) > 1:
+        chosen = [scan for scan in chosen if scan.fitting]
+        if not chosen:
+            raise InputError(f"{scans[0].given}: no series has an image with {series}; see --list")
+    if choice.uid is None:  # by attribute; of one patient this may leave several, of which one is to be chosen
+        chosen = _without_choice(chosen, scans)
+    if choice.values:
+        pairs = ":".join(f"{name}={value}" for name, value in choice.values.items())
+        chosen = [replace(scan, series=f"{scan.series}:{pairs}" if scan.series else pairs) for scan in chosen]
+    return chosen

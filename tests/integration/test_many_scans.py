@@ -1,0 +1,206 @@
+"""``mmpluld detect`` in many scans: results, table, what is refused, what a second call does."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmpluld.cli.main import main
+from mmpluld.errors import InputError
+from mmpluld.inference import many_scans
+from mmpluld.inference.many_scans import _public
+from mmpluld.inference.scan_store import Row, ScanStore
+from mmpluld.io.scans import Scan
+
+_HU = np.full((24, 20, 5), -1000)
+_HU[2:22, 2:18] = -100
+_HU[5:19, 5:15] = 50
+_HU = (_HU + np.random.default_rng(0).normal(0, 8, _HU.shape)).clip(-1024, 2000).astype(np.int16)
+_AFFINE = np.diag([1.5, 1.5, 3.0, 1.0])
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory, write_dicom_series):
+    """Two patients with a series each, and one whose series lacks a slice."""
+    folder = tmp_path_factory.mktemp("many") / "in"
+    for name in ("Doe_A", "Doe_B", "Doe_C"):
+        uid = f"1.2.840.113619.2.{ord(name[-1])}"
+        files = write_dicom_series(folder / name / "ct", _HU, _AFFINE, series=uid, PatientID=name)
+    files[2].unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(root):
+    """The folder after a first call, and its exit status."""
+    out = root.parent / "out"
+    return out, _detect(root, out)
+
+
+def _detect(*words, threshold="0.02"):
+    *inputs, out = map(str, words)
+    return main(["detect", *inputs, "--out", out, "--score-thr", threshold, "--max-boxes", "2"])
+
+
+def _rows(out):
+    with (out / "summary.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_results_and_table(root, done):
+    out, status = done
+    assert status == 2
+    rows = _rows(out)
+    assert sorted(row["status"] for row in rows) == ["done", "done", "refused"]
+    folders = {path.name: path for path in out.iterdir() if path.is_dir()}
+    assert folders.keys() == {row["scan"] for row in rows if row["status"] == "done"}
+    for row in rows:
+        assert row["scan"].startswith("in-")
+        if row["status"] == "refused":
+            assert row["message"].startswith(f"{row['scan']}: slices are missing between IM")
+            continue
+        record = json.loads((folders[row["scan"]] / "detections.json").read_text())["volumes"][row["scan"]]
+        assert int(row["findings"]) == len(record["boxes"]) > 0
+        assert float(row["best_score"]) == pytest.approx(max(record["scores"]), abs=1e-4)
+        assert (folders[row["scan"]] / "report.html").exists()
+    texts = [path.read_text() for path in out.rglob("*") if path.is_file() and path.name != ".lock"]
+    assert not any(secret in text for text in texts for secret in ("Doe", "1.2.840.113619", str(root.parent)))
+
+
+def test_a_second_call_does_what_is_missing(root, done, capfd, write_dicom_series):
+    out = root.parent / "again"
+    shutil.copytree(done[0], out)
+    kept, lost = (row for row in _rows(out) if row["status"] == "done")
+    (out / lost["scan"] / "findings.csv").unlink()
+    before = (out / kept["scan"] / "report.html").stat().st_mtime_ns
+    assert _detect(root, out) == 2
+    told = capfd.readouterr().out
+    assert "1 of 3 scans done before" in told and "[2/2]" in told and "2 of 3 scans done, 1 refused" in told
+    assert (out / kept["scan"] / "report.html").stat().st_mtime_ns == before
+    assert (out / "summary.csv").read_bytes() == (done[0] / "summary.csv").read_bytes()
+    assert (out / lost["scan"] / "findings.csv").read_bytes() == (done[0] / lost["scan"] / "findings.csv").read_bytes()
+
+    assert _detect(root, out, threshold="0.5") == 2  # other settings
+    assert "were made with rules" in capfd.readouterr().err
+    assert main(["detect", str(root), "-o", str(out), "--score-thr", "0.5", "--overwrite"]) == 2
+    assert (out / "summary.csv").read_bytes() != (done[0] / "summary.csv").read_bytes()
+
+
+def test_one_scan_keeps_its_folder_and_nothing_else_is_taken(root, done, tmp_path, capfd):
+    assert _detect(root / "Doe_A", tmp_path / "one") == 0
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [
+        "detections.json", "findings.csv", "report.html",
+    ]  # fmt: skip
+    assert _detect(root, tmp_path / "one") == 2
+    assert "holds detections.json already; give another folder, or --overwrite" in capfd.readouterr().err
+    assert _detect(root / "Doe_C", tmp_path / "bad") == 2
+    assert not (tmp_path / "bad").exists()
+    assert _detect(root / "Doe_C", root / "gone.nii", tmp_path / "bad") == 2  # one may be read after all
+    assert {row["status"] for row in _rows(tmp_path / "bad")} == {"refused"}
+    assert _detect(tmp_path / "no.nii", root / "gone.nii", tmp_path / "none") == 2
+    assert "(and 1 more inputs are refused)" in capfd.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_fails_is_told_apart_from_what_is_refused(root, tmp_path, monkeypatch, capfd):
+    def fail(self, volume, name, formats=()):
+        raise RuntimeError("out of\nmemory")
+
+    monkeypatch.setattr(many_scans.Detector, "examine", fail)
+    assert _detect(root, tmp_path / "out") == 1
+    assert "1 refused, 2 failed" in capfd.readouterr().out
+    assert {row["message"] for row in _rows(tmp_path / "out") if row["status"] == "failed"} == {
+        "RuntimeError: out of memory"
+    }
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["detect.json", "summary.csv"]
+
+
+def test_a_result_of_another_call_is_kept(root, done, tmp_path):
+    """A folder that the table does not know is never replaced, not by a second call either."""
+    out = tmp_path / "out"
+    shutil.copytree(done[0], out)
+    name = next(row["scan"] for row in _rows(out) if row["status"] == "done")
+    table = out / "summary.csv"
+    table.write_text("".join(line for line in table.read_text().splitlines(True) if not line.startswith(name)))
+    for _ in range(2):
+        assert _detect(root, out) == 2
+        (row,) = (row for row in _rows(out) if row["scan"] == name)
+        assert "holds detections.json already" in row["message"]
+
+
+def test_list(root, capsys):
+    assert main(["detect", str(root), "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("1.2.840.113619.2" in line for line in lines) == 3
+    assert main(["detect", str(root), "--list", "--identifiers"]) == 0
+    assert "Doe_A_ct " in capsys.readouterr().out
+
+
+def test_several_series_of_one_patient_are_shown(root, tmp_path, capsys, write_dicom_series):
+    for number in (1, 2):
+        write_dicom_series(tmp_path / f"in/{number}", _HU, _AFFINE, series=f"1.2.{number}", SeriesDescription="[red]x")
+    assert _detect(tmp_path / "in", tmp_path / "out") == 2
+    told = capsys.readouterr().err
+    assert "[red]x" in told and "1.2.2" in told
+    assert "2 CT series of one patient" in told.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+# ------------------------------------------------------------------------------------------------------ the table
+def test_table_is_read_as_it_is_written(tmp_path):
+    store = ScanStore(tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    store.open({"a": 1}, ["x"])
+    rows = [Row("x", "done", "3", "0.5", input_digest="d"), Row("y", "refused", message='=1+1, "two"')]
+    for row in rows:
+        store.record(row)
+    assert store.rows()["x"] == rows[0]
+    assert store.rows()["y"].message == '\'=1+1, "two"'  # no formula
+    assert not store.is_done("x", "d", ["gone"], store.rows())
+    assert not store.is_done("x", "changed", [], store.rows()) and store.is_done("x", "d", [], store.rows())
+    with pytest.raises(InputError, match="were made with a 1, not 2; give another folder, or --overwrite"):
+        store.open({"a": 2}, ["x"])
+    with pytest.raises(InputError, match="results of 1 scans there were made with a 1, not 2; give another folder$"):
+        store.open({"a": 2}, ["x"], overwrite=True)
+    store.open({"a": 2}, ["x", "y"], overwrite=True)
+    assert store.rows() == {}
+    (tmp_path / "out/summary.csv").write_text("other\n")
+    with pytest.raises(InputError, match=r"summary.csv: is not as it was written; remove it"):
+        store.rows()
+
+
+def test_messages_for_the_table_name_nobody():
+    scan = Scan(Path("/data/in"), "in", "1", "Doe/ct", ("Doe/ct/IM1", "Doe/IM2"))
+    for reason, wanted in (
+        ("/data/in/Doe/ct/IM1: is cut off", "IM1: is cut off"),
+        ("/data/in/Doe/x/IM9: is cut off", "IM9: is cut off"),
+        ("/data/in: series 1.2.840.1.2.3 holds 2 parts that are not one volume, by PatientID: 'Doe' (8 slices), 'X' (8 "
+         "slices); choose one with --series '1.2.840.1.2.3:PatientID=Doe'",
+         "s: series UID holds 2 parts that are not one volume, by PatientID; choose one with --series"),
+    ):  # fmt: skip
+        assert _public(reason, scan, "s") == wanted
+
+
+# ---------------------------------------------------------------------------------------------- several processes
+@pytest.mark.slow
+def test_two_processes_share_the_scans(root, done, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "mmpluld"]
+    command += ["detect", str(root), "-o", str(out), "--score-thr", "0.02", "--max-boxes", "2", "--launcher", "pytorch"]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert (out / "summary.csv").read_bytes() == (done[0] / "summary.csv").read_bytes(), ended.stderr
+    assert ended.stdout.count("[1/") == 2
+    for row in _rows(out):
+        if row["status"] == "done":
+            for name in ("detections.json", "findings.csv"):
+                assert (out / row["scan"] / name).read_bytes() == (done[0] / row["scan"] / name).read_bytes()

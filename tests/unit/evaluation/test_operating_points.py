@@ -1,0 +1,84 @@
+"""Operating points and calibration, by hand on four volumes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mmpluld.cli.main import main
+from mmpluld.errors import InputError
+from mmpluld.evaluation.operating_points import OperatingPoints, measure_operating_points
+
+
+@pytest.fixture
+def points(validation):
+    return measure_operating_points(*validation, "lens-3d")
+
+
+def test_curve_and_counts(points):
+    """Scores 0.95 x4 right; 0.8 x1, 0.7 x2, 0.6 x3 wrong; 0.5 x4 right."""
+    assert (points.per, points.num_images, points.num_patients, points.num_lesions) == ("volume", 4, 4, 8)
+    assert points.curve == ((0.95, 0.0, 0.5), (pytest.approx(0.8), 0.25, 0.5), (0.7, 0.75, 0.5), (0.5, 1.5, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("rate", "threshold", "given", "sensitivity"), [(0.25, 0.8, 0.25, 0.5), (1, 0.7, 0.75, 0.5), (1.5, 0.5, 1.5, 1.0)]
+)
+def test_lowest_threshold_within_the_rate(points, rate, threshold, given, sensitivity):
+    point = points.at(rate)
+    assert (point.score_thr, point.rate, point.sensitivity) == pytest.approx((threshold, given, sensitivity))
+    assert f"for {rate:g} false positive{'' if rate == 1 else 's'} per volume: on 4 validation" in point.describe()
+
+
+@pytest.mark.parametrize("rate", [0, 0.2, 1.51, 100, float("nan")])
+def test_rates_that_were_not_measured(points, rate):
+    with pytest.raises(InputError, match=r"allowed are 0.25 to 1.5 false positives per volume, which 4 validation"):
+        points.at(rate)
+
+
+def test_calibration(points):
+    bins = {round(item.low, 1): item for item in points.calibration}
+    assert len(bins) == 10
+    assert (bins[0.9].count, bins[0.9].hits, bins[0.9].precision, bins[0.9].mean_score) == (4, 4, 1.0, 0.95)
+    assert (bins[0.5].count, bins[0.5].precision) == (4, 1.0)
+    assert sum(item.count for item in bins.values()) == 14
+    assert sum(item.hits for item in bins.values()) == 8
+    assert (bins[0.0].count, bins[0.0].precision, bins[0.0].interval) == (0, None, None)
+
+
+def test_file_and_back(points, tmp_path):
+    points.save(tmp_path / "points.json")
+    assert OperatingPoints.load(tmp_path / "points.json") == points
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": "x"},
+        {"curve": []},
+        {"curve": [[0.5, 1, 1], [0.6, 2, 1]]},
+        {"curve": [[0.5, 1]]},
+        {"curve": [[0.5, 2, 1], [0.4, 1, 1]]},
+        {"curve": [[7, 1, 1]]},
+        {"num_images": 0},
+        {"per": "scan"},
+        {"calibration": [{}]},
+        {"extra": 1},
+    ],
+)
+def test_damaged_file(points, tmp_path, change):
+    path = tmp_path / "points.json"
+    path.write_text(json.dumps({**json.loads(points.to_json()), **change}))
+    with pytest.raises(InputError, match=r"points.json: .*give what `mmpluld evaluate --operating-points` wrote"):
+        OperatingPoints.load(path)
+
+
+def test_command(validation, points, tmp_path, capsys):
+    found, truth = map(str, validation)
+    out, picture = tmp_path / "points.json", tmp_path / "reliability.svg"
+    command = ["evaluate", found, truth, "--protocol", "lens-3d", "--operating-points", str(out)]
+    assert main([*command, "--reliability", str(picture)]) == 0
+    assert OperatingPoints.load(out) == points
+    assert "Share that is a lesion" in picture.read_text() or picture.stat().st_size > 1000
+    assert "0.9 to 1.0         4     1.00  1.00 to 1.00" in capsys.readouterr().out

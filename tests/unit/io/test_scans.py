@@ -1,0 +1,331 @@
+"""The scans that inputs hold: which are found, which are meant, what their results are called."""
+
+from __future__ import annotations
+
+import os
+import stat
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+from pydicom.fileset import FileSet
+
+from mmpluld.errors import InputError
+from mmpluld.io import archives as archives_module
+from mmpluld.io import read_scan, read_volume
+from mmpluld.io.scan_choice import SeveralSeriesError, choose_scans, result_names, safe_name
+from mmpluld.io.scans import ScanReader, find_scans
+
+_AFFINE = np.diag([1.0, 1.0, 2.5, 1.0])
+_HU = np.full((16, 14, 4), -1000)
+_HU[2:14, 2:12] = -100
+_HU[4:12, 4:10] = 50
+_HU = (_HU + np.random.default_rng(1).normal(0, 8, _HU.shape)).clip(-1024, 2000).astype(np.int16)
+_VOXELS = _HU.transpose()[::-1]
+
+
+@pytest.fixture
+def patient(tmp_path, write_dicom_series):
+    """A folder with two series of one patient."""
+    for number, kernel in ((1, "B30f"), (2, "B70f")):
+        tags = {"SeriesNumber": number, "ConvolutionKernel": kernel, "PatientID": "P", "SeriesDescription": "x[/]"}
+        write_dicom_series(tmp_path / f"P/s{number}", _HU, _AFFINE, series=f"1.2.{number}", **tags)
+    return tmp_path / "P"
+
+
+def _found(*inputs, series=None, out=None):
+    with ScanReader() as reader:
+        scans = find_scans(inputs, reader, series, out)
+        return scans, [None if scan.fault else reader.read(scan) for scan in scans]
+
+
+def _write_nifti(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = SimpleITK.GetImageFromArray(_HU.transpose())
+    image.SetSpacing((1, 1, 2.5))
+    SimpleITK.WriteImage(image, str(path))
+    return path
+
+
+def _zip(path: Path, *files: Path, **members: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in files:
+            archive.write(file, f"{file.parent.name}/{file.name}")
+        for name, content in members.items():
+            archive.writestr(name.replace("__", "/"), content)
+    return path
+
+
+# -------------------------------------------------------------------------------------------------- what is found
+def test_every_kind_of_input_gives_the_same_voxels(patient, tmp_path):
+    slices = sorted((patient / "s1").iterdir())
+    nifti = _write_nifti(tmp_path / "ct.nii.gz")
+    tree = tmp_path / "tree"
+    _write_nifti(tree / "a/ct.nii.gz")
+    _write_nifti(tree / "b/ct.nrrd")
+    inputs = [nifti, patient, _zip(tmp_path / "dicom.zip", *slices), _zip(tmp_path / "ct.zip", nifti), tree]
+    scans, volumes = _found(*inputs)
+    assert [scan.given.name for scan in scans] == ["ct.nii.gz", "P", "P", "dicom.zip", "ct.zip", "tree", "tree"]
+    for volume in volumes:
+        np.testing.assert_array_equal(volume.array, _VOXELS)
+    assert volumes[3].source == str(tmp_path / "dicom.zip")
+    assert volumes[4].source == f"{tmp_path}/ct.zip/{tmp_path.name}/ct.nii.gz"
+    names = result_names(scans)
+    assert names[0].startswith("ct-") and names[3:4] == ["dicom"] and len(set(names)) == 7
+    assert all(name.startswith("P-") for name in names[1:3])  # no name of a subfolder
+    assert result_names(scans, paths=True)[1:3] == ["s1", "s2"]
+    assert result_names(scans[:1]) == ["ct"]
+    reordered, _ = _found(*inputs[::-1])
+    assert set(result_names(reordered)) == set(names)
+
+
+def test_read_scan_removes_what_it_unpacked(patient, tmp_path, monkeypatch):
+    (tmp_path / "t").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "t"))
+    archive = _zip(tmp_path / "dicom.zip", *sorted(patient.glob("s*/*")))
+    np.testing.assert_array_equal(read_scan(archive, "2").array, _VOXELS)
+    with pytest.raises(InputError, match=r"dicom.zip: 2 CT series of one patient: 1.2.1 \(4 files\)"):
+        read_scan(archive)
+    with pytest.raises(InputError, match="holds 2 scans"):
+        read_scan(archive, "all")
+    assert not list((tmp_path / "t").iterdir())
+
+
+def test_files_beside_scans(patient, tmp_path, capfd):
+    """Links in circles, macOS's companions, archives, and the output folder itself."""
+    (patient / "again").symlink_to(patient)
+    (patient / "._ct.nii.gz").write_bytes(b"x" * 300)
+    _zip(patient / "more.zip", a=b"b")
+    _write_nifti(patient / "out/boxes.nii.gz")
+    scans, _ = _found(patient, patient, out=patient / "out")
+    assert [scan.series for scan in scans] == ["1.2.1", "1.2.2"]
+    told = capfd.readouterr().err
+    assert "1 zip archive in it not looked into (more.zip); give it as an input" in told
+    assert "is given twice, examined once" in told
+    with pytest.raises(InputError, match=r"lies in the output folder .*; give another output folder"):
+        _found(patient / "out/boxes.nii.gz", out=patient / "out")
+
+
+def test_what_is_wrong_with_one_input_is_no_matter_to_the_others(patient, tmp_path, write_dicom_series):
+    damaged = write_dicom_series(tmp_path / "P/s3", _HU, _AFFINE, series="1.2.3")
+    for file in damaged:
+        file.write_bytes(file.read_bytes()[:300])
+    (tmp_path / "empty").mkdir()
+    inputs = [tmp_path / "gone.nii", patient, tmp_path / "empty", sorted((patient / "s1").iterdir())[0]]
+    scans, _ = _found(*inputs)
+    faults = [scan.fault for scan in scans]
+    assert "no such file or folder; give a CT scan (.nii.gz" in faults[0]
+    assert faults[1:3] == ["", ""]
+    assert "s3/IM0000: holds no SeriesInstanceUID, and 3 more such files, and no image of its series" in faults[3]
+    assert "the folder is empty" in faults[4]
+    assert "unknown file type" in faults[5]
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may open everything")
+def test_a_folder_that_may_not_be_opened(patient):
+    (patient / "s2").chmod(0)
+    (scan,), _ = _found(patient)
+    (patient / "s2").chmod(0o700)
+    assert "the folder cannot be opened (Permission denied)" in scan.fault
+
+
+def test_a_damaged_slice_stays_with_its_series(patient):
+    file = sorted((patient / "s1").iterdir())[0]
+    file.write_bytes(file.read_bytes()[:300])
+    with ScanReader() as reader:
+        one, two = find_scans([patient], reader)
+        np.testing.assert_array_equal(reader.read(two).array, _VOXELS)
+        with pytest.raises(InputError, match=f"{file.name}: holds no SeriesInstanceUID; it may be a slice"):
+            reader.read(one)
+    assert one.digest != two.digest
+
+
+# ------------------------------------------------------------------------------------------------------- DICOMDIR
+@pytest.fixture
+def medium(patient, tmp_path):
+    """A folder with a DICOMDIR and the files of one series, which have other names."""
+    files = FileSet()
+    import pydicom
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for file in sorted((patient / "s1").iterdir()):
+            dataset = pydicom.dcmread(file)
+            dataset.StudyInstanceUID, dataset.StudyDate, dataset.StudyTime, dataset.StudyID = (
+                "1.9",
+                "20200101",
+                "1",
+                "1",
+            )
+            dataset.PatientName, dataset.InstanceNumber = "Doe^John", int(dataset.SOPInstanceUID.split(".")[-1])
+            files.add(dataset)
+        files.write(tmp_path / "cd")
+    return tmp_path / "cd"
+
+
+def test_dicomdir(medium):
+    for given in (medium, medium / "DICOMDIR"):
+        (scan,), (volume,) = _found(given)
+        assert (scan.title, volume.history[0]) == ("cd", "DICOM series of 4 slices")
+        np.testing.assert_array_equal(volume.array, _VOXELS)
+    # Copies of media often have small letters.
+    for folder, _, names in os.walk(medium, topdown=False):
+        for name in names:
+            Path(folder, name).rename(Path(folder, name.lower()))
+        if Path(folder) != medium:
+            Path(folder).rename(Path(folder).with_name(Path(folder).name.lower()))
+    _, (volume,) = _found(medium / "dicomdir")
+    np.testing.assert_array_equal(volume.array, _VOXELS)
+
+
+def test_a_file_that_dicomdir_names_and_that_is_gone(medium):
+    """An end of the scan is missing, which nothing else would tell."""
+    last = max(
+        (file for file in medium.rglob("*") if file.is_file() and file.name != "DICOMDIR"),
+        key=lambda file: float(read_position(file)),
+    )
+    last.unlink()
+    message = rf"{last.name}: is missing, though a DICOMDIR names it; it may be a slice"
+    for given in (medium, medium / "DICOMDIR"):
+        with pytest.raises(InputError, match=message), ScanReader() as reader:
+            reader.read(find_scans([given], reader)[0])
+    with pytest.raises(InputError, match=message):
+        read_volume(medium)
+
+
+def read_position(file: Path) -> float:
+    import pydicom
+
+    return float(pydicom.dcmread(file).ImagePositionPatient[2])
+
+
+def test_odd_dicomdirs(medium, tmp_path):
+    content = (medium / "DICOMDIR").read_bytes()
+    at = content.index(b"PT000000")
+    (medium / "DICOMDIR").write_bytes(content[:at] + b"..\\..\\..\\"[:8] + content[at + 8 :])
+    (scan,), _ = _found(medium / "DICOMDIR")
+    assert "which is outside of its folder; give the folder of the series" in scan.fault
+    (scan,), (volume,) = _found(medium)  # its own files tell what they are
+    assert any("DICOMDIR not used, which could have told of missing files" in line for line in volume.history)
+    for damaged in (content[:1000], content[:-50], b"", b"x" * 500):
+        (medium / "DICOMDIR").write_bytes(damaged)
+        (scan,), _ = _found(medium / "DICOMDIR")
+        assert scan.fault and "\n" not in scan.fault
+
+
+# ------------------------------------------------------------------------------------------------------- archives
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "C:/x", "a\\..\\x"])
+def test_a_member_outside_of_its_archive(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
+        info = zipfile.ZipInfo("x")
+        info.filename = info.orig_filename = name
+        archive.writestr(info, b"x")
+    (scan,), _ = _found(tmp_path / "bad.zip")
+    assert "which would lie outside of it; unpack it yourself and give the folder" in scan.fault
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.zip"]
+
+
+def test_archives_that_are_refused(tmp_path, monkeypatch):
+    link = zipfile.ZipInfo("link.dcm")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "link.zip", "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+    _zip(tmp_path / "none.zip")
+    _zip(tmp_path / "text.zip", a=b"text")
+    bomb = _zip(tmp_path / "bomb.zip", a=bytes(5 << 20))
+    locked = bytearray(_zip(tmp_path / "locked.zip", a=b"text").read_bytes())
+    for mark, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        locked[locked.index(mark) + place] |= 1
+    (tmp_path / "locked.zip").write_bytes(locked)
+    (tmp_path / "cut.zip").write_bytes(bomb.read_bytes()[:-30])
+    (tmp_path / "no.zip").write_bytes(b"no archive")
+    damaged = bytearray(_zip(tmp_path / "crc.zip", a=b"text" * 99).read_bytes())
+    damaged[40] ^= 255
+    (tmp_path / "crc.zip").write_bytes(damaged)
+    monkeypatch.setattr(archives_module, "MOST_BYTES", 4 << 20)
+    expected = {
+        "link": "holds 'link.dcm', which is a link or a device",
+        "none": "the archive is empty",
+        "text": "no CT image among its files (found 1 not DICOM)",
+        "bomb": "allowed are 0 GiB",
+        "locked": "is encrypted",
+        "cut": "cannot be read as a zip archive",
+        "no": "cannot be read as a zip archive",
+        "crc": "cannot be read as a zip archive",
+    }
+    scans, _ = _found(*(tmp_path / f"{name}.zip" for name in expected))
+    for scan, (name, text) in zip(scans, expected.items(), strict=True):
+        assert scan.fault.startswith(f"{tmp_path / name}.zip: ") and text in scan.fault and "\n" not in scan.fault
+
+
+# --------------------------------------------------------------------------------------------------- what is meant
+def test_choice_among_series_of_one_patient(patient, capfd):
+    scans, _ = _found(patient)
+    assert (scans[0].facts.interval_mm, scans[0].facts.images, scans[0].facts.size) == (2.5, 4, ("16", "14"))
+    assert scans[0].facts.description == "x[/]"
+    with pytest.raises(SeveralSeriesError, match="choose one with --series NUMBER or UID, or take each with") as caught:
+        choose_scans(scans)
+    assert caught.value.scans == scans
+    for series, wanted in (("2", ["1.2.2"]), ("1.2.1", ["1.2.1"]), ("all", ["1.2.1", "1.2.2"])):
+        assert [scan.series for scan in choose_scans(scans, series)] == wanted
+    by_kernel, _ = _found(patient, series="ConvolutionKernel=B70f")
+    (scan,) = choose_scans(by_kernel, "ConvolutionKernel=B70f")
+    assert scan.series == "1.2.2:ConvolutionKernel=B70f"
+    for series, message in (
+        ("3", "there are 2 scans, numbered from 1; see --list"),
+        ("0", "there are 2 scans"),
+        ("1.2.3", "no CT series '1.2.3'; there are 1.2.1, 1.2.2"),
+    ):
+        with pytest.raises(InputError, match=message):
+            choose_scans(scans, series)
+    none, _ = _found(patient, series="ConvolutionKernel=B50f")
+    with pytest.raises(InputError, match="no series has an image with ConvolutionKernel=B50f; see --list"):
+        choose_scans(none, "ConvolutionKernel=B50f")
+
+
+def test_the_only_volume_is_taken_and_said(patient, write_dicom_series, capfd):
+    for file in sorted((patient / "s1").iterdir())[2:]:
+        file.unlink()  # a topogram of two images
+    scans, _ = _found(patient)
+    assert [scan.series for scan in choose_scans(scans)] == ["1.2.2"]
+    assert "series 2 of 2 taken; the others have images at fewer than three places" in capfd.readouterr().err
+
+
+def test_series_of_several_patients_are_all_taken(patient, tmp_path, write_dicom_series):
+    write_dicom_series(patient / "other", _HU, _AFFINE, series="1.2.7", PatientID="Q")
+    scans, _ = _found(patient)
+    assert choose_scans(scans) == scans
+
+
+def test_no_series_of_a_file(tmp_path):
+    scans, _ = _found(_write_nifti(tmp_path / "ct.nii"))
+    with pytest.raises(InputError, match="has no DICOM series, so '1.2' cannot be chosen; leave --series out"):
+        choose_scans(scans, "1.2")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("../../etc", "_.._etc"),
+        ("a/b\\c:d", "a_b_c_d"),
+        (".hidden", "hidden"),
+        ("=1+1", "1+1"),
+        ("\x1b[31m\n", "x1b_31m"),
+        (os.fsdecode(b"\xbb 1"), "xbb_1"),
+        ("", "scan"),
+        ("é" * 99, "é" * 40),
+    ],
+)
+def test_names_are_safe(text, name):
+    assert safe_name(text) == name
+
+
+def test_names_that_are_taken_or_alike(tmp_path):
+    files = [_write_nifti(tmp_path / place) for place in ("a/CT.nii", "b/ct.nii", "summary.csv.nii")]
+    scans, _ = _found(*files)
+    names = result_names(scans, ("summary.csv",))
+    assert len({name.casefold() for name in names}) == 3
+    assert names[2].startswith("summary.csv-")
