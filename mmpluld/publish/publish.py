@@ -230,6 +230,9 @@ def _details(
         "metrics": result,
         "rows": _figures(result),
         "phantom": name.endswith(("_phantom", "_starter")),
+        "points": points,
+        "rates": _rates(points),
+        "calibration": [] if points is None else calibration_table(points),
     }
 
 
