@@ -25,8 +25,7 @@ __test_pipeline = dict(
     order=["load", "curve", "resize", "truth", "pack"],
     load=__load,
     curve=__curve,
-    # Scans have smaller pixels, whose mean has less noise than one of them.
-    resize=dict(type="ResizeToSpacing", pixel_mm=1.6, interpolation="area"),
+    resize=dict(type="ResizeToSpacing", pixel_mm=1.6),
     truth=dict(type="LoadAnnotations", with_bbox=True),
     pack=__pack,
 )
@@ -41,7 +40,8 @@ __val_dataset = dict(
 
 train_dataloader = dict(
     batch_size=8,
-    num_workers=0,
+    num_workers=1,
+    persistent_workers=False,  # so that the worker's random state is renewed each epoch
     # Each lesion on one of its slices in an epoch.
     sampler=dict(type="LesionSampler", one_per_lesion=True, positive_ratio=3),
     worker_init_fn=dict(type="seed_worker"),
