@@ -76,6 +76,7 @@ def detect_inputs(detector: Callable[[], Detector], request: Request, say: Calla
     Raises:
         InputError: No scan can be examined, or the output may not be written.
     """
+    tell = _in_one_line(say)
     store = ScanStore(request.out)
     if not store.exists():
         check_free(request.out, output_names(), request.overwrite)
@@ -87,11 +88,11 @@ def detect_inputs(detector: Callable[[], Detector], request: Request, say: Calla
             lambda: choose_scans(find_scans(request.inputs, reader, request.series, request.out), request.series)
         )
         if len(scans) == len(request.inputs) == 1 and request.launcher == "none" and not store.exists():
-            return _detect_one(made, scans[0], reader, request, say)
+            return _detect_one(made, scans[0], reader, request, tell)
         if all(scan.fault for scan in scans):
             more = f" (and {len(scans) - 1} more inputs are refused)" if len(scans) > 1 else ""
             raise InputError(f"{scans[0].fault}{more}")
-        return _Many(made, reader, request, store, scans, say).run(processes)
+        return _Many(made, reader, request, store, scans, tell).run(processes)
 
 
 def _detect_one(
@@ -213,6 +214,11 @@ class _Many:
         if "begun" in known:
             counts.append(f"{known.count('begun')} left to other processes")
         self.say(f"{', '.join(counts)}; summary: {printable(str(self.store.folder / SUMMARY))}")
+
+
+def _in_one_line(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Names of files can hold line ends."""
+    return lambda text: say(" ".join(text.splitlines()))
 
 
 def _row(name: str, scan: Scan, found: Findings) -> Row:

@@ -58,6 +58,8 @@ def choose_scans(scans: Sequence[Scan], series: str | None = None) -> list[Scan]
         return _without_choice(scans, scans)
     if series.isdecimal() and not any(scan.facts and scan.facts.uid == series for scan in scans):
         if not 1 <= int(series) <= len(scans):
+            if len(scans) == 1 and scans[0].fault:
+                raise InputError(scans[0].fault)
             raise InputError(f"--series {series}: there are {counted(len(scans), 'scan')}, numbered from 1; see --list")
         return [scans[int(series) - 1]]
     dicom = [scan for scan in scans if scan.facts is not None]

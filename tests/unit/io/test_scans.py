@@ -300,6 +300,12 @@ def test_series_of_several_patients_are_all_taken(patient, tmp_path, write_dicom
     assert choose_scans(scans) == scans
 
 
+def test_a_number_does_not_hide_what_is_wrong(tmp_path):
+    scans, _ = _found(tmp_path / "gone")
+    with pytest.raises(InputError, match="gone: no such file or folder"):
+        choose_scans(scans, "7")
+
+
 def test_no_series_of_a_file(tmp_path):
     scans, _ = _found(_write_nifti(tmp_path / "ct.nii"))
     with pytest.raises(InputError, match="has no DICOM series, so '1.2' cannot be chosen; leave --series out"):
