@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmpluld.compat.allocator import tune_allocator
-from mmpluld.errors import InputError, counted, printable
+from mmpluld.errors import InputError, NoRoomError, counted, printable
 from mmpluld.inference.findings import Findings
 from mmpluld.inference.formats import DEFAULT_FORMATS, FORMATS, output_names
 from mmpluld.inference.output import check_free, output_folder
@@ -189,6 +189,8 @@ class _Many:
                 self.store.record(Row(name, "begun", input_digest=scan.digest))
                 found = self.detector.examine(volume, name, request.formats)
                 found.write(folder, request.formats, request.identifiers)
+        except NoRoomError:  # which no other scan will have either
+            raise
         except Exception as error:
             return self._record_error(name, scan, error)
         self.store.record(_row(name, scan, found))

@@ -52,7 +52,7 @@ def output_folder(path: str | os.PathLike[str], names: Collection[str], overwrit
         try:
             yield temporary
         except InputError as error:  # the name of the temporary tells nobody anything
-            raise InputError(str(error).replace(str(temporary), str(path))) from error
+            raise type(error)(str(error).replace(str(temporary), str(path))) from error
         give_usual_mode(temporary)
         _replace(temporary, target, names, overwrite)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mmpluld.cli.main import main
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, NoRoomError
 from mmpluld.inference import many_scans
 from mmpluld.inference.many_scans import _public
 from mmpluld.inference.scan_store import Row, ScanStore
@@ -121,6 +121,19 @@ def test_what_fails_is_told_apart_from_what_is_refused(root, tmp_path, monkeypat
         "RuntimeError: out of memory"
     }
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["detect.json", "summary.csv"]
+
+
+def test_a_full_disk_ends_the_call(root, tmp_path, monkeypatch, capfd):
+    asked = []
+
+    def fill(self, volume, name, formats=()):
+        asked.append(name)
+        raise NoRoomError(f"{tmp_path / 'out'}: cannot be written (No space left on device); make room")
+
+    monkeypatch.setattr(many_scans.Detector, "examine", fill)
+    assert _detect(root, tmp_path / "out") == 2
+    assert "No space left on device" in capfd.readouterr().err and len(asked) == 1
+    assert "begun" in {row["status"] for row in _rows(tmp_path / "out")}  # so that it is examined when there is room
 
 
 def test_a_result_of_another_call_is_kept(root, done, tmp_path):
