@@ -144,6 +144,13 @@ class _Many:
     def _lacking(self, settings: dict[str, object]) -> list[str]:
         """Names of the scans without a whole result; asked of the first process alone."""
         request = self.request
+        if not self.store.exists():
+            beside = [name for name in output_names() if (self.store.folder / name).exists()]
+            if beside:  # which nobody could tell from results of this call
+                raise InputError(
+                    f"{request.out}: holds {beside[0]} of one scan, beside which those of many would lie; give another "
+                    "folder, or remove it"
+                )
         told = {"formats": list(request.formats), "identifiers": request.identifiers, "units": request.units}
         self.store.open({**settings, **told}, self.scans.keys(), request.overwrite)
         rows = self.store.rows()

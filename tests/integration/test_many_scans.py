@@ -101,6 +101,9 @@ def test_one_scan_keeps_its_folder_and_nothing_else_is_taken(root, done, tmp_pat
     ]  # fmt: skip
     assert _detect(root, tmp_path / "one") == 2
     assert "holds detections.json already; give another folder, or --overwrite" in capfd.readouterr().err
+    assert main(["detect", str(root), "-o", str(tmp_path / "one"), "--overwrite"]) == 2
+    assert "holds detections.json of one scan, beside which" in capfd.readouterr().err
+    assert len(list((tmp_path / "one").iterdir())) == 3
     assert _detect(root / "Doe_C", tmp_path / "bad") == 2
     assert not (tmp_path / "bad").exists()
     assert _detect(root / "Doe_C", root / "gone.nii", tmp_path / "bad") == 2  # one may be read after all

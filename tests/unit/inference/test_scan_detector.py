@@ -39,7 +39,7 @@ def test_scan_that_is_no_path(scan):
 
 def test_call_with_other_types(tmp_path):
     (tmp_path / "scan.nii").touch()
-    with pytest.raises(InputError, match="--series 2: there are 1 scan"):
+    with pytest.raises(InputError, match="--series 2: is no number from 1 to 1"):
         Detector()(tmp_path / "scan.nii", series=2)
     with pytest.raises(InputError, match=r"formats are 'json'; give a list of names, such as \['json'\]"):
         Detector()(tmp_path / "scan.nii", formats="json")

@@ -275,7 +275,7 @@ def test_choice_among_series_of_one_patient(patient, capfd):
     (scan,) = choose_scans(by_kernel, "ConvolutionKernel=B70f")
     assert scan.series == "1.2.2:ConvolutionKernel=B70f"
     for series, message in (
-        ("3", "there are 2 scans, numbered from 1; see --list"),
+        ("3", "is no number from 1 to 2, as the scans have; see --list"),
         ("0", "there are 2 scans"),
         ("1.2.3", "no CT series '1.2.3'; there are 1.2.1, 1.2.2"),
     ):
