@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmpluld.cli import scan_table
 from mmpluld.cli.main import main
 from mmpluld.errors import InputError, NoRoomError
 from mmpluld.inference import many_scans
@@ -152,12 +153,15 @@ def test_a_result_of_another_call_is_kept(root, done, tmp_path):
         assert "holds detections.json already" in row["message"]
 
 
-def test_list(root, capsys):
+def test_list(root, capsys, monkeypatch):
     assert main(["detect", str(root), "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert sum("1.2.840.113619.2" in line for line in lines) == 3
     assert main(["detect", str(root), "--list", "--identifiers"]) == 0
     assert "Doe_A_ct " in capsys.readouterr().out
+    monkeypatch.setattr(scan_table, "_PLAIN_WIDTH", 80)  # a narrow terminal, where UIDs would be broken into pieces
+    assert main(["detect", str(root), "--list"]) == 0
+    assert "1.2" not in (told := capsys.readouterr().out) and "no." in told
 
 
 def test_several_series_of_one_patient_are_shown(root, tmp_path, capsys, write_dicom_series):

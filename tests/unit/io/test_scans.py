@@ -276,7 +276,7 @@ def test_choice_among_series_of_one_patient(patient, capfd):
     assert scan.series == "1.2.2:ConvolutionKernel=B70f"
     for series, message in (
         ("3", "is no number from 1 to 2, as the scans have; see --list"),
-        ("0", "there are 2 scans"),
+        ("0", "is no number from 1 to 2"),
         ("1.2.3", "no CT series '1.2.3'; there are 1.2.1, 1.2.2"),
     ):
         with pytest.raises(InputError, match=message):
