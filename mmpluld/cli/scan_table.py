@@ -17,9 +17,7 @@ _COLUMNS = (
     "UID",
 )  # fmt: skip
 _PLAIN_WIDTH = 240  # where lines are not read on a terminal
-_UID_WIDTH = (
-    140  # of a terminal; in a narrower one UIDs, broken into pieces, would hide all else, and numbers do as well
-)
+_UID_WIDTH = 140  # of a terminal; in a narrower one UIDs, broken into pieces, would hide all else
 
 
 def print_scans(
