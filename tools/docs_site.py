@@ -171,7 +171,7 @@ def _commands() -> str:
         os.environ |= {} if width is None else {"COLUMNS": width}
     parts = [
         "# Commands\n",
-        "What `mmpluld COMMAND --help` prints. The exit status is 0, 1 (failed) or 2 (bad input).\n",
+        "What `mmpluld COMMAND --help` prints. Exit status: 0, 1 (failed) or 2 (bad input).\n",
     ]
     parts += [f"## {name}\n\n```text\n{text.rstrip()}\n```\n" for name, text in helps.items()]
     return "\n".join(parts)
