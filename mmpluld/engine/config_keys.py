@@ -57,8 +57,8 @@ _ONE_STAGE = {"train_cfg": _ASSIGNED, "test_cfg": _PROPOSALS | {"mask_thr_binary
 _TWO_STAGES = ("FasterRCNN", "MaskRCNN")
 _SINGLE_STAGE = ("RetinaNet", "FCOS")
 _HEADS = (
-    "AFPHead", "CenterNetProposalHead", "ExpertRoIHead", "FCOSHead", "IgnoreAwareFCOSHead", "MulanRoIHead",
-    "PerDatasetHead", "RetinaHead", "RPNHead", "SharedCountRPNHead", "StandardRoIHead",
+    "AFPHead", "CenterNetProposalHead", "ExpertRoIHead", "FCOSHead", "IgnoreAwareFCOSHead", "LesionRoIHead",
+    "MulanRoIHead", "PerDatasetHead", "RetinaHead", "RPNHead", "SharedCountRPNHead", "StandardRoIHead",
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal, get_args
@@ -26,6 +27,7 @@ from mmpluld.inference.settings import DetectionSettings
 from mmpluld.inference.stacks import SharedFeatures, StackLoader, inference_pipeline, shares_images
 from mmpluld.io.slice_sources import SliceSource, VolumeSliceSource
 from mmpluld.io.slice_stack import StackPlan
+from mmpluld.models.roi_heads import LesionRoIHead
 from mmpluld.progress import track
 from mmpluld.registry import MODELS
 from mmpluld.structures import CTVolume, Finding, predicted_boxes, to_array
@@ -219,7 +221,10 @@ class VolumeDetector:
 
     @torch.inference_mode()
     def _run(self, data: dict[str, Any], plans: list[StackPlan], shared: SharedFeatures | None) -> list[SliceBoxes]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with (
+            self._masks_of_findings(),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
+        ):
             if shared is None:
                 results = self.model.test_step(data)
             else:
@@ -227,6 +232,13 @@ class VolumeDetector:
                 data["inputs"] = shared.features(data["inputs"], plans)
                 results = self.model(**data, mode="predict")
         return [_slice_boxes(result) for result in results]
+
+    def _masks_of_findings(self) -> AbstractContextManager[None]:
+        """Masks are looked at on key slices, whose boxes score as much as their finding or more."""
+        head = getattr(self.model, "roi_head", None)
+        if not isinstance(head, LesionRoIHead):
+            return nullcontext()
+        return head.masks_from(self.settings.score_thr if self.rescorer is None else self.settings.link_score_thr)
 
     def _checked_tags(self, names: Sequence[str] | None) -> Sequence[str] | None:
         """A name for each tag of the model; None if it has no tags."""

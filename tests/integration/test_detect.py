@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tracemalloc
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,6 +30,7 @@ from mmpluld.evaluation.evaluate import evaluate_files
 from mmpluld.inference import DetectionSettings, Detector, VolumeDetector
 from mmpluld.inference.formats import FORMATS
 from mmpluld.io import read_volume
+from mmpluld.models.roi_heads import LesionMaskHead
 from mmpluld.registry import MODELS
 from mmpluld.structures import (
     AnnotationSet,
@@ -298,6 +300,26 @@ def test_diameters_are_those_of_the_mask_on_the_key_slice(scans, zoo_model, tmp_
         assert diameters == pytest.approx((recist.long_mm, recist.short_mm))
         assert (row["long_mm"], row["short_mm"]) == (f"{recist.long_mm:.1f}", f"{recist.short_mm:.1f}")
     assert "the longest diameter" in result.report.read_text()
+
+
+@pytest.mark.parametrize("rule", ["max", "mean"])
+def test_masks_of_findings_alone_are_the_masks_of_all(scans, zoo_model, rule, monkeypatch):
+    counts = []
+    forward = LesionMaskHead.forward
+    monkeypatch.setattr(LesionMaskHead, "forward", lambda self, x: (counts.append(len(x)), forward(self, x))[1])
+    settings = DetectionSettings(score_thr=0.6, score_rule=rule)
+    detector = VolumeDetector(load_config(zoo_model[0]), zoo_model[1], settings)
+    volume = read_volume(scans["scan.nrrd"])
+    some, few = detector.detect(volume), sum(counts)
+    monkeypatch.setattr(VolumeDetector, "_masks_of_findings", lambda self: nullcontext())
+    every = detector.detect(volume)
+    assert 0 < few < sum(counts) - few
+    assert any(finding.mask for finding in some)
+    for one, other in zip(some, every, strict=True):
+        assert (one.box_source, one.score, one.mask) == (other.box_source, other.score, other.mask)
+        assert (one.recist is None) == (other.recist is None)
+        if one.recist is not None:
+            assert one.recist.ends == pytest.approx(other.recist.ends, abs=1e-4)
 
 
 def test_model_without_masks_leaves_the_diameters_open(scans, threshold_model, tmp_path):

@@ -43,7 +43,7 @@ model = dict(
         loss_bbox=dict(type="SmoothL1Loss", beta=1.0 / 9.0, loss_weight=1.0),
     ),
     roi_head=dict(
-        type="StandardRoIHead",
+        type="LesionRoIHead",
         bbox_roi_extractor=dict(
             type="SingleRoIExtractor",
             roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=2),

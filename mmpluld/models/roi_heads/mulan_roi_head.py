@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from mmdet.models.layers import multiclass_nms
-from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.models.utils import unpack_gt_instances
 from mmdet.structures import SampleList
@@ -16,14 +15,15 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmpluld.errors import InputError
+from mmpluld.models.roi_heads.lesion_roi_head import LesionRoIHead
 from mmpluld.registry import MODELS
 
 __all__ = ["MulanRoIHead"]
 
 
 @MODELS.register_module()
-class MulanRoIHead(StandardRoIHead):
-    """mmdet's ``StandardRoIHead`` with a tag head and a layer that refines scores by tags.
+class MulanRoIHead(LesionRoIHead):
+    """``LesionRoIHead`` with a tag head and a layer that refines scores by tags.
 
     In training both see all sampled proposals; tags are learnt on the positive ones whose lesion has tags, from
     ``gt_instances.tags`` (N, T): 1, 0, or NaN throughout a row without tags. In testing they see the detections that
