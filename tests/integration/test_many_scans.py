@@ -72,7 +72,7 @@ def test_results_and_table(root, done):
         assert int(row["findings"]) == len(record["boxes"]) > 0
         assert float(row["best_score"]) == pytest.approx(max(record["scores"]), abs=1e-4)
         assert (folders[row["scan"]] / "report.html").exists()
-    texts = [path.read_text() for path in out.rglob("*") if path.is_file() and path.name != ".lock"]
+    texts = [path.read_text(encoding="utf-8") for path in out.rglob("*") if path.is_file() and path.name != ".lock"]
     assert not any(secret in text for text in texts for secret in ("Doe", "1.2.840.113619", str(root.parent)))
 
 
