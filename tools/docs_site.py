@@ -124,11 +124,15 @@ def _on_site(path: str) -> str:
 
 
 def _indented(markdown: str) -> str:
-    """Four columns before what belongs to a numbered item: three are enough for CommonMark, and not for MkDocs."""
-    lines, inside = [], False
+    """Give numbered items what MkDocs needs and CommonMark does not: four columns before what belongs to them, and an
+    empty line behind that."""
+    lines: list[str] = []
+    inside = False
     for line in markdown.split("\n"):
         if line and not line.startswith(" "):
             inside = re.match(r"\d\. ", line) is not None
+            if inside and lines and lines[-1].startswith(" "):
+                lines.append("")
         lines.append(f" {line}" if inside and line.startswith("   ") else line)
     return "\n".join(lines)
 
