@@ -1,5 +1,6 @@
 """Every config of the zoo parses, is accepted, builds and runs."""
 
+import re
 from pathlib import Path
 from typing import Any
 
