@@ -16,9 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
         "layout",
-        choices=["deeplesion", "luna16", "lits", "nih-ln", "lens", "organs", "scan"],
+        choices=["deeplesion", "luna16", "lits", "nih-ln", "lens", "organs", "starter", "scan"],
         help="a dataset as the real one stores it, the four of LENS' twins converted, bodies with organ maps, "
-        "or one scan as NIfTI",
+        "scans of varied looks for the starter weights, or one scan as NIfTI",
     )
     parser.add_argument("out", help="folder to make, or the .nii.gz file of the scan")
     parser.add_argument(
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole(0, 999_999),  # ids have six digits
         metavar="N",
         help="deeplesion: patients per split, TRAIN VAL TEST (default: 40 10 10); organs: TRAIN VAL "
-        "(default: 40 5); others: how many (default: 20)",
+        "(default: 40 5); starter: TRAIN VAL (default: 2000 24); others: how many (default: 20)",
     )
     parser.add_argument("--seed", type=natural, help="same seed and options, same files (default: 0)")
     parser.add_argument(
@@ -72,6 +72,8 @@ def run(options: argparse.Namespace) -> int:
 
     if options.layout == "lens":
         return _lens(options)
+    if options.layout == "starter":
+        return _starter(options)
     settings, seed = _settings(options.set), options.seed or 0
     PhantomSpec.from_settings(settings)  # also refuses names that are arguments of the writers
     writers = {"luna16": write_luna16_layout, "lits": write_lits_layout, "nih-ln": write_nih_ln_layout}
@@ -101,6 +103,21 @@ def run(options: argparse.Namespace) -> int:
     _check_scan(Path(options.out), options.overwrite)
     truth = write_nifti(make_phantom(seed, **settings), options.out)
     print(f"{options.out}: phantom written; complete truth in {truth}")
+    return 0
+
+
+def _starter(options: argparse.Namespace) -> int:
+    """Write the scans of the starter weights."""
+    from mmpluld.errors import InputError
+    from mmpluld.phantom import STARTER_PATIENTS, write_starter_layout
+
+    patients = options.patients or STARTER_PATIENTS
+    if options.set:
+        raise InputError("phantom starter: takes no --set, all that can vary is drawn; leave it out")
+    if len(patients) != 2:
+        raise InputError(f"--patients {list(patients)}: starter takes two numbers, TRAIN VAL")
+    write_starter_layout(options.out, (patients[0], patients[1]), options.seed or 0, overwrite=options.overwrite)
+    print(f"{options.out}: phantom written")
     return 0
 
 

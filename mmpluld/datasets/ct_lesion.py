@@ -165,6 +165,8 @@ class CTLesionDataset(BaseDataset):
         converter, folder = self._converter(), Path(root)
         if "phantom" in folder.parent.name and folder.name in _PHANTOMS:
             return f"make the data with `mmpluld phantom lens {folder.parent}`"
+        if folder.name == "phantom-starter":
+            return f"make the data with `mmpluld phantom starter {root}`"
         if "phantom" in folder.name:
             kind = converter if converter in _PHANTOMS else "deeplesion"
             return f"make the data with `mmpluld phantom {kind} {root} && mmpluld convert {kind} {root}`"

@@ -15,7 +15,7 @@ from mmengine.dataset import Compose
 from torch import Tensor, nn
 
 from mmpluld.datasets.steps import pipeline_steps
-from mmpluld.datasets.transforms import CropBody, LoadSliceStack, WindowHU
+from mmpluld.datasets.transforms import CropBody, CurveHU, LoadSliceStack, WindowHU
 from mmpluld.errors import InputError
 from mmpluld.io.slice_stack import StackPlan, plan_stack
 from mmpluld.models.backbones.lens_densenet import ImageFeatures
@@ -26,7 +26,7 @@ __all__ = ["ImageBackbone", "SharedFeatures", "StackLoader", "inference_pipeline
 T = TypeVar("T")
 
 # Transforms that do the same to every slice of a stack, and to each slice alone; of a volume, for CropBody.
-_SLICEWISE = (LoadSliceStack, CropBody, WindowHU, Resize, PackDetInputs)
+_SLICEWISE = (LoadSliceStack, CropBody, CurveHU, WindowHU, Resize, PackDetInputs)
 
 
 def inference_pipeline(config: Config) -> Compose:

@@ -12,7 +12,7 @@ from mmpluld.phantom.canvas import Array, Canvas, Window, unrolled
 from mmpluld.phantom.lesions import Lesion
 from mmpluld.phantom.patient import Patient
 
-__all__ = ["Scan", "acquire"]
+__all__ = ["Scan", "acquire", "table_hu"]
 
 _CHUNK_VOXELS = 200_000  # keeps the working arrays of the painter in the cache
 _KERNEL_MM = {"soft": 1.0, "sharp": 0.35}  # width of the noise grains
@@ -95,7 +95,7 @@ def acquire(
         image[first:last] = canvas.hu.reshape(last - first, scan.layers, scan.size, scan.size).mean(axis=1)
         if organs is not None and canvas.organs is not None:
             organs[first:last] = canvas.organs[scan.layers // 2 :: scan.layers]
-    image = np.maximum(image, _table(patient, y_mm, x_mm), out=image)
+    image = np.maximum(image, table_hu(patient, y_mm, x_mm), out=image)
     shares = {number: _shares(window, distance, scan) for number, (window, distance) in blocks.items()}
     contrast = {number: _contrast(image, *block) for number, block in shares.items()}
     noisy = image + _noise(rng, image, scan)
@@ -171,7 +171,7 @@ def _contrast(image: Array, origin: tuple[int, int, int], share: Array) -> float
     return float(part[inside].mean() - np.median(part[shell])) if shell.any() else 0.0
 
 
-def _table(patient: Patient, y_mm: Array, x_mm: Array) -> Array:
+def table_hu(patient: Patient, y_mm: Array, x_mm: Array) -> Array:
     """HU of the couch, two thin curved shells behind the patient; -1000 elsewhere. (H, W)."""
     back = (92 + patient.fat_mm[2]) * patient.frame.scale[1] + 6
     curve = back - x_mm[None] ** 2 / 1500

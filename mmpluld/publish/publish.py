@@ -44,7 +44,8 @@ __all__ = [
 
 _NOT_FOR_DIAGNOSIS = "research only; not for diagnosis"
 _SHIPPED = "checkpoints"  # folder below the root of the zoo that travels with the package
-_DATASETS = {"deeplesion": "DeepLesion", "phantom": "Phantom"}  # last field of a config's name -> test data
+# Last field of a config's name -> test data.
+_DATASETS = {"deeplesion": "DeepLesion", "phantom": "Phantom", "starter": "Phantom"}
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,7 @@ def _details(
         "provenance": provenance,
         "metrics": result,
         "rows": _figures(result),
-        "phantom": name.endswith("_phantom"),
+        "phantom": name.endswith(("_phantom", "_starter")),
         "points": points,
         "rates": _rates(points),
         "calibration": [] if points is None else calibration_table(points),

@@ -3,7 +3,7 @@
 from mmpluld.datasets.transforms.body import CropBody
 from mmpluld.datasets.transforms.geometry import CropAtLesion, ResizeToSpacing, ShiftScaleRotate
 from mmpluld.datasets.transforms.ignore import IgnoreBackground
-from mmpluld.datasets.transforms.intensity import JitterHU, WindowHU
+from mmpluld.datasets.transforms.intensity import CurveHU, JitterHU, WindowHU
 from mmpluld.datasets.transforms.loading import LoadSliceStack
 from mmpluld.datasets.transforms.organs import LoadOrgans
 from mmpluld.datasets.transforms.patches import CropLesionPatches, PackLesionPatches
@@ -14,6 +14,7 @@ __all__ = [
     "CropAtLesion",
     "CropBody",
     "CropLesionPatches",
+    "CurveHU",
     "FlipPatch",
     "IgnoreBackground",
     "JitterHU",

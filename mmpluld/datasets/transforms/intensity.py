@@ -13,7 +13,7 @@ from mmcv.transforms import BaseTransform
 from mmpluld.errors import InputError
 from mmpluld.registry import TRANSFORMS
 
-__all__ = ["JitterHU", "WindowHU"]
+__all__ = ["CurveHU", "JitterHU", "WindowHU"]
 
 
 @TRANSFORMS.register_module()
@@ -62,8 +62,40 @@ class WindowHU(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+class CurveHU(BaseTransform):
+    """Map HU to grey values by straight pieces, so that one image shows lung and soft tissue with contrast.
+
+    Required key: ``img`` (float HU). Modified key: ``img`` (float32). Values beyond the ends become those of the ends.
+
+    Args:
+        hu: Corners of the curve, ascending.
+        grey: Grey values there, ascending too: different HU within the ends stay different.
+
+    Raises:
+        InputError: There are fewer than two corners, or the two lists are not of one length, finite and ascending.
+    """
+
+    def __init__(self, hu: Sequence[float], grey: Sequence[float]) -> None:
+        for name, values in (("hu", hu), ("grey", grey)):
+            if len(values) < 2 or not np.isfinite(values).all() or not (np.diff(values) > 0).all():
+                raise InputError(f"CurveHU: {name} is {tuple(values)}; needed are two or more ascending numbers")
+        if len(hu) != len(grey):
+            raise InputError(f"CurveHU: {len(hu)} values of hu, {len(grey)} of grey; needed is as many of both")
+        self.hu = tuple(map(float, hu))
+        self.grey = tuple(map(float, grey))
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Map ``results['img']``; the array that was there is left as it is."""
+        results["img"] = np.interp(results["img"], self.hu, self.grey).astype(np.float32)
+        return results
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(hu={self.hu}, grey={self.grey})"
+
+
+@TRANSFORMS.register_module()
 class JitterHU(BaseTransform):
-    """Change HU at random, as another contrast phase, kernel or dose would; in training, before ``WindowHU``.
+    """Change HU at random, as another contrast phase, kernel or dose would; in training, before the grey values.
 
     Required and modified key: ``img`` (float HU).
 

@@ -1,11 +1,11 @@
-"""WindowHU against values worked out by hand."""
+"""WindowHU and CurveHU against values worked out by hand."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from mmpluld.datasets.transforms import JitterHU, WindowHU
+from mmpluld.datasets.transforms import CurveHU, JitterHU, WindowHU
 from mmpluld.errors import InputError
 
 
@@ -63,3 +63,20 @@ def test_faulty_jitter():
     for settings in ({"scale": 1.0}, {"shift_hu": -1}, {"noise_hu": float("nan")}):
         with pytest.raises(InputError, match="JitterHU: "):
             JitterHU(**settings)
+
+
+def test_curve_has_its_corners_and_straight_lines_between():
+    image = np.array([-2000, -1000, -600, -200, 0, 200, 3000], np.int16).reshape(1, 7, 1)
+    found = CurveHU((-1000, -200, 200), (0, 40, 240))({"img": image})["img"]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found.ravel(), [0, 0, 20, 40, 140, 240, 240], atol=1e-4)
+    assert image.min() == -2000
+
+
+@pytest.mark.parametrize(
+    ("hu", "grey"),
+    [((0,), (1,)), ((0, 0), (0, 1)), ((0, 1), (1, 0)), ((0, 1, 2), (0, 1)), ((0, float("inf")), (0, 1))],
+)
+def test_curve_that_is_none_is_refused(hu, grey):
+    with pytest.raises(InputError, match="CurveHU"):
+        CurveHU(hu, grey)
