@@ -1,6 +1,7 @@
 # make demo   from nothing to lesion boxes in a real CT, minutes on two cores
 # make test   the test suite; `make test-all` adds the long tests
 # make check  lint, format, types, and which room imports which
+# make docs   the pages as a site, in site/
 # make setup MMCV=full   uses compiled mmcv instead of the fallback operators
 SHELL := /bin/bash
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.10 python3 2>/dev/null))
@@ -13,7 +14,7 @@ TOOLED := $(VENV)/.tools
 # Tests and demo start many processes; each would compile torch and mmdet again where the shell forbids to keep byte code.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all check format benchmark setup clean
+.PHONY: demo test test-all check format docs benchmark setup clean
 
 setup: $(DONE) $(TOOLED)
 
@@ -22,8 +23,8 @@ $(DONE): requirements.txt setup.cfg setup.py pyproject.toml tools/setup_env.sh
 	@touch $@
 
 # What tests and checks need; the demo does without.
-$(TOOLED): requirements-dev.txt | $(DONE)
-	$(BIN)/python -m pip --disable-pip-version-check --quiet install --no-compile -r requirements-dev.txt
+$(TOOLED): requirements-dev.txt requirements-docs.txt | $(DONE)
+	$(BIN)/python -m pip --disable-pip-version-check --quiet install --no-compile -r requirements-dev.txt -r requirements-docs.txt
 	$(BIN)/python -m pip --disable-pip-version-check check
 	@touch $@
 
@@ -49,8 +50,11 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: setup
+	$(BIN)/mkdocs build --strict
+
 benchmark: $(DONE)
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info mmpluld/.mim demo_output
+	rm -rf $(VENV) build dist *.egg-info mmpluld/.mim demo_output site

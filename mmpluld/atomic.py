@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from mmpluld.compat.system import lock_file
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, NoRoomError
 
 __all__ = [
     "TEMPORARY",
@@ -188,7 +188,8 @@ def unwritable(path: str | os.PathLike[str], error: OSError) -> InputError:
         None: "make room",
         errno.ENAMETOOLONG: "choose a shorter name",
     }.get(error.errno, "choose another place")
-    return InputError(f"{path}: cannot be written ({error.strerror or error}); {advice}")
+    kind = NoRoomError if advice == "make room" else InputError
+    return kind(f"{path}: cannot be written ({error.strerror or error}); {advice}")
 
 
 @contextmanager

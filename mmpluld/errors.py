@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 __all__ = [
     "InputError",
     "MMPluldError",
+    "NoRoomError",
     "alike",
     "counted",
     "did_you_mean",
@@ -43,6 +44,10 @@ class InputError(MMPluldError, ValueError):
 
     The message is one line: the file, the value found, what is allowed, and the next step.
     """
+
+
+class NoRoomError(InputError):
+    """Nothing more can be written: the disk is full, or the user's share of it."""
 
 
 def nearest(name: str, candidates: Iterable[str], cutoff: float = 0.6) -> str | None:

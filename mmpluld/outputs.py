@@ -133,6 +133,8 @@ def _held(lock: Path, what: StrPath) -> IO[str]:
 
 def _target(path: StrPath) -> Path:
     """The path behind links; refused if it cannot be one."""
+    if not os.fspath(path):  # which Python takes for the folder one is in
+        raise InputError("the place to write to is empty; is a variable of the shell not set?")
     absolute = Path(os.path.abspath(path))  # noqa: PTH100  links are looked at first
     target = behind_links(path)
     if long := [part for part in target.parts if len(os.fsencode(part)) > _NAME_BYTES]:

@@ -11,13 +11,14 @@ import re
 import sys
 from collections.abc import Sequence
 from itertools import takewhile
+from types import ModuleType
 
 from mmpluld.cli.outputs import check_apart
 from mmpluld.cli.process import Ended, ends_with_signals, flush, open_streams, say
 from mmpluld.errors import InputError, MMPluldError, did_you_mean, printable
 from mmpluld.version import __version__
 
-__all__ = ["COMMANDS", "main", "run"]
+__all__ = ["COMMANDS", "command_parser", "main", "run"]
 
 # Name of a sub-command -> its line in `mmpluld --help`. Each lives in mmpluld/cli/<name>.py, with _ for -.
 COMMANDS = {
@@ -82,13 +83,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run(argv: Sequence[str]) -> int:
-    """Run a command line and return its exit status; whatever is raised is the caller's to handle."""
-    options = _parser().parse_args(argv)
-    name = options.command
-    if name not in COMMANDS:
-        raise InputError(f"unknown command {name!r}" + did_you_mean(name, COMMANDS, f"one of {', '.join(COMMANDS)}"))
-    module = importlib.import_module(f"mmpluld.cli.{name.replace('-', '_')}")
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"mmpluld.cli.{name.replace('-', '_')}")
+
+
+def command_parser(name: str) -> _Parser:
+    """The parser of a sub-command; its help is what ``mmpluld NAME --help`` prints.
+
+    Args:
+        name: A key of ``COMMANDS``.
+    """
+    module = _module(name)
     parser = _Parser(
         prog=f"mmpluld {name}",
         description=COMMANDS[name][:1].upper() + COMMANDS[name][1:] + ".",
@@ -97,6 +102,17 @@ def run(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     module.add_arguments(parser)
+    return parser
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run a command line and return its exit status; whatever is raised is the caller's to handle."""
+    options = _parser().parse_args(argv)
+    name = options.command
+    if name not in COMMANDS:
+        raise InputError(f"unknown command {name!r}" + did_you_mean(name, COMMANDS, f"one of {', '.join(COMMANDS)}"))
+    module = _module(name)
+    parser = command_parser(name)
     parser.check_options(options.arguments)
     given = parser.parse_args(options.arguments)
     for place in ("scan", "root", "predictions", "truth"):

@@ -17,6 +17,7 @@ _COLUMNS = (
     "UID",
 )  # fmt: skip
 _PLAIN_WIDTH = 240  # where lines are not read on a terminal
+_UID_WIDTH = 140  # of a terminal; in a narrower one UIDs, broken into pieces, would hide all else
 
 
 def print_scans(
@@ -36,16 +37,17 @@ def print_scans(
     from rich.text import Text
 
     names = _names(chosen, identifiers) if chosen else {}
+    console = Console(file=stream, width=None if stream.isatty() else _PLAIN_WIDTH, highlight=False)
     table = Table(box=box.SIMPLE)
-    shown = [name for name in _COLUMNS if name != "result" or names]
+    left_out = {"result": not names, "UID": console.width < _UID_WIDTH}
+    shown = [name for name in _COLUMNS if not left_out.get(name)]
     for name in shown:
         table.add_column(name, overflow="fold", justify="right" if name in ("no.", "slices") else "left")
     for number, scan in enumerate(scans, 1):
         cells = _cells(scan) | {"no.": str(number), "result": names.get((str(scan.given), scan.key), "-")}
         # As Text, in which brackets are no markup.
         table.add_row(*(Text(" ".join(printable(cells.get(name, "")).split())) for name in shown))
-    width = None if stream.isatty() else _PLAIN_WIDTH
-    Console(file=stream, width=width, highlight=False).print(table)
+    console.print(table)
 
 
 def _names(chosen: Sequence[Scan], identifiers: bool) -> dict[tuple[str, str], str]:

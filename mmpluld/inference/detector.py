@@ -19,7 +19,7 @@ from torch import nn
 from mmpluld.datasets.transforms.body import body_box
 from mmpluld.engine.checkpoint import load_weights
 from mmpluld.engine.device import checked_device
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, counted
 from mmpluld.inference.grid_source import GridSliceSource
 from mmpluld.inference.link import Lesion3D, SliceBoxes, link_lesions
 from mmpluld.inference.rescore import Rescorer
@@ -179,8 +179,8 @@ class VolumeDetector:
         found = len(source.indices)
         if found < needed:
             raise InputError(
-                f"{volume.source}: {depth} slice{'s' if depth > 1 else ''} {interval:.4g} mm apart make {found} "
-                f"positions {gap:.4g} mm apart; the model needs at least {needed}, give a scan that "
+                f"{volume.source}: {counted(depth, 'slice')} {interval:.4g} mm apart make {counted(found, 'position')} "
+                f"{gap:.4g} mm apart; the model needs at least {needed}, give a scan that "
                 f"covers {(needed - 1) * gap:.4g} mm or more"
             )
         return source

@@ -144,6 +144,8 @@ def check_formats(names: Sequence[str]) -> list[Format]:
     Raises:
         InputError: If one is unknown, none is given, or what one needs is not installed.
     """
+    if isinstance(names, str):  # whose letters would be taken for names
+        raise InputError(f"formats are {names!r}; give a list of names, such as [{names!r}]")
     for name in names:
         if name not in FORMATS:
             hint = did_you_mean(name, FORMATS, "choose of them")

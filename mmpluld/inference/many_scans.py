@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmpluld.compat.allocator import tune_allocator
-from mmpluld.errors import InputError, counted, printable
+from mmpluld.errors import InputError, NoRoomError, counted, printable
 from mmpluld.inference.findings import Findings
 from mmpluld.inference.formats import DEFAULT_FORMATS, FORMATS, output_names
 from mmpluld.inference.output import check_free, output_folder
@@ -76,6 +76,7 @@ def detect_inputs(detector: Callable[[], Detector], request: Request, say: Calla
     Raises:
         InputError: No scan can be examined, or the output may not be written.
     """
+    tell = _in_one_line(say)
     store = ScanStore(request.out)
     if not store.exists():
         check_free(request.out, output_names(), request.overwrite)
@@ -87,11 +88,11 @@ def detect_inputs(detector: Callable[[], Detector], request: Request, say: Calla
             lambda: choose_scans(find_scans(request.inputs, reader, request.series, request.out), request.series)
         )
         if len(scans) == len(request.inputs) == 1 and request.launcher == "none" and not store.exists():
-            return _detect_one(made, scans[0], reader, request, say)
+            return _detect_one(made, scans[0], reader, request, tell)
         if all(scan.fault for scan in scans):
             more = f" (and {len(scans) - 1} more inputs are refused)" if len(scans) > 1 else ""
             raise InputError(f"{scans[0].fault}{more}")
-        return _Many(made, reader, request, store, scans, say).run(processes)
+        return _Many(made, reader, request, store, scans, tell).run(processes)
 
 
 def _detect_one(
@@ -143,6 +144,13 @@ class _Many:
     def _lacking(self, settings: dict[str, object]) -> list[str]:
         """Names of the scans without a whole result; asked of the first process alone."""
         request = self.request
+        if not self.store.exists():
+            beside = [name for name in output_names() if (self.store.folder / name).exists()]
+            if beside:  # which nobody could tell from results of this call
+                raise InputError(
+                    f"{request.out}: holds {beside[0]} of one scan, beside which those of many would lie; give another "
+                    "folder, or remove it"
+                )
         told = {"formats": list(request.formats), "identifiers": request.identifiers, "units": request.units}
         self.store.open({**settings, **told}, self.scans.keys(), request.overwrite)
         rows = self.store.rows()
@@ -188,6 +196,8 @@ class _Many:
                 self.store.record(Row(name, "begun", input_digest=scan.digest))
                 found = self.detector.examine(volume, name, request.formats)
                 found.write(folder, request.formats, request.identifiers)
+        except NoRoomError:  # which no other scan will have either
+            raise
         except Exception as error:
             return self._record_error(name, scan, error)
         self.store.record(_row(name, scan, found))
@@ -213,6 +223,11 @@ class _Many:
         if "begun" in known:
             counts.append(f"{known.count('begun')} left to other processes")
         self.say(f"{', '.join(counts)}; summary: {printable(str(self.store.folder / SUMMARY))}")
+
+
+def _in_one_line(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Names of files can hold line ends."""
+    return lambda text: say(" ".join(text.splitlines()))
 
 
 def _row(name: str, scan: Scan, found: Findings) -> Row:

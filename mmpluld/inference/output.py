@@ -49,7 +49,10 @@ def output_folder(path: str | os.PathLike[str], names: Collection[str], overwrit
         target.parent.mkdir(parents=True, exist_ok=True)
     lock = target.with_name(f"{TEMPORARY}lock-{target.name[:50]}")  # removed as abandoned where nobody holds it
     with hold(lock, target), temporary_folder(target) as temporary:
-        yield temporary
+        try:
+            yield temporary
+        except InputError as error:  # the name of the temporary tells nobody anything
+            raise type(error)(str(error).replace(str(temporary), str(path))) from error
         give_usual_mode(temporary)
         _replace(temporary, target, names, overwrite)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -102,7 +103,7 @@ class Detector:
         self,
         scan: StrPath | CTVolume,
         *,
-        series: str | None = None,
+        series: str | int | None = None,
         units: Units | None = None,
         formats: Sequence[str] = (),
     ) -> Findings:
@@ -122,6 +123,12 @@ class Detector:
         tune_allocator()
         if formats:
             check_formats(formats)
+        if not isinstance(scan, (str, os.PathLike, CTVolume)):
+            raise InputError(
+                f"the scan is a {type(scan).__name__}; give a path or, of an array in HU, the volume that "
+                "CTVolume.from_canonical(array, spacing_mm) makes"
+            )
+        series = None if series is None else str(series)
         if isinstance(scan, CTVolume):
             return self.examine(_checked_volume(scan, series, units), _scan_name(scan.source), formats)
         return self.examine(read_scan(scan, series, units), _scan_name(scan), formats)

@@ -114,8 +114,8 @@ def _check_size(archive: Path, members: list[zipfile.ZipInfo], folder: Path) -> 
     size = sum(member.file_size for member in members)
     free = shutil.disk_usage(folder).free
     if size > min(MOST_BYTES, free):
-        limit = f"allowed are {MOST_BYTES >> 30} GiB" if size > MOST_BYTES else f"{free / 2**30:.1f} GiB are free"
-        raise InputError(f"{archive}: unpacks to {size / 2**30:.1f} GiB, {limit} in {folder.parent}; {_STEP}")
+        limit = f"allowed are {MOST_BYTES >> 30} GiB" if size > MOST_BYTES else f"{free / 2**20:.0f} MiB are free"
+        raise InputError(f"{archive}: unpacks to {size / 2**20:.0f} MiB, {limit} in {folder.parent}; {_STEP}")
 
 
 def _unpack(content: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> None:

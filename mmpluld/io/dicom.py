@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, counted
 from mmpluld.io import dicom_geometry, dicom_series
 from mmpluld.io.dicom_files import DicomFolder, files_below, header_text, scan_files
 from mmpluld.io.dicom_geometry import Slice, parse_slice, sorted_slices, stack_affine, stack_notes
@@ -69,7 +69,7 @@ def read_dicom_folder(
     names = [item.file.name for item in slices]
     hu = to_hu(raw.transpose(), slopes, intercepts, source=str(folder), units=units, notes=hu_notes, slice_names=names)
     history = [
-        f"DICOM series of {len(slices)} slices{choice.note()}",
+        f"DICOM series of {counted(len(slices), 'slice')}{choice.note()}",
         *_skipped(found),
         *unused,
         *notes,

@@ -21,6 +21,7 @@ from mmpluld.typing import FloatArray, StrPath
 __all__ = ["NIFTI_SUFFIXES", "VOLUME_SUFFIXES", "read_volume", "volume_suffix"]
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
+_PACKED = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 _READERS = {
     **dict.fromkeys(NIFTI_SUFFIXES, read_nifti),
     ".mha": read_metaimage,
@@ -92,6 +93,8 @@ def volume_suffix(path: Path) -> str:
         if name.endswith(suffix):
             return suffix
     allowed = ", ".join(VOLUME_SUFFIXES)
+    if name.endswith(_PACKED):
+        raise InputError(f"{path}: is an archive; unpack it and give the folder, or the volume file in it")
     hint = did_you_mean(path.suffix.lower(), VOLUME_SUFFIXES, "for DICOM give the folder")
     raise InputError(f"{path}: unknown file type '{path.suffix}'; allowed are {allowed}{hint}")
 

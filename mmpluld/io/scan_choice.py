@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from mmpluld.errors import InputError, counted, did_you_mean, name_some, printable
+from mmpluld.errors import InputError, did_you_mean, name_some, printable
 from mmpluld.io.archives import is_archive
 from mmpluld.io.dicom_series import Choice
 from mmpluld.io.hounsfield import Units
@@ -58,7 +58,9 @@ def choose_scans(scans: Sequence[Scan], series: str | None = None) -> list[Scan]
         return _without_choice(scans, scans)
     if series.isdecimal() and not any(scan.facts and scan.facts.uid == series for scan in scans):
         if not 1 <= int(series) <= len(scans):
-            raise InputError(f"--series {series}: there are {counted(len(scans), 'scan')}, numbered from 1; see --list")
+            if len(scans) == 1 and scans[0].fault:
+                raise InputError(scans[0].fault)
+            raise InputError(f"--series {series}: is no number from 1 to {len(scans)}, as the scans have; see --list")
         return [scans[int(series) - 1]]
     dicom = [scan for scan in scans if scan.facts is not None]
     if not dicom:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class SliceMask:
 
     origin_xy: tuple[int, int]
     shape_yx: tuple[int, int]
-    packed: bytes
+    packed: bytes = field(repr=False)
 
     @classmethod
     def from_array(cls, inside: BoolArray, origin_xy: tuple[int, int], slice_yx: tuple[int, int]) -> SliceMask | None:

@@ -142,10 +142,19 @@ class CTVolume:
             spacing_mm: (z, y, x).
             origin_lps: World position of the centre of voxel (0, 0, 0).
             source: Name for messages.
+
+        Raises:
+            InputError: If the array is not a non-empty 3D volume of these types, or a spacing is not 0.05 to 50 mm.
         """
+        if not isinstance(array, np.ndarray) or array.ndim != 3:
+            found = f"of shape {array.shape}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
+            raise InputError(f"{source}: the volume is {found}; needed is an array of three axes (z, y, x)")
         affine = np.eye(4)
-        affine[:3, :3] = np.diag(np.asarray(spacing_mm, dtype=np.float64)[::-1] * _CANONICAL_SIGNS)
-        affine[:3, 3] = origin_lps
+        affine[:3, :3] = np.diag(_three("spacing_mm", spacing_mm, source)[::-1] * _CANONICAL_SIGNS)
+        affine[:3, 3] = _three("origin_lps", origin_lps, source)
+        if not (np.diag(affine)[:3] * _CANONICAL_SIGNS > 0).all():
+            raise InputError(f"{source}: spacing_mm is {spacing_mm}; allowed are numbers above 0, (z, y, x)")
+        _check_lengths(affine, source, "spacing_mm")
         return cls(array, affine, (array.shape[2], array.shape[1], array.shape[0]), (1, 2, 3), source)
 
     @property
@@ -240,6 +249,17 @@ def checked_affine(affine: npt.ArrayLike, source: str) -> FloatArray:
             f"{source}: the affine is singular (two axes run along one direction); mend the orientation in the header"
         )
     return matrix
+
+
+def _three(name: str, value: npt.ArrayLike, source: str) -> FloatArray:
+    """Three finite numbers that a caller gave."""
+    try:
+        numbers = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        numbers = np.empty(0)
+    if numbers.shape != (3,) or not np.isfinite(numbers).all():
+        raise InputError(f"{source}: {name} is {value!r}; needed are three numbers, in mm")
+    return numbers
 
 
 def _check_lengths(affine: FloatArray, source: str, lengths: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from mmengine.model import BaseModule
 from mmengine.registry import DefaultScope
+from safetensors.torch import load
 from torch import nn
 
 from mmpluld.cli.main import main
@@ -17,6 +18,7 @@ from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
 from mmpluld.inference.detector import VolumeDetector
 from mmpluld.models.backbones.imagenet import DenseNetImageNet
+from mmpluld.zoo.bundle import WEIGHTS, Bundle
 
 ZOO = Path(__file__).parents[2] / "checkpoints"
 CONFIG = "pluld-a3d_densenet121-fpn_7s_phantom"
@@ -26,11 +28,12 @@ CONFIG = "pluld-a3d_densenet121-fpn_7s_phantom"
 def failed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The shipped weights with one value that is no number, and with one bit of a weight turned."""
     folder = tmp_path_factory.mktemp("failed")
-    (source,) = ZOO.glob(f"{CONFIG}-*.pth")
-    content = torch.load(source, weights_only=True)
-    name = "backbone.conv0.weight"
-    content["state_dict"][name].view(-1)[5] = float("nan")
-    torch.save(content, folder / "nan.pth")
+    (shipped,) = ZOO.glob(f"{CONFIG}-*.zip")
+    weights = load(Bundle.open(shipped).read(WEIGHTS))
+    source = folder / "whole.pth"
+    torch.save({"state_dict": weights}, source)
+    weights["backbone.conv0.weight"].view(-1)[5] = float("nan")
+    torch.save({"state_dict": weights}, folder / "nan.pth")
     data = bytearray(source.read_bytes())
     data[len(data) // 2] ^= 1
     (folder / "flipped.pth").write_bytes(data)

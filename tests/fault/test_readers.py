@@ -40,6 +40,7 @@ def test_missing_file(tmp_path, capfd):
         ("scan.jpg", "for DICOM give the folder"),
         ("scan", "for DICOM give the folder"),
         ("scan.nrd", "did you mean '.nrrd'"),
+        ("scan.gz", "did you mean '.nii.gz'"),
     ],
 )
 def test_unknown_suffix(tmp_path, capfd, name, hint):
@@ -47,6 +48,12 @@ def test_unknown_suffix(tmp_path, capfd, name, hint):
     _refused(
         capfd, tmp_path / name, rf"unknown file type .*allowed are .nii.gz, .nii, .mha, .mhd, .nrrd, .nhdr; {hint}"
     )
+
+
+@pytest.mark.parametrize("name", ["patient.tar.gz", "patient.TGZ", "patient.7z"])
+def test_archive_that_is_no_zip(tmp_path, capfd, name):
+    (tmp_path / name).write_bytes(b"")
+    _refused(capfd, tmp_path / name, "is an archive; unpack it and give the folder")
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmpluld.cli import scan_table
 from mmpluld.cli.main import main
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, NoRoomError
 from mmpluld.inference import many_scans
 from mmpluld.inference.many_scans import _public
 from mmpluld.inference.scan_store import Row, ScanStore
@@ -71,7 +72,7 @@ def test_results_and_table(root, done):
         assert int(row["findings"]) == len(record["boxes"]) > 0
         assert float(row["best_score"]) == pytest.approx(max(record["scores"]), abs=1e-4)
         assert (folders[row["scan"]] / "report.html").exists()
-    texts = [path.read_text() for path in out.rglob("*") if path.is_file() and path.name != ".lock"]
+    texts = [path.read_text(encoding="utf-8") for path in out.rglob("*") if path.is_file() and path.name != ".lock"]
     assert not any(secret in text for text in texts for secret in ("Doe", "1.2.840.113619", str(root.parent)))
 
 
@@ -101,6 +102,9 @@ def test_one_scan_keeps_its_folder_and_nothing_else_is_taken(root, done, tmp_pat
     ]  # fmt: skip
     assert _detect(root, tmp_path / "one") == 2
     assert "holds detections.json already; give another folder, or --overwrite" in capfd.readouterr().err
+    assert main(["detect", str(root), "-o", str(tmp_path / "one"), "--overwrite"]) == 2
+    assert "holds detections.json of one scan, beside which" in capfd.readouterr().err
+    assert len(list((tmp_path / "one").iterdir())) == 3
     assert _detect(root / "Doe_C", tmp_path / "bad") == 2
     assert not (tmp_path / "bad").exists()
     assert _detect(root / "Doe_C", root / "gone.nii", tmp_path / "bad") == 2  # one may be read after all
@@ -123,6 +127,19 @@ def test_what_fails_is_told_apart_from_what_is_refused(root, tmp_path, monkeypat
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["detect.json", "summary.csv"]
 
 
+def test_a_full_disk_ends_the_call(root, tmp_path, monkeypatch, capfd):
+    asked = []
+
+    def fill(self, volume, name, formats=()):
+        asked.append(name)
+        raise NoRoomError(f"{tmp_path / 'out'}: cannot be written (No space left on device); make room")
+
+    monkeypatch.setattr(many_scans.Detector, "examine", fill)
+    assert _detect(root, tmp_path / "out") == 2
+    assert "No space left on device" in capfd.readouterr().err and len(asked) == 1
+    assert "begun" in {row["status"] for row in _rows(tmp_path / "out")}  # so that it is examined when there is room
+
+
 def test_a_result_of_another_call_is_kept(root, done, tmp_path):
     """A folder that the table does not know is never replaced, not by a second call either."""
     out = tmp_path / "out"
@@ -136,12 +153,15 @@ def test_a_result_of_another_call_is_kept(root, done, tmp_path):
         assert "holds detections.json already" in row["message"]
 
 
-def test_list(root, capsys):
+def test_list(root, capsys, monkeypatch):
     assert main(["detect", str(root), "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert sum("1.2.840.113619.2" in line for line in lines) == 3
     assert main(["detect", str(root), "--list", "--identifiers"]) == 0
     assert "Doe_A_ct " in capsys.readouterr().out
+    monkeypatch.setattr(scan_table, "_PLAIN_WIDTH", 80)  # a narrow terminal, where UIDs would be broken into pieces
+    assert main(["detect", str(root), "--list"]) == 0
+    assert "1.2" not in (told := capsys.readouterr().out) and "no." in told
 
 
 def test_several_series_of_one_patient_are_shown(root, tmp_path, capsys, write_dicom_series):

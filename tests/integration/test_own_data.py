@@ -1,4 +1,5 @@
-"""docs/how_to/own_data.md, followed: scans and a table of boxes to a dataset, a config, a trained detector."""
+"""docs/how_to/own_data.md, followed: scans and a table of boxes to a dataset, a config, a trained detector; then
+docs/how_to/new_expert.md with the same data."""
 
 from __future__ import annotations
 
@@ -17,14 +18,15 @@ from mmpluld.datasets.converters.box_rows import Convention, read_box_csv
 from mmpluld.phantom import make_phantom, write_nifti
 from mmpluld.structures import AnnotationSet
 
-PAGE = Path(__file__).parents[2] / "docs" / "how_to" / "own_data.md"
+HOW_TO = Path(__file__).parents[2] / "docs" / "how_to"
+PAGE, EXPERT_PAGE = HOW_TO / "own_data.md", HOW_TO / "new_expert.md"
 SPLITS = ("train", "train", "val", "test")
 ANNOTATIONS = {"val_dataloader": "val", "test_dataloader": "test"}
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language: str, page: Path = PAGE) -> list[str]:
     """The code of the page."""
-    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def home(tmp_path_factory):
             boxes.append({"id": len(boxes), "image_id": number, "bbox": bbox, "key_slice": lesion.key_slice})
     (folder / "boxes.csv").write_text("\n".join(rows))
     (folder / "boxes.json").write_text(json.dumps({"images": images, "annotations": boxes}))
-    for block in blocks("python"):
+    for block in [*blocks("python"), *blocks("python", EXPERT_PAGE)]:
         if name := re.match(r"# (\w+\.py)\n", block):
             (folder / name[1]).write_text(block)
     here = Path.cwd()
@@ -125,7 +127,7 @@ def test_named_steps_of_the_page_reach_all_loaders(home, monkeypatch):
         assert steps["resize"] == {"type": "ResizeToSpacing", "pixel_mm": 0.8, "max_size": 512}
 
 
-def test_a_fifth_dataset_for_lens_by_config_alone(home, monkeypatch):
+def test_an_expert_for_a_dataset_by_config_alone(home, monkeypatch, capsys):
     from mmengine.registry import init_default_scope
 
     from mmpluld.datasets.named_concat import dataset_settings
@@ -134,10 +136,17 @@ def test_a_fifth_dataset_for_lens_by_config_alone(home, monkeypatch):
     from mmpluld.registry import DATASETS, MODELS
 
     monkeypatch.chdir(home)
-    (code,) = (block for block in blocks("python") if "lens-afp" in block)
-    (home / "lens_five.py").write_text(code)
-    config = load_config("lens_five.py")
+    convert, check, show, train = re.findall(r"^mmpluld (.*)$", EXPERT_PAGE.read_text(), flags=re.MULTILINE)
+    assert main([*convert.split(), "--overwrite"]) == 0
+    assert main(check.split()) == 0
+    assert AnnotationSet.load("data/my_ct/annotations/train.json").dataset["label_scope"] == "lung-nodules"
+    capsys.readouterr()
+    assert main(show.split()) == 0
+    assert capsys.readouterr().out.count("'my_ct'") == 4  # both heads, the dataset, its folder
+    assert train.startswith("train lens_five.py ")
+    config = load_config("lens_five.py", ["model.test_cfg.rcnn.experts=[my_ct]"])
     check_config(config)
+    assert config.model.test_cfg.rcnn.experts == ["my_ct"]
     init_default_scope("mmpluld")
     parts = dataset_settings(config.train_dataloader.dataset)
     assert len(parts) == 5

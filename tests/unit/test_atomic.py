@@ -24,7 +24,7 @@ from mmpluld.atomic import (
     remove_abandoned,
     temporary_folder,
 )
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, NoRoomError
 from mmpluld.io import write_volume
 from mmpluld.io.array_store import write_array
 from mmpluld.structures import CTVolume
@@ -98,7 +98,7 @@ def test_errors_of_reading_are_not_taken_for_those_of_writing(tmp_path):
 
 
 def test_a_full_device(tmp_path):
-    with pytest.raises(InputError, match=r"/dev/full: cannot be written \(No space left on device\); make room"):
+    with pytest.raises(NoRoomError, match=r"/dev/full: cannot be written \(No space left on device\); make room"):
         atomic_write_text("/dev/full", "text")
 
 

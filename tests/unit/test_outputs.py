@@ -33,6 +33,12 @@ def unusable(tmp_path: Path) -> dict[str, tuple[Path, str]]:
 
 
 @pytest.mark.parametrize("check", [check_output_file, check_output_folder])
+def test_an_empty_name_is_not_the_folder_one_is_in(check):
+    with pytest.raises(InputError, match="the place to write to is empty"):
+        check("")
+
+
+@pytest.mark.parametrize("check", [check_output_file, check_output_folder])
 def test_what_cannot_be_written_is_refused(tmp_path, check):
     for name, (path, message) in unusable(tmp_path).items():
         before = sorted(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """Every config of the zoo parses, is accepted, builds and runs."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +53,15 @@ def _networks() -> list[FoundConfig]:
 def _steps() -> list[ParameterSet]:
     """Each network with and without a box.
 
-    Long are full-size networks without a box (their twins stay) and converted ones of 7 slices (those of 3 stay).
+    Long are networks of the papers' size without a box, and those of which a like one stays: variants of LENS, MULAN
+    and A3D, and converted ones. Their twins stay.
     """
+    kept = re.compile("lens-afp_densenet121_(4datasets_)?9s|mulan_densenet121_9s|legacy-(a3d|mulan)_.*_(3s|9s)")
+    variants = ("lens", "mulan", "legacy", "pluld")
 
     def is_long(config: FoundConfig, num_boxes: int) -> bool:
-        converted = config.path.parent.name == "legacy"
-        other_proposals = config.path.parent.name == "lens" and not config.name.startswith("lens-afp")
-        return not config.twin and (num_boxes == 0 or other_proposals or (converted and "_3s_" not in config.name))
+        variant = config.path.parent.name in variants and not kept.match(config.name)
+        return not config.twin and (num_boxes == 0 or variant)
 
     return [
         pytest.param(

@@ -1,7 +1,12 @@
 """The pages hang together: no link leads nowhere, and every page can be reached from the README."""
 
 import re
+import shlex
 from pathlib import Path
+
+import pytest
+
+from mmpluld.cli.main import COMMANDS, command_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,3 +41,37 @@ def test_every_kind_of_bad_input_names_a_test_that_exists():
         assert tests, f"names no test: {row}"
         for file, name in tests:
             assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file} has no {name}"
+
+
+def _command_lines(page: Path) -> list[str]:
+    """The lines of a page's code blocks that start our command, each from its name on."""
+    text = page.read_text(encoding="utf-8")
+    lines = []
+    for language, block in re.findall(r"^ *```(\w*)\n(.*?)^ *```$", text, flags=re.DOTALL | re.MULTILINE):
+        if language not in ("", "bash"):
+            continue
+        for line in re.split(r"\n| && ", block.replace("\\\n", " ")):
+            found = re.match(r"\s*(?:\w+=\S+ |torchrun .*? -m |srun .*?|mpirun .*?)?\bmmpluld ([a-z].*)", line)
+            lines += [found[1]] if found else []
+    return lines
+
+
+def _pages() -> list[Path]:
+    return [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "configs").rglob("*.md")]
+
+
+def test_every_command_of_the_pages_is_one_that_its_parser_takes(capsys):
+    seen = set()
+    for page in _pages():
+        for line in _command_lines(page):
+            words = shlex.split(line, comments=True)
+            assert words[0] in COMMANDS, f"{page.relative_to(ROOT)}: mmpluld {line}"
+            seen.add(words[0])
+            parser = command_parser(words[0])
+            try:
+                parser.check_options(words[1:])
+                if "..." not in words:  # some pages leave out what was said before
+                    parser.parse_args(words[1:])
+            except SystemExit:
+                pytest.fail(f"{page.relative_to(ROOT)}: mmpluld {line}\n{capsys.readouterr().err}")
+    assert set(COMMANDS) == seen

@@ -145,3 +145,9 @@ def test_what_a_killed_command_left_is_removed(tmp_path):
     with output_folder(tmp_path / "out", NAMES) as folder:
         write(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_message_names_the_folder_and_not_the_temporary(tmp_path):
+    with pytest.raises(InputError) as caught, output_folder(tmp_path / "out", NAMES) as folder:
+        raise InputError(f"{folder / 'a.json'}: cannot be written (no room)")
+    assert str(caught.value) == f"{tmp_path / 'out' / 'a.json'}: cannot be written (no room)"

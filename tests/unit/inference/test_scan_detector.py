@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from mmpluld.errors import InputError
@@ -28,3 +29,17 @@ NAME = "a3d_densenet121-fpn_7s_phantom"
 def test_model_that_is_none(arguments, message):
     with pytest.raises(InputError, match=message):
         Detector(**arguments)
+
+
+@pytest.mark.parametrize("scan", [None, 5, np.zeros((2, 2, 2)), ["scan.nii"], b"scan.nii"])
+def test_scan_that_is_no_path(scan):
+    with pytest.raises(InputError, match=rf"the scan is a {type(scan).__name__}; give a path or, of an array"):
+        Detector()(scan)
+
+
+def test_call_with_other_types(tmp_path):
+    (tmp_path / "scan.nii").touch()
+    with pytest.raises(InputError, match="--series 2: is no number from 1 to 1"):
+        Detector()(tmp_path / "scan.nii", series=2)
+    with pytest.raises(InputError, match=r"formats are 'json'; give a list of names, such as \['json'\]"):
+        Detector()(tmp_path / "scan.nii", formats="json")

@@ -275,8 +275,8 @@ def test_choice_among_series_of_one_patient(patient, capfd):
     (scan,) = choose_scans(by_kernel, "ConvolutionKernel=B70f")
     assert scan.series == "1.2.2:ConvolutionKernel=B70f"
     for series, message in (
-        ("3", "there are 2 scans, numbered from 1; see --list"),
-        ("0", "there are 2 scans"),
+        ("3", "is no number from 1 to 2, as the scans have; see --list"),
+        ("0", "is no number from 1 to 2"),
         ("1.2.3", "no CT series '1.2.3'; there are 1.2.1, 1.2.2"),
     ):
         with pytest.raises(InputError, match=message):
@@ -298,6 +298,12 @@ def test_series_of_several_patients_are_all_taken(patient, tmp_path, write_dicom
     write_dicom_series(patient / "other", _HU, _AFFINE, series="1.2.7", PatientID="Q")
     scans, _ = _found(patient)
     assert choose_scans(scans) == scans
+
+
+def test_a_number_does_not_hide_what_is_wrong(tmp_path):
+    scans, _ = _found(tmp_path / "gone")
+    with pytest.raises(InputError, match="gone: no such file or folder"):
+        choose_scans(scans, "7")
 
 
 def test_no_series_of_a_file(tmp_path):

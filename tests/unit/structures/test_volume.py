@@ -137,3 +137,19 @@ def test_array_goes_back_to_file_order(order, signs):
     volume = CTVolume.from_file_array(array_ijk, affine, "memory")
     assert np.array_equal(volume.array_to_source(), array_ijk)
     assert np.array_equal(volume.array_from_source(array_ijk), volume.array)
+
+
+@pytest.mark.parametrize(
+    ("array", "spacing", "message"),
+    [
+        (np.zeros((4, 4), np.int16), (1, 1, 1), r"the volume is of shape \(4, 4\); needed is an array of three axes"),
+        ([[[0]]], (1, 1, 1), "the volume is a list; needed is an array"),
+        (np.zeros((2, 2, 2), np.int16), 2, "spacing_mm is 2; needed are three numbers, in mm"),
+        (np.zeros((2, 2, 2), np.int16), (1, 1, np.nan), "spacing_mm is .*needed are three numbers, in mm"),
+        (np.zeros((2, 2, 2), np.int16), (-2, 1, 1), "spacing_mm is .*allowed are numbers above 0"),
+        (np.zeros((2, 2, 2), np.int16), (2, 1000, 1000), "voxel size 1000x1000x2 mm, from spacing_mm; allowed is"),
+    ],
+)
+def test_from_canonical_refuses(array, spacing, message):
+    with pytest.raises(InputError, match=message):
+        CTVolume.from_canonical(array, spacing)
