@@ -19,7 +19,8 @@ from mmpluld.reproduce.twin_datasets import ensure_lens_phantoms
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 REPOSITORY = Path(__file__).parents[2]
-VARIANTS = ["afp", "rpn", "centernet", "fcos"]
+# Like the first two, which normalise over all processes and draw boxes, are the others.
+VARIANTS = ["afp", "rpn", *(pytest.param(name, marks=pytest.mark.slow) for name in ("centernet", "fcos"))]
 DATASETS = ["deeplesion", "luna16", "lits", "nih-ln"]
 PATIENTS = {"deeplesion": (1, 0, 1), "luna16": (1,), "lits": (3,), "nih-ln": (3,)}
 SETTINGS = {"size": 64, "max_slices": 16, "lesions_per_series": 16, "min_long_mm": 14, "pad_mm": 4}
@@ -76,23 +77,30 @@ def command(arguments: list[str], log: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with a training of each variant in one process and in two: ``VARIANT-1`` and ``VARIANT-2``."""
-    folder = tmp_path_factory.mktemp("two")
-    ensure_lens_phantoms(folder / "phantoms", command, PATIENTS, dict.fromkeys(PATIENTS, SETTINGS))
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The four datasets."""
+    folder = tmp_path_factory.mktemp("phantoms")
+    ensure_lens_phantoms(folder, command, PATIENTS, dict.fromkeys(PATIENTS, SETTINGS))
+    return folder
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def trained(
+    request: pytest.FixtureRequest, phantoms: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """Folders of a training of a variant in one process and in two."""
+    folder, variant = tmp_path_factory.mktemp("two"), request.param
     configs = []
-    for variant in VARIANTS:
-        load_config(f"lens-{variant}_densenet121_4datasets_9s_phantom").dump(folder / f"base-{variant}.py")
+    load_config(f"lens-{variant}_densenet121_4datasets_9s_phantom").dump(folder / f"base-{variant}.py")
     for processes in (1, 2):
-        for variant in VARIANTS:
-            values = {
-                "variant": variant,
-                "rpn": 'rpn=dict(sampler=dict(type="EvenSampler")),' if variant == "rpn" else "",
-                "data": folder / "phantoms",
-                "batch": BATCH // processes,
-            }
-            configs.append(folder / f"{variant}-{processes}.py")
-            configs[-1].write_text(CONFIG.format(**values))
+        values = {
+            "variant": variant,
+            "rpn": 'rpn=dict(sampler=dict(type="EvenSampler")),' if variant == "rpn" else "",
+            "data": phantoms,
+            "batch": BATCH // processes,
+        }
+        configs.append(folder / f"{variant}-{processes}.py")
+        configs[-1].write_text(CONFIG.format(**values))
     script = Path(__file__).with_name("two_process_run.py")
     run = subprocess.run(
         [sys.executable, str(script), *map(str, configs)],
@@ -102,7 +110,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         timeout=280,
     )
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-6000:]
-    return folder
+    return folder / f"{variant}-1", folder / f"{variant}-2"
 
 
 def steps(folder: Path, rank: int = 0) -> list[dict[str, Any]]:
@@ -114,10 +122,9 @@ def weights(folder: Path, when: str, rank: int = 0) -> dict[str, torch.Tensor]:
     return torch.load(folder / f"{when}_{rank}.pth", weights_only=True)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_losses_follow_those_of_one_process(trained: Path, variant: str) -> None:
-    one = steps(trained / f"{variant}-1")
-    halves = [steps(trained / f"{variant}-2", rank) for rank in (0, 1)]
+def test_losses_follow_those_of_one_process(trained: tuple[Path, Path]) -> None:
+    one = steps(trained[0])
+    halves = [steps(trained[1], rank) for rank in (0, 1)]
     assert {step["dataset"] for step in one} == set(DATASETS)
     # What makes counts differ between processes: no lesion at all, a single one, none in one of the processes.
     totals = [sum(step["lesions"]) for step in one]
@@ -133,10 +140,9 @@ def test_losses_follow_those_of_one_process(trained: Path, variant: str) -> None
             assert mean == pytest.approx(value, rel=LOSS_TOLERANCE, abs=1e-7), name
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_weights_end_where_those_of_one_process_do(trained: Path, variant: str) -> None:
-    start, one = (weights(trained / f"{variant}-1", when) for when in ("start", "end"))
-    first, second = (weights(trained / f"{variant}-2", "end", rank) for rank in (0, 1))
+def test_weights_end_where_those_of_one_process_do(trained: tuple[Path, Path]) -> None:
+    start, one = (weights(trained[0], when) for when in ("start", "end"))
+    first, second = (weights(trained[1], "end", rank) for rank in (0, 1))
     assert start.keys() == one.keys() == first.keys()
     assert [name for name in one if not torch.equal(first[name], second[name])] == []
     experts = {name for name in one if any(f".{dataset}." in name for dataset in DATASETS)}

@@ -26,12 +26,17 @@ def parts(config):
 @pytest.mark.parametrize("size", SIZES)
 def test_every_row_is_tested_on_the_same_volumes_in_3d(size):
     tests = []
+    seen = set()
     for table in TABLES.values():
         if table.phantom != "lens" or table.protocol != "lens-3d" or (table.twins_only and size == "paper"):
             continue
         if table.name.startswith("choose-"):  # with other rules of the test, or the same ones again
             continue
         for item in table.rows:
+            known = (item.config_name(size == "twin"), item.options, item.calibrated)
+            if known in seen:
+                continue
+            seen.add(known)
             config = load_config(item.config_name(size == "twin"), list(item.options))
             dataset = config.test_dataloader.dataset
             place = Path(dataset.data_root) / dataset.get("data_prefix", {}).get("img_path", "")
