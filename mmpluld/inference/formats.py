@@ -163,12 +163,15 @@ def check_scan(names: Sequence[str], volume: CTVolume) -> None:
     Raises:
         InputError: If they cannot, with the reason.
     """
+    checks: dict[Callable[[CTVolume], None], str] = {}  # one looks into every file, so none is done twice
     for name in names:
         if (check := FORMATS[name].check) is not None:
-            try:
-                check(volume)
-            except InputError as error:
-                raise InputError(f"{error} (format {name})") from None
+            checks.setdefault(check, name)
+    for check, name in checks.items():
+        try:
+            check(volume)
+        except InputError as error:
+            raise InputError(f"{error} (format {name})") from None
 
 
 def output_names() -> list[str]:

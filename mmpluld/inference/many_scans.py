@@ -80,7 +80,7 @@ def detect_inputs(detector: Callable[[], Detector], request: Request, say: Calla
     store = ScanStore(request.out)
     if not store.exists():
         check_free(request.out, output_names(), request.overwrite)
-    processes = Processes(request.launcher, request.local_rank)
+    processes = Processes.started(request.launcher, request.local_rank)
     tune_allocator()
     made = detector()
     with ScanReader() as reader:

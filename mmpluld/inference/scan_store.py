@@ -8,13 +8,14 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from mmpluld.atomic import atomic_write_text, remove_abandoned
 from mmpluld.compat.system import lock_file
 from mmpluld.errors import InputError
+from mmpluld.io.writers import plain_cell
 from mmpluld.structures.text_files import read_json
 from mmpluld.typing import StrPath
 
@@ -128,9 +129,8 @@ class ScanStore:
 
     def record(self, row: Row) -> None:
         """Put a row into the table, in place of an earlier one."""
-        message = row.message if row.message[:1] not in tuple("=+-@") else f"'{row.message}"  # no formula
         with self._locked():
-            self._write({**self.rows(), row.scan: Row(**{**row.__dict__, "message": message})})
+            self._write({**self.rows(), row.scan: replace(row, message=plain_cell(row.message))})
 
     def _write(self, rows: Mapping[str, Row]) -> None:
         stream = io.StringIO()

@@ -15,35 +15,41 @@ T = TypeVar("T")
 
 
 class Processes:
-    """The processes that a launcher started.
+    """The processes of a run.
 
     Args:
-        launcher: none | pytorch | slurm | mpi.
-        local_rank: Rank on this machine, as the launchers pass it.
-
-    Attributes:
         rank: Number of this process, from 0.
         count: How many there are.
-
-    Raises:
-        InputError: ``launcher`` is not what started this process.
+        leaves: Whether they part when :meth:`part` says so, as those do that met for this work alone.
     """
 
-    def __init__(self, launcher: str, local_rank: int = 0) -> None:
+    def __init__(self, rank: int = 0, count: int = 1, leaves: bool = False) -> None:
+        self.rank, self.count, self.leaves = rank, count, leaves
+
+    @classmethod
+    def started(cls, launcher: str, local_rank: int = 0) -> Processes:
+        """The processes that a launcher started; they meet here, unless they have met already.
+
+        Args:
+            launcher: none | pytorch | slurm | mpi.
+            local_rank: Rank on this machine, as the launchers pass it.
+
+        Raises:
+            InputError: ``launcher`` is not what started this process.
+        """
         check_launcher(launcher)
-        self.rank, self.count = 0, 1
         if launcher == "none":
-            return
+            return cls()
         import torch
         from mmengine.dist import get_rank, get_world_size, init_dist
 
         os.environ.setdefault("LOCAL_RANK", str(local_rank))
-        if not torch.distributed.is_initialized():
-            if launcher == "pytorch" and not torch.cuda.is_available():
-                torch.distributed.init_process_group(backend="gloo")
-            else:
-                init_dist(launcher)
-        self.rank, self.count = get_rank(), get_world_size()
+        alone = not torch.distributed.is_initialized()
+        if alone and launcher == "pytorch" and not torch.cuda.is_available():
+            torch.distributed.init_process_group(backend="gloo")
+        elif alone:
+            init_dist(launcher)
+        return cls(get_rank(), get_world_size(), leaves=alone)
 
     def told_by_first(self, work: Callable[[], T]) -> T:
         """What ``work`` gives in the first process, for all.
@@ -72,7 +78,7 @@ class Processes:
 
     def part(self) -> None:
         """Meet no more: whoever is last may be hours behind, which no meeting at the end would survive."""
-        if self.count > 1:
+        if self.leaves:
             import torch
 
             torch.distributed.destroy_process_group()

@@ -30,7 +30,7 @@ _TOLERANCE = 1e-6
 
 def findings_text(found: ScanFindings) -> str:
     """A table for the terminal: score, size, where, and what else the model says."""
-    header, *rows = _cells(found, _MOST_ROWS)
+    header, *rows = _cells(found)
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = [
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -41,7 +41,7 @@ def findings_text(found: ScanFindings) -> str:
 
 def findings_html(found: ScanFindings) -> str:
     """The same for a notebook; whatever is from files is escaped."""
-    header, *rows = _cells(found, _MOST_ROWS)
+    header, *rows = _cells(found)
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
     body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if rows else ""
@@ -59,9 +59,9 @@ def _rest(found: ScanFindings) -> list[str]:
     return [f"... and {hidden} more"] if hidden > 0 else []
 
 
-def _cells(found: ScanFindings, most: int) -> list[list[str]]:
+def _cells(found: ScanFindings) -> list[list[str]]:
     """Header and rows."""
-    shown = found.findings[:most]
+    shown = found.findings[:_MOST_ROWS]
     measured, tagged = any(item.recist for item in shown), any(item.tags for item in shown)
     header = ["", "score", "size mm", "centre mm (L, P, S)", "slice"]
     header += ["diameters mm"] * measured + ["tags"] * tagged

@@ -9,10 +9,11 @@ from typing import Any, Protocol
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import broadcast_object_list, get_rank, get_world_size, init_dist
+from mmengine.dist import get_rank, get_world_size, init_dist
 
 from mmpluld.atomic import remove_abandoned
 from mmpluld.errors import InputError, counted, name_some, printable
+from mmpluld.inference.sharing import Processes
 from mmpluld.io.shards import shard_path
 from mmpluld.progress import note
 from mmpluld.structures import AnnotationSet, VolumeRecord
@@ -118,9 +119,8 @@ def share_out(lacking: Callable[[], list[str]], leave: bool) -> tuple[bool, list
     Returns:
         Whether this process is the first, the volumes to be examined, and this process's share of them.
     """
-    rank, count = get_rank(), get_world_size()
-    box = [lacking() if rank == 0 else []]
-    broadcast_object_list(box)
-    if leave and torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-    return rank == 0, box[0], box[0][rank::count]
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    processes = Processes(get_rank(), get_world_size(), leaves=leave and together)
+    wanted = processes.told_by_first(lacking)
+    processes.part()
+    return processes.rank == 0, wanted, wanted[processes.rank :: processes.count]

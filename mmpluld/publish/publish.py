@@ -238,14 +238,15 @@ def _details(
 
 def _rates(points: OperatingPoints | None) -> list[list[str]]:
     """Rows of the card's operating points: rate, threshold, sensitivity."""
+    if points is None:
+        return []
     rows = []
-    for rate in () if points is None else get_protocol(points.protocol).levels:
+    for rate in get_protocol(points.protocol).levels:
         try:
-            point = points.at(rate) if points is not None else None
+            point = points.at(rate)
         except InputError:  # beyond what was measured
             continue
-        if point is not None:
-            rows.append([f"{rate:g}", f"{point.score_thr:.4g}", f"{100 * point.sensitivity:.2f}"])
+        rows.append([f"{rate:g}", f"{point.score_thr:.4g}", f"{100 * point.sensitivity:.2f}"])
     return rows
 
 

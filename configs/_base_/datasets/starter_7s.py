@@ -29,15 +29,6 @@ __test_pipeline = dict(
     truth=dict(type="LoadAnnotations", with_bbox=True),
     pack=__pack,
 )
-__val_dataset = dict(
-    type="CTLesionDataset",
-    data_root=__data_root,
-    ann_file="annotations/val.json",
-    sampling=dict(policy="all_slices"),
-    pipeline=__test_pipeline,
-    test_mode=True,
-)
-
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,
@@ -65,10 +56,18 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1, num_workers=0, sampler=dict(type="DefaultSampler", shuffle=False), dataset=__val_dataset
+    batch_size=1,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type="CTLesionDataset",
+        data_root=__data_root,
+        ann_file="annotations/val.json",
+        sampling=dict(policy="all_slices"),
+        pipeline=__test_pipeline,
+        test_mode=True,
+    ),
 )
-test_dataloader = dict(
-    batch_size=1, num_workers=0, sampler=dict(type="DefaultSampler", shuffle=False), dataset=__val_dataset
-)
+test_dataloader = val_dataloader
 val_evaluator = dict(type="FROCMetric", protocol="deeplesion-2d")
 test_evaluator = dict(type="VolumeFROCMetric", protocol="lens-3d")

@@ -9,12 +9,13 @@ import numpy as np
 
 from mmpluld.io.faults import quiet
 from mmpluld.io.findings.dicom_source import (
-    UTF_8,
+    DESCRIPTION,
     DicomSource,
     algorithm_details,
     finding_uid,
     lacks_findings,
     long_string,
+    object_fields,
     object_uid,
     read_source,
     save_dicom,
@@ -60,20 +61,10 @@ def write_seg(path: StrPath, found: ScanFindings, identifiers: bool) -> None:
             segment_descriptions=[
                 _segment(found, finding, rank, source) for rank, finding in enumerate(found, start=1)
             ],
-            series_instance_uid=object_uid(found, source, "seg series"),
-            series_number=9002,
-            sop_instance_uid=object_uid(found, source, "seg"),
-            instance_number=1,
-            manufacturer="mmpluld",
-            manufacturer_model_name="mmpluld",
-            software_versions=__version__,
             device_serial_number="-",
             content_label="LESIONS",
-            content_description=long_string("Detected lesions (research use only)"),
-            series_description=long_string("Detected lesions (research use only)"),
-            specific_character_set=UTF_8,
-            content_date=source.content_date,
-            content_time=source.content_time,
+            content_description=long_string(DESCRIPTION),
+            **object_fields(found, source, "seg", 9002),
         )
         _fix_dimension_uid(dataset, object_uid(found, source, "dimensions"))
         save_dicom(path, dataset)

@@ -21,21 +21,23 @@ from mmpluld.typing import FloatArray, StrPath
 from mmpluld.version import __version__
 
 __all__ = [
-    "UTF_8",
+    "DESCRIPTION",
     "DicomSource",
     "algorithm_details",
     "check_source",
     "finding_uid",
     "lacks_findings",
     "long_string",
+    "object_fields",
     "object_uid",
     "read_source",
     "save_dicom",
     "slice_rectangle",
 ]
 
-UTF_8 = "ISO_IR 192"
-"""The character set of every object that is written."""
+DESCRIPTION = "Detected lesions (research use only)"
+"""Of every series that is written."""
+_UTF_8 = "ISO_IR 192"
 _CT = "1.2.840.10008.5.1.4.1.1.2"
 _NAMESPACE = uuid.UUID("5b1c3f2e-9c0e-5d0b-8f3e-0d6b8a4c7e21")
 _REFERENCES = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
@@ -107,6 +109,23 @@ def object_uid(found: ScanFindings, source: DicomSource, kind: str) -> str:
     named = [str(source.images[0].get(name)) for name in (*_NAMES, *_NUMBERS, *_DATES, "PatientSex")]
     text = repr((found.findings, sorted(found.details.items()), __version__, named))
     return _uid(kind, str(source.images[0].SeriesInstanceUID), hashlib.sha256(text.encode()).hexdigest())
+
+
+def object_fields(found: ScanFindings, source: DicomSource, kind: str, series_number: int) -> dict[str, Any]:
+    """What highdicom wants to know of every object: its series and instance, who made it, and when."""
+    return {
+        "series_instance_uid": object_uid(found, source, f"{kind} series"),
+        "series_number": series_number,
+        "sop_instance_uid": object_uid(found, source, kind),
+        "instance_number": 1,
+        "manufacturer": "mmpluld",
+        "manufacturer_model_name": "mmpluld",
+        "software_versions": __version__,
+        "series_description": long_string(DESCRIPTION),
+        "specific_character_set": _UTF_8,
+        "content_date": source.content_date,
+        "content_time": source.content_time,
+    }
 
 
 def finding_uid(finding: Finding, source: DicomSource) -> str:
@@ -203,7 +222,7 @@ def _header(file: Path, identifiers: bool) -> Any:
         setattr(image, name, _moment(header_text(header, name), kind) if identifiers else "")
     sex = header_text(header, "PatientSex") if identifiers else ""
     image.PatientSex = sex if sex in ("F", "M", "O") else ""
-    image.Modality, image.SpecificCharacterSet = "CT", UTF_8
+    image.Modality, image.SpecificCharacterSet = "CT", _UTF_8
     return image
 
 

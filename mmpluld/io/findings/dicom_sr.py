@@ -8,12 +8,11 @@ import numpy as np
 
 from mmpluld.io.faults import quiet
 from mmpluld.io.findings.dicom_source import (
-    UTF_8,
     DicomSource,
     algorithm_details,
     finding_uid,
     lacks_findings,
-    long_string,
+    object_fields,
     object_uid,
     read_source,
     save_dicom,
@@ -68,18 +67,8 @@ def write_sr(path: StrPath, found: ScanFindings, identifiers: bool) -> None:
         dataset = hd.sr.Comprehensive3DSR(
             evidence=_evidence(found, source),
             content=report,
-            series_instance_uid=object_uid(found, source, "sr series"),
-            series_number=9001,
-            sop_instance_uid=object_uid(found, source, "sr"),
-            instance_number=1,
-            manufacturer="mmpluld",
-            manufacturer_model_name="mmpluld",
-            software_versions=__version__,
-            series_description=long_string("Detected lesions (research use only)"),
             is_complete=True,
-            specific_character_set=UTF_8,
-            content_date=source.content_date,
-            content_time=source.content_time,
+            **object_fields(found, source, "sr", 9001),
         )
         save_dicom(path, dataset)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from mmpluld.io.faults import quiet
 from mmpluld.io.findings.dicom_source import (
+    DESCRIPTION,
     DicomSource,
     algorithm_details,
     lacks_findings,
@@ -73,7 +74,7 @@ def _head(found: ScanFindings, source: DicomSource) -> Any:
         setattr(dataset, name, source.images[0].get(name))
     dataset.Modality, dataset.SeriesNumber, dataset.OperatorsName = "RTSTRUCT", 9003, ""
     dataset.SeriesInstanceUID = object_uid(found, source, "rtstruct series")
-    dataset.SeriesDescription = long_string("Detected lesions (research use only)")
+    dataset.SeriesDescription = long_string(DESCRIPTION)
     dataset.Manufacturer = dataset.ManufacturerModelName = "mmpluld"
     dataset.SoftwareVersions = __version__
     dataset.FrameOfReferenceUID, dataset.PositionReferenceIndicator = source.images[0].FrameOfReferenceUID, ""
