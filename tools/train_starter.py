@@ -17,7 +17,7 @@ from mmpluld.errors import InputError
 from mmpluld.phantom import STARTER_PATIENTS, starter_record, write_starter_layout
 from mmpluld.structures.text_files import read_json
 
-CONFIG = "fcos-25d_densenet-narrow_7s_20e_starter"
+CONFIG = "fcos-25d_densenet-narrow_7s_12e_starter"
 SEED = 0
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmpluld.registry import DATASETS  # first: it makes mmdet importable where mmcv has no compiled operators
+
+# isort: split
 from mmdet.datasets import ConcatDataset
 
 from mmpluld.errors import InputError
-from mmpluld.registry import DATASETS
 
 __all__ = ["NamedConcatDataset", "dataset_settings"]
 

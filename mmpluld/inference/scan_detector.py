@@ -14,6 +14,7 @@ from mmpluld.evaluation.operating_points import OperatingPoints
 from mmpluld.inference.findings import Findings
 from mmpluld.inference.formats import check_formats, check_scan
 from mmpluld.inference.model_choice import ModelFiles, check_weights, choose_model
+from mmpluld.inference.settings import DetectionSettings, config_digest
 from mmpluld.io import read_scan
 from mmpluld.io.hounsfield import Units, check_units, units_note
 from mmpluld.io.hu_check import volume_fault
@@ -58,7 +59,8 @@ class Detector:
             :class:`~mmpluld.inference.DetectionSettings` and its ``from_config``.
 
     Raises:
-        InputError: If the model is unknown, weights or config are missing, or they contradict each other.
+        InputError: If the model is unknown, weights or config are missing, they contradict each other, or there is no
+            such rule or value of one.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Detector:
             )
         if fp_rate is None and operating_points is not None:
             raise InputError(f"{operating_points}: operating points choose nothing without --fp-rate; give one")
+        DetectionSettings.check_changes(rules)
         self.model = choose_model(model, config, checkpoint, twin)
         if fpr is not None:
             check_weights(fpr)
@@ -163,7 +166,6 @@ class Detector:
         from mmpluld.engine.device import chosen_batch_size, chosen_device
         from mmpluld.inference.detector import VolumeDetector
         from mmpluld.inference.rescore import rescorer_of_test
-        from mmpluld.inference.settings import DetectionSettings, config_digest
         from mmpluld.zoo.download import sha256_of
 
         files = self.model.files(self.cfg_options, self.twin)

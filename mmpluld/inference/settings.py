@@ -7,13 +7,14 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, TypeGuard, get_args
+from typing import TYPE_CHECKING, Any, TypeGuard, get_args
 
-from mmengine.config import Config
-
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, did_you_mean
 from mmpluld.postprocess.grid import GridRule
 from mmpluld.postprocess.linking import LinkOrder, ScoreRule
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 __all__ = ["DetectionSettings", "config_digest"]
 
@@ -77,6 +78,19 @@ class DetectionSettings:
                 f"link_score_thr is {self.link_score_thr:g}, above score_thr {self.score_thr:g}: findings between the "
                 "two would be missing; lower link_score_thr or raise score_thr"
             )
+
+    @classmethod
+    def check_changes(cls, changes: Mapping[str, Any]) -> None:
+        """Refuse changes that no config could take.
+
+        Raises:
+            InputError: A name is no rule's, or a value is not allowed.
+        """
+        names = [field.name for field in fields(cls)]
+        for name in changes:
+            if name not in names:
+                raise InputError(f"{name}: no such rule{did_you_mean(name, names, 'there are ' + ', '.join(names))}")
+        cls(**{"link_score_thr": 0.0, "score_thr": 1.0, **changes})
 
     @classmethod
     def of_test(cls, given: Mapping[str, Any]) -> DetectionSettings:

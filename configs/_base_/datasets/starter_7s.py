@@ -42,9 +42,10 @@ train_dataloader = dict(
         ann_file="annotations/train.json",
         sampling=dict(policy="all_slices"),
         pipeline=dict(
-            order=["load", "jitter", "curve", "truth", "augment", "crop", "filter", "flip", "pack"],
+            order=["load", "jitter", "repeat", "curve", "truth", "augment", "crop", "filter", "flip", "pack"],
             load=__load,
             jitter=dict(type="JitterHU", shift_hu=20, scale=0.1, noise_hu=12),
+            repeat=dict(type="RepeatKeySlice", prob=0.15),
             curve=__curve,
             truth=dict(type="LoadAnnotations", with_bbox=True),
             augment=dict(type="ShiftScaleRotate", prob=0.9, shift_limit=0.04, scale_limit=0.35, rotate_limit=15),

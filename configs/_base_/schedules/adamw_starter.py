@@ -1,5 +1,5 @@
 # AdamW from random weights, one cosine; a run that was cut off resumes at its last epoch.
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=20, val_interval=5)
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=12, val_interval=4)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="VolumeTestLoop", link_score_thr=0.05, iou_thr=0.5, max_gap=1, score_rule="max", min_slices=2)
 optim_wrapper = dict(
@@ -9,6 +9,6 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.05, by_epoch=False, begin=0, end=100),
-    dict(type="CosineAnnealingLR", T_max=20, begin=0, end=20, by_epoch=True, convert_to_iter_based=True),
+    dict(type="CosineAnnealingLR", T_max=12, begin=0, end=12, by_epoch=True, convert_to_iter_based=True),
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=8)

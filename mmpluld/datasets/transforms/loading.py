@@ -18,7 +18,7 @@ from mmpluld.io.slice_sources import SliceSource, open_source_at
 from mmpluld.io.slice_stack import INTERPOLATIONS, Interpolation, blend_stack, plan_indices, plan_stack, stack_gap_mm
 from mmpluld.registry import TRANSFORMS
 
-__all__ = ["LoadSliceStack"]
+__all__ = ["LoadSliceStack", "RepeatKeySlice"]
 
 _pools: dict[int, ThreadPoolExecutor] = {}
 # A forked data-loader worker inherits the pool object but none of its threads.
@@ -186,3 +186,35 @@ def _pool(num_threads: int) -> ThreadPoolExecutor:
     if num_threads not in _pools:
         _pools[num_threads] = ThreadPoolExecutor(num_threads, thread_name_prefix="slices")
     return _pools[num_threads]
+
+
+@TRANSFORMS.register_module()
+class RepeatKeySlice(BaseTransform):
+    """Now and then show the key slice in place of its neighbours, as where a slice is all there is of a scan.
+
+    A detector that never sees such a stack takes a lesion in it for a vessel, which crosses all slices alike.
+
+    Required and modified key: ``img`` (H, W, D), D odd.
+
+    Args:
+        prob: Share of the stacks.
+
+    Raises:
+        InputError: ``prob`` is not within 0 to 1.
+    """
+
+    def __init__(self, prob: float) -> None:
+        if not 0 <= prob <= 1:
+            raise InputError(f"RepeatKeySlice: prob is {prob}; allowed is 0 to 1")
+        self.prob = prob
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Change ``results['img']``; the array that was there is left as it is."""
+        if random.random() < self.prob:
+            image = results["img"]
+            middle = image.shape[2] // 2
+            results["img"] = np.repeat(image[:, :, middle : middle + 1], image.shape[2], axis=2)
+        return results
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(prob={self.prob})"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import pickle
+import random
 
 import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from mmpluld.datasets.transforms import LoadSliceStack
+from mmpluld.datasets.transforms import LoadSliceStack, RepeatKeySlice
 from mmpluld.errors import InputError
 
 
@@ -189,3 +190,18 @@ def test_jitter_stays_on_existing_slices():
 def test_jitter_out_of_range():
     with pytest.raises(InputError, match="z_jitter is 1.5"):
         LoadSliceStack(9, z_jitter=1.5)
+
+
+def test_the_key_slice_stands_for_its_neighbours_now_and_then():
+    image = np.arange(4 * 5 * 7, dtype=np.float32).reshape(4, 5, 7)
+    assert RepeatKeySlice(0)({"img": image})["img"].tolist() == image.tolist()
+    repeated = RepeatKeySlice(1)({"img": image})["img"]
+    assert repeated.shape == image.shape
+    for channel in range(7):
+        assert (repeated[:, :, channel] == image[:, :, 3]).all()
+    random.seed(0)
+    transform = RepeatKeySlice(0.25)
+    changed = sum(transform({"img": image})["img"][0, 0, 0] != 0 for _ in range(400))
+    assert 70 <= changed <= 130
+    with pytest.raises(InputError, match="RepeatKeySlice: prob is 1.5"):
+        RepeatKeySlice(1.5)
