@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import mmpluld.registry  # isort: skip  makes mmdet importable where mmcv has no compiled operators
 import numpy as np
 import torch
 from mmengine.structures import InstanceData

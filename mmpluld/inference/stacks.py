@@ -7,6 +7,9 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from mmpluld.registry import TRANSFORMS  # first: it makes mmdet importable where mmcv has no compiled operators
+
+# isort: split
 import torch
 from mmcv.transforms import Resize
 from mmdet.datasets.transforms import PackDetInputs
@@ -19,7 +22,6 @@ from mmpluld.datasets.transforms import CropBody, CurveHU, LoadSliceStack, Windo
 from mmpluld.errors import InputError
 from mmpluld.io.slice_stack import StackPlan, plan_stack
 from mmpluld.models.backbones.lens_densenet import ImageFeatures
-from mmpluld.registry import TRANSFORMS
 
 __all__ = ["ImageBackbone", "SharedFeatures", "StackLoader", "inference_pipeline"]
 
