@@ -9,9 +9,10 @@ MMEngine is also told where our configs lie: after this import ``_base_ = "mmplu
 """
 
 from mmpluld.compat.ops import install_ops
-from mmpluld.compat.versions import check_versions
+from mmpluld.compat.versions import check_versions, silence_hosts
 
 check_versions()
+silence_hosts()
 install_ops()
 
 from mmdet import registry as parents  # noqa: E402  the stand-ins must be in place first

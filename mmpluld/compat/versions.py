@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import warnings
 from importlib.metadata import PackageNotFoundError, version
 
 from mmpluld.errors import InputError
 
-__all__ = ["check_versions", "describe_environment"]
+__all__ = ["check_versions", "describe_environment", "silence_hosts"]
 
 # Lowest version that fits, and the first one that does not. Packaging metadata repeats them for pip.
 HOST_PACKAGES: dict[str, tuple[str, str | None]] = {
@@ -53,6 +54,12 @@ def check_versions() -> None:
         release = Version(Version(present).public)
         if release < Version(floor) or (ceiling is not None and release >= Version(ceiling)):
             raise InputError(f"{name} {present} does not fit; run: pip install '{requirement.replace(package, name)}'")
+
+
+def silence_hosts() -> None:
+    """Keep back what host packages warn of in each other, which no user of ours can act on."""
+    # mmdet's point generator calls torch.meshgrid in the old way.
+    warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming release", UserWarning)
 
 
 def operators_text(on_gpu: str) -> str:

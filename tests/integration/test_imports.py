@@ -43,7 +43,7 @@ def _modules(pattern: str) -> list[str]:
     "pattern",
     [
         "datasets/transforms/intensity.py",
-        pytest.param("**/*.py", marks=pytest.mark.slow),
+        pytest.param("**/*.py", marks=[pytest.mark.slow, pytest.mark.timeout(1500)]),
     ],
 )
 def test_a_module_alone(pattern):

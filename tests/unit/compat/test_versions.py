@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
+import torch
 
 from mmpluld.compat import versions
-from mmpluld.compat.versions import check_versions, describe_environment
+from mmpluld.compat.versions import check_versions, describe_environment, silence_hosts
 from mmpluld.errors import InputError
 
 
@@ -38,3 +41,19 @@ def test_what_does_not_fit_is_named(
     with pytest.raises(InputError, match=message):
         check_versions()
     assert "pip install" in describe_environment()["versions"]
+
+
+def test_hosts_do_not_warn_of_each_other():
+    from mmpluld.registry import TASK_UTILS
+
+    points = TASK_UTILS.build({"type": "mmdet.MlvlPointGenerator", "strides": [4]})
+    torch.set_warn_always(True)  # else once in a process, which may have been before
+    try:
+        with pytest.warns(UserWarning, match="torch.meshgrid"):
+            points.grid_priors([(4, 4)], device="cpu")
+        with warnings.catch_warnings(record=True) as caught:
+            silence_hosts()
+            points.grid_priors([(4, 4)], device="cpu")
+    finally:
+        torch.set_warn_always(False)
+    assert not caught
