@@ -41,7 +41,7 @@ from mmpluld.evaluation.functional import (
     threshold_at,
 )
 from mmpluld.io import read_volume
-from mmpluld.structures import CTVolume, as_boxes
+from mmpluld.structures import CTVolume, Detections, DetectionSet, as_boxes
 from mmpluld.typing import FloatArray
 
 if TYPE_CHECKING:
@@ -265,8 +265,21 @@ def _describe(item: Found) -> str:
     return f"  {item.name}: {told}; {len(item.boxes)} findings"
 
 
-def rows_of_sets(detector: VolumeDetector, folders: Sequence[Path], sets: Sequence[str]) -> list[dict[str, Any]]:
-    """Examine what is there of the sets, and make the rows of the table."""
+def write_found(found: Sequence[Found], name: str, folder: Path) -> None:
+    """Write ``NAME_detections.json`` and ``NAME_truth.json``, as ``mmpluld evaluate`` reads them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = {
+        "detections": {item.name: Detections(item.boxes, item.scores) for item in found},
+        "truth": {item.name: Detections(item.lesions) for item in found},
+    }
+    for part, volumes in parts.items():
+        DetectionSet(volumes).save(folder / f"{name}_{part}.json")
+
+
+def rows_of_sets(
+    detector: VolumeDetector, folders: Sequence[Path], sets: Sequence[str], out: Path | None = None
+) -> list[dict[str, Any]]:
+    """Examine what is there of the sets, write what was found in volumes, and make the rows of the table."""
     rows: list[dict[str, Any]] = []
     for name in sets:
         if name == "slices":
@@ -286,6 +299,8 @@ def rows_of_sets(detector: VolumeDetector, folders: Sequence[Path], sets: Sequen
             print(_describe(found[-1]), flush=True)
         if found:
             rows += sensitivity_rows(name, found, LENS_3D)
+        if found and out is not None:
+            write_found(found, name, out)
     return rows
 
 
@@ -303,6 +318,7 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
     every = [*SETS, "slices"]
     parser.add_argument("--sets", nargs="+", choices=every, default=every, help="what to measure (default: all)")
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="changes to the config")
+    parser.add_argument("--out", type=Path, help="folder for detections and truth of the volumes, in canonical voxels")
     options = parser.parse_args(arguments)
     if (options.model is None) == (options.checkpoint is None):
         parser.error("give either --model, or --checkpoint with its --config")
@@ -318,7 +334,7 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
         cfg_options=options.cfg_options,
         score_thr=LEAST_SCORE,
     )
-    rows = rows_of_sets(detector.load().detector, options.data, options.sets)
+    rows = rows_of_sets(detector.load().detector, options.data, options.sets, options.out)
     if not rows:
         raise InputError(f"{', '.join(map(str, options.data))}: none of the scans is there; see {__file__}")
     return {

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from benchmarks.real_ct import SETS, Found, find_case, first_hits, key_slices, sensitivity_rows
+from benchmarks.real_ct import SETS, Found, find_case, first_hits, key_slices, sensitivity_rows, write_found
+from mmpluld.evaluation.evaluate import evaluate_files
 from mmpluld.evaluation.functional import DEEPLESION_2D, LENS_3D
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -87,6 +88,15 @@ def test_sensitivity_by_each_rule():
     assert centre["1 FPs"].startswith("0.25")
     assert first_hits(scans[0]) == [(2, 0.4)]
     assert first_hits(scans[1]) == [None] * 3
+
+
+def test_what_was_found_is_written_as_evaluate_reads_it(tmp_path):
+    lesion = np.array([[0, 0, 0, 10, 10, 10.0]])
+    found = [Found("a", "a", lesion / 2, np.array([0.4]), lesion), Found("b", "b", lesion[:0], np.zeros(0), lesion)]
+    write_found(found, "validation", tmp_path)
+    result = evaluate_files(tmp_path / "validation_detections.json", tmp_path / "validation_truth.json", "lens-3d")
+    assert result["num_lesions"] == 2
+    assert result["sensitivity"] == [0.5] * len(result["levels"])
 
 
 def test_slices_have_one_rule():
