@@ -15,6 +15,7 @@ import sys
 from typing import Any
 
 from mmpluld.cli.fpr import add_fpr
+from mmpluld.cli.numbers import not_negative
 from mmpluld.cli.outputs import OutputFile, OutputFolder
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import PROTOCOLS
@@ -40,6 +41,13 @@ def main() -> int:
     parser.add_argument(
         "--protocol", choices=list(PROTOCOLS), default="lens-3d", help="rules of --validation (default: %(default)s)"
     )
+    parser.add_argument(
+        "--fp-rate",
+        type=not_negative,
+        metavar="N",
+        help="with --validation: false positives per volume or image that `mmpluld detect` chooses the threshold for, "
+        "unless told otherwise",
+    )
     add_fpr(parser, required=False)
     parser.add_argument("--licence", default="Apache-2.0", help="of the weights (default: %(default)s)")
     parser.add_argument("--half", action="store_true", help="store weights in half precision: half the size")
@@ -51,7 +59,7 @@ def main() -> int:
     parser.add_argument(
         "--metafile", metavar="YML", action=OutputFile, help="enter it here; without, the entry is printed"
     )
-    from mmpluld.publish.publish import Validation, metafile_entry, publish, require_entry, served_from, update_metafile
+    from mmpluld.publish.publish import metafile_entry, publish, require_entry, served_from, update_metafile
     from mmpluld.zoo.index import dump_metafile
 
     try:
@@ -68,7 +76,7 @@ def main() -> int:
             metrics=options.metrics,
             licence=options.licence,
             half=options.half,
-            validation=None if options.validation is None else Validation(*options.validation, options.protocol),
+            validation=_validation(options),
             reduction=_reduction(options),
         )
         entry = metafile_entry(published, address)
@@ -80,6 +88,17 @@ def main() -> int:
     if not options.metafile:
         print(dump_metafile({"Models": [entry]}), end="")
     return 0
+
+
+def _validation(options: argparse.Namespace) -> Any:
+    """What the options give to measure operating points with; None: nothing."""
+    from mmpluld.publish.publish import Validation
+
+    if options.validation is None:
+        if options.fp_rate is not None:
+            raise InputError("--fp-rate says nothing without --validation; give detections and truth")
+        return None
+    return Validation(*options.validation, options.protocol, options.fp_rate)
 
 
 def _reduction(options: argparse.Namespace) -> Any:

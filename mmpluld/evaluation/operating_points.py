@@ -94,6 +94,7 @@ class OperatingPoints:
         num_lesions: Lesions to find.
         curve: (score threshold, false positives per ``per``, sensitivity), thresholds falling.
         calibration: By score, ascending.
+        default_rate: Rate that detection takes where no threshold is asked for; None: none.
     """
 
     protocol: str
@@ -103,6 +104,7 @@ class OperatingPoints:
     num_lesions: int
     curve: tuple[tuple[float, float, float], ...]
     calibration: tuple[CalibrationBin, ...]
+    default_rate: float | None = None
 
     def at(self, rate: float) -> OperatingPoint:
         """The lowest threshold that gave at most so many false positives.
@@ -166,6 +168,7 @@ class OperatingPoints:
                 and all(type(count) is int and count > 0 for count in counts)
                 and points.per in ("image", "volume")
                 and isinstance(points.protocol, str)
+                and (points.default_rate is None or points.default_rate > 0)
             )
         except (TypeError, ValueError, LookupError) as error:
             raise InputError(f"{path}: operating points are not as they should be ({error}); give {_WANTED}") from None

@@ -50,6 +50,11 @@ class ModelFiles:
             return dict(tested or {})
         return {"checkpoint": self.bundle.path, "mode": self.bundle.provenance.get("fpr_mode", "average")}
 
+    def default_point(self) -> OperatingPoint | None:
+        """The operating point that the model was published with as its default; None if there is none."""
+        points = self._own_points()
+        return None if points is None or points.default_rate is None else points.at(points.default_rate)
+
     def operating_point(self, fp_rate: float, points: OperatingPoints | None) -> OperatingPoint:
         """The threshold for a rate of false positives.
 
@@ -60,14 +65,19 @@ class ModelFiles:
         Raises:
             InputError: There are none, or the rate lies outside what was measured.
         """
+        points = points or self._own_points()
         if points is None:
-            if self.bundle is None or POINTS not in self.bundle.members:
-                raise InputError(
-                    f"{self.name}: has no operating points, so --fp-rate {fp_rate:g} has no threshold; give a file of "
-                    "`mmpluld evaluate --operating-points` with --operating-points, or use --score-thr"
-                )
-            points = OperatingPoints.parse(self.bundle.json(POINTS), f"{self.bundle.path}, {POINTS}")
+            raise InputError(
+                f"{self.name}: has no operating points, so --fp-rate {fp_rate:g} has no threshold; give a file of "
+                "`mmpluld evaluate --operating-points` with --operating-points, or use --score-thr"
+            )
         return points.at(fp_rate)
+
+    def _own_points(self) -> OperatingPoints | None:
+        """Those of the bundle, if it has some."""
+        if self.bundle is None or POINTS not in self.bundle.members:
+            return None
+        return OperatingPoints.parse(self.bundle.json(POINTS), f"{self.bundle.path}, {POINTS}")
 
 
 @dataclass(frozen=True)

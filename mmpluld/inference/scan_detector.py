@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmpluld.compat.allocator import tune_allocator
 from mmpluld.errors import InputError, counted, printable
-from mmpluld.evaluation.operating_points import OperatingPoints
+from mmpluld.evaluation.operating_points import OperatingPoint, OperatingPoints
 from mmpluld.inference.findings import Findings
 from mmpluld.inference.formats import check_formats, check_scan
 from mmpluld.inference.model_choice import ModelFiles, check_weights, choose_model
@@ -45,7 +45,8 @@ class Detector:
         precision: See :class:`~mmpluld.inference.VolumeDetector`.
         batch_size: Slices examined at once; None: 1 on a CPU, on a CUDA device as its memory allows.
         fp_rate: False positives per volume or image, as the operating points count them, that the score threshold is
-            chosen for; None: ``score_thr`` is.
+            chosen for; None: ``score_thr`` is, or where that is not given either, the threshold that the model was
+            published with.
         operating_points: File of ``mmpluld evaluate --operating-points``; None takes those of the bundle.
         tags: File with the names of the tags that the model predicts, see
             :func:`~mmpluld.structures.read_tag_names`; None numbers them.
@@ -169,10 +170,9 @@ class Detector:
         from mmpluld.zoo.download import sha256_of
 
         files = self.model.files(self.cfg_options, self.twin)
-        chosen, point = dict(self.rules), None
-        if self.fp_rate is not None:
-            self._check_point_holds(files)
-            point = files.operating_point(self.fp_rate, self.points)
+        chosen = dict(self.rules)
+        point = self._operating_point(files)
+        if point is not None:
             chosen["score_thr"] = point.score_thr
         rules = DetectionSettings.from_config(files.config, **chosen)
         device = chosen_device(self.device)
@@ -206,12 +206,27 @@ class Detector:
         }
         return _Loaded(detector, tuple(history), details, settings)
 
-    def _check_point_holds(self, files: ModelFiles) -> None:
-        """Refuse a model's operating points for scores that are not the ones they were measured with.
+    def _operating_point(self, files: ModelFiles) -> OperatingPoint | None:
+        """The point of ``fp_rate``, or the model's own where no threshold is given; None: the usual threshold.
 
         Raises:
-            InputError: False-positive reduction or config are changed, and no other points are given.
+            InputError: The rate has no point, or false-positive reduction or config are changed, so that scores are not
+                those that the model's points were measured with.
         """
+        changed = self._change_of_scores(files)
+        if self.fp_rate is None:
+            return files.default_point() if "score_thr" not in self.rules and changed is None else None
+        if self.points is None and changed is not None:
+            raise InputError(
+                f"{files.name}: its operating points do not hold with {changed}; leave that out, measure new ones and "
+                "give them with --operating-points, or use --score-thr"
+            )
+        if self.rules:
+            note(f"operating points were measured with the model's own rules; given are {', '.join(self.rules)}")
+        return files.operating_point(self.fp_rate, self.points)
+
+    def _change_of_scores(self, files: ModelFiles) -> str | None:
+        """The option that makes scores others than the model's own, if one does."""
         changed = {
             "--fpr": self.fpr is not None,
             "--fpr-mode": self.fpr_mode is not None,
@@ -219,13 +234,7 @@ class Detector:
             "--no-fpr": self.no_fpr and bool(files.reduction()),
             "--cfg-options": bool(self.cfg_options),
         }
-        if self.points is None and (option := next((name for name, given in changed.items() if given), None)):
-            raise InputError(
-                f"{files.name}: its operating points do not hold with {option}; leave that out, measure new ones and "
-                "give them with --operating-points, or use --score-thr"
-            )
-        if self.rules:
-            note(f"operating points were measured with the model's own rules; given are {', '.join(self.rules)}")
+        return next((name for name, given in changed.items() if given), None)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import hashlib
 import tempfile
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +77,17 @@ class Validation:
         detections: Detection record.
         truth: Annotation file, or detection record.
         protocol: Name of the rules.
+        default_rate: False positives per volume or image that detection chooses the threshold for, unless told
+            otherwise; None: it takes its usual threshold.
+
+    Raises:
+        InputError: On publishing, the rate lies outside what was measured.
     """
 
     detections: StrPath
     truth: StrPath
     protocol: str = "lens-3d"
+    default_rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,7 @@ def publish(
         reduction = Reduction(**settings.test_cfg.fpr)
     if reduction is not None:
         members |= _reduction_members(reduction, half)
-    points = None if validation is None else measure_operating_points(**_measured(validation))
+    points = None if validation is None else _measured(validation)
     if points is not None:
         members |= {POINTS: points.to_json().encode(), PICTURE: _picture(points)}
     result = None if metrics is None else _read_metrics(metrics)
@@ -183,8 +189,12 @@ def _reduction_members(reduction: Reduction, half: bool) -> dict[str, bytes]:
     return _model_members(load_config(config), source, path, half, FPR)
 
 
-def _measured(validation: Validation) -> dict[str, Any]:
-    return {"predictions": validation.detections, "truth": validation.truth, "protocol": validation.protocol}
+def _measured(validation: Validation) -> OperatingPoints:
+    points = measure_operating_points(validation.detections, validation.truth, validation.protocol)
+    if validation.default_rate is None:
+        return points
+    points.at(validation.default_rate)  # or refused
+    return replace(points, default_rate=validation.default_rate)
 
 
 def _picture(points: OperatingPoints) -> bytes:

@@ -356,6 +356,16 @@ def test_a_bundle_finds_what_config_and_weights_find(config, data_root, reductio
         assert at_rate.details["Score threshold"] == "0.7"
         assert "for 1 false positive per volume: on 4 validation volumes" in at_rate.details["Operating point"]
         assert at_rate.details["Operating point"] in at_rate.volume.history
+    parts["validation"] = Validation(*validation, default_rate=1)
+    default = publish(weights, data_root / "zoo", "halves", data="none", config=config, **parts).bundle
+    for options, threshold, measured in (
+        ({}, "0.7", True),
+        ({"fp_rate": 0.25}, "0.8", True),
+        ({"score_thr": 0.4}, "0.4", False),
+        ({"no_fpr": True}, "0.5", False),  # the config's own
+    ):
+        details = Detector(default, **options)(scan, units="hu").details
+        assert (details["Score threshold"], "Operating point" in details) == (threshold, measured)
     for options, message in (
         ({"model": bundle, "fp_rate": 1, "no_fpr": True}, "its operating points do not hold with --no-fpr"),
         ({"model": bundle, "fp_rate": 1, "cfg_options": ["test_cfg.max_gap=1"]}, "do not hold with --cfg-options"),

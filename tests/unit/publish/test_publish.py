@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -178,6 +179,13 @@ def test_operating_points_of_validation_patients(trained: Path, tmp_path: Path, 
     assert "](reliability.png)" in bundle.read("card.md").decode()
     again = publish(trained, tmp_path / "again", NAME, data="Phantom", validation=Validation(found, truth))
     assert again.bundle.read_bytes() == published.bundle.read_bytes()
+    chosen = Validation(found, truth, default_rate=0.25)
+    with_default = publish(trained, tmp_path, NAME, data="Phantom", validation=chosen)
+    stored = OperatingPoints.parse(Bundle.open(with_default.bundle).json("operating_points.json"), "here")
+    assert stored == replace(points, default_rate=0.25)
+    assert "Without it and `--score-thr`, the point of 0.25 is\ntaken." in with_default.card.read_text()
+    with pytest.raises(InputError, match="allowed are 0.25 to 1.5"):
+        publish(trained, tmp_path, NAME, data="Phantom", validation=Validation(found, truth, default_rate=3))
 
 
 def test_config_of_ones_own_classes(trained: Path, tmp_path: Path) -> None:
