@@ -79,7 +79,10 @@ class VolumeDetector:
             raise InputError(f"precision is {precision!r}; allowed are {', '.join(get_args(Precision))}")
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; allowed is 1 or more")
-        self.settings = DetectionSettings.from_config(config) if settings is None else settings
+        rescored = rescorer is not None
+        self.settings = (
+            DetectionSettings.from_config(config, rescored) if settings is None else settings.checked(rescored)
+        )
         self.rescorer = rescorer
         self.precision = precision
         self.batch_size = batch_size

@@ -86,7 +86,7 @@ class VolumeTestLoop(BaseLoop):
         self.detector = VolumeDetector(
             runner.cfg,
             model,
-            DetectionSettings.of_test(settings),
+            DetectionSettings.of_test(settings, rescored=fpr is not None),
             precision=precision,
             batch_size=batch_size,
             share=share,

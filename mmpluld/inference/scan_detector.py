@@ -90,7 +90,7 @@ class Detector:
             )
         if fp_rate is None and operating_points is not None:
             raise InputError(f"{operating_points}: operating points choose nothing without --fp-rate; give one")
-        DetectionSettings.check_changes(rules)
+        DetectionSettings.check_changes(rules, rescored=not no_fpr)  # whether they are is known when the model is read
         self.model = choose_model(model, config, checkpoint, twin)
         if fpr is not None:
             check_weights(fpr)
@@ -174,10 +174,10 @@ class Detector:
         point = self._operating_point(files)
         if point is not None:
             chosen["score_thr"] = point.score_thr
-        rules = DetectionSettings.from_config(files.config, **chosen)
+        reduction = None if self.no_fpr else _reduction(self.fpr, self.fpr_config, self.fpr_mode, files)
+        rules = DetectionSettings.from_config(files.config, rescored=reduction is not None, **chosen)
         device = chosen_device(self.device)
         batch_size = chosen_batch_size(device) if self.batch_size is None else self.batch_size
-        reduction = None if self.no_fpr else _reduction(self.fpr, self.fpr_config, self.fpr_mode, files)
         detector = VolumeDetector(
             files.config,
             files.weights,

@@ -31,8 +31,9 @@ class DetectionSettings:
     What changes the time and not the rules (device, precision, batch size) is no part of it.
 
     Attributes:
-        link_score_thr: 2D boxes are linked from this score on, in [0, 1]; not above ``score_thr``. Where a lesion ends,
-            its boxes score less than in its middle, so this is what decides how long findings are along z.
+        link_score_thr: 2D boxes are linked from this score on, in [0, 1]. Where a lesion ends, its boxes score less
+            than in its middle, so this is what decides how long findings are along z. Not above ``score_thr``, but
+            with false-positive reduction: this is of the detector's scores then, and ``score_thr`` of the new ones.
         score_thr: 3D boxes are findings from this score on, in [0, 1].
         iou_thr: See :func:`mmpluld.postprocess.link_slices`, as for the next two.
         max_gap: Grid slices without a partner that a chain of 2D boxes may bridge.
@@ -73,15 +74,26 @@ class DetectionSettings:
             whole = isinstance(value, int) and not isinstance(value, bool)
             if not (whole and value >= least) and (name, value) != ("max_boxes", None):
                 raise InputError(f"{name} is {value}; allowed is {least} or more, in whole numbers")
-        if self.link_score_thr > self.score_thr:
+
+    def checked(self, rescored: bool) -> DetectionSettings:
+        """The settings themselves, refused where their two thresholds contradict each other.
+
+        Args:
+            rescored: Findings get new scores from false-positive reduction, so the two are of different scales.
+
+        Raises:
+            InputError: If they do.
+        """
+        if not rescored and self.link_score_thr > self.score_thr:
             raise InputError(
                 f"link_score_thr is {self.link_score_thr:g}, above score_thr {self.score_thr:g}: findings between the "
                 "two would be missing; lower link_score_thr or raise score_thr"
             )
+        return self
 
     @classmethod
-    def check_changes(cls, changes: Mapping[str, Any]) -> None:
-        """Refuse changes that no config could take.
+    def check_changes(cls, changes: Mapping[str, Any], rescored: bool = False) -> None:
+        """Refuse changes that no config could take; ``rescored`` if findings may get new scores.
 
         Raises:
             InputError: A name is no rule's, or a value is not allowed.
@@ -90,21 +102,35 @@ class DetectionSettings:
         for name in changes:
             if name not in names:
                 raise InputError(f"{name}: no such rule{did_you_mean(name, names, 'there are ' + ', '.join(names))}")
-        cls(**{"link_score_thr": 0.0, "score_thr": 1.0, **changes})
+        cls(**{"link_score_thr": 0.0, "score_thr": 1.0, **changes}).checked(rescored)
 
     @classmethod
-    def of_test(cls, given: Mapping[str, Any]) -> DetectionSettings:
-        """Settings of a test, from those given; where no ``score_thr`` is, every 3D box is a finding."""
-        link = given.get("link_score_thr", _not_above(given, cls.link_score_thr))
-        return cls(**{"score_thr": link, **given, "link_score_thr": link})
+    def of_test(cls, given: Mapping[str, Any], rescored: bool = False) -> DetectionSettings:
+        """Settings of a test, from those given; where no ``score_thr`` is, every 3D box is a finding.
+
+        Args:
+            given: Those of ``test_cfg``.
+            rescored: See :meth:`checked`.
+
+        Raises:
+            InputError: If a value is not allowed.
+        """
+        link = given.get("link_score_thr", _link_below(given, cls.link_score_thr, rescored))
+        every = 0.0 if rescored else link
+        return cls(**{"score_thr": every, **given, "link_score_thr": link}).checked(rescored)
 
     @classmethod
-    def from_config(cls, config: Config, **changes: Any) -> DetectionSettings:
+    def from_config(cls, config: Config, rescored: bool = False, **changes: Any) -> DetectionSettings:
         """Settings that a config is tested with, and changes to them.
 
         A config carries them in ``test_cfg`` if that is a ``VolumeTestLoop``; one that is tested on single slices has
         no rules of 3D boxes and takes the defaults. A ``score_thr`` below ``link_score_thr`` lowers that too, unless
-        it is given at the same place.
+        it is given at the same place, or findings get new scores.
+
+        Args:
+            config: A loaded config of the zoo.
+            rescored: See :meth:`checked`.
+            **changes: Attributes of the settings.
 
         Raises:
             InputError: If a value is not allowed.
@@ -114,12 +140,12 @@ class DetectionSettings:
         carried = {}
         if getattr(kind, "__name__", str(kind)).rpartition(".")[-1] == "VolumeTestLoop":
             carried = {field.name: test[field.name] for field in fields(cls) if field.name in test}
-        link = carried.get("link_score_thr", _not_above(carried, cls.link_score_thr))
-        link = changes.get("link_score_thr", _not_above(changes, link))
+        link = carried.get("link_score_thr", _link_below(carried, cls.link_score_thr, rescored))
+        link = changes.get("link_score_thr", _link_below(changes, link, rescored))
         # A test that links from above the usual threshold of findings says that there are none below.
-        least = carried.get("link_score_thr")
+        least = None if rescored else carried.get("link_score_thr")
         usual = {"score_thr": max(cls.score_thr, least)} if _is_number(least) else {}
-        return cls(**{**usual, **carried, **changes, "link_score_thr": link})
+        return cls(**{**usual, **carried, **changes, "link_score_thr": link}).checked(rescored)
 
     def describe(self) -> str:
         """The rules in words, for records: both thresholds and the overlap, and what is not as by default."""
@@ -136,10 +162,10 @@ def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _not_above(given: Mapping[str, Any], link_score_thr: float) -> float:
-    """``link_score_thr``, or the ``score_thr`` given where that is lower."""
+def _link_below(given: Mapping[str, Any], link_score_thr: float, rescored: bool) -> float:
+    """``link_score_thr``, or the ``score_thr`` given where that is lower and of the same scale."""
     score_thr = given.get("score_thr")
-    return score_thr if _is_number(score_thr) and score_thr < link_score_thr else link_score_thr
+    return score_thr if not rescored and _is_number(score_thr) and score_thr < link_score_thr else link_score_thr
 
 
 def config_digest(cfg: Config) -> str:

@@ -271,12 +271,19 @@ def scores(record):
 
 
 def test_false_positive_reduction_is_the_same_in_the_test_and_afterwards(config, data_root, reduction, capsys):
-    run(config, "test_cfg.score_thr=0.05")
+    """Also of boxes whose new score is below the threshold from which 2D boxes are linked."""
+    config.write_text(config.read_text().replace(", score_thr=0.5", ""))
+    torch.save({"state_dict": {"scale": torch.tensor([0.6 / 9])}}, data_root / "weights.pth")
+    weights = torch.load(reduction, weights_only=True)
+    weights["state_dict"]["logit.bias"] -= 6
+    reduction = data_root / "fpr.pth"
+    torch.save(weights, reduction)
+    run(config)
     plain, annotations = data_root / "plain.json", str(data_root / "annotations" / "test.json")
     (data_root / "found.json").rename(plain)
     command = ["rescore", str(plain), annotations, "--data-root", str(data_root), "--fpr", str(reduction)]
     command += ["--out", str(data_root / "rescored.json"), "--fpr-mode"]
-    given = ("test_cfg.score_thr=0.05", f"test_cfg.fpr.checkpoint={reduction}")
+    given = [f"test_cfg.fpr.checkpoint={reduction}"]
     for mode in ("alone", "average"):
         assert main([*command, mode]) == 0
         after = scores(data_root / "rescored.json")
@@ -285,8 +292,9 @@ def test_false_positive_reduction_is_the_same_in_the_test_and_afterwards(config,
         if mode == "alone":
             own = after
     assert len({score for some in own.values() for score in some}) == 3
-    assert scores(plain)["b"] == pytest.approx([0.9, 0.9])
-    assert after["b"] == pytest.approx([(0.9 + score) / 2 for score in own["b"]], abs=1e-6)
+    assert scores(plain)["b"] == pytest.approx([0.06, 0.06])
+    assert after["b"] == pytest.approx([(0.06 + score) / 2 for score in own["b"]], abs=1e-6)
+    assert 0 < after["b"][1] < 0.05
     result = evaluate_files(data_root / "rescored.json", annotations, "lens-3d")
     assert result["num_lesions"] == 3
     assert "scores are the mean of the detector's and those of fpr_resnet18_phantom" in capsys.readouterr().out

@@ -26,7 +26,7 @@ NAME = "a3d_densenet121-fpn_7s_phantom"
         ),
         ({"score_thrr": 0.5}, "score_thrr: no such rule; did you mean 'score_thr'"),
         ({"score_thr": 2}, "score_thr is 2; allowed is 0 to 1"),
-        ({"score_thr": 0.2, "link_score_thr": 0.4}, "link_score_thr is 0.4, above score_thr 0.2"),
+        ({"score_thr": 0.2, "link_score_thr": 0.4, "no_fpr": True}, "link_score_thr is 0.4, above score_thr 0.2"),
     ],
 )
 def test_model_that_is_none(arguments, message):

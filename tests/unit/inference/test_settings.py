@@ -61,6 +61,21 @@ def test_low_scores_of_findings_lower_that_of_linking():
         DetectionSettings.of_test({"link_score_thr": 0.2, "score_thr": 0.1})
 
 
+def test_new_scores_have_a_threshold_of_their_own():
+    """With false-positive reduction, that of linking is of the detector's scores."""
+    assert DetectionSettings.of_test({}, rescored=True) == DetectionSettings(0.05, 0.0)
+    assert DetectionSettings.of_test({"score_thr": 0.01}, rescored=True) == DetectionSettings(0.05, 0.01)
+    carried = volumes(link_score_thr=0.4)
+    assert DetectionSettings.from_config(carried, rescored=True) == DetectionSettings(0.4, 0.3)
+    assert DetectionSettings.from_config(volumes(), rescored=True, score_thr=0.01) == DetectionSettings(0.05, 0.01)
+    both = {"link_score_thr": 0.2, "score_thr": 0.1}
+    assert DetectionSettings.from_config(volumes(), rescored=True, **both) == DetectionSettings(0.2, 0.1)
+    DetectionSettings.check_changes(both, rescored=True)
+    for refused in (DetectionSettings.check_changes, DetectionSettings.of_test):
+        with pytest.raises(InputError, match="link_score_thr is 0.2, above score_thr 0.1"):
+            refused(both)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -101,4 +116,5 @@ def test_description_names_what_is_not_usual():
 @pytest.mark.parametrize("name", RULES)
 def test_help_of_the_command_says_the_defaults(name):
     default = getattr(DetectionSettings(), name)
-    assert RULES[name][1].endswith(f"({'all' if default is None else default})")
+    said = RULES[name][1].rpartition("(")[2]
+    assert said.removesuffix(")").split(",")[0] == ("all" if default is None else str(default))
