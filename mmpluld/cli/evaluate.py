@@ -114,7 +114,12 @@ def _operating_points(options: argparse.Namespace) -> None:
     from mmpluld.evaluation.operating_points import calibration_table, measure_operating_points
 
     points = measure_operating_points(
-        options.predictions, options.truth, options.protocol, [(found, true) for found, true in options.same or ()]
+        options.predictions,
+        options.truth,
+        options.protocol,
+        strict=options.strict,
+        same=[(found, true) for found, true in options.same or ()],
+        first_slice=options.first_slice,
     )
     if options.reliability:
         from mmpluld.visualization.reliability_plot import plot_reliability

@@ -181,7 +181,12 @@ class OperatingPoints:
 
 
 def measure_operating_points(
-    predictions: StrPath, truth: StrPath, protocol: str | FROCProtocol, same: Sequence[tuple[str, str]] = ()
+    predictions: StrPath,
+    truth: StrPath,
+    protocol: str | FROCProtocol,
+    strict: bool = False,
+    same: Sequence[tuple[str, str]] = (),
+    first_slice: int | None = None,
 ) -> OperatingPoints:
     """Operating points from detections in validation patients.
 
@@ -189,13 +194,13 @@ def measure_operating_points(
         predictions: Detection record with scores from 0 to 1, from a test that dropped none that matters.
         truth: Annotation file, or detection record, of the same volumes.
         protocol: Name or value of the rules.
-        same: As for :func:`~mmpluld.evaluation.evaluate.evaluate_files`.
+        strict, same, first_slice: As for :func:`~mmpluld.evaluation.evaluate.evaluate_files`.
 
     Raises:
         InputError: A file is unusable, or there is no detection, no lesion, or a score beyond 0 to 1.
     """
     rules = get_protocol(protocol)
-    _, pairing, matches = match_files(predictions, truth, rules, same=same)
+    _, pairing, matches = match_files(predictions, truth, rules, strict, same, first_slice)
     if not len(matches.score) or not len(matches.found_by):
         missing = "detection" if not len(matches.score) else "lesion"
         raise InputError(f"{predictions}: no {missing} to measure operating points with; give validation scans")

@@ -14,6 +14,7 @@ import pytest
 from mmpluld.cli.main import main
 from mmpluld.errors import InputError
 from mmpluld.evaluation import compare_files, evaluate_files, format_table
+from mmpluld.evaluation.operating_points import OperatingPoints, measure_operating_points
 from mmpluld.structures import (
     AnnotationSet,
     CTVolume,
@@ -232,7 +233,11 @@ def test_first_slice_of_an_exported_series(tmp_path: Path, capsys: pytest.Captur
     with pytest.raises(InputError, match="slices 120 to 133 are not all among 103 to 126"):
         evaluate_files(pred, gt, "lens-3d", first_slice=120)
     arguments = ["evaluate", str(pred), str(gt), "--protocol", "lens-3d", "--first-slice", str(FIRST)]
-    assert main(arguments) == 0 and "52.38" in capsys.readouterr().out
+    points = tmp_path / "points.json"
+    assert main([*arguments, "--operating-points", str(points)]) == 0 and "52.38" in capsys.readouterr().out
+    assert OperatingPoints.load(points) == measure_operating_points(pred, gt, "lens-3d", first_slice=FIRST)
+    with pytest.raises(InputError, match="1 lesion of .* not on slices that were examined; strict"):
+        measure_operating_points(pred, gt, "lens-3d", strict=True, first_slice=FIRST)
     flat = annotated(tmp_path / "flat.json", SERIES, 0, "npy")
     with pytest.raises(InputError, match="--first-slice 3 is for a scan's file whose truth counts the slices"):
         evaluate_files(pred, flat, "lens-3d", first_slice=3)
