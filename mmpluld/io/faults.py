@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import tempfile
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mmpluld.errors import InputError
+from mmpluld.progress import stderr_into
 
 __all__ = ["captured_stderr", "damaged", "quiet", "reading"]
 
 _ITK_OBJECT = re.compile(r"(ITK ERROR: )?\w+\(0x[0-9a-f]+\): |ITK ERROR: ")
-_LOCK = threading.Lock()
 
 
 @contextmanager
@@ -26,23 +24,14 @@ def captured_stderr() -> Iterator[Callable[[], str]]:
 
     Some tell only there why a file cannot be read, so the text belongs into the error message, not on the terminal.
     """
-    with _LOCK, tempfile.TemporaryFile() as stream:
+    with tempfile.TemporaryFile() as stream:
 
         def caught() -> str:
             stream.seek(0)
             return stream.read().decode(errors="replace")
 
-        try:
-            kept = os.dup(2)
-        except OSError:  # no standard error at all, e.g. under a service
+        with stderr_into(stream.fileno()):
             yield caught
-            return
-        os.dup2(stream.fileno(), 2)
-        try:
-            yield caught
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 @contextmanager

@@ -20,7 +20,6 @@ import numpy.typing as npt
 from mmpluld.errors import InputError
 from mmpluld.inputs import file_size
 from mmpluld.io.array_store import NPYSliceSource
-from mmpluld.io.faults import captured_stderr
 from mmpluld.typing import IntArray, StrPath
 
 if TYPE_CHECKING:
@@ -32,6 +31,10 @@ SliceArray = npt.NDArray[np.int16] | npt.NDArray[np.float32]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_COLOURS = {0: "greyscale", 2: "RGB", 3: "palette", 4: "greyscale with alpha", 6: "RGBA"}
+_ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+"""First row and column, and steps between rows and columns, of the passes of an interlaced PNG."""
+_LAST_FILTER = 4
+_NO_PIXELS = "damaged PNG, its pixels do not decode; restore the file"
 _HIGHEST = 10**9
 _MOST_PIXELS = 8192  # along one side
 _MOST_BYTES = 4 * _MOST_PIXELS**2
@@ -176,8 +179,8 @@ def open_source_at(source: dict[str, Any], root: Path, spacing_mm: Sequence[floa
 def read_png16(path: StrPath) -> npt.NDArray[np.int16]:
     """Read one 16-bit greyscale PNG as (H, W) int16 HU (value - 32768).
 
-    The check sums of the file are verified, because image libraries fill what is missing of a damaged PNG
-    with zeros without a word.
+    The check sums of the file and the number of its pixels are verified, because image libraries fill what is missing
+    of a damaged PNG with zeros without a word.
 
     Raises:
         InputError: The file is missing, damaged, cut off, or not 16-bit greyscale.
@@ -186,15 +189,13 @@ def read_png16(path: StrPath) -> npt.NDArray[np.int16]:
 
     path = Path(path)
     data = _bytes_of(path)
-    shape = _png16_shape(data, path)
-    _check_chunks(data, path)
-    with captured_stderr() as remarks:
-        values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        said = remarks()
-    if values is None or values.dtype != np.uint16 or values.shape != shape:
-        raise InputError(f"{path}: damaged PNG, its pixels do not decode; restore the file")
-    if "Too much image data" in said:
-        raise InputError(f"{path}: damaged PNG, it holds more pixels than its header says; restore the file")
+    height, width = _png16_shape(data, path)
+    rows = _inflated_rows(_pixel_data(data, path), _passes(height, width, data[28]), path)
+    # Packed again without compression, for which the library has next to nothing to do, and nothing to complain of.
+    plain = data[:33] + _chunk(b"IDAT", zlib.compress(rows, 0)) + _chunk(b"IEND", b"")
+    values = cv2.imdecode(np.frombuffer(plain, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16 or values.shape != (height, width):
+        raise InputError(f"{path}: {_NO_PIXELS}")
     # Flipping the top bit of an unsigned value and reading it as signed subtracts 32768 without widening.
     hu: npt.NDArray[np.int16] = np.bitwise_xor(values, np.uint16(0x8000), out=values).view(np.int16)
     return hu
@@ -228,9 +229,10 @@ def _png16_shape(data: bytes, path: Path) -> tuple[int, int]:
     return height, width
 
 
-def _check_chunks(data: bytes, path: Path) -> None:
-    """InputError unless every chunk is whole, its check sum is right and the end marker is there."""
+def _pixel_data(data: bytes, path: Path) -> bytes:
+    """The compressed pixels; InputError unless every chunk is whole, its check sum right and the end marker there."""
     view, position = memoryview(data), len(_PNG_SIGNATURE)
+    found: list[memoryview] = []
     while position + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 12 + length
@@ -238,10 +240,42 @@ def _check_chunks(data: bytes, path: Path) -> None:
             break
         if zlib.crc32(view[position + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
             raise InputError(f"{path}: damaged PNG, wrong check sum at byte {position}; restore the file")
+        if kind == b"IDAT":
+            found.append(view[position + 8 : end - 4])
         if kind == b"IEND":
-            return
+            return b"".join(found)
         position = end
     raise InputError(f"{path}: PNG is cut off after {len(data)} bytes; restore the file")
+
+
+def _passes(height: int, width: int, interlaced: int) -> list[tuple[int, int]]:
+    """Rows, and bytes of each, of the images that follow each other in a PNG: one, or the seven of Adam7."""
+    steps = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    sizes = [(len(range(y, height, dy)), len(range(x, width, dx))) for y, x, dy, dx in steps]
+    return [(rows, 1 + 2 * columns) for rows, columns in sizes if rows and columns]
+
+
+def _inflated_rows(compressed: bytes, passes: list[tuple[int, int]], path: Path) -> bytes:
+    """The rows of a PNG, each with its filter before it; InputError unless they are as many as the header says."""
+    size = sum(rows * stride for rows, stride in passes)
+    stream = zlib.decompressobj()
+    try:
+        found = stream.decompress(compressed, size + 1)
+    except zlib.error:
+        raise InputError(f"{path}: {_NO_PIXELS}") from None
+    if len(found) > size:
+        raise InputError(f"{path}: damaged PNG, it holds more pixels than its header says; restore the file")
+    start, filters = 0, b""
+    for rows, stride in passes:
+        filters += found[start : start + rows * stride : stride]
+        start += rows * stride
+    if len(found) < size or not stream.eof or max(filters) > _LAST_FILTER:
+        raise InputError(f"{path}: {_NO_PIXELS}")
+    return found
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(content, zlib.crc32(kind)))
 
 
 def _png_names(folder: Path) -> dict[int, str]:

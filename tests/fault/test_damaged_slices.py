@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 import pytest
 
 from mmpluld.errors import InputError
+from mmpluld.io.faults import captured_stderr
 from mmpluld.io.slice_sources import PNGSliceSource, read_png16
 
 
@@ -75,14 +77,14 @@ def test_no_pixels_at_all(tmp_path, png):
         read_png16(png)
 
 
-def _png(width, height, rows):
+def _png(width, height, rows, filters=0, cut=None, interlaced=0):
     """A 16-bit PNG whose header says ``height`` rows and whose pixels are ``rows``; its check sums are right."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    pixels = zlib.compress((b"\0" + struct.pack(">H", 32768) * width) * rows)
-    header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)
+    pixels = zlib.compress((bytes([filters]) + struct.pack(">H", 32768) * width) * rows)[:cut]
+    header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, interlaced)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
@@ -91,6 +93,9 @@ def _png(width, height, rows):
     [
         ((6, 4, 3), "its pixels do not decode"),
         ((6, 4, 5), "it holds more pixels than its header says"),
+        ((6, 4, 4, 5), "its pixels do not decode"),
+        ((6, 4, 4, 0, -4), "its pixels do not decode"),
+        ((6, 4, 4, 0, None, 1), "its pixels do not decode"),
         ((9000, 4, 4), "PNG of 9000 x 4 pixels; allowed are 8192 x 8192 at most"),
         ((40000, 40000, 1), "PNG of 40000 x 40000 pixels"),
         ((0, 4, 4), "PNG of 0 x 4 pixels"),
@@ -103,6 +108,28 @@ def test_header_and_pixels_of_two_sizes(tmp_path, capfd, size, message):
     with pytest.raises(InputError, match=rf"1\.png: .*{message}"):
         read_png16(tmp_path / "1.png")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("height", range(1, 10))
+def test_interlaced(tmp_path, height):
+    """Each pass of Adam7 is an image with a filter for each of its rows."""
+    starts = ((0, 0), (0, 4), (4, 0), (0, 2), (2, 0), (0, 1), (1, 0))
+    steps = ((8, 8), (8, 8), (8, 4), (4, 4), (4, 2), (2, 2), (2, 1))
+    image = (np.arange(height * 5).reshape(height, 5) + 32768).astype(">u2")
+    parts = [image[y::dy, x::dx] for (y, x), (dy, dx) in zip(starts, steps, strict=True)]
+    pixels = b"".join(b"\0" + row.tobytes() for part in parts if part.size for row in part)
+    data = _png(5, height, 0, interlaced=1)
+    body = zlib.compress(pixels)
+    chunk = b"IDAT" + body
+    data = data[:33] + struct.pack(">I", len(body)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[-12:]
+    (tmp_path / "1.png").write_bytes(data)
+    assert read_png16(tmp_path / "1.png").tolist() == (image.astype(int) - 32768).tolist()
+
+
+def test_nothing_is_locked_while_a_slice_is_decoded(png):
+    """Another thread may hold the lock of standard error, as for a file that ITK reads."""
+    with captured_stderr(), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(read_png16, png).result(timeout=30).shape == (64, 64)
 
 
 def test_names_of_slices(tmp_path):
