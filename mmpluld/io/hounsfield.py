@@ -16,7 +16,7 @@ from mmpluld.errors import InputError
 from mmpluld.io.hu_check import HU_NEEDED, mask_fault, volume_fault
 from mmpluld.typing import FloatArray
 
-__all__ = ["LOWEST_HU", "Units", "check_units", "to_hu", "units_note", "without_padding"]
+__all__ = ["LOWEST_HU", "Units", "check_finite", "check_units", "to_hu", "units_note", "without_padding"]
 
 Units = Literal["hu"]
 LOWEST_HU = -1024
@@ -89,6 +89,27 @@ def check_units(units: str | None) -> None:
         raise InputError(f"units {units!r}; allowed is hu, or leave them out to have the values tested")
 
 
+def check_finite(hu: npt.NDArray[Any], source: str) -> None:
+    """Refuse HU that are not finite.
+
+    Args:
+        hu: Three axes.
+        source: For messages.
+
+    Raises:
+        InputError: One is NaN or inf.
+    """
+    bad = 0
+    first: tuple[int, ...] = ()
+    for number, plane in enumerate(hu if hu.dtype.kind == "f" else ()):  # one by one, for memory
+        finite = np.isfinite(plane)
+        if not finite.all():
+            first = first if bad else (number, *(int(n) for n in np.argwhere(~finite)[0]))
+            bad += int(finite.size - finite.sum())
+    if bad:
+        raise _not_finite(source, bad, hu.size, first)
+
+
 def units_note(source: str, fault: str, units: Units | None) -> str:
     """What to note of values that do not look like HU where they are to be taken for it.
 
@@ -137,10 +158,7 @@ def _scaled(raw: npt.NDArray[Any], slopes: FloatArray, intercepts: FloatArray, s
             integral = integral and bool((np.rint(values) == values).all())
         low, high = min(low, float(values.min())), max(high, float(values.max()))
     if bad:
-        raise InputError(
-            f"{source}: {bad} of {raw.size} voxels are NaN or inf, the first at index {first_bad}; "
-            "allowed are finite HU, fill them (air is -1000)"
-        )
+        raise _not_finite(source, bad, raw.size, first_bad)
     if max(abs(low), abs(high)) > float(np.finfo(np.float32).max):
         raise InputError(f"{source}: values reach {max(abs(low), abs(high)):g}; allowed are HU, check the scaling")
     exact = integral and low >= _INT16.min and high <= _INT16.max
@@ -148,6 +166,13 @@ def _scaled(raw: npt.NDArray[Any], slopes: FloatArray, intercepts: FloatArray, s
     for k, values in enumerate(_slabs(raw, slopes, intercepts)):
         hu[:, :, k] = values
     return hu
+
+
+def _not_finite(source: str, bad: int, size: int, first: tuple[int, ...]) -> InputError:
+    return InputError(
+        f"{source}: {bad} of {size} voxels are NaN or inf, the first at index {first}; "
+        "allowed are finite HU, fill them (air is -1000)"
+    )
 
 
 def _slabs(raw: npt.NDArray[Any], slopes: FloatArray, intercepts: FloatArray) -> Iterator[npt.NDArray[Any]]:

@@ -119,6 +119,14 @@ def test_without_pandas(findings, monkeypatch):
         findings.to_pandas()
 
 
+@pytest.mark.parametrize("units", [None, "hu"])
+def test_volume_that_is_not_finite_is_refused(units):
+    array = np.random.default_rng(0).normal(0, 300, (9, 64, 64)).astype(np.float32)
+    array[3, 2, 1], array[5] = np.inf, np.nan
+    with pytest.raises(InputError, match=r"memory: 4097 of 36864 voxels are NaN or inf, the first at index \(3, 2, 1"):
+        Detector()(CTVolume.from_canonical(array, (2, 1, 1)), units=units)
+
+
 def test_volume_that_is_not_hu_is_refused():
     grey = CTVolume.from_canonical(np.random.default_rng(0).integers(0, 255, (9, 64, 64)).astype(np.int16), (2, 1, 1))
     detector = Detector()
