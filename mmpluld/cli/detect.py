@@ -13,7 +13,6 @@ from mmpluld.cli.numbers import natural, not_negative, score, whole
 from mmpluld.cli.outputs import OutputFolder
 from mmpluld.cli.scan_table import print_scans
 from mmpluld.cli.units import add_units
-from mmpluld.errors import InputError
 from mmpluld.inference.formats import DEFAULT_FORMATS, FORMATS, parse_formats
 
 if TYPE_CHECKING:
@@ -137,8 +136,6 @@ def run(options: argparse.Namespace) -> int:
 
     if options.list:
         return _list(options)
-    if options.no_fpr and (options.fpr or options.fpr_config or options.fpr_mode):
-        raise InputError("--no-fpr contradicts the other options of false-positive reduction; leave one out")
     request = Request(
         options.scan,
         options.out,

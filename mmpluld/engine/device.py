@@ -40,17 +40,18 @@ def checked_device(name: str) -> torch.device:
     Raises:
         InputError: If there is no such device, or torch cannot use it here.
     """
+    unknown = InputError(f"device is {name!r}; allowed are cpu, cuda and cuda:N")
     try:
         device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"device is {name!r}; allowed are cpu, cuda and cuda:N") from None
+    except (RuntimeError, TypeError):
+        raise unknown from None
+    if device.type not in ("cpu", "cuda"):  # on others nothing was tested
+        raise unknown
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(
             f"device is {name!r}, but this machine has {torch.cuda.device_count()} CUDA devices that torch can "
             "use; give cpu"
         )
-    if device.type == "meta":  # of tensors without values
-        raise InputError(f"device is {name!r}; allowed are cpu, cuda and cuda:N")
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # of these, torch built without the device's code raises the second

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from mmpluld.errors import InputError, counted
 from mmpluld.inference.grid_source import GridSliceSource
 from mmpluld.inference.link import Lesion3D, SliceBoxes, link_lesions
 from mmpluld.inference.rescore import Rescorer
+from mmpluld.inference.running import Precision, check_batch_size, check_precision
 from mmpluld.inference.settings import DetectionSettings
 from mmpluld.inference.stacks import SharedFeatures, StackLoader, inference_pipeline, shares_images
 from mmpluld.io.slice_sources import SliceSource, VolumeSliceSource
@@ -32,9 +33,7 @@ from mmpluld.progress import track
 from mmpluld.registry import MODELS
 from mmpluld.structures import CTVolume, Finding, predicted_boxes, to_array
 
-__all__ = ["Precision", "VolumeDetector"]
-
-Precision = Literal["fp32", "bf16"]
+__all__ = ["VolumeDetector"]
 
 
 class VolumeDetector:
@@ -75,10 +74,8 @@ class VolumeDetector:
         share: bool = True,
         rescorer: Rescorer | None = None,
     ) -> None:
-        if precision not in get_args(Precision):
-            raise InputError(f"precision is {precision!r}; allowed are {', '.join(get_args(Precision))}")
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; allowed is 1 or more")
+        check_precision(precision)
+        check_batch_size(batch_size)
         rescored = rescorer is not None
         self.settings = (
             DetectionSettings.from_config(config, rescored) if settings is None else settings.checked(rescored)

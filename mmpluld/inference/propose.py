@@ -19,9 +19,10 @@ from mmpluld.datasets.folds import fold_of_patients
 from mmpluld.datasets.named_concat import dataset_settings
 from mmpluld.engine.run import prepare_config, sole_writer
 from mmpluld.errors import InputError
-from mmpluld.inference.detector import Precision, VolumeDetector
+from mmpluld.inference.detector import VolumeDetector
 from mmpluld.inference.grid_source import GridSliceSource
 from mmpluld.inference.link import SliceBoxes
+from mmpluld.inference.running import Precision
 from mmpluld.inference.settings import DetectionSettings, config_digest
 from mmpluld.inference.volumes import Examined, join, lacking_shards, load_volumes, share_out
 from mmpluld.io.proposals import ProposalHeader, ProposalStore, VolumeProposals

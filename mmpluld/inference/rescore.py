@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from mmpluld.engine.config_check import check_config
 from mmpluld.engine.device import checked_device
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.inference.link import Lesion3D
+from mmpluld.inference.running import FPRMode, check_batch_size, check_fpr_mode, check_precision
 from mmpluld.inference.settings import DetectionSettings
 from mmpluld.io.patches import run_around
 from mmpluld.io.slice_sources import SliceSource, open_source
@@ -38,9 +39,7 @@ from mmpluld.typing import FloatArray, IntArray, StrPath
 from mmpluld.zoo.bundle import CONFIG, FPR, Bundle, is_bundle
 from mmpluld.zoo.download import local_checkpoint, sha256_of
 
-__all__ = ["FPRMode", "Rescorer", "combined_scores", "load_rescorer", "rescore_detections", "rescorer_of_test"]
-
-FPRMode = Literal["average", "alone"]
+__all__ = ["Rescorer", "combined_scores", "load_rescorer", "rescore_detections", "rescorer_of_test"]
 
 _RECENT_SLICES = 64  # of a series; the patches of neighbouring boxes share slices
 
@@ -79,11 +78,9 @@ class Rescorer:
         batch_size: int = 32,
         name: str = "false-positive reduction",
     ) -> None:
-        if mode not in get_args(FPRMode):
-            hint = did_you_mean(mode, get_args(FPRMode))
-            raise InputError(f"mode of false-positive reduction is {mode!r}; allowed are average and alone{hint}")
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; allowed is 1 or more")
+        check_fpr_mode(mode)
+        check_precision(precision)
+        check_batch_size(batch_size)
         self.mode: FPRMode = mode
         self.precision, self.batch_size, self.name = precision, batch_size, name
         init_default_scope(config.get("default_scope", "mmpluld"))

@@ -14,9 +14,17 @@ from mmpluld.evaluation.operating_points import OperatingPoint, OperatingPoints
 from mmpluld.inference.findings import Findings
 from mmpluld.inference.formats import check_formats, check_scan
 from mmpluld.inference.model_choice import ModelFiles, check_weights, choose_model
-from mmpluld.inference.settings import DetectionSettings, config_digest
+from mmpluld.inference.running import (
+    FPRMode,
+    Precision,
+    check_batch_size,
+    check_device_name,
+    check_fpr_mode,
+    check_precision,
+)
+from mmpluld.inference.settings import DetectionSettings, config_digest, is_number
 from mmpluld.io import read_scan
-from mmpluld.io.hounsfield import Units, check_units, units_note
+from mmpluld.io.hounsfield import Units, check_finite, check_units, units_note
 from mmpluld.io.hu_check import volume_fault
 from mmpluld.io.scans import without_suffix
 from mmpluld.progress import note
@@ -24,8 +32,7 @@ from mmpluld.structures import CTVolume, read_tag_names
 from mmpluld.typing import StrPath
 
 if TYPE_CHECKING:
-    from mmpluld.inference.detector import Precision, VolumeDetector
-    from mmpluld.inference.rescore import FPRMode
+    from mmpluld.inference.detector import VolumeDetector
 
 __all__ = ["Detector"]
 
@@ -60,8 +67,8 @@ class Detector:
             :class:`~mmpluld.inference.DetectionSettings` and its ``from_config``.
 
     Raises:
-        InputError: If the model is unknown, weights or config are missing, they contradict each other, or there is no
-            such rule or value of one.
+        InputError: If the model is unknown, weights or config are missing, arguments contradict each other, there is
+            no such rule, or a value is not allowed.
     """
 
     def __init__(
@@ -84,6 +91,16 @@ class Detector:
         no_fpr: bool = False,
         **rules: Any,
     ) -> None:
+        check_device_name(device)
+        check_precision(precision)
+        if batch_size is not None:
+            check_batch_size(batch_size)
+        if fpr_mode is not None:
+            check_fpr_mode(fpr_mode)
+        if no_fpr and (fpr or fpr_config or fpr_mode):
+            raise InputError("--no-fpr contradicts the other options of false-positive reduction; leave one out")
+        if fp_rate is not None and not is_number(fp_rate):
+            raise InputError(f"--fp-rate is {fp_rate!r}; needed is a number of false positives")
         if fp_rate is not None and "score_thr" in rules:
             raise InputError(
                 f"--fp-rate {fp_rate:g} and --score-thr {rules['score_thr']} both give the threshold; leave one out"
@@ -262,13 +279,14 @@ def _checked_volume(volume: CTVolume, series: str | None, units: Units | None) -
     """A volume of the caller, whose values are looked at as those of a file are.
 
     Raises:
-        InputError: They are not HU, as far as can be told, or a series is chosen, which a volume has not.
+        InputError: They are not finite, or not HU as far as can be told, or a series is chosen, which a volume has not.
     """
     if series is not None:
         raise InputError(
             f"{volume.source}: series {series!r} chooses among DICOM files; a volume has none, leave it out"
         )
     check_units(units)
+    check_finite(volume.array, volume.source)
     if fault := volume_fault(volume.array_to_source()):
         return replace(volume, history=(*volume.history, units_note(volume.source, fault, units)))
     return volume

@@ -16,7 +16,7 @@ from mmpluld.postprocess.linking import LinkOrder, ScoreRule
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-__all__ = ["DetectionSettings", "config_digest"]
+__all__ = ["DetectionSettings", "config_digest", "is_number"]
 
 _CHOICES = {"link_order": LinkOrder, "score_rule": ScoreRule, "grid_rule": GridRule}
 _LEAST = {"max_gap": 0, "min_slices": 1, "max_boxes": 1}
@@ -65,7 +65,7 @@ class DetectionSettings:
                 raise InputError(f"{name} is {getattr(self, name)!r}; allowed are {', '.join(get_args(choices))}")
         for name in ("link_score_thr", "score_thr", "iou_thr", "tag_thr"):
             value = getattr(self, name)
-            if not (_is_number(value) and 0 <= value <= 1):
+            if not (is_number(value) and 0 <= value <= 1):
                 raise InputError(f"{name} is {value}; allowed is 0 to 1")
         if self.iou_thr == 1:
             raise InputError(f"iou_thr is {self.iou_thr}; allowed is 0 to below 1")
@@ -144,7 +144,7 @@ class DetectionSettings:
         link = changes.get("link_score_thr", _link_below(changes, link, rescored))
         # A test that links from above the usual threshold of findings says that there are none below.
         least = None if rescored else carried.get("link_score_thr")
-        usual = {"score_thr": max(cls.score_thr, least)} if _is_number(least) else {}
+        usual = {"score_thr": max(cls.score_thr, least)} if is_number(least) else {}
         return cls(**{**usual, **carried, **changes, "link_score_thr": link}).checked(rescored)
 
     def describe(self) -> str:
@@ -158,14 +158,15 @@ class DetectionSettings:
         )
 
 
-def _is_number(value: Any) -> TypeGuard[float]:
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _link_below(given: Mapping[str, Any], link_score_thr: float, rescored: bool) -> float:
     """``link_score_thr``, or the ``score_thr`` given where that is lower and of the same scale."""
     score_thr = given.get("score_thr")
-    return score_thr if not rescored and _is_number(score_thr) and score_thr < link_score_thr else link_score_thr
+    return score_thr if not rescored and is_number(score_thr) and score_thr < link_score_thr else link_score_thr
 
 
 def config_digest(cfg: Config) -> str:

@@ -22,7 +22,7 @@ from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import get_protocol
 from mmpluld.evaluation.operating_points import OperatingPoints, calibration_table, measure_operating_points
-from mmpluld.inference.rescore import FPRMode
+from mmpluld.inference.running import FPRMode
 from mmpluld.registry import MODELS
 from mmpluld.structures.text_files import read_object
 from mmpluld.typing import StrPath

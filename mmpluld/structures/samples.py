@@ -16,7 +16,7 @@ def to_array(values: Any) -> FloatArray:
     """A tensor, box structure or array as float64 on the CPU."""
     values = getattr(values, "tensor", values)
     if hasattr(values, "detach"):
-        values = values.detach().double().cpu().numpy()  # NumPy has no bfloat16
+        values = values.detach().cpu().double().numpy()  # NumPy has no bfloat16, and not every device float64
     return np.asarray(values, dtype=np.float64)
 
 

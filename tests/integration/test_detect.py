@@ -505,6 +505,8 @@ def test_scan_that_is_too_short(threshold_model):
         ({"precision": "fp16"}, "precision is 'fp16'; allowed are fp32, bf16"),
         ({"batch_size": 0}, "batch_size is 0; allowed is 1 or more"),
         ({"device": "gpu"}, "device is 'gpu'; allowed are cpu, cuda and cuda:N"),
+        ({"device": "mps"}, "device is 'mps'; allowed are cpu, cuda and cuda:N"),
+        ({"device": "meta"}, "device is 'meta'; allowed are cpu, cuda and cuda:N"),
         ({"device": "cuda:99"}, "device is 'cuda:99', but this machine has"),
     ],
 )

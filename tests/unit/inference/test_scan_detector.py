@@ -27,6 +27,15 @@ NAME = "a3d_densenet121-fpn_7s_phantom"
         ({"score_thrr": 0.5}, "score_thrr: no such rule; did you mean 'score_thr'"),
         ({"score_thr": 2}, "score_thr is 2; allowed is 0 to 1"),
         ({"score_thr": 0.2, "link_score_thr": 0.4, "no_fpr": True}, "link_score_thr is 0.4, above score_thr 0.2"),
+        ({"precision": "fp16"}, "precision is 'fp16'; allowed are fp32, bf16"),
+        ({"batch_size": 0}, "batch_size is 0; allowed is 1 or more, in whole numbers"),
+        ({"batch_size": 1.5}, "batch_size is 1.5; allowed is 1 or more, in whole numbers"),
+        ({"device": "mps"}, "device is 'mps'; allowed are auto, cpu, cuda and cuda:N"),
+        ({"device": None}, "device is None; allowed are auto"),
+        ({"fpr_mode": "mean"}, "mode of false-positive reduction is 'mean'; allowed are average and alone"),
+        ({"fpr": "fpr.pth", "no_fpr": True}, "--no-fpr contradicts the other options of false-positive reduction"),
+        ({"fpr_mode": "alone", "no_fpr": True}, "--no-fpr contradicts"),
+        ({"fp_rate": "1"}, "--fp-rate is '1'; needed is a number of false positives"),
     ],
 )
 def test_model_that_is_none(arguments, message):
