@@ -334,11 +334,11 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
         cfg_options=options.cfg_options,
         score_thr=LEAST_SCORE,
     )
-    rows = rows_of_sets(detector.load().detector, options.data, options.sets, options.out)
+    rows = rows_of_sets(detector.volume_detector, options.data, options.sets, options.out)
     if not rows:
         raise InputError(f"{', '.join(map(str, options.data))}: none of the scans is there; see {__file__}")
     return {
-        "name": f"Real CT, {detector.load().details['Model']}",
+        "name": f"Real CT, {detector.details['Model']}",
         "bar": "0.5 of the lesions of the test set at 4 false positives per volume",
         "rows": rows,
     }

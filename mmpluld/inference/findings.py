@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mmpluld.inference.formats import DEFAULT_FORMATS, check_formats, check_scan, output_names
 from mmpluld.inference.output import output_folder
 from mmpluld.inference.tables import findings_html, findings_of_frame, findings_text, frame_of_findings
-from mmpluld.structures import CTVolume, ScanFindings
+from mmpluld.structures import CTVolume, Finding, ScanFindings
 from mmpluld.typing import StrPath
 
 if TYPE_CHECKING:
@@ -66,23 +66,31 @@ class Findings(ScanFindings):
 
         Example:
             >>> frame = findings.to_pandas()
-            >>> large = Findings.from_pandas(frame[frame.long_mm >= 10], findings.volume)
+            >>> large = Findings.from_pandas(frame[frame.long_mm >= 10], findings)
         """
         return frame_of_findings(self)
 
     @classmethod
-    def from_pandas(cls, frame: DataFrame, volume: CTVolume, name: str = "scan") -> Findings:
+    def from_pandas(cls, frame: DataFrame, findings: ScanFindings) -> Findings:
         """Findings from rows of :meth:`to_pandas`, whichever are left.
 
         Args:
             frame: The rows. What is changed in a box is changed in ``x1`` to ``z2``; drop the columns that follow.
-            volume: The scan, as ``findings.volume``.
-            name: Of the scan in records.
+            findings: Those that the rows come from. Their scan, its name and what was done to it stay.
 
         Raises:
             InputError: A column is missing, a value is not allowed, or columns contradict each other.
         """
-        return cls(name, volume, findings_of_frame(frame, volume), {})
+        made = findings_of_frame(frame, findings.volume)
+        return cls(findings.name, findings.volume, made, findings.details)
+
+    def only(self, wanted: Callable[[Finding], bool]) -> Findings:
+        """The findings that are wanted, with all that is known of the scan.
+
+        Example:
+            >>> sure = findings.only(lambda finding: finding.score > 0.9)
+        """
+        return replace(self, findings=tuple(filter(wanted, self.findings)))
 
     def save(
         self,

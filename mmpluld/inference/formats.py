@@ -72,19 +72,19 @@ def _luna16(path: Path, found: ScanFindings, identifiers: bool) -> None:
 def _slicer(path: Path, found: ScanFindings, identifiers: bool) -> None:
     from mmpluld.io.findings.markups import write_markups
 
-    write_markups(path, found, identifiers)
+    write_markups(path, found)
 
 
 def _nifti(path: Path, found: ScanFindings, identifiers: bool) -> None:
     from mmpluld.io.findings.label_map import write_label_maps
 
-    write_label_maps(path, found, identifiers)
+    write_label_maps(path, found)
 
 
 def _coco(path: Path, found: ScanFindings, identifiers: bool) -> None:
     from mmpluld.io.findings.coco import write_coco
 
-    write_coco(path, found, identifiers)
+    write_coco(path, found)
 
 
 def _sr(path: Path, found: ScanFindings, identifiers: bool) -> None:

@@ -126,7 +126,7 @@ class _Many:
 
     def run(self, processes: Processes) -> int:
         """Examine what is missing, this process's share of it."""
-        settings = self.detector.load().settings
+        settings = self.detector.settings
         first = processes.rank == 0
         with folder_lock(self.request.out) if first else nullcontext():
             lacking = processes.told_by_first(lambda: self._lacking(settings))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmpluld.compat.allocator import tune_allocator
 from mmpluld.errors import InputError, counted, printable
 from mmpluld.evaluation.operating_points import OperatingPoint, OperatingPoints
 from mmpluld.inference.findings import Findings
@@ -118,7 +118,6 @@ class Detector:
         self.tag_names = None if tags is None else read_tag_names(tags)
         self.fpr, self.fpr_config, self.fpr_mode, self.no_fpr = fpr, fpr_config, fpr_mode, no_fpr
         self.rules = rules
-        self._loaded: _Loaded | None = None
 
     def __call__(
         self,
@@ -141,7 +140,6 @@ class Detector:
         Raises:
             InputError: If the scan is missing, unreadable or does not fit the model, or the model does not load.
         """
-        tune_allocator()
         if formats:
             check_formats(formats)
         if not isinstance(scan, (str, os.PathLike, CTVolume)):
@@ -168,18 +166,36 @@ class Detector:
         for line in volume.history:
             note(f"{volume.source}: {line}")
         check_scan(formats, volume)
-        loaded = self.load()
+        loaded = self._network
         findings = loaded.detector.detect(volume)
         history = (*volume.history, *loaded.detector.history(volume), *loaded.history)
         return Findings(name, replace(volume, history=history), tuple(findings), loaded.details)
 
-    def load(self) -> _Loaded:
-        """The network and its rules, loaded now if they are not yet."""
-        if self._loaded is None:
-            self._loaded = self._load()
-        return self._loaded
+    def load(self) -> None:
+        """Load the network now, if it is not yet.
 
-    def _load(self) -> _Loaded:
+        Raises:
+            InputError: It does not load, or an option does not fit it.
+        """
+        _ = self._network
+
+    @property
+    def volume_detector(self) -> VolumeDetector:
+        """What runs the network over a volume; it is loaded for this, like all below."""
+        return self._network.detector
+
+    @property
+    def details(self) -> dict[str, str]:
+        """What reports say of the model, name to text: ``Model``, ``Weights``, ``Score threshold`` and others."""
+        return dict(self._network.details)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides what is found, in plain values: two detectors that agree in it find the same."""
+        return dict(self._network.settings)
+
+    @cached_property
+    def _network(self) -> _Loaded:
         # Only now: to import the network's libraries takes seconds.
         from mmpluld.engine.device import chosen_batch_size, chosen_device
         from mmpluld.inference.detector import VolumeDetector

@@ -14,7 +14,7 @@ from mmpluld.typing import StrPath
 __all__ = ["write_coco"]
 
 
-def write_coco(path: StrPath, found: ScanFindings, identifiers: bool) -> None:
+def write_coco(path: StrPath, found: ScanFindings) -> None:
     """Write one image a key slice and one annotation a finding, in pixels of canonical slices.
 
     An annotation has the 2D box (x, y, width, height) on the key slice, ``score``, the mask there as ``segmentation``
@@ -25,7 +25,6 @@ def write_coco(path: StrPath, found: ScanFindings, identifiers: bool) -> None:
     Args:
         path: File to write.
         found: The findings.
-        identifiers: Changes nothing: the scan is called by its name.
     """
     volume = found.volume
     depth, height, width = volume.shape

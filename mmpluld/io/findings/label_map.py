@@ -22,7 +22,7 @@ MASKS = "masks.nii.gz"
 Outline = Literal["box", "mask", "either"]
 
 
-def write_label_maps(path: StrPath, found: ScanFindings, identifiers: bool) -> None:
+def write_label_maps(path: StrPath, found: ScanFindings) -> None:
     """Write the label map of boxes and, where a finding has a mask, that of masks beside it.
 
     Voxel for voxel the scan's own file: its axes, their order and directions. A voxel's value is the rank of the
@@ -31,7 +31,6 @@ def write_label_maps(path: StrPath, found: ScanFindings, identifiers: bool) -> N
     Args:
         path: File of the boxes; :data:`MASKS` is written beside it.
         found: The findings.
-        identifiers: Changes nothing: a label map has no place for them.
     """
     boxes = Path(path)
     _write(boxes, found, "box")

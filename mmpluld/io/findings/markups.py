@@ -20,7 +20,7 @@ _SCHEMA = (
 _RED = (0.9, 0.1, 0.1)
 
 
-def write_markups(path: StrPath, found: ScanFindings, identifiers: bool) -> None:
+def write_markups(path: StrPath, found: ScanFindings) -> None:
     """Write one ROI a finding, LPS mm, with its rank and score as label.
 
     A box lies along the axes of the scan, so in an oblique scan it is turned as the scan is. Slices that are shifted
@@ -30,7 +30,6 @@ def write_markups(path: StrPath, found: ScanFindings, identifiers: bool) -> None
     Args:
         path: File to write.
         found: The findings.
-        identifiers: Changes nothing: a file of markups has no place for them.
     """
     axes = _frame(found.volume)
     regions = [_region(found.volume, finding, rank, axes) for rank, finding in enumerate(found, start=1)]

@@ -46,7 +46,7 @@ def test_nothing_found(volume):
     assert repr(none) == "<Findings in 'a': 0>"
     assert none.plot().axes[0].get_title() == "no findings"
     assert len(none.to_pandas()) == 0
-    assert len(Findings.from_pandas(none.to_pandas(), volume)) == 0
+    assert len(Findings.from_pandas(none.to_pandas(), none)) == 0
 
 
 def test_many_are_cut_and_counted(findings, volume):
@@ -80,11 +80,14 @@ def test_frame_and_back(findings, volume):
     frame = findings.to_pandas()
     assert len(frame) == 2
     assert tuple(frame.loc[0, ["i1", "j1", "k1", "i2", "j2", "k2"]]) == findings[0].box_source
-    back = Findings.from_pandas(frame.iloc[::-1], volume, "again")
+    back = Findings.from_pandas(frame.iloc[::-1], findings)
     assert back.findings == findings.findings
-    assert back.name == "again"
+    assert (back.name, back.volume, back.details) == (findings.name, volume, findings.details)
+    best = findings.only(lambda finding: finding.score > 0.6)
+    assert best.findings == Findings.from_pandas(frame[frame.score > 0.6], findings).findings == findings.findings[:1]
+    assert str(best) == "\n".join(str(findings).replace("2 findings", "1 finding").splitlines()[:3])
     few = frame[["score", "x1", "y1", "z1", "x2", "y2", "z2", "key_slice", "key_x1", "key_y1", "key_x2", "key_y2"]]
-    plain = Findings.from_pandas(few, volume)
+    plain = Findings.from_pandas(few, findings)
     assert [item.box_world_lps for item in plain] == [item.box_world_lps for item in findings]
     assert plain[0].recist is None and plain[0].tags == ()
 
@@ -108,9 +111,9 @@ def test_frame_that_does_not_fit(findings, volume, change, message):
     for name, value in change.items():
         frame.at[0, name] = value
     with pytest.raises(InputError, match=message):
-        Findings.from_pandas(frame, volume)
+        Findings.from_pandas(frame, findings)
     with pytest.raises(InputError, match="the frame has no column 'key_x2'; needed are score"):
-        Findings.from_pandas(frame.drop(columns="key_x2"), volume)
+        Findings.from_pandas(frame.drop(columns="key_x2"), findings)
 
 
 def test_without_pandas(findings, monkeypatch):

@@ -65,7 +65,7 @@ def test_luna16_names_the_series_on_request(found, tmp_path):
 
 def test_markups_keep_to_the_schema_of_slicer(found, tmp_path):
     """Required members, types and lengths of the markups schema 1.0.3, and the control point a ROI is made of."""
-    write_markups(tmp_path / "findings.mrk.json", found, False)
+    write_markups(tmp_path / "findings.mrk.json", found)
     record = json.loads((tmp_path / "findings.mrk.json").read_text())
     assert record["@schema"].endswith("markups-schema-v1.0.3.json#")
     assert [item["name"] for item in record["markups"]] == ["finding 1", "finding 2", "finding 3"]
@@ -84,7 +84,7 @@ def test_markups_keep_to_the_schema_of_slicer(found, tmp_path):
 
 
 def test_coco_is_read_by_its_own_tools(found, tmp_path, capsys):
-    write_coco(tmp_path / "coco.json", found, False)
+    write_coco(tmp_path / "coco.json", found)
     coco = COCO(str(tmp_path / "coco.json"))
     assert coco.getCatIds(catNms=["lesion"]) == [1]
     assert [image["slice"] for image in coco.loadImgs(coco.getImgIds())] == [2, 3, 5]
@@ -116,9 +116,10 @@ def test_voxels_between_edges():
 
 def test_no_findings(found, tmp_path):
     none = replace(found, findings=())
-    for write, name in ((write_luna16, "a.csv"), (write_markups, "a.json"), (write_coco, "b.json")):
-        write(tmp_path / name, none, False)
-    write_label_maps(tmp_path / "boxes.nii.gz", none, False)
+    write_luna16(tmp_path / "a.csv", none, False)
+    write_markups(tmp_path / "a.json", none)
+    write_coco(tmp_path / "b.json", none)
+    write_label_maps(tmp_path / "boxes.nii.gz", none)
     assert not np.asarray(nibabel.load(tmp_path / "boxes.nii.gz").dataobj).any()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.json", "b.json", "boxes.nii.gz"]
     assert (tmp_path / "a.csv").read_text() == "seriesuid,coordX,coordY,coordZ,probability\n"

@@ -54,7 +54,7 @@ def test_places(order, signs, turn, shear_mm, tmp_path, in_world):
     centres = [[float(row[f"coord{axis}"]) for axis in "XYZ"] for row in rows]
     np.testing.assert_allclose(centres, [corners.mean(axis=0) for corners in truth], atol=1e-4)
 
-    write_markups(tmp_path / "findings.mrk.json", found, False)
+    write_markups(tmp_path / "findings.mrk.json", found)
     for region, corners in zip(json.loads((tmp_path / "findings.mrk.json").read_text())["markups"], truth, strict=True):
         axes = np.array(region["orientation"]).reshape(3, 3)
         np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-9)
@@ -65,7 +65,7 @@ def test_places(order, signs, turn, shear_mm, tmp_path, in_world):
             np.testing.assert_allclose(np.abs(inside), np.tile(np.array(region["size"]) / 2, (8, 1)), atol=1e-5)
         assert ("tilted" in region["controlPoints"][0]["description"]) == bool(shear_mm)
 
-    write_coco(tmp_path / "coco.json", found, False)
+    write_coco(tmp_path / "coco.json", found)
     record = json.loads((tmp_path / "coco.json").read_text())
     slices = {image["id"]: image for image in record["images"]}
     for item, finding in zip(record["annotations"], found, strict=True):
@@ -76,7 +76,7 @@ def test_places(order, signs, turn, shear_mm, tmp_path, in_world):
         key = in_world(volume, (x1, y1, finding.key_slice, x2, y2, finding.key_slice + 1)).mean(axis=0)
         np.testing.assert_allclose((np.array(record["info"]["affine_lps"]) @ [*np.array(middle) - 0.5, 1])[:3], key)
 
-    write_label_maps(tmp_path / "boxes.nii.gz", found, False)
+    write_label_maps(tmp_path / "boxes.nii.gz", found)
     for name in ("boxes", "masks"):
         image = nibabel.load(tmp_path / f"{name}.nii.gz")
         assert image.shape == shape
