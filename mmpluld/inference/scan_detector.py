@@ -131,7 +131,8 @@ class Detector:
 
         Args:
             scan: NIfTI, MHD/MHA or NRRD/NHDR file, DICOM folder, DICOMDIR, or zip archive of these; or a volume, such
-                as ``CTVolume.from_canonical(array, spacing_mm)`` makes of an array.
+                as ``CTVolume.from_canonical(array, spacing_mm)`` makes of an array, and
+                :func:`~mmpluld.io.volume_from_nibabel` or :func:`~mmpluld.io.volume_from_sitk` of an image.
             series: Scan to read, where there are several, or a part of a DICOM series, see
                 :func:`~mmpluld.io.scan_choice.choose_scans`.
             units: ``hu`` to take the values for HU where they do not look like it.
@@ -144,8 +145,8 @@ class Detector:
             check_formats(formats)
         if not isinstance(scan, (str, os.PathLike, CTVolume)):
             raise InputError(
-                f"the scan is a {type(scan).__name__}; give a path or, of an array in HU, the volume that "
-                "CTVolume.from_canonical(array, spacing_mm) makes"
+                f"the scan is a {type(scan).__name__}; give a path, or the volume that CTVolume.from_canonical(array, "
+                "spacing_mm) makes of an array in HU, or mmpluld.io.volume_from_nibabel or volume_from_sitk of an image"
             )
         series = None if series is None else str(series)
         if isinstance(scan, CTVolume):

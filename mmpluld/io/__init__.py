@@ -4,6 +4,7 @@ From outside to inside:
 
 - ``readers`` chooses by the kind of file: ``nifti``, ``itk`` (with ``metaimage`` and ``nrrd``, whose headers are of
   ``text_header``), ``dicom``; ``promised`` compares what headers say with what files hold, before a voxel is read.
+- ``images`` does the same with images of nibabel and SimpleITK.
 - ``scans`` finds the scans of any input, with ``archives`` (zip) and ``dicomdir``; ``scan_choice`` says which are
   meant.
 - ``dicom`` reads a folder in steps: ``dicom_files`` finds its images, ``dicom_series`` chooses one series that is one
@@ -16,8 +17,17 @@ From outside to inside:
 
 from __future__ import annotations
 
+from mmpluld.io.images import volume_from_nibabel, volume_from_sitk
 from mmpluld.io.readers import VOLUME_SUFFIXES, read_volume
 from mmpluld.io.scan_choice import read_scan
 from mmpluld.io.writers import write_findings_csv, write_volume
 
-__all__ = ["VOLUME_SUFFIXES", "read_scan", "read_volume", "write_findings_csv", "write_volume"]
+__all__ = [
+    "VOLUME_SUFFIXES",
+    "read_scan",
+    "read_volume",
+    "volume_from_nibabel",
+    "volume_from_sitk",
+    "write_findings_csv",
+    "write_volume",
+]

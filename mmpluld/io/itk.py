@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,10 @@ from mmpluld.io.text_header import TextHeader
 from mmpluld.structures.volume import CTVolume
 from mmpluld.typing import FloatArray
 
-__all__ = ["read_metaimage", "read_nrrd"]
+if TYPE_CHECKING:
+    from SimpleITK import Image
+
+__all__ = ["placed_voxels", "read_metaimage", "read_nrrd"]
 
 
 def read_metaimage(file: Path, labels: bool, units: Units | None = None) -> CTVolume:
@@ -65,12 +68,19 @@ def _decoded(file: Path, header: TextHeader, name: str) -> tuple[npt.NDArray[Any
             raise InputError(damaged(file, "image", (remarks() or str(error)).replace(str(path), file.name))) from None
         if "Uncompress failed" in remarks():  # and yet ITK gives an image
             raise InputError(damaged(file, "image", "its compressed voxels do not decode"))
-    dim = len(shape)
+    raw, affine = placed_voxels(image)
+    if raw.dtype.itemsize != header.promise.voxel_bytes:
+        raise InputError(damaged(file, "image", "its header says two things about the voxels"))
+    return raw, affine
+
+
+def placed_voxels(image: Image) -> tuple[npt.NDArray[Any], FloatArray]:
+    """Voxels of an image of SimpleITK in file order, a copy, and their affine to LPS mm."""
+    import SimpleITK as sitk
+
+    dim = image.GetDimension()
     affine = np.eye(4)
     direction = np.array(image.GetDirection()).reshape(dim, dim)[:3, :3]
     affine[:3, :3] = direction * np.array(image.GetSpacing())[:3]
     affine[:3, 3] = image.GetOrigin()[:3]
-    raw = sitk.GetArrayFromImage(image).transpose()
-    if raw.dtype.itemsize != header.promise.voxel_bytes:
-        raise InputError(damaged(file, "image", "its header says two things about the voxels"))
-    return raw, affine
+    return sitk.GetArrayFromImage(image).transpose(), affine

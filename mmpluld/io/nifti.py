@@ -20,7 +20,7 @@ from mmpluld.io.promised import Promise, check_memory, check_ratio, check_volume
 from mmpluld.structures.volume import CTVolume
 from mmpluld.typing import FloatArray
 
-__all__ = ["read_nifti"]
+__all__ = ["nifti_geometry", "read_nifti"]
 
 _Stream = io.BufferedReader | gzip.GzipFile
 
@@ -46,7 +46,7 @@ def read_nifti(file: Path, labels: bool, units: Units | None = None) -> CTVolume
             check_ratio(file, promise, size)
         raw = _voxels(file, stream, header.get_data_offset(), promise).view(dtype).reshape(shape, order="F")
         slope, intercept = header.get_slope_inter()
-        affine, lengths, history = _geometry(file, header, stored)
+        affine, lengths, history = nifti_geometry(file, header, stored)
     slope, notes = 1.0 if slope is None else slope, [*history]
     hu = to_hu(raw, slope, intercept or 0.0, source=str(file), labels=labels, units=units, notes=notes)
     return CTVolume.from_file_array(hu, affine, str(file), notes, lengths)
@@ -103,8 +103,17 @@ def _voxels(file: Path, stream: _Stream, start: int, promise: Promise) -> npt.ND
     return buffer
 
 
-def _geometry(file: Path, header: Any, stored: Any) -> tuple[FloatArray, str, list[str]]:
-    """Affine to LPS in mm, the field and unit that lengths come from, and what was assumed or decided."""
+def nifti_geometry(file: Path, header: Any, stored: Any) -> tuple[FloatArray, str, list[str]]:
+    """Affine to LPS in mm, the field and unit that lengths come from, and what was assumed or decided.
+
+    Args:
+        file: For messages.
+        header: As nibabel has it.
+        stored: The same without nibabel's repairs.
+
+    Raises:
+        InputError: If the voxel size is needed, and is none.
+    """
     used = "sform" if header["sform_code"] else "qform" if header["qform_code"] else "pixdim"
     pixdim = stored["pixdim"][1:4].astype(np.float64)
     if used != "sform" and not (np.isfinite(pixdim).all() and (pixdim > 0).all()):

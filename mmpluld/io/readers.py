@@ -18,7 +18,7 @@ from mmpluld.io.nifti import read_nifti
 from mmpluld.structures.volume import CTVolume
 from mmpluld.typing import FloatArray, StrPath
 
-__all__ = ["NIFTI_SUFFIXES", "VOLUME_SUFFIXES", "read_volume", "volume_suffix"]
+__all__ = ["NIFTI_SUFFIXES", "VOLUME_SUFFIXES", "read_volume", "volume_suffix", "with_obliqueness"]
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 _PACKED = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
@@ -66,7 +66,7 @@ def read_volume(
         raise InputError(f"{file}: is one file, so series '{series}' cannot be chosen; leave the series out")
     else:
         volume = _read_file(file, labels, units)
-    return _with_obliqueness(volume)
+    return with_obliqueness(volume)
 
 
 def _read_file(file: Path, labels: bool, units: Units | None) -> CTVolume:
@@ -99,7 +99,7 @@ def volume_suffix(path: Path) -> str:
     raise InputError(f"{path}: unknown file type '{path.suffix}'; allowed are {allowed}{hint}")
 
 
-def _with_obliqueness(volume: CTVolume) -> CTVolume:
+def with_obliqueness(volume: CTVolume) -> CTVolume:
     """Note how far the scan's axes are off the patient's, if they are."""
     angle = _largest_angle(volume.affine_lps)
     if angle < 0.1:

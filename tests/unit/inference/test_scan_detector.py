@@ -46,7 +46,7 @@ def test_model_that_is_none(arguments, message):
 @pytest.mark.parametrize("scan", [None, 5, np.zeros((2, 2, 2)), ["scan.nii"], b"scan.nii"])
 def test_scan_that_is_no_path(scan, monkeypatch):
     monkeypatch.setattr("mmpluld.compat.allocator.ctypes.CDLL", None)  # a call changes nothing of the whole process
-    with pytest.raises(InputError, match=rf"the scan is a {type(scan).__name__}; give a path or, of an array"):
+    with pytest.raises(InputError, match=rf"the scan is a {type(scan).__name__}; give a path, or the volume that"):
         Detector()(scan)
 
 

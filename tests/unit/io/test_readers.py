@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from mmpluld.errors import InputError
-from mmpluld.io import read_volume
+from mmpluld.io import read_volume, volume_from_nibabel, volume_from_sitk
 from mmpluld.structures import inclusive_to_edges
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -69,6 +69,25 @@ def write_scan(request, tmp_path, write_dicom_series):
     return write
 
 
+def _assert_image_gives(volume, path):
+    """The same volume from the file's image, where a library has such."""
+    images = []
+    if path.suffix in (".nii", ".gz"):
+        image = nib.load(path)
+        images.append(volume_from_nibabel(image))
+        images.append(
+            volume_from_nibabel(nib.Nifti1Image(np.asanyarray(image.dataobj), image.affine), source=str(path))
+        )
+    elif path.suffix:
+        images.append(volume_from_sitk(sitk.ReadImage(str(path)), source=str(path)))
+    for other in images:
+        np.testing.assert_array_equal(other.array, volume.array)
+        np.testing.assert_allclose(other.affine_lps, volume.affine_lps, atol=1e-5)
+        assert other.array.dtype == volume.array.dtype
+        assert (other.source_axes, other.source_shape) == (volume.source_axes, volume.source_shape)
+        assert (other.source, other.history) == (volume.source, volume.history)
+
+
 @pytest.mark.parametrize(("order", "signs"), _ORIENTATIONS)
 def test_every_orientation_gives_the_same_volume_and_world(write_scan, order, signs):
     array, affine = _stored(order, signs)
@@ -79,6 +98,7 @@ def test_every_orientation_gives_the_same_volume_and_world(write_scan, order, si
     np.testing.assert_allclose(volume.boxes_to_world_lps(_BOXES), _WORLD, atol=1e-5)
     assert volume.spacing_mm == pytest.approx((2.5, 0.8, 0.7))
     assert volume.source == str(path)
+    _assert_image_gives(volume, path)
 
     in_file = volume.boxes_to_source(_BOXES)
     np.testing.assert_array_equal(volume.boxes_from_source(in_file), _BOXES)
@@ -104,8 +124,10 @@ def _turned(degrees):
 @pytest.mark.parametrize(("order", "signs"), _ORIENTATIONS[::7])
 def test_oblique_scan(write_scan, tmp_path, order, signs):
     array, affine = _stored(order, signs, _turned(15))
-    volume = read_volume(write_scan(array, affine))
+    path = write_scan(array, affine)
+    volume = read_volume(path)
     np.testing.assert_array_equal(volume.array, _CANONICAL)
+    _assert_image_gives(volume, path)
     assert any(note.startswith("oblique: ") for note in volume.history)
 
     _write_itk(tmp_path / "witness.mha", array, affine)
@@ -161,6 +183,8 @@ def test_nifti_scaling(tmp_path, slope, intercept, stored, hu, dtype):
     volume = read_volume(tmp_path / "scan.nii", units="hu")
     assert volume.array.dtype == dtype
     assert np.unique(volume.array).tolist() == hu
+    same = volume_from_nibabel(nib.load(tmp_path / "scan.nii"), units="hu")
+    np.testing.assert_array_equal(same.array, volume.array, strict=True)
 
 
 def test_nifti_units_and_missing_orientation(tmp_path):
@@ -210,6 +234,40 @@ def test_suffix_is_read_in_any_case(tmp_path, name):
     write(tmp_path / name, *_stored((0, 1, 2), (1, 1, 1)))
     (tmp_path / name).rename(tmp_path / name.upper())
     np.testing.assert_array_equal(read_volume(tmp_path / name.upper()).array, _CANONICAL)
+
+
+def test_images_stay_as_they_are():
+    array, affine = _stored((0, 1, 2), (1, 1, 1))
+    array[0, 0, 0] = -2000  # padding, which volumes are without
+    volume = volume_from_nibabel(nib.Nifti1Image(array, _RAS_TO_LPS @ affine))
+    assert (volume.source, volume.array.min(), array.min()) == ("memory", -1024, -2000)
+    array[:] = 0
+    np.testing.assert_array_equal(volume.array[1:], _CANONICAL[1:])
+
+
+@pytest.mark.parametrize(
+    ("convert", "image", "message"),
+    [
+        (volume_from_nibabel, nib.MGHImage(np.zeros((2, 3, 4), np.int16), np.eye(4)), "the image is a MGHImage"),
+        (volume_from_nibabel, "scan.nii", "the image is a str; needed is one of nibabel for NIfTI"),
+        (
+            volume_from_nibabel,
+            nib.Nifti1Image(np.zeros((2, 3, 4, 2), np.int16), np.eye(4)),
+            "memory: image size is 2 x",
+        ),
+        (
+            volume_from_nibabel,
+            nib.Nifti1Image(np.full((2, 3, 4), np.nan, np.float32), np.eye(4)),
+            "24 of 24 voxels are",
+        ),
+        (volume_from_sitk, "scan.mha", "the image is a str; needed is one of SimpleITK"),
+        (volume_from_sitk, sitk.Image([4, 3, 2], sitk.sitkVectorInt16), "memory: voxels have 3 components"),
+        (volume_from_sitk, sitk.Image([4, 3, 2], sitk.sitkInt16), "memory: values are not HU"),
+    ],
+)
+def test_images_that_are_no_scan(convert, image, message):
+    with pytest.raises(InputError, match=message):
+        convert(image)
 
 
 def test_volume_outlives_its_file(tmp_path):
