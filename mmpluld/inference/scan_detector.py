@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,11 +22,14 @@ from mmpluld.inference.running import (
     check_fpr_mode,
     check_precision,
 )
+from mmpluld.inference.scan_store import RESERVED
 from mmpluld.inference.settings import DetectionSettings, config_digest, is_number
 from mmpluld.io import read_scan
+from mmpluld.io.archives import is_archive
 from mmpluld.io.hounsfield import Units, check_finite, check_units, units_note
 from mmpluld.io.hu_check import volume_fault
-from mmpluld.io.scans import without_suffix
+from mmpluld.io.scan_choice import choose_scans, result_names
+from mmpluld.io.scans import ScanReader, find_scans, without_suffix
 from mmpluld.progress import note
 from mmpluld.structures import CTVolume, read_tag_names
 from mmpluld.typing import StrPath
@@ -152,6 +155,37 @@ class Detector:
         if isinstance(scan, CTVolume):
             return self.examine(_checked_volume(scan, series, units), _scan_name(scan.source), formats)
         return self.examine(read_scan(scan, series, units), _scan_name(scan), formats)
+
+    def each(
+        self, inputs: StrPath | Sequence[StrPath], *, series: str | int | None = None, units: Units | None = None
+    ) -> Iterator[tuple[str, Findings | InputError]]:
+        """Detect lesions in each scan of some inputs, one after the other; one that is refused stops none.
+
+        Nothing is kept of a scan that the caller does not keep: memory is that of one.
+
+        Args:
+            inputs: Files and folders, also of many patients, see :func:`~mmpluld.io.scans.find_scans`.
+            series, units: As for a call of the detector; ``all`` takes every series.
+
+        Yields:
+            A name that no other has, which is that of the result folder of ``mmpluld detect``; and the findings, or why
+            there are none.
+
+        Raises:
+            InputError: No scan is meant, or the model does not load.
+        """
+        places = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
+        chosen = None if series is None else str(series)
+        with ScanReader() as reader:
+            scans = choose_scans(find_scans(places, reader, chosen), chosen)
+            self.load()
+            for name, scan in zip(result_names(scans, RESERVED), scans, strict=True):
+                try:
+                    volume = reader.read(scan, units)
+                    kept = () if is_archive(scan.given) else volume.source_files  # what was unpacked will be removed
+                    yield name, self.examine(replace(volume, source_files=kept), name)
+                except InputError as error:
+                    yield name, error
 
     def examine(self, volume: CTVolume, name: str, formats: Sequence[str] = ()) -> Findings:
         """Detect lesions in a scan that is read; what was assumed of it is noted on standard error.

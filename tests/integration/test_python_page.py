@@ -29,12 +29,14 @@ def test_examples_run_in_their_order(folder, monkeypatch, capsys):
     for block in BLOCKS:
         exec(compile(block, str(PAGE), "exec"), names)
         outputs.append(capsys.readouterr().out)
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6
     assert outputs[0].startswith("scan: ") and "score" in outputs[0]
     assert "missing.nii.gz: no such file or folder" in outputs[1]
     assert "--fp-rate 1 and --score-thr 0.6 both give the threshold" in outputs[1]
+    assert re.search(r"^scan: \d+ findings\nmissing is refused: missing.nii.gz: no such", outputs[2], re.M)
     assert (folder / "findings.png").read_bytes().startswith(b"\x89PNG")
     assert {path.name for path in (folder / "out").iterdir()} == {"detections.json", "findings.csv", "report.html"}
+    assert (folder / "best" / "detections.json").is_file()
     assert (folder / "sure" / "detections.json").is_file()
     assert names["findings"].volume.source == "mine"
     first = names["frame"].score.tolist()
