@@ -274,6 +274,14 @@ def test_choice_among_series_of_one_patient(patient, capfd):
     by_kernel, _ = _found(patient, series="ConvolutionKernel=B70f")
     (scan,) = choose_scans(by_kernel, "ConvolutionKernel=B70f")
     assert scan.series == "1.2.2:ConvolutionKernel=B70f"
+    # A second call with another choice never takes the first one's result for its own.
+    choices = ("1.2.1", "1.2.2", "1.2.2:ConvolutionKernel=B70f", "1.2.2:ConvolutionKernel=B30f", "1.2.2:KVP=1")
+    one_by_one = [result_names(choose_scans(scans, choice))[0] for choice in choices]
+    assert len(set(one_by_one)) == 5 and result_names(scans) == one_by_one[:2]
+    named = [result_names(choose_scans(scans, choice), paths=True)[0] for choice in choices]
+    assert named[:2] == ["s1", "s2"] and len(set(named)) == 5
+    first, second = (result_names(choose_scans(scans, f"1.2.2:{pair}")) for pair in ("KVP=1:Rows=2", "Rows=2:KVP=1"))
+    assert first == second
     for series, message in (
         ("3", "is no number from 1 to 2, as the scans have; see --list"),
         ("0", "is no number from 1 to 2"),
