@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 __all__ = [
+    "BusyError",
     "InputError",
     "MMPluldError",
     "NoRoomError",
@@ -44,6 +45,10 @@ class InputError(MMPluldError, ValueError):
 
     The message is one line: the file, the value found, what is allowed, and the next step.
     """
+
+
+class BusyError(InputError):
+    """Another process writes what this one would; it is not wrong, and may be asked for later."""
 
 
 class NoRoomError(InputError):

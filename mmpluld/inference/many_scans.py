@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmpluld.compat.allocator import tune_allocator
-from mmpluld.errors import InputError, NoRoomError, counted, printable
+from mmpluld.errors import BusyError, InputError, NoRoomError, counted, printable
 from mmpluld.inference.findings import Findings
 from mmpluld.inference.formats import DEFAULT_FORMATS, FORMATS, output_names
 from mmpluld.inference.output import check_free, output_folder
@@ -124,6 +124,7 @@ class _Many:
         names = result_names(scans, RESERVED, request.identifiers)
         self.scans = dict(zip(names, scans, strict=True))
         self.status: list[str] = []
+        self.busy: set[str] = set()
 
     def run(self, processes: Processes) -> int:
         """Examine what is missing, this process's share of it."""
@@ -140,7 +141,7 @@ class _Many:
                 self.say(f"[{number}/{len(mine)}] {name} ({place}): {self._examine(name, volume)}")
                 del volume
         self._tell_all()
-        return 1 if "failed" in self.status else 2 if "refused" in self.status else 0
+        return 1 if self.busy or "failed" in self.status else 2 if "refused" in self.status else 0
 
     def _lacking(self, settings: dict[str, object]) -> list[str]:
         """Names of the scans without a whole result; asked of the first process alone."""
@@ -189,7 +190,7 @@ class _Many:
         """Detect, write and record; returns what to say of it."""
         scan, request = self.scans[name], self.request
         earlier = self.store.rows().get(name)
-        ours = earlier is not None and earlier.status in ("begun", "done")  # else a folder of that name is another's
+        ours = earlier is not None and earlier.may_be_replaced
         try:
             if isinstance(volume, Exception):
                 raise volume
@@ -199,6 +200,9 @@ class _Many:
                 found.write(folder, request.formats, request.identifiers)
         except NoRoomError:  # which no other scan will have either
             raise
+        except BusyError as error:
+            self.busy.add(name)  # it is for the other process to record what became of it
+            return f"left out: {error}"
         except Exception as error:
             return self._record_error(name, scan, error)
         self.store.record(_row(name, scan, found))
@@ -212,13 +216,16 @@ class _Many:
         if status == "failed" and os.environ.get("MMPLULD_DEBUG") == "1":
             traceback.print_exception(error)
         message = reason if self.request.identifiers else _public(reason, scan, name)
-        self.store.record(Row(name, status, message=message, input_digest=scan.digest))
+        row = self.store.rows().get(name)
+        ours = row is not None and row.may_be_replaced and (self.store.folder / name).is_dir()
+        result = "earlier" if ours else ""
+        self.store.record(Row(name, status, message=message, result=result, input_digest=scan.digest))
         self.status.append(status)
-        return f"{status}: {reason}"
+        return f"{status}: {reason}{'; its earlier result is kept' if ours else ''}"
 
     def _tell_all(self) -> None:
         rows = self.store.rows()
-        known = [rows[name].status if name in rows else "begun" for name in self.scans]
+        known = [rows[name].status if name in rows and name not in self.busy else "begun" for name in self.scans]
         counts = [f"{known.count('done')} of {counted(len(known), 'scan')} done"]
         counts += [f"{known.count(status)} {status}" for status in ("refused", "failed") if status in known]
         if "begun" in known:
@@ -233,7 +240,7 @@ def _in_one_line(say: Callable[[str], None]) -> Callable[[str], None]:
 
 def _row(name: str, scan: Scan, found: Findings) -> Row:
     best = f"{max(item.score for item in found):.4f}" if len(found) else ""
-    return Row(name, "done", str(len(found)), best, input_digest=scan.digest)
+    return Row(name, "done", str(len(found)), best, result="whole", input_digest=scan.digest)
 
 
 def _public(reason: str, scan: Scan, name: str) -> str:

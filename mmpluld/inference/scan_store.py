@@ -38,6 +38,8 @@ class Row:
         findings: How many findings; "" where it is not done.
         best_score: Of the findings; "" if there is none.
         message: Why it is not done.
+        result: What lies in its folder: ``whole``, its result; ``earlier``, one that is not that of this status, of the
+            scan as it was before or of other settings; "" where nothing of ours does.
         input_digest: Of the names and sizes of its files.
     """
 
@@ -46,7 +48,13 @@ class Row:
     findings: str = ""
     best_score: str = ""
     message: str = ""
+    result: str = ""
     input_digest: str = ""
+
+    @property
+    def may_be_replaced(self) -> bool:
+        """Whether the folder of its name is ours; else it is another's."""
+        return self.status == "begun" or bool(self.result)
 
 
 _COLUMNS = [field.name for field in fields(Row)]
@@ -82,6 +90,7 @@ class ScanStore:
         remove_abandoned(self.folder)
         rows = self.rows() if path.exists() else {}
         kept = {name: row for name, row in rows.items() if not (overwrite and name in names)}
+        again = {name: Row(name, "begun", result="earlier") for name, row in rows.items() if row.may_be_replaced}
         if path.exists():
             found = read_json(path, f"a folder that `mmpluld detect` made, with {HEADER}")
             if not isinstance(found, dict):
@@ -95,7 +104,7 @@ class ScanStore:
                     f"{_short(wanted[name])}; {step}"
                 )
         if rows != kept:
-            self._write(kept)  # before the header: what is not known any more is examined again
+            self._write({**again, **kept})  # before the header: what is not known any more is examined again
         atomic_write_text(path, json.dumps(wanted, indent=1) + "\n")
         if not (self.folder / SUMMARY).exists():
             self._write({})

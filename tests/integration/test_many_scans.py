@@ -13,11 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmpluld import outputs
 from mmpluld.cli import scan_table
 from mmpluld.cli.main import main
 from mmpluld.errors import InputError, NoRoomError
 from mmpluld.inference import many_scans
+from mmpluld.inference.formats import output_names
 from mmpluld.inference.many_scans import _public
+from mmpluld.inference.output import output_folder
 from mmpluld.inference.scan_store import Row, ScanStore
 from mmpluld.io.scans import Scan
 
@@ -153,6 +156,31 @@ def test_a_result_of_another_call_is_kept(root, done, tmp_path):
         assert "holds detections.json already" in row["message"]
 
 
+def test_a_scan_that_was_damaged_and_mended(root, done, tmp_path, capfd, monkeypatch):
+    """Its earlier result is kept beside what the table says, and replaced when it can be read again."""
+    scans, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(root, scans)
+    shutil.copytree(done[0], out)
+    image = next((scans / "Doe_A/ct").iterdir())
+    content = image.read_bytes()
+    image.write_bytes(content[:300])
+    assert _detect(scans, out) == 2
+    assert "its earlier result is kept" in capfd.readouterr().out
+    (row,) = (row for row in _rows(out) if row["result"] == "earlier")
+    assert row["status"] == "refused" and (out / row["scan"] / "report.html").exists()
+
+    image.write_bytes(content)
+    monkeypatch.setattr(outputs, "_PATIENCE_S", 0.0)
+    with output_folder(out / row["scan"], output_names(), overwrite=True) as folder:  # another process is at it
+        shutil.copytree(out / row["scan"], folder, dirs_exist_ok=True)
+        assert _detect(scans, out) == 1
+    told = capfd.readouterr().out
+    assert "left out: " in told and "1 of 3 scans done, 1 refused, 1 left to other processes" in told
+    assert row in _rows(out)  # not called bad input
+    assert _detect(scans, out) == 2
+    assert (out / "summary.csv").read_bytes() == (done[0] / "summary.csv").read_bytes()
+
+
 def test_list(root, capsys, monkeypatch):
     assert main(["detect", str(root), "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -190,8 +218,9 @@ def test_table_is_read_as_it_is_written(tmp_path):
         store.open({"a": 2}, ["x"])
     with pytest.raises(InputError, match="results of 1 scans there were made with a 1, not 2; give another folder$"):
         store.open({"a": 2}, ["x"], overwrite=True)
+    store.record(Row("y", "done", "0", result="whole"))
     store.open({"a": 2}, ["x", "y"], overwrite=True)
-    assert store.rows() == {}
+    assert store.rows() == {"y": Row("y", "begun", result="earlier")}  # which a call that is cut off may replace later
     (tmp_path / "out/summary.csv").write_text("other\n")
     with pytest.raises(InputError, match=r"summary.csv: is not as it was written; remove it"):
         store.rows()
