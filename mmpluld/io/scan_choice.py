@@ -146,20 +146,26 @@ def safe_name(text: str) -> str:
 
 
 def _without_choice(scans: Sequence[Scan], everything: Sequence[Scan]) -> list[Scan]:
-    facts = [scan.facts for scan in scans if scan.facts is not None]
+    """The scans without what was taken for no volume; volume files beside DICOM series change nothing about these.
+
+    Raises:
+        SeveralSeriesError: Series are several of one patient.
+    """
+    dicom = [scan for scan in scans if scan.facts is not None]
     one_input = len({scan.given for scan in scans}) == 1
-    if len(facts) < 2 or len(facts) < len(scans) or not one_input or len({item.patient for item in facts}) > 1:
+    if len(dicom) < 2 or not one_input or len({scan.facts.patient for scan in dicom if scan.facts}) > 1:
         return list(scans)
     given = scans[0].given
-    volumes = [scan for scan in scans if scan.facts and scan.facts.positions >= _FEWEST_POSITIONS]
+    volumes = [scan for scan in dicom if scan.facts and scan.facts.positions >= _FEWEST_POSITIONS]
     if len(volumes) == 1:
         place = everything.index(volumes[0]) + 1
-        note(f"{given}: series {place} of {len(everything)} taken; the others have images at fewer than three places")
-        return volumes
-    listed = name_some([f"{item.uid} ({item.images} files)" for item in facts], 4)
+        others = "the others" if len(dicom) == len(everything) else "the other series"
+        note(f"{given}: series {place} of {len(everything)} taken; {others} have images at fewer than three places")
+        return [scan for scan in scans if scan.facts is None or scan is volumes[0]]
+    listed = name_some([f"{scan.facts.uid} ({scan.facts.images} files)" for scan in dicom if scan.facts], 4)
     raise SeveralSeriesError(
-        f"{given}: {len(scans)} CT series of one patient: {listed}; choose one with --series NUMBER or UID, or take "
-        "each with --series all",
+        f"{given}: {len(dicom)} CT series of one patient: {listed}; choose one with --series NUMBER or UID, or take "
+        "each scan with --series all",
         everything,
     )
 
