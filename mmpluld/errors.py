@@ -10,6 +10,7 @@ __all__ = [
     "BusyError",
     "InputError",
     "MMPluldError",
+    "NoMemoryError",
     "NoRoomError",
     "alike",
     "counted",
@@ -49,6 +50,10 @@ class InputError(MMPluldError, ValueError):
 
 class BusyError(InputError):
     """Another process writes what this one would; it is not wrong, and may be asked for later."""
+
+
+class NoMemoryError(InputError):
+    """Something does not fit into the memory that is free just now."""
 
 
 class NoRoomError(InputError):

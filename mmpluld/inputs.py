@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, NoMemoryError
 from mmpluld.typing import StrPath
 
 __all__ = ["file_size", "is_folder", "own_path", "plain_path", "read_bytes", "regular_file", "why_unreadable"]
@@ -101,7 +101,7 @@ def read_bytes(path: StrPath, wanted: str) -> bytes:
         raise InputError(f"{path}: cannot be read ({why_unreadable(file, error)}); give {wanted}") from None
     except MemoryError:
         size = file.stat().st_size / 2**30
-        raise InputError(f"{path}: {size:.1f} GiB, more than the free memory; give {wanted}") from None
+        raise NoMemoryError(f"{path}: {size:.1f} GiB, more than the free memory; give {wanted}") from None
 
 
 def own_path(path: Path) -> Path:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmpluld.compat.allocator import tune_allocator
-from mmpluld.errors import BusyError, InputError, NoRoomError, counted, printable
+from mmpluld.errors import BusyError, InputError, NoMemoryError, NoRoomError, counted, printable
 from mmpluld.inference.findings import Findings
 from mmpluld.inference.formats import DEFAULT_FORMATS, FORMATS, output_names
 from mmpluld.inference.output import check_free, output_folder
@@ -162,7 +162,8 @@ class _Many:
     def _volumes(self, names: Sequence[str]) -> Iterator[tuple[str, CTVolume | Exception]]:
         """Each scan, or why it cannot be read; the next one is read meanwhile, in a thread.
 
-        What goes wrong in the thread may be for want of the memory that the other scan takes, so it is tried again.
+        What fails in the thread may do so for want of the memory that the other scan takes, so it is tried again;
+        bad input is not.
         """
         with ThreadPoolExecutor(1, "reading") as pool:
             reading: Future[CTVolume] | None = None
@@ -176,8 +177,9 @@ class _Many:
         try:
             if reading is not None:
                 return reading.result()
-        except Exception:  # said by the second try
-            pass
+        except Exception as error:
+            if isinstance(error, InputError) and not isinstance(error, NoMemoryError):
+                return error
         try:
             return self._read(name)
         except Exception as error:

@@ -102,7 +102,7 @@ class ScanReader:
             else:
                 volume = read_volume(root, scan.series, units=units, files=[root / name for name in scan.files])
         except InputError as error:
-            raise InputError(_renamed(error, root, scan.given)) from None
+            raise type(error)(_renamed(error, root, scan.given)) from None
         source = scan.given if scan.facts else scan.place
         return replace(volume, source=str(source)) if is_archive(scan.given) else volume
 

@@ -16,7 +16,7 @@ import pytest
 from mmpluld import outputs
 from mmpluld.cli import scan_table
 from mmpluld.cli.main import main
-from mmpluld.errors import InputError, NoRoomError
+from mmpluld.errors import InputError, NoMemoryError, NoRoomError
 from mmpluld.inference import many_scans
 from mmpluld.inference.formats import output_names
 from mmpluld.inference.many_scans import _public
@@ -121,9 +121,19 @@ def test_what_fails_is_told_apart_from_what_is_refused(root, tmp_path, monkeypat
     def fail(self, volume, name, formats=()):
         raise RuntimeError("out of\nmemory")
 
+    asked, plain = [], many_scans.ScanReader.read
+
+    def read(self, scan, units=None):
+        asked.append(scan.inner)
+        if asked == ["Doe_A/ct", "Doe_B/ct"]:  # read beside another one
+            raise NoMemoryError("in: does not fit into the memory that is free")
+        return plain(self, scan, units)
+
+    monkeypatch.setattr(many_scans.ScanReader, "read", read)
     monkeypatch.setattr(many_scans.Detector, "examine", fail)
     assert _detect(root, tmp_path / "out") == 1
     assert "1 refused, 2 failed" in capfd.readouterr().out
+    assert [asked.count(f"Doe_{name}/ct") for name in "ABC"] == [1, 2, 1]  # nothing is read twice for being bad
     assert {row["message"] for row in _rows(tmp_path / "out") if row["status"] == "failed"} == {
         "RuntimeError: out of memory"
     }
