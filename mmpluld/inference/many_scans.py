@@ -157,7 +157,10 @@ class _Many:
         self.store.open({**settings, **told}, self.scans.keys(), request.overwrite)
         rows = self.store.rows()
         files = [FORMATS[name].file for name in request.formats]
-        return [name for name, scan in self.scans.items() if not self.store.is_done(name, scan.digest, files, rows)]
+        lacking = [name for name, scan in self.scans.items() if not self.store.is_done(name, scan.digest, files, rows)]
+        if lacking:
+            self.store.forget_collected()
+        return lacking
 
     def _volumes(self, names: Sequence[str]) -> Iterator[tuple[str, CTVolume | Exception]]:
         """Each scan, or why it cannot be read; the next one is read meanwhile, in a thread.
@@ -232,7 +235,9 @@ class _Many:
         counts += [f"{known.count(status)} {status}" for status in ("refused", "failed") if status in known]
         if "begun" in known:
             counts.append(f"{known.count('begun')} left to other processes")
-        self.say(f"{', '.join(counts)}; summary: {printable(str(self.store.folder / SUMMARY))}")
+        all_of_them = [] if self.busy else self.store.collect(self.scans.keys(), self.request.formats)
+        beside = f"; beside it all findings: {', '.join(path.name for path in all_of_them)}" if all_of_them else ""
+        self.say(f"{', '.join(counts)}; summary: {printable(str(self.store.folder / SUMMARY))}{beside}")
 
 
 def _in_one_line(say: Callable[[str], None]) -> Callable[[str], None]:

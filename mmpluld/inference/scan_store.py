@@ -15,6 +15,7 @@ from typing import Any
 from mmpluld.atomic import atomic_write_text, remove_abandoned
 from mmpluld.compat.system import lock_file
 from mmpluld.errors import InputError
+from mmpluld.inference.collected import COLLECTED, collect, remove_collected
 from mmpluld.io.writers import plain_cell
 from mmpluld.structures.text_files import read_json
 from mmpluld.typing import StrPath
@@ -23,7 +24,7 @@ __all__ = ["HEADER", "RESERVED", "SUMMARY", "Row", "ScanStore"]
 
 HEADER = "detect.json"
 SUMMARY = "summary.csv"
-RESERVED = (HEADER, SUMMARY, ".lock")
+RESERVED = (HEADER, SUMMARY, ".lock", *COLLECTED)
 """Names in the folder that no result has."""
 _SCHEMA = "mmpluld.scans/1"
 
@@ -140,6 +141,31 @@ class ScanStore:
         """Put a row into the table, in place of an earlier one."""
         with self._locked():
             self._write({**self.rows(), row.scan: replace(row, message=plain_cell(row.message))})
+
+    def collect(self, scans: Collection[str], formats: Collection[str]) -> list[Path]:
+        """Write all results that are there into one record and one table, if none of some scans is still to come.
+
+        So of several processes the last one does; until then both files are missing.
+
+        Args:
+            scans: Names of those that are examined now.
+            formats: What each result has.
+
+        Returns:
+            The files.
+
+        Raises:
+            InputError: See :func:`~mmpluld.inference.collected.collect`.
+        """
+        with self._locked():
+            rows = self.rows()
+            if any(name not in rows or rows[name].status == "begun" for name in scans):
+                return []
+            return collect(self.folder, [name for name, row in rows.items() if row.status == "done"], formats)
+
+    def forget_collected(self) -> None:
+        """Remove what :meth:`collect` wrote, before further results come."""
+        remove_collected(self.folder)
 
     def _write(self, rows: Mapping[str, Row]) -> None:
         stream = io.StringIO()

@@ -23,6 +23,7 @@ from mmpluld.inference.many_scans import _public
 from mmpluld.inference.output import output_folder
 from mmpluld.inference.scan_store import Row, ScanStore
 from mmpluld.io.scans import Scan
+from mmpluld.structures import DetectionSet
 
 _HU = np.full((24, 20, 5), -1000)
 _HU[2:22, 2:18] = -100
@@ -75,8 +76,30 @@ def test_results_and_table(root, done):
         assert int(row["findings"]) == len(record["boxes"]) > 0
         assert float(row["best_score"]) == pytest.approx(max(record["scores"]), abs=1e-4)
         assert (folders[row["scan"]] / "report.html").exists()
+    record = json.loads((out / "detections.json").read_text())["volumes"]
+    assert record == {
+        name: json.loads((folder / "detections.json").read_text())["volumes"][name] for name, folder in folders.items()
+    }
+    with (out / "findings.csv").open(newline="") as stream:
+        table = list(csv.DictReader(stream))
+    assert [row["scan"] for row in table] == [name for name in sorted(record) for _ in record[name]["boxes"]]
+    scores = [score for name in sorted(record) for score in record[name]["scores"]]
+    assert [float(row["score"]) for row in table] == pytest.approx(scores, abs=1e-6)
     texts = [path.read_text(encoding="utf-8") for path in out.rglob("*") if path.is_file() and path.name != ".lock"]
     assert not any(secret in text for text in texts for secret in ("Doe", "1.2.840.113619", str(root.parent)))
+
+
+def test_all_are_evaluated_at_once(done, tmp_path, capsys):
+    """Against the first finding of each as truth."""
+    record = DetectionSet.load(done[0] / "detections.json")
+    truth = {name: {"boxes": found.boxes[:1].tolist()} for name, found in record.volumes.items()}
+    for name, found in record.volumes.items():
+        geometry = {"frame": found.frame, "shape": found.shape, "affine_lps": found.affine_lps.tolist()}
+        truth[name] |= {"world_lps": found.world_lps[:1].tolist(), "spacing_mm": found.spacing_mm, **geometry}
+    files = str(done[0] / "detections.json"), str(tmp_path / "truth.json")
+    Path(files[1]).write_text(json.dumps({"schema": "mmpluld.detections/1", "volumes": truth}))
+    assert main(["evaluate", *files, "--protocol", "lens-3d"]) == 0
+    assert "2 lesions, 4 detections, 2 volumes" in capsys.readouterr().out
 
 
 def test_a_second_call_does_what_is_missing(root, done, capfd, write_dicom_series):
@@ -89,8 +112,8 @@ def test_a_second_call_does_what_is_missing(root, done, capfd, write_dicom_serie
     told = capfd.readouterr().out
     assert "1 of 3 scans done before" in told and "[2/2]" in told and "2 of 3 scans done, 1 refused" in told
     assert (out / kept["scan"] / "report.html").stat().st_mtime_ns == before
-    assert (out / "summary.csv").read_bytes() == (done[0] / "summary.csv").read_bytes()
-    assert (out / lost["scan"] / "findings.csv").read_bytes() == (done[0] / lost["scan"] / "findings.csv").read_bytes()
+    for name in ("summary.csv", "detections.json", "findings.csv", f"{lost['scan']}/findings.csv"):
+        assert (out / name).read_bytes() == (done[0] / name).read_bytes()
 
     assert _detect(root, out, threshold="0.5") == 2  # other settings
     assert "were made with rules" in capfd.readouterr().err
@@ -187,6 +210,7 @@ def test_a_scan_that_was_damaged_and_mended(root, done, tmp_path, capfd, monkeyp
     told = capfd.readouterr().out
     assert "left out: " in told and "1 of 3 scans done, 1 refused, 1 left to other processes" in told
     assert row in _rows(out)  # not called bad input
+    assert not (out / "detections.json").exists()  # of all, which would lack it
     assert _detect(scans, out) == 2
     assert (out / "summary.csv").read_bytes() == (done[0] / "summary.csv").read_bytes()
 
@@ -259,7 +283,8 @@ def test_two_processes_share_the_scans(root, done, tmp_path):
     ended = subprocess.run(
         command, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
-    assert (out / "summary.csv").read_bytes() == (done[0] / "summary.csv").read_bytes(), ended.stderr
+    for name in ("summary.csv", "detections.json", "findings.csv"):
+        assert (out / name).read_bytes() == (done[0] / name).read_bytes(), ended.stderr
     assert ended.stdout.count("[1/") == 2
     for row in _rows(out):
         if row["status"] == "done":
