@@ -7,7 +7,7 @@ import io
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from mmpluld.atomic import atomic_write_text
+from mmpluld.atomic import atomic_write_text, writing
 from mmpluld.errors import InputError
 from mmpluld.inference.formats import FORMATS
 from mmpluld.structures import DetectionSet
@@ -49,9 +49,14 @@ def collect(folder: Path, scans: Sequence[str], formats: Collection[str]) -> lis
 
 
 def remove_collected(folder: Path) -> None:
-    """Remove both files, which would not tell of what is now being found."""
+    """Remove both files, which would not tell of what is now being found.
+
+    Raises:
+        InputError: They cannot be removed.
+    """
     for name in COLLECTED:
-        (folder / name).unlink(missing_ok=True)
+        with writing(folder / name, anything=True):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _present(folder: Path, scans: Sequence[str], file: str) -> dict[str, Path]:
