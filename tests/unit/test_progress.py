@@ -18,7 +18,7 @@ def test_a_line_now_and_then(capfd, monkeypatch):
     monkeypatch.setattr(progress, "_EVERY_S", 0.0)
     assert _told(capfd, [*"abc"]) == [f"detecting: {number} of 3" for number in range(3)]
     assert _told(capfd, iter("abc"), total=3) == [f"detecting: {number} of 3" for number in range(3)]
-    assert _told(capfd, iter("abc")) == [f"detecting: {number}" for number in range(3)]
+    assert _told(capfd, (sign for sign in "abc")) == [f"detecting: {number}" for number in range(3)]
     beside = threading.Thread(target=lambda: [*track("abc", "reading")])
     beside.start()
     beside.join()
