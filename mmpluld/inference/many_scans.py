@@ -159,7 +159,7 @@ class _Many:
         files = [FORMATS[name].file for name in request.formats]
         lacking = [name for name, scan in self.scans.items() if not self.store.is_done(name, scan.digest, files, rows)]
         if lacking:
-            self.store.forget_collected()
+            self.store.begin(lacking)
         return lacking
 
     def _volumes(self, names: Sequence[str]) -> Iterator[tuple[str, CTVolume | Exception]]:
@@ -200,7 +200,7 @@ class _Many:
             if isinstance(volume, Exception):
                 raise volume
             with output_folder(self.store.folder / name, output_names(), request.overwrite or ours) as folder:
-                self.store.record(Row(name, "begun", input_digest=scan.digest))
+                self.store.record(Row(name, "begun", result="earlier", input_digest=scan.digest))  # ours from now on
                 found = self.detector.examine(volume, name, request.formats)
                 found.write(folder, request.formats, request.identifiers)
         except NoRoomError:  # which no other scan will have either

@@ -35,12 +35,12 @@ class Row:
 
     Attributes:
         scan: Name of the scan and of its result folder.
-        status: ``done``, ``begun``, ``refused`` (bad input) or ``failed``.
+        status: ``begun`` (to be examined, or cut off), ``done``, ``refused`` (bad input) or ``failed``.
         findings: How many findings; "" where it is not done.
         best_score: Of the findings; "" if there is none.
         message: Why it is not done.
-        result: What lies in its folder: ``whole``, its result; ``earlier``, one that is not that of this status, of the
-            scan as it was before or of other settings; "" where nothing of ours does.
+        result: What lies in its folder: ``whole``, its result; ``earlier``, one of the scan as it was before or of other
+            settings, if there is any; "" where nothing lies that is ours.
         input_digest: Of the names and sizes of its files.
     """
 
@@ -55,7 +55,11 @@ class Row:
     @property
     def may_be_replaced(self) -> bool:
         """Whether the folder of its name is ours; else it is another's."""
-        return self.status == "begun" or bool(self.result)
+        return bool(self.result)
+
+    def again(self) -> Row:
+        """The row of a scan that is to be examined once more."""
+        return Row(self.scan, "begun", result="earlier" if self.may_be_replaced else "")
 
 
 _COLUMNS = [field.name for field in fields(Row)]
@@ -91,7 +95,7 @@ class ScanStore:
         remove_abandoned(self.folder)
         rows = self.rows() if path.exists() else {}
         kept = {name: row for name, row in rows.items() if not (overwrite and name in names)}
-        again = {name: Row(name, "begun", result="earlier") for name, row in rows.items() if row.may_be_replaced}
+        again = {name: row.again() for name, row in rows.items() if row.may_be_replaced}
         if path.exists():
             found = read_json(path, f"a folder that `mmpluld detect` made, with {HEADER}")
             if not isinstance(found, dict):
@@ -163,9 +167,12 @@ class ScanStore:
                 return []
             return collect(self.folder, [name for name, row in rows.items() if row.status == "done"], formats)
 
-    def forget_collected(self) -> None:
-        """Remove what :meth:`collect` wrote, before further results come."""
+    def begin(self, scans: Collection[str]) -> None:
+        """Say of scans that they are to be examined, and remove what :meth:`collect` wrote without them."""
         remove_collected(self.folder)
+        with self._locked():
+            rows = self.rows()
+            self._write({**rows, **{name: rows.get(name, Row(name, "begun")).again() for name in scans}})
 
     def _write(self, rows: Mapping[str, Row]) -> None:
         stream = io.StringIO()

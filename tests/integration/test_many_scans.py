@@ -209,7 +209,8 @@ def test_a_scan_that_was_damaged_and_mended(root, done, tmp_path, capfd, monkeyp
         assert _detect(scans, out) == 1
     told = capfd.readouterr().out
     assert "left out: " in told and "1 of 3 scans done, 1 refused, 1 left to other processes" in told
-    assert row in _rows(out)  # not called bad input
+    left = next(other for other in _rows(out) if other["scan"] == row["scan"])
+    assert (left["status"], left["message"], left["result"]) == ("begun", "", "earlier")  # not called bad input
     assert not (out / "detections.json").exists()  # of all, which would lack it
     assert _detect(scans, out) == 2
     assert (out / "summary.csv").read_bytes() == (done[0] / "summary.csv").read_bytes()
@@ -255,6 +256,12 @@ def test_table_is_read_as_it_is_written(tmp_path):
     store.record(Row("y", "done", "0", result="whole"))
     store.open({"a": 2}, ["x", "y"], overwrite=True)
     assert store.rows() == {"y": Row("y", "begun", result="earlier")}  # which a call that is cut off may replace later
+    store.record(Row("z", "failed"))
+    store.begin(["y", "z", "new"])
+    assert {name: (row.status, row.result) for name, row in store.rows().items()} == {
+        "y": ("begun", "earlier"), "z": ("begun", ""), "new": ("begun", ""),
+    }  # fmt: skip
+    assert store.collect(["new"], ["json"]) == []  # another process may be at it
     (tmp_path / "out/summary.csv").write_text("other\n")
     with pytest.raises(InputError, match=r"summary.csv: is not as it was written; remove it"):
         store.rows()
