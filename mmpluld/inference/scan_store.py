@@ -39,7 +39,7 @@ class Row:
         findings: How many findings; "" where it is not done.
         best_score: Of the findings; "" if there is none.
         message: Why it is not done.
-        result: What lies in its folder: ``whole``, its result; ``earlier``, one of the scan as it was before or of other
+        result: What lies in its folder: ``whole``, its result; ``earlier``, one of the scan as it was or of other
             settings, if there is any; "" where nothing lies that is ours.
         input_digest: Of the names and sizes of its files.
     """
