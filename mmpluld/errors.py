@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterable, Sequence
 
 __all__ = [
+    "BusyError",
     "InputError",
     "MMPluldError",
+    "NoMemoryError",
     "NoRoomError",
     "alike",
     "counted",
@@ -44,6 +46,14 @@ class InputError(MMPluldError, ValueError):
 
     The message is one line: the file, the value found, what is allowed, and the next step.
     """
+
+
+class BusyError(InputError):
+    """Another process writes what this one would; it is not wrong, and may be asked for later."""
+
+
+class NoMemoryError(InputError):
+    """Something does not fit into the memory that is free just now."""
 
 
 class NoRoomError(InputError):

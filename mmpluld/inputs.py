@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, NoMemoryError
 from mmpluld.typing import StrPath
 
-__all__ = ["file_size", "is_folder", "plain_path", "read_bytes", "regular_file", "why_unreadable"]
+__all__ = ["file_size", "is_folder", "own_path", "plain_path", "read_bytes", "regular_file", "why_unreadable"]
 
 _KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
@@ -101,7 +101,18 @@ def read_bytes(path: StrPath, wanted: str) -> bytes:
         raise InputError(f"{path}: cannot be read ({why_unreadable(file, error)}); give {wanted}") from None
     except MemoryError:
         size = file.stat().st_size / 2**30
-        raise InputError(f"{path}: {size:.1f} GiB, more than the free memory; give {wanted}") from None
+        raise NoMemoryError(f"{path}: {size:.1f} GiB, more than the free memory; give {wanted}") from None
+
+
+def own_path(path: Path) -> Path:
+    """The path with its folders behind links, but under the name that it was given.
+
+    A link often gives a scan a name that tells nobody whose it is, which the file behind it does.
+    """
+    try:
+        return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
+    except (OSError, RuntimeError):  # links in a circle
+        return path.absolute()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import IO
 
 from mmpluld.atomic import behind_links, remove_abandoned, unwritable, writing
 from mmpluld.compat.system import lock_file
-from mmpluld.errors import InputError
+from mmpluld.errors import BusyError, InputError
 from mmpluld.typing import StrPath
 
 __all__ = ["LOCK", "check_output_file", "check_output_folder", "folder_lock", "hold"]
@@ -69,7 +69,7 @@ def folder_lock(path: StrPath, name: str = LOCK) -> Iterator[bool]:
         name: File in it that is locked, and removed afterwards.
 
     Raises:
-        InputError: It cannot be written to, or another process holds it.
+        InputError: It cannot be written to; a BusyError if another process holds it.
     """
     folder = Path(path)
     check_output_folder(folder)
@@ -94,7 +94,7 @@ def hold(lock: Path, what: StrPath) -> Iterator[None]:
         what: What is held, for the message.
 
     Raises:
-        InputError: Another process holds it.
+        BusyError: Another process holds it.
     """
     stream = _held(lock, what)
     try:
@@ -125,9 +125,7 @@ def _held(lock: Path, what: StrPath) -> IO[str]:
         stream.close()
         if not ours and time.monotonic() > deadline:
             known = f" (pid {owner})" if owner.isdigit() else ""
-            raise InputError(
-                f"{what}: is being written by another process{known}; wait for it, or choose another place"
-            )
+            raise BusyError(f"{what}: is being written by another process{known}; wait for it, or choose another place")
         time.sleep(0.02)
 
 

@@ -1,18 +1,21 @@
-"""Progress bars for long work; silent when the output is not a terminal."""
+"""Progress of long work: a bar on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from operator import length_hint
 from typing import TextIO, TypeVar
 
 __all__ = ["note", "stderr_into", "track"]
 
 T = TypeVar("T")
 
+_EVERY_S = 30.0  # between lines where there is no terminal
 _ONE_AT_A_TIME = threading.Lock()
 _GUARD = threading.Lock()  # of where file descriptor 2 leads
 _kept: int | None = None  # where it led, while ``stderr_into`` has it
@@ -51,24 +54,41 @@ def _own_stderr() -> Iterator[TextIO]:
 
 def note(text: str) -> None:
     """Say on standard error, in one line, what a user should know of the input."""
-    line = f"note: {' '.join(text.split())}"
-    with _GUARD:
-        if _kept is not None and sys.stderr is sys.__stderr__:
-            os.write(_kept, f"{line}\n".encode(errors="replace"))
-            return
-    print(line, file=sys.stderr)
+    _say(f"note: {' '.join(text.split())}")
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """Yield ``items`` with a progress bar on standard error, or plainly when that is not a terminal.
+    """Yield ``items`` with a progress bar on standard error, or where that is no terminal a line every half minute.
 
-    Threads beside the main one have none: two bars would write over each other.
+    Threads beside the main one have neither: two bars would write over each other.
     """
-    if not sys.stderr.isatty() or threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
         yield from items
+        return
+    total = total or length_hint(items) or None
+    if not sys.stderr.isatty():
+        yield from _told(items, description, total)
         return
     from rich.console import Console
     from rich.progress import track as rich_track
 
     with _own_stderr() as stream:
         yield from rich_track(items, description=description, total=total, console=Console(file=stream))
+
+
+def _told(items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
+    begin = last = time.monotonic()
+    for number, item in enumerate(items):
+        if (now := time.monotonic()) - last >= _EVERY_S:
+            of = "" if total is None else f" of {total}"
+            _say(f"{description}: {number}{of} after {now - begin:.0f} s")
+            last = now
+        yield item
+
+
+def _say(line: str) -> None:
+    with _GUARD:
+        if _kept is not None and sys.stderr is sys.__stderr__:
+            os.write(_kept, f"{line}\n".encode(errors="replace"))
+            return
+    print(line, file=sys.stderr, flush=True)

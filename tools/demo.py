@@ -39,6 +39,8 @@ CONFIGS = {
 CT_PACKAGE = "pycerr==2.5.1"
 CT_SHA256 = "5c3e82cc387538c5c38143827314fc2aa743ef886e8518f7f52beff6805c635d"
 CT_FOLDER = "cerr/datasets/radiomics_phantom_dicom/pat_1/"
+MARK = ".mmpluld-demo"
+"""File of a folder that a demo made."""
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
@@ -212,15 +214,23 @@ def say_rank(scan: Path, detections: Path) -> None:
 
 
 def empty(out: Path) -> None:
-    """Remove what an earlier demo wrote; a folder that holds anything else is refused."""
+    """Remove what an earlier demo wrote; a folder that no demo made, or that holds anything else, is refused."""
     check_output_folder(out)
-    for item in sorted(out.glob("*")):
+    present = sorted(out.iterdir()) if out.exists() else []
+    if present and not (out / MARK).is_file():
+        raise InputError(f"{out}: holds {present[0].name} and is no folder of a demo; remove it, or give another")
+    present = [item for item in present if item.name != MARK]
+    for item in present:
         own = ("phantom", "convert.", "scan.", "froc.", "download", "detect_", *CONFIGS.values(), ".tmp-mmpluld-")
         if not item.name.startswith(own):
             raise InputError(f"{item}: is no part of a demo, so {out} is not replaced; give another folder")
-    if out.exists():
-        shutil.rmtree(out)
-    out.mkdir(parents=True)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARK).write_text("Made by tools/demo.py, which empties this folder when it runs again.\n")
+    for item in present:
+        if item.is_dir() and not item.is_symlink():
+            shutil.rmtree(item)
+        else:
+            item.unlink()
 
 
 def main() -> int:

@@ -22,7 +22,7 @@ EXAMPLE = "mmpluld detect scan.nii.gz --out findings"
 
 # Those of DetectionSettings that a user may want to change for a scan; the others belong to a config.
 RULES = {
-    "score_thr": (score, "lowest score of a finding, 0..1 (0.3, or the default that the model was published with)"),
+    "score_thr": (score, "lowest score of a finding, 0..1; without, that which the model was published with (0.3)"),
     "link_score_thr": (score, "lowest score of 2D boxes that are linked along z, 0..1, not above --score-thr (0.05)"),
     "iou_thr": (score, "2D boxes of neighbouring slices are linked above this overlap, 0..1 (0.5)"),
     "max_gap": (natural, "slices of the grid without a box that a finding may bridge (0)"),

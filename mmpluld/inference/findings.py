@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mmpluld.inference.formats import DEFAULT_FORMATS, check_formats, check_scan, output_names
 from mmpluld.inference.output import output_folder
 from mmpluld.inference.tables import findings_html, findings_of_frame, findings_text, frame_of_findings
+from mmpluld.inputs import own_path
 from mmpluld.structures import CTVolume, Finding, ScanFindings
 from mmpluld.typing import StrPath
 
@@ -133,4 +134,4 @@ def _named(volume: CTVolume, identifiers: bool) -> CTVolume:
     """The volume as outputs name it; folders above a scan often are named after the patient."""
     if identifiers:
         return replace(volume, history=(*volume.identifiers, *volume.history))
-    return replace(volume, source=Path(volume.source).resolve().name, identifiers=())
+    return replace(volume, source=own_path(Path(volume.source)).name, identifiers=())

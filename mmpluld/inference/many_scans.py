@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmpluld.compat.allocator import tune_allocator
-from mmpluld.errors import InputError, NoRoomError, counted, printable
+from mmpluld.errors import BusyError, InputError, NoMemoryError, NoRoomError, counted, printable
 from mmpluld.inference.findings import Findings
 from mmpluld.inference.formats import DEFAULT_FORMATS, FORMATS, output_names
 from mmpluld.inference.output import check_free, output_folder
@@ -31,6 +31,7 @@ __all__ = ["Request", "detect_inputs"]
 _FOLDERS = re.compile(r"(?<![\w/])/?(?:[^\s:;,()'\"/]+/)+")
 _UID = re.compile(r"\b\d+(\.\d+){4,}\b")
 _WHOSE = re.compile(r"\b(PatientID|StudyInstanceUID|FrameOfReferenceUID)(?: is|:|=).*?(?=;|$)")
+_BEHIND = re.compile(r"( is a link) to .*?(?=, which)")
 _OPTION = re.compile(r"--series (?:'[^']*'|\S+)")
 
 
@@ -123,6 +124,7 @@ class _Many:
         names = result_names(scans, RESERVED, request.identifiers)
         self.scans = dict(zip(names, scans, strict=True))
         self.status: list[str] = []
+        self.busy: set[str] = set()
 
     def run(self, processes: Processes) -> int:
         """Examine what is missing, this process's share of it."""
@@ -139,7 +141,7 @@ class _Many:
                 self.say(f"[{number}/{len(mine)}] {name} ({place}): {self._examine(name, volume)}")
                 del volume
         self._tell_all()
-        return 1 if "failed" in self.status else 2 if "refused" in self.status else 0
+        return 1 if self.busy or "failed" in self.status else 2 if "refused" in self.status else 0
 
     def _lacking(self, settings: dict[str, object]) -> list[str]:
         """Names of the scans without a whole result; asked of the first process alone."""
@@ -155,12 +157,16 @@ class _Many:
         self.store.open({**settings, **told}, self.scans.keys(), request.overwrite)
         rows = self.store.rows()
         files = [FORMATS[name].file for name in request.formats]
-        return [name for name, scan in self.scans.items() if not self.store.is_done(name, scan.digest, files, rows)]
+        lacking = [name for name, scan in self.scans.items() if not self.store.is_done(name, scan.digest, files, rows)]
+        if lacking:
+            self.store.begin(lacking)
+        return lacking
 
     def _volumes(self, names: Sequence[str]) -> Iterator[tuple[str, CTVolume | Exception]]:
         """Each scan, or why it cannot be read; the next one is read meanwhile, in a thread.
 
-        What goes wrong in the thread may be for want of the memory that the other scan takes, so it is tried again.
+        What fails in the thread may do so for want of the memory that the other scan takes, so it is tried again;
+        bad input is not.
         """
         with ThreadPoolExecutor(1, "reading") as pool:
             reading: Future[CTVolume] | None = None
@@ -174,8 +180,9 @@ class _Many:
         try:
             if reading is not None:
                 return reading.result()
-        except Exception:  # said by the second try
-            pass
+        except Exception as error:
+            if isinstance(error, InputError) and not isinstance(error, NoMemoryError):
+                return error
         try:
             return self._read(name)
         except Exception as error:
@@ -188,16 +195,19 @@ class _Many:
         """Detect, write and record; returns what to say of it."""
         scan, request = self.scans[name], self.request
         earlier = self.store.rows().get(name)
-        ours = earlier is not None and earlier.status in ("begun", "done")  # else a folder of that name is another's
+        ours = earlier is not None and earlier.may_be_replaced
         try:
             if isinstance(volume, Exception):
                 raise volume
             with output_folder(self.store.folder / name, output_names(), request.overwrite or ours) as folder:
-                self.store.record(Row(name, "begun", input_digest=scan.digest))
+                self.store.record(Row(name, "begun", result="earlier", input_digest=scan.digest))  # ours from now on
                 found = self.detector.examine(volume, name, request.formats)
                 found.write(folder, request.formats, request.identifiers)
         except NoRoomError:  # which no other scan will have either
             raise
+        except BusyError as error:
+            self.busy.add(name)  # it is for the other process to record what became of it
+            return f"left out: {error}"
         except Exception as error:
             return self._record_error(name, scan, error)
         self.store.record(_row(name, scan, found))
@@ -211,18 +221,23 @@ class _Many:
         if status == "failed" and os.environ.get("MMPLULD_DEBUG") == "1":
             traceback.print_exception(error)
         message = reason if self.request.identifiers else _public(reason, scan, name)
-        self.store.record(Row(name, status, message=message, input_digest=scan.digest))
+        row = self.store.rows().get(name)
+        ours = row is not None and row.may_be_replaced and (self.store.folder / name).is_dir()
+        result = "earlier" if ours else ""
+        self.store.record(Row(name, status, message=message, result=result, input_digest=scan.digest))
         self.status.append(status)
-        return f"{status}: {reason}"
+        return f"{status}: {reason}{'; its earlier result is kept' if ours else ''}"
 
     def _tell_all(self) -> None:
         rows = self.store.rows()
-        known = [rows[name].status if name in rows else "begun" for name in self.scans]
+        known = [rows[name].status if name in rows and name not in self.busy else "begun" for name in self.scans]
         counts = [f"{known.count('done')} of {counted(len(known), 'scan')} done"]
         counts += [f"{known.count(status)} {status}" for status in ("refused", "failed") if status in known]
         if "begun" in known:
             counts.append(f"{known.count('begun')} left to other processes")
-        self.say(f"{', '.join(counts)}; summary: {printable(str(self.store.folder / SUMMARY))}")
+        all_of_them = [] if self.busy else self.store.collect(self.scans.keys(), self.request.formats)
+        beside = f"; beside it all findings: {', '.join(path.name for path in all_of_them)}" if all_of_them else ""
+        self.say(f"{', '.join(counts)}; summary: {printable(str(self.store.folder / SUMMARY))}{beside}")
 
 
 def _in_one_line(say: Callable[[str], None]) -> Callable[[str], None]:
@@ -232,11 +247,12 @@ def _in_one_line(say: Callable[[str], None]) -> Callable[[str], None]:
 
 def _row(name: str, scan: Scan, found: Findings) -> Row:
     best = f"{max(item.score for item in found):.4f}" if len(found) else ""
-    return Row(name, "done", str(len(found)), best, input_digest=scan.digest)
+    return Row(name, "done", str(len(found)), best, result="whole", input_digest=scan.digest)
 
 
 def _public(reason: str, scan: Scan, name: str) -> str:
     """A message without paths, UIDs and what else tells whose scan it is; of files the last name is kept."""
+    reason = _BEHIND.sub(r"\1", reason)
     root = re.escape(printable(str(scan.given)))
     reason = re.sub(rf"{root}/(?:[^:;,()]*/)?", "", reason)
     reason = re.sub(root, name, reason)

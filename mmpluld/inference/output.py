@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -39,15 +40,16 @@ def output_folder(path: str | os.PathLike[str], names: Collection[str], overwrit
         overwrite: Whether an earlier output may be replaced; an empty folder always may.
 
     Raises:
-        InputError: If ``path`` may not be replaced or its parent cannot be written to, or another process makes it.
-            Nothing has been done then.
+        InputError: If ``path`` may not be replaced or its parent cannot be written to; a BusyError if another process
+            makes it. Nothing has been done then.
     """
     check_free(path, names, overwrite)
     target = Path(path).resolve()
     check_output_folder(target.parent)  # where the temporary folder lies
     with writing(target, anything=True):
         target.parent.mkdir(parents=True, exist_ok=True)
-    lock = target.with_name(f"{TEMPORARY}lock-{target.name[:50]}")  # removed as abandoned where nobody holds it
+    digest = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]  # of all of a name that may be as long as any
+    lock = target.with_name(f"{TEMPORARY}lock-{digest}")  # removed as abandoned where nobody holds it
     with hold(lock, target), temporary_folder(target) as temporary:
         try:
             yield temporary

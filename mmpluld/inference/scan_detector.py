@@ -29,7 +29,7 @@ from mmpluld.io.archives import is_archive
 from mmpluld.io.hounsfield import Units, check_finite, check_units, units_note
 from mmpluld.io.hu_check import volume_fault
 from mmpluld.io.scan_choice import choose_scans, result_names
-from mmpluld.io.scans import ScanReader, find_scans, without_suffix
+from mmpluld.io.scans import ScanReader, find_scans, scan_title
 from mmpluld.progress import note
 from mmpluld.structures import CTVolume, read_tag_names
 from mmpluld.typing import StrPath
@@ -153,8 +153,8 @@ class Detector:
             )
         series = None if series is None else str(series)
         if isinstance(scan, CTVolume):
-            return self.examine(_checked_volume(scan, series, units), _scan_name(scan.source), formats)
-        return self.examine(read_scan(scan, series, units), _scan_name(scan), formats)
+            return self.examine(_checked_volume(scan, series, units), printable(scan_title(Path(scan.source))), formats)
+        return self.examine(read_scan(scan, series, units), printable(scan_title(Path(scan))), formats)
 
     def each(
         self, inputs: StrPath | Sequence[StrPath], *, series: str | int | None = None, units: Units | None = None
@@ -341,8 +341,3 @@ def _checked_volume(volume: CTVolume, series: str | None, units: Units | None) -
     if fault := volume_fault(volume.array_to_source()):
         return replace(volume, history=(*volume.history, units_note(volume.source, fault, units)))
     return volume
-
-
-def _scan_name(scan: StrPath) -> str:
-    """Name of a scan file without its suffix, or of a folder, as text that a record can hold."""
-    return without_suffix(printable(Path(scan).resolve().name))

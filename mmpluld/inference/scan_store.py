@@ -15,6 +15,7 @@ from typing import Any
 from mmpluld.atomic import atomic_write_text, remove_abandoned
 from mmpluld.compat.system import lock_file
 from mmpluld.errors import InputError
+from mmpluld.inference.collected import COLLECTED, collect, remove_collected
 from mmpluld.io.writers import plain_cell
 from mmpluld.structures.text_files import read_json
 from mmpluld.typing import StrPath
@@ -23,7 +24,7 @@ __all__ = ["HEADER", "RESERVED", "SUMMARY", "Row", "ScanStore"]
 
 HEADER = "detect.json"
 SUMMARY = "summary.csv"
-RESERVED = (HEADER, SUMMARY, ".lock")
+RESERVED = (HEADER, SUMMARY, ".lock", *COLLECTED)
 """Names in the folder that no result has."""
 _SCHEMA = "mmpluld.scans/1"
 
@@ -34,10 +35,12 @@ class Row:
 
     Attributes:
         scan: Name of the scan and of its result folder.
-        status: ``done``, ``begun``, ``refused`` (bad input) or ``failed``.
+        status: ``begun`` (to be examined, or cut off), ``done``, ``refused`` (bad input) or ``failed``.
         findings: How many findings; "" where it is not done.
         best_score: Of the findings; "" if there is none.
         message: Why it is not done.
+        result: What lies in its folder: ``whole``, its result; ``earlier``, one of the scan as it was or of other
+            settings, if there is any; "" where nothing lies that is ours.
         input_digest: Of the names and sizes of its files.
     """
 
@@ -46,7 +49,17 @@ class Row:
     findings: str = ""
     best_score: str = ""
     message: str = ""
+    result: str = ""
     input_digest: str = ""
+
+    @property
+    def may_be_replaced(self) -> bool:
+        """Whether the folder of its name is ours; else it is another's."""
+        return bool(self.result)
+
+    def again(self) -> Row:
+        """The row of a scan that is to be examined once more."""
+        return Row(self.scan, "begun", result="earlier" if self.may_be_replaced else "")
 
 
 _COLUMNS = [field.name for field in fields(Row)]
@@ -82,6 +95,7 @@ class ScanStore:
         remove_abandoned(self.folder)
         rows = self.rows() if path.exists() else {}
         kept = {name: row for name, row in rows.items() if not (overwrite and name in names)}
+        again = {name: row.again() for name, row in rows.items() if row.may_be_replaced}
         if path.exists():
             found = read_json(path, f"a folder that `mmpluld detect` made, with {HEADER}")
             if not isinstance(found, dict):
@@ -95,7 +109,7 @@ class ScanStore:
                     f"{_short(wanted[name])}; {step}"
                 )
         if rows != kept:
-            self._write(kept)  # before the header: what is not known any more is examined again
+            self._write({**again, **kept})  # before the header: what is not known any more is examined again
         atomic_write_text(path, json.dumps(wanted, indent=1) + "\n")
         if not (self.folder / SUMMARY).exists():
             self._write({})
@@ -131,6 +145,34 @@ class ScanStore:
         """Put a row into the table, in place of an earlier one."""
         with self._locked():
             self._write({**self.rows(), row.scan: replace(row, message=plain_cell(row.message))})
+
+    def collect(self, scans: Collection[str], formats: Collection[str]) -> list[Path]:
+        """Write all results that are there into one record and one table, if none of some scans is still to come.
+
+        So of several processes the last one does; until then both files are missing.
+
+        Args:
+            scans: Names of those that are examined now.
+            formats: What each result has.
+
+        Returns:
+            The files.
+
+        Raises:
+            InputError: See :func:`~mmpluld.inference.collected.collect`.
+        """
+        with self._locked():
+            rows = self.rows()
+            if any(name not in rows or rows[name].status == "begun" for name in scans):
+                return []
+            return collect(self.folder, [name for name, row in rows.items() if row.status == "done"], formats)
+
+    def begin(self, scans: Collection[str]) -> None:
+        """Say of scans that they are to be examined, and remove what :meth:`collect` wrote without them."""
+        remove_collected(self.folder)
+        with self._locked():
+            rows = self.rows()
+            self._write({**rows, **{name: rows.get(name, Row(name, "begun")).again() for name in scans}})
 
     def _write(self, rows: Mapping[str, Row]) -> None:
         stream = io.StringIO()

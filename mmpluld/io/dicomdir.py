@@ -53,8 +53,10 @@ def add_missing(found: DicomFolder) -> list[str]:
     for dicomdir in found.dicomdirs:
         try:
             named = named_files(dicomdir)
-        except InputError as error:
-            notes.append(f"{dicomdir.name} not used, which could have told of missing files: {error}")
+        except InputError:  # whose text has a path, which does not belong into a history
+            notes.append(
+                f"{dicomdir.name} not used, which could have told of missing files; it alone as the input tells why"
+            )
             continue
         for item in named:
             if item.series and not item.file.exists():

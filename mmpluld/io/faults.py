@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, NoMemoryError
 from mmpluld.progress import stderr_into
 
 __all__ = ["captured_stderr", "damaged", "quiet", "reading"]
@@ -60,7 +60,7 @@ def reading(file: Path, kind: str) -> Iterator[None]:
     except InputError:
         raise
     except MemoryError:
-        raise InputError(f"{file}: does not fit into the memory that is free; use a machine with more") from None
+        raise NoMemoryError(f"{file}: does not fit into the memory that is free; use a machine with more") from None
     except Exception as error:
         raise InputError(damaged(file, kind, error)) from None
 

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO, Literal
 
 from mmpluld.compat.memory import available_memory
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, NoMemoryError
 from mmpluld.inputs import file_size
 
 __all__ = [
@@ -80,11 +80,11 @@ def check_memory(file: Path, promise: Promise) -> None:
     """Refuse a volume that does not fit into memory beside its copy in HU.
 
     Raises:
-        InputError: It does not fit.
+        NoMemoryError: It does not fit.
     """
     needed, free = promise.voxels * (promise.voxel_bytes + 4), available_memory()
     if needed > free:
-        raise InputError(
+        raise NoMemoryError(
             f"{file}: {promise} needs {needed / 2**30:.1f} GiB of memory, of which {free / 2**30:.1f} GiB are free; "
             "use a machine with more memory, or cut the scan (if it is not that large, its header is damaged)"
         )
@@ -185,7 +185,7 @@ def voxel_file(header: Path, name: str) -> Iterator[Path]:
     try:
         yield header.parent / name
     except InputError as error:
-        raise InputError(f"{header}: its voxels in {error}") from None
+        raise type(error)(f"{header}: its voxels in {error}") from None
 
 
 def data_names(header: Path, field: str, value: str, following: Sequence[str], shape: Sequence[int]) -> list[str]:

@@ -92,31 +92,49 @@ def read_scan(path: StrPath, series: str | None = None, units: Units | None = No
 
 def result_names(scans: Sequence[Scan], taken: Collection[str] = (), paths: bool = False) -> list[str]:
     """A name for each scan's result, safe as that of a folder and unique; other scans beside it do not change it,
-    unless they are called alike.
+    unless they are called alike. A part of a series has another name than the whole and than other parts.
 
     Args:
         scans: The scans.
         taken: Names that none may have.
         paths: Take the path below the input into the name, which often names a patient.
     """
-    several = Counter(scan.given for scan in scans)
+    chosen = Counter(scan.given for scan in scans)
     names, hashed = [], []
     for scan in scans:
         parts = [scan.title]
-        if paths and scan.inner and several[scan.given] > 1:
+        several = chosen[scan.given] > 1 or _is_one_of_several(scan)
+        if paths and scan.inner and several:
             folders = scan.inner.split("/")
             parts = [*folders[:-1], scan.title] if scan.facts is None else folders
         names.append(safe_name("_".join(parts)))
-        hashed.append(several[scan.given] > 1 and scan.facts is not None and not (paths and scan.inner))
+        hashed.append(_is_part(scan) or (several and scan.facts is not None and not (paths and scan.inner)))
     alike = Counter(name.casefold() for name in names)
     occupied = {name.casefold() for name in taken}
     result: list[str] = []
     for scan, name, always in zip(scans, names, hashed, strict=True):
         if always or alike[name.casefold()] > 1 or name.casefold() in occupied:
-            name = f"{name}-{hashlib.sha256(scan.key.encode(errors='surrogateescape')).hexdigest()[:8]}"
+            name = f"{name}-{hashlib.sha256(_identity(scan).encode(errors='surrogateescape')).hexdigest()[:8]}"
         same = sum(other == name or re.fullmatch(re.escape(name) + r"-\d+", other) is not None for other in result)
         result.append(f"{name}-{same + 1}" if same else name)
     return result
+
+
+def _is_one_of_several(scan: Scan) -> bool:
+    """Whether there are other scans in its input, chosen or not."""
+    return scan.facts is not None and scan.key == scan.facts.uid
+
+
+def _is_part(scan: Scan) -> bool:
+    return scan.facts is not None and (scan.series or "") != scan.facts.uid
+
+
+def _identity(scan: Scan) -> str:
+    """What tells a scan, or a part of a series, from others."""
+    if not _is_part(scan):
+        return scan.key
+    assert scan.facts is not None and scan.series is not None
+    return scan.series if scan.facts.uid else f"{scan.key}:{scan.series}"
 
 
 def safe_name(text: str) -> str:
@@ -128,20 +146,26 @@ def safe_name(text: str) -> str:
 
 
 def _without_choice(scans: Sequence[Scan], everything: Sequence[Scan]) -> list[Scan]:
-    facts = [scan.facts for scan in scans if scan.facts is not None]
+    """The scans without what was taken for no volume; volume files beside DICOM series change nothing about these.
+
+    Raises:
+        SeveralSeriesError: Series are several of one patient.
+    """
+    dicom = [scan for scan in scans if scan.facts is not None]
     one_input = len({scan.given for scan in scans}) == 1
-    if len(facts) < 2 or len(facts) < len(scans) or not one_input or len({item.patient for item in facts}) > 1:
+    if len(dicom) < 2 or not one_input or len({scan.facts.patient for scan in dicom if scan.facts}) > 1:
         return list(scans)
     given = scans[0].given
-    volumes = [scan for scan in scans if scan.facts and scan.facts.positions >= _FEWEST_POSITIONS]
+    volumes = [scan for scan in dicom if scan.facts and scan.facts.positions >= _FEWEST_POSITIONS]
     if len(volumes) == 1:
         place = everything.index(volumes[0]) + 1
-        note(f"{given}: series {place} of {len(everything)} taken; the others have images at fewer than three places")
-        return volumes
-    listed = name_some([f"{item.uid} ({item.images} files)" for item in facts], 4)
+        others = "the others" if len(dicom) == len(everything) else "the other series"
+        note(f"{given}: series {place} of {len(everything)} taken; {others} have images at fewer than three places")
+        return [scan for scan in scans if scan.facts is None or scan is volumes[0]]
+    listed = name_some([f"{scan.facts.uid} ({scan.facts.images} files)" for scan in dicom if scan.facts], 4)
     raise SeveralSeriesError(
-        f"{given}: {len(scans)} CT series of one patient: {listed}; choose one with --series NUMBER or UID, or take "
-        "each with --series all",
+        f"{given}: {len(dicom)} CT series of one patient: {listed}; choose one with --series NUMBER or UID, or take "
+        "each scan with --series all",
         everything,
     )
 
@@ -160,6 +184,6 @@ def _of_series(scans: Sequence[Scan], dicom: Sequence[Scan], series: str) -> lis
     if choice.uid is None:  # by attribute; of one patient this may leave several, of which one is to be chosen
         chosen = _without_choice(chosen, scans)
     if choice.values:
-        pairs = ":".join(f"{name}={value}" for name, value in choice.values.items())
+        pairs = ":".join(f"{name}={value}" for name, value in sorted(choice.values.items()))
         chosen = [replace(scan, series=f"{scan.series}:{pairs}" if scan.series else pairs) for scan in chosen]
     return chosen

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from mmpluld.errors import InputError, counted, name_some
-from mmpluld.inputs import is_folder
+from mmpluld.inputs import is_folder, own_path
 from mmpluld.io.archives import Unpacked, is_archive
 from mmpluld.io.dicom import TAGS
 from mmpluld.io.dicom_files import DicomFolder, Unreadable, files_below, scan_files
@@ -28,7 +28,7 @@ from mmpluld.progress import note
 from mmpluld.structures.volume import CTVolume
 from mmpluld.typing import StrPath
 
-__all__ = ["Scan", "ScanReader", "find_scans", "without_suffix"]
+__all__ = ["Scan", "ScanReader", "find_scans", "scan_title"]
 
 _WANTED = f"a CT scan ({', '.join(VOLUME_SUFFIXES)}, DICOM folder, DICOMDIR or .zip)"
 
@@ -102,7 +102,7 @@ class ScanReader:
             else:
                 volume = read_volume(root, scan.series, units=units, files=[root / name for name in scan.files])
         except InputError as error:
-            raise InputError(_renamed(error, root, scan.given)) from None
+            raise type(error)(_renamed(error, root, scan.given)) from None
         source = scan.given if scan.facts else scan.place
         return replace(volume, source=str(source)) if is_archive(scan.given) else volume
 
@@ -134,7 +134,7 @@ def find_scans(
     behind = None if out is None else Path(out).resolve()
     known: set[Path] = set()
     for given in map(Path, inputs):
-        place = _resolved(given)
+        place = own_path(given)
         if behind is not None and behind in (place, *place.parents):
             raise InputError(f"{given}: lies in the output folder {out}; give another output folder")
         if place in known:
@@ -145,14 +145,14 @@ def find_scans(
         try:
             result += _in_input(given, reader, choice, behind)
         except InputError as error:
-            result.append(Scan(given, _title(given), str(place), fault=str(error)))
+            result.append(Scan(given, scan_title(given), str(place), fault=str(error)))
     return result
 
 
-def without_suffix(name: str) -> str:
-    """The name of a scan's file without its ending."""
-    endings = [suffix for suffix in (*VOLUME_SUFFIXES, ".zip") if name.lower().endswith(suffix)]
-    return name[: -len(endings[0])] if endings else name
+def scan_title(given: Path) -> str:
+    """What a scan is called: the name of its file without the ending, or of its folder, as it was given."""
+    name = own_path(given.parent if is_dicomdir(given) and given.is_file() else given).name
+    return _without_suffix(name)
 
 
 def _in_input(given: Path, reader: ScanReader, choice: Choice, out: Path | None) -> list[Scan]:
@@ -166,7 +166,7 @@ def _in_input(given: Path, reader: ScanReader, choice: Choice, out: Path | None)
             return _named(given, _series(given, given.parent, found, choice, whole=False) or _none(given, found))
         if not is_archive(given):
             volume_suffix(given)
-            return [Scan(given, _title(given), str(_resolved(given)), digest=_digest(given.parent, [given]))]
+            return [Scan(given, scan_title(given), str(own_path(given)), digest=_digest(given.parent, [given]))]
     root = reader.root(given)
     try:
         return _named(given, _in_folder(given, root, choice, out))
@@ -215,7 +215,7 @@ def _none(given: Path, found: DicomFolder) -> list[Scan]:
 
 def _volume(given: Path, root: Path, file: Path) -> Scan:
     inner = file.relative_to(root).as_posix()
-    return Scan(given, without_suffix(file.name), inner, inner, digest=_digest(root, [file]))
+    return Scan(given, _without_suffix(file.name), inner, inner, digest=_digest(root, [file]))
 
 
 def _series(given: Path, root: Path, found: DicomFolder, choice: Choice, whole: bool) -> list[Scan]:
@@ -244,8 +244,8 @@ def _series(given: Path, root: Path, found: DicomFolder, choice: Choice, whole: 
         scans.append(
             Scan(
                 given,
-                _title(given),
-                uid or str(_resolved(given)),
+                scan_title(given),
+                uid or str(own_path(given)),
                 _common(root, files),
                 tuple(names),
                 uid or None,
@@ -269,13 +269,13 @@ def _of_no_series(given: Path, root: Path, found: DicomFolder, claimed: set[Path
         inner = _common(root, [items[0].file])
         more = f", and {len(items) - 1} more such files" if len(items) > 1 else ""
         fault = f"{items[0].file}: {items[0].reason}{more}, and no image of its series can be read; copy it again"
-        scans.append(Scan(given, _title(given), inner, inner, fault=_renamed(fault, root, given)))
+        scans.append(Scan(given, scan_title(given), inner, inner, fault=_renamed(fault, root, given)))
     return scans
 
 
 def _named(given: Path, scans: list[Scan]) -> list[Scan]:
     """The only scan of an input is called as that is."""
-    return [replace(scans[0], title=_title(given), key=str(_resolved(given)))] if len(scans) == 1 else scans
+    return [replace(scans[0], title=scan_title(given), key=str(own_path(given)))] if len(scans) == 1 else scans
 
 
 def _common(root: Path, files: Sequence[Path]) -> str:
@@ -283,16 +283,9 @@ def _common(root: Path, files: Sequence[Path]) -> str:
     return "" if inner == "." else inner
 
 
-def _title(given: Path) -> str:
-    return without_suffix(_resolved(given.parent if is_dicomdir(given) and given.is_file() else given).name)
-
-
-def _resolved(path: Path) -> Path:
-    """The path with its folders behind links, but its own name."""
-    try:
-        return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
-    except (OSError, RuntimeError):  # links in a circle
-        return path.absolute()
+def _without_suffix(name: str) -> str:
+    endings = [suffix for suffix in (*VOLUME_SUFFIXES, ".zip") if name.lower().endswith(suffix)]
+    return name[: -len(endings[0])] if endings else name
 
 
 def _renamed(error: InputError | str, root: Path, given: Path) -> str:

@@ -67,14 +67,17 @@ def _matched(
 
 
 def _uncertain(annotations: AnnotationSet, truth: Truth, labelled: bool) -> AnnotationSet:
-    """Every true box without label is uncertain, on slices with a certain lesion or on those without."""
+    """Every true box without label is uncertain, on slices with a certain lesion or on those without.
+
+    So are cross-sections too small to have a box, with that of the lesion's nearest slice: they are no background.
+    """
     by_volume = annotations.lesions_by_volume()
     found = []
     for volume in annotations.volumes:
         certain = SliceIndex(lesion for lesion in by_volume[volume.id] if not lesion.ignore)
         doubtful = SliceIndex(lesion for lesion in by_volume[volume.id] if lesion.ignore)
         for lesion in truth.lesions(volume.id):
-            for number, box in lesion.boxes.items():
+            for number, box in lesion.every_box().items():
                 known = lies_on(box, certain.on(number)) or lies_on(box, doubtful.on(number))
                 if (number in certain.slices) == labelled and not known:
                     x1, y1, x2, y2 = box

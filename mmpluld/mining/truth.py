@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -37,6 +38,13 @@ class TrueLesion:
     size: str
     box: tuple[float, float, float, float, float, float]
     boxes: Mapping[int, Box2D]
+
+    def every_box(self) -> dict[int, Box2D]:
+        """A 2D box on each slice that the lesion reaches; where it has none, that of the nearest slice with one."""
+        if not self.boxes:
+            return {}
+        reached = range(math.floor(self.box[2]), math.ceil(self.box[5]))
+        return {n: self.boxes[min(self.boxes, key=lambda other: (abs(other - n), other))] for n in reached}
 
 
 class Truth:

@@ -195,8 +195,10 @@ class Plan:
             "start_sha256": start.sha256,
         }
         options = [*changes, *start.options, "default_hooks.checkpoint.max_keep_ckpts=1"]
-        truth = files[0].absolute().parents[1] / "truth" / "train_key_slices.json"
-        if self.twins and truth.is_file() and row.labels is None:  # measures, and changes no result either
+        # Labels that a person gave are on key slices, mined ones on any.
+        complete = "train_key_slices.json" if row.labels is None else "train.json"
+        truth = files[0].absolute().parents[1] / "truth" / complete
+        if self.twins and truth.is_file():  # measures, and changes no result either
             options += ["default_hooks.negatives.type=NegativesHook"]
             options += [f"default_hooks.negatives.truth={_written(truth)}"]
         options += [f"data_root={_written(self.data_root)}"] if self.data_root else []

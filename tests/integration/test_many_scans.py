@@ -13,13 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmpluld import outputs
 from mmpluld.cli import scan_table
 from mmpluld.cli.main import main
-from mmpluld.errors import InputError, NoRoomError
+from mmpluld.errors import InputError, NoMemoryError, NoRoomError
 from mmpluld.inference import many_scans
+from mmpluld.inference.formats import output_names
 from mmpluld.inference.many_scans import _public
+from mmpluld.inference.output import output_folder
 from mmpluld.inference.scan_store import Row, ScanStore
 from mmpluld.io.scans import Scan
+from mmpluld.structures import DetectionSet
 
 _HU = np.full((24, 20, 5), -1000)
 _HU[2:22, 2:18] = -100
@@ -72,8 +76,30 @@ def test_results_and_table(root, done):
         assert int(row["findings"]) == len(record["boxes"]) > 0
         assert float(row["best_score"]) == pytest.approx(max(record["scores"]), abs=1e-4)
         assert (folders[row["scan"]] / "report.html").exists()
+    record = json.loads((out / "detections.json").read_text())["volumes"]
+    assert record == {
+        name: json.loads((folder / "detections.json").read_text())["volumes"][name] for name, folder in folders.items()
+    }
+    with (out / "findings.csv").open(newline="") as stream:
+        table = list(csv.DictReader(stream))
+    assert [row["scan"] for row in table] == [name for name in sorted(record) for _ in record[name]["boxes"]]
+    scores = [score for name in sorted(record) for score in record[name]["scores"]]
+    assert [float(row["score"]) for row in table] == pytest.approx(scores, abs=1e-6)
     texts = [path.read_text(encoding="utf-8") for path in out.rglob("*") if path.is_file() and path.name != ".lock"]
     assert not any(secret in text for text in texts for secret in ("Doe", "1.2.840.113619", str(root.parent)))
+
+
+def test_all_are_evaluated_at_once(done, tmp_path, capsys):
+    """Against the first finding of each as truth."""
+    record = DetectionSet.load(done[0] / "detections.json")
+    truth = {name: {"boxes": found.boxes[:1].tolist()} for name, found in record.volumes.items()}
+    for name, found in record.volumes.items():
+        geometry = {"frame": found.frame, "shape": found.shape, "affine_lps": found.affine_lps.tolist()}
+        truth[name] |= {"world_lps": found.world_lps[:1].tolist(), "spacing_mm": found.spacing_mm, **geometry}
+    files = str(done[0] / "detections.json"), str(tmp_path / "truth.json")
+    Path(files[1]).write_text(json.dumps({"schema": "mmpluld.detections/1", "volumes": truth}))
+    assert main(["evaluate", *files, "--protocol", "lens-3d"]) == 0
+    assert "2 lesions, 4 detections, 2 volumes" in capsys.readouterr().out
 
 
 def test_a_second_call_does_what_is_missing(root, done, capfd, write_dicom_series):
@@ -86,8 +112,8 @@ def test_a_second_call_does_what_is_missing(root, done, capfd, write_dicom_serie
     told = capfd.readouterr().out
     assert "1 of 3 scans done before" in told and "[2/2]" in told and "2 of 3 scans done, 1 refused" in told
     assert (out / kept["scan"] / "report.html").stat().st_mtime_ns == before
-    assert (out / "summary.csv").read_bytes() == (done[0] / "summary.csv").read_bytes()
-    assert (out / lost["scan"] / "findings.csv").read_bytes() == (done[0] / lost["scan"] / "findings.csv").read_bytes()
+    for name in ("summary.csv", "detections.json", "findings.csv", f"{lost['scan']}/findings.csv"):
+        assert (out / name).read_bytes() == (done[0] / name).read_bytes()
 
     assert _detect(root, out, threshold="0.5") == 2  # other settings
     assert "were made with rules" in capfd.readouterr().err
@@ -118,9 +144,19 @@ def test_what_fails_is_told_apart_from_what_is_refused(root, tmp_path, monkeypat
     def fail(self, volume, name, formats=()):
         raise RuntimeError("out of\nmemory")
 
+    asked, plain = [], many_scans.ScanReader.read
+
+    def read(self, scan, units=None):
+        asked.append(scan.inner)
+        if asked == ["Doe_A/ct", "Doe_B/ct"]:  # read beside another one
+            raise NoMemoryError("in: does not fit into the memory that is free")
+        return plain(self, scan, units)
+
+    monkeypatch.setattr(many_scans.ScanReader, "read", read)
     monkeypatch.setattr(many_scans.Detector, "examine", fail)
     assert _detect(root, tmp_path / "out") == 1
     assert "1 refused, 2 failed" in capfd.readouterr().out
+    assert [asked.count(f"Doe_{name}/ct") for name in "ABC"] == [1, 2, 1]  # nothing is read twice for being bad
     assert {row["message"] for row in _rows(tmp_path / "out") if row["status"] == "failed"} == {
         "RuntimeError: out of memory"
     }
@@ -151,6 +187,33 @@ def test_a_result_of_another_call_is_kept(root, done, tmp_path):
         assert _detect(root, out) == 2
         (row,) = (row for row in _rows(out) if row["scan"] == name)
         assert "holds detections.json already" in row["message"]
+
+
+def test_a_scan_that_was_damaged_and_mended(root, done, tmp_path, capfd, monkeypatch):
+    """Its earlier result is kept beside what the table says, and replaced when it can be read again."""
+    scans, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(root, scans)
+    shutil.copytree(done[0], out)
+    image = next((scans / "Doe_A/ct").iterdir())
+    content = image.read_bytes()
+    image.write_bytes(content[:300])
+    assert _detect(scans, out) == 2
+    assert "its earlier result is kept" in capfd.readouterr().out
+    (row,) = (row for row in _rows(out) if row["result"] == "earlier")
+    assert row["status"] == "refused" and (out / row["scan"] / "report.html").exists()
+
+    image.write_bytes(content)
+    monkeypatch.setattr(outputs, "_PATIENCE_S", 0.0)
+    with output_folder(out / row["scan"], output_names(), overwrite=True) as folder:  # another process is at it
+        shutil.copytree(out / row["scan"], folder, dirs_exist_ok=True)
+        assert _detect(scans, out) == 1
+    told = capfd.readouterr().out
+    assert "left out: " in told and "1 of 3 scans done, 1 refused, 1 left to other processes" in told
+    left = next(other for other in _rows(out) if other["scan"] == row["scan"])
+    assert (left["status"], left["message"], left["result"]) == ("begun", "", "earlier")  # not called bad input
+    assert not (out / "detections.json").exists()  # of all, which would lack it
+    assert _detect(scans, out) == 2
+    assert (out / "summary.csv").read_bytes() == (done[0] / "summary.csv").read_bytes()
 
 
 def test_list(root, capsys, monkeypatch):
@@ -190,8 +253,15 @@ def test_table_is_read_as_it_is_written(tmp_path):
         store.open({"a": 2}, ["x"])
     with pytest.raises(InputError, match="results of 1 scans there were made with a 1, not 2; give another folder$"):
         store.open({"a": 2}, ["x"], overwrite=True)
+    store.record(Row("y", "done", "0", result="whole"))
     store.open({"a": 2}, ["x", "y"], overwrite=True)
-    assert store.rows() == {}
+    assert store.rows() == {"y": Row("y", "begun", result="earlier")}  # which a call that is cut off may replace later
+    store.record(Row("z", "failed"))
+    store.begin(["y", "z", "new"])
+    assert {name: (row.status, row.result) for name, row in store.rows().items()} == {
+        "y": ("begun", "earlier"), "z": ("begun", ""), "new": ("begun", ""),
+    }  # fmt: skip
+    assert store.collect(["new"], ["json"]) == []  # another process may be at it
     (tmp_path / "out/summary.csv").write_text("other\n")
     with pytest.raises(InputError, match=r"summary.csv: is not as it was written; remove it"):
         store.rows()
@@ -202,6 +272,8 @@ def test_messages_for_the_table_name_nobody():
     for reason, wanted in (
         ("/data/in/Doe/ct/IM1: is cut off", "IM1: is cut off"),
         ("/data/in/Doe/x/IM9: is cut off", "IM9: is cut off"),
+        ("/data/in: cannot be read (/data/in is a link to /data/Doe 1.nii, which does not exist); give a scan",
+         "s: cannot be read (s is a link, which does not exist); give a scan"),
         ("/data/in: series 1.2.840.1.2.3 holds 2 parts that are not one volume, by PatientID: 'Doe' (8 slices), 'X' (8 "
          "slices); choose one with --series '1.2.840.1.2.3:PatientID=Doe'",
          "s: series UID holds 2 parts that are not one volume, by PatientID; choose one with --series"),
@@ -218,7 +290,8 @@ def test_two_processes_share_the_scans(root, done, tmp_path):
     ended = subprocess.run(
         command, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
-    assert (out / "summary.csv").read_bytes() == (done[0] / "summary.csv").read_bytes(), ended.stderr
+    for name in ("summary.csv", "detections.json", "findings.csv"):
+        assert (out / name).read_bytes() == (done[0] / name).read_bytes(), ended.stderr
     assert ended.stdout.count("[1/") == 2
     for row in _rows(out):
         if row["status"] == "done":

@@ -11,5 +11,6 @@ train_dataloader = dict(
         }
     )
 )
-# As many samples in an epoch as on four datasets without mined labels, so that all rows take the same steps.
+# As many samples with lesions in an epoch as on four datasets without mined labels; slices without, where the config
+# draws some, come on top.
 twin_data = dict(train_dataloader=dict(sampler=dict(lengths=dict(deeplesion=920))))

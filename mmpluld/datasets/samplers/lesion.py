@@ -47,7 +47,7 @@ class LesionSampler(Sampler[int]):
     with W times their batch size. A dataset that does not fill its last run repeats its first samples.
 
     With ``only`` a detector of one dataset takes as many steps as one of all, and with ``lengths`` a detector of mined
-    labels takes as many, of each dataset, as one of the annotated ones: what tells steps and data apart.
+    labels sees lesions as often, of each dataset, as one of the annotated ones: what tells steps and data apart.
 
     Args:
         dataset: A :class:`CTLesionDataset` or a :class:`CandidateDataset`, or several in a ``ConcatDataset``, which
@@ -61,8 +61,8 @@ class LesionSampler(Sampler[int]):
             dataset as evenly over the epoch as its number allows.
         only: Name of one of the datasets, as in its annotation file: the epoch is as long as with all of them, and has
             samples of this one alone, round and round.
-        lengths: Name of a dataset -> its samples in an epoch, of all processes, drawn round and round; of the others as
-            many as there are lesions and slices without, see above.
+        lengths: Name of a dataset -> its samples with lesions in an epoch, of all processes, drawn round and round;
+            slices without come on top, in their proportion. Of the others as many as there are, see above.
         seed: The same in all processes; None draws one and shares it.
 
     Raises:
@@ -155,23 +155,23 @@ class LesionSampler(Sampler[int]):
 
     def _size(self, part: _Part) -> int:
         """Samples of a dataset in an epoch."""
-        return self.lengths.get(part.name, self._whole(part))
+        return sum(self._counts(part))
 
-    def _whole(self, part: _Part) -> int:
-        """Samples of a dataset when every lesion is drawn once."""
-        return (len(part.groups) if self.one_per_lesion else len(part.positives)) + part.num_negatives
+    def _counts(self, part: _Part) -> tuple[int, int]:
+        """Samples of a dataset in an epoch, with lesions and without."""
+        once = len(part.groups) if self.one_per_lesion else len(part.positives)
+        wanted = self.lengths.get(part.name, once)
+        return wanted, round(part.num_negatives * wanted / once)
 
     def _draw(self, part: _Part, generator: torch.Generator) -> torch.Tensor:
-        """The samples of an epoch; without a length of its own, first the ones with lesions."""
-        if part.name not in self.lengths:
-            return self._draw_once(part, generator)
-        wanted = self.lengths[part.name]
-        rounds = [self._draw_once(part, generator) for _ in range(math.ceil(wanted / self._whole(part)))]
-        return torch.cat([drawn[torch.randperm(len(drawn), generator=generator)] for drawn in rounds])[:wanted]
-
-    def _draw_once(self, part: _Part, generator: torch.Generator) -> torch.Tensor:
-        negatives = _some(part.negatives, part.num_negatives, generator)
-        return torch.cat([self._draw_positives(part, generator), negatives])
+        """The samples of an epoch, first the ones with lesions."""
+        wanted, without = self._counts(part)
+        negatives = _some(part.negatives, without, generator)
+        positives = self._draw_positives(part, generator)
+        if part.name in self.lengths:
+            rounds = [positives, *(self._draw_positives(part, generator) for _ in range(wanted // len(positives)))]
+            positives = torch.cat([drawn[torch.randperm(len(drawn), generator=generator)] for drawn in rounds])[:wanted]
+        return torch.cat([positives, negatives])
 
     def _draw_positives(self, part: _Part, generator: torch.Generator) -> torch.Tensor:
         if not self.one_per_lesion:

@@ -9,7 +9,15 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from mmpluld.errors import InputError
-from mmpluld.mining.lesions import SliceIndex, extended, is_annotation, new_lesion, patients_of, with_lesions
+from mmpluld.mining.lesions import (
+    SliceIndex,
+    annotated_boxes,
+    extended,
+    is_annotation,
+    new_lesion,
+    patients_of,
+    with_lesions,
+)
 from mmpluld.mining.options import MiningOptions
 from mmpluld.mining.places import LesionPlaces
 from mmpluld.mining.pool import ProposalPool
@@ -132,7 +140,9 @@ def _entered(
         owners = key_slice_test(pair.tracklet, marks, options.theta)
         if owners:
             owner = min(owners, key=lambda key: (-owners[key], key))
-            near = within_depth(pair.tracklet.boxes, marks[owner], volume.spacing_mm, options.depth)
+            # As far as the lesion reaches from a person's mark; from all it has where it was mined itself.
+            middle = annotated_boxes(records[owner]) or marks[owner]
+            near = within_depth(pair.tracklet.boxes, middle, volume.spacing_mm, options.depth)
             records[owner] = extended(records[owner], near, "matched", taken, options.conflict_iou)
             marks[owner] = boxes_by_slice(records[owner])
             joined.add(owner)

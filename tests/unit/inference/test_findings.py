@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mmpluld import CTVolume, Findings
 from mmpluld.errors import InputError
 from mmpluld.inference import Detector
+from mmpluld.io.scans import scan_title
 from mmpluld.structures import RECIST, Finding
 
 
@@ -47,6 +50,16 @@ def test_nothing_found(volume):
     assert none.plot().axes[0].get_title() == "no findings"
     assert len(none.to_pandas()) == 0
     assert len(Findings.from_pandas(none.to_pandas(), none)) == 0
+
+
+def test_a_link_does_not_tell_what_is_behind_it(findings, volume, tmp_path):
+    scan, link = tmp_path / "DOE_JOHN.nii.gz", tmp_path / "p001.nii.gz"
+    scan.touch()
+    link.symlink_to(scan)
+    linked = replace(findings, name=scan_title(link), volume=replace(volume, source=str(link)))
+    texts = [path.read_text() for path in linked.save(tmp_path / "out", ["json", "html", "coco", "luna16"])]
+    assert scan_title(link) == "p001"
+    assert all("p001" in text and "DOE_JOHN" not in text and str(tmp_path) not in text for text in texts)
 
 
 def test_many_are_cut_and_counted(findings, volume):

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from mmpluld import outputs
-from mmpluld.errors import InputError
+from mmpluld.errors import BusyError, InputError
 from mmpluld.inference.output import output_folder
 
 NAMES = ("a.json", "b.html")
@@ -132,10 +132,14 @@ def test_one_process_at_a_time(tmp_path, monkeypatch):
     with output_folder(tmp_path / "out", NAMES) as folder:
         write(folder)
         message = rf"out: is being written by another process \(pid {os.getpid()}\)"
-        with pytest.raises(InputError, match=message), output_folder(tmp_path / "out", NAMES):
+        with pytest.raises(BusyError, match=message), output_folder(tmp_path / "out", NAMES):
             pytest.fail("the block must not run")
     assert contents(tmp_path / "out") == dict.fromkeys(NAMES, "new")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    alike = [tmp_path / f"{'n' * 254}{end}" for end in "12"]
+    with output_folder(alike[0], NAMES) as one, output_folder(alike[1], NAMES) as two:  # names that begin alike
+        write(one)
+        write(two)
 
 
 def test_what_a_killed_command_left_is_removed(tmp_path):

@@ -210,6 +210,7 @@ def test_odd_dicomdirs(medium, tmp_path):
     assert "which is outside of its folder; give the folder of the series" in scan.fault
     (scan,), (volume,) = _found(medium)  # its own files tell what they are
     assert any("DICOMDIR not used, which could have told of missing files" in line for line in volume.history)
+    assert not any(tmp_path.name in line for line in volume.history)  # a report has no paths
     for damaged in (content[:1000], content[:-50], b"", b"x" * 500):
         (medium / "DICOMDIR").write_bytes(damaged)
         (scan,), _ = _found(medium / "DICOMDIR")
@@ -266,7 +267,8 @@ def test_choice_among_series_of_one_patient(patient, capfd):
     scans, _ = _found(patient)
     assert (scans[0].facts.interval_mm, scans[0].facts.images, scans[0].facts.size) == (2.5, 4, ("16", "14"))
     assert scans[0].facts.description == "x[/]"
-    with pytest.raises(SeveralSeriesError, match="choose one with --series NUMBER or UID, or take each with") as caught:
+    several = "2 CT series of one patient: .*; choose one with --series NUMBER or UID, or take each scan with"
+    with pytest.raises(SeveralSeriesError, match=several) as caught:
         choose_scans(scans)
     assert caught.value.scans == scans
     for series, wanted in (("2", ["1.2.2"]), ("1.2.1", ["1.2.1"]), ("all", ["1.2.1", "1.2.2"])):
@@ -274,6 +276,14 @@ def test_choice_among_series_of_one_patient(patient, capfd):
     by_kernel, _ = _found(patient, series="ConvolutionKernel=B70f")
     (scan,) = choose_scans(by_kernel, "ConvolutionKernel=B70f")
     assert scan.series == "1.2.2:ConvolutionKernel=B70f"
+    # A second call with another choice never takes the first one's result for its own.
+    choices = ("1.2.1", "1.2.2", "1.2.2:ConvolutionKernel=B70f", "1.2.2:ConvolutionKernel=B30f", "1.2.2:KVP=1")
+    one_by_one = [result_names(choose_scans(scans, choice))[0] for choice in choices]
+    assert len(set(one_by_one)) == 5 and result_names(scans) == one_by_one[:2]
+    named = [result_names(choose_scans(scans, choice), paths=True)[0] for choice in choices]
+    assert named[:2] == ["s1", "s2"] and len(set(named)) == 5
+    first, second = (result_names(choose_scans(scans, f"1.2.2:{pair}")) for pair in ("KVP=1:Rows=2", "Rows=2:KVP=1"))
+    assert first == second
     for series, message in (
         ("3", "is no number from 1 to 2, as the scans have; see --list"),
         ("0", "is no number from 1 to 2"),
@@ -292,6 +302,20 @@ def test_the_only_volume_is_taken_and_said(patient, write_dicom_series, capfd):
     scans, _ = _found(patient)
     assert [scan.series for scan in choose_scans(scans)] == ["1.2.2"]
     assert "series 2 of 2 taken; the others have images at fewer than three places" in capfd.readouterr().err
+    _write_nifti(patient / "seg.nii.gz")
+    scans, _ = _found(patient)
+    assert [scan.series for scan in choose_scans(scans)] == [None, "1.2.2"]
+    assert "series 3 of 3 taken; the other series have images at fewer" in capfd.readouterr().err
+
+
+def test_what_lies_beside_the_series_of_a_patient_does_not_choose(patient, write_dicom_series):
+    _write_nifti(patient / "seg.nii.gz")
+    for file in write_dicom_series(patient / "s3", _HU, _AFFINE, series="1.2.3"):
+        file.write_bytes(file.read_bytes()[:300])  # a series of which nothing can be read
+    scans, _ = _found(patient)
+    assert len(scans) == 4 and choose_scans(scans, "all") == scans
+    with pytest.raises(SeveralSeriesError, match=r"2 CT series of one patient: 1.2.1 \(4 files\), 1.2.2"):
+        choose_scans(scans)
 
 
 def test_series_of_several_patients_are_all_taken(patient, tmp_path, write_dicom_series):

@@ -182,3 +182,13 @@ def test_a_failed_step_stops_what_needs_it_and_nothing_else(tmp_path):
     assert "size=-1" in broken.error
     assert after.error == "needs broken, which failed"
     assert not after.folder.exists()
+
+
+def test_negatives_are_compared_with_the_truth_of_the_slices_that_are_drawn(data, planned):
+    truth = data / "deeplesion/truth"
+    truth.mkdir(exist_ok=True)
+    for name in ("train.json", "train_key_slices.json"):
+        (truth / name).touch()
+    mined, marked = planned(TABLE2.row("lens-mined"), TABLE2.row("lens"))
+    for run, name in ((mined, "train.json"), (marked, "train_key_slices.json")):
+        assert f"default_hooks.negatives.truth={truth / name}" in run.options

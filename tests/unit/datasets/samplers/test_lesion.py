@@ -257,7 +257,7 @@ def test_unknown_dataset_alone_is_refused(several):
 
 
 @pytest.mark.parametrize("batch_size", [None, 2])
-@pytest.mark.parametrize("length", [2, 40])
+@pytest.mark.parametrize("length", [4, 40])
 def test_a_dataset_of_given_length_goes_round_and_the_others_stay(named, batch_size, length):
     own = [index for index in LesionSampler(named, False, 2, batch_size, seed=0) if index >= 3]
     others = [index for index in LesionSampler(named, False, 2, batch_size, seed=0) if index < 3]
@@ -265,7 +265,8 @@ def test_a_dataset_of_given_length_goes_round_and_the_others_stay(named, batch_s
     first, second = epochs(sampler, 2)
     assert len(first) == len(sampler)
     assert first != second
-    assert sum(index >= 3 for index in first) == length
+    assert sum(index - 3 in POSITIVES for index in first) == length
+    assert sum(index >= 3 for index in first) == length + length // 2, "slices without lesions come on top"
     assert {index for index in first if index < 3} == set(others)
     if length > len(own):
         assert {index for index in first if index >= 3} >= {index + 3 for index in POSITIVES}

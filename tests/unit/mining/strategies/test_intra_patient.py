@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -135,3 +136,14 @@ def test_a_matched_tracklet_is_no_deeper_than_told(series, annotated, lesion, po
     found = {A: ({5: 0}, {}), B: ({}, {0: 0}), OTHER: ({}, {})}
     mined = match_within_patients(known, proposals, MiningOptions(depth=0.2), places(proposals, found))
     assert list(boxes_by_slice(mined.lesions[1])) == [12, 13, 14, 15, 16]
+
+
+def test_a_joined_lesion_is_no_deeper_than_told_from_its_mark(series, annotated, lesion, pool, places):
+    origins = ["annotated", "propagated", "propagated"]
+    rows = {"slice_boxes": [[number, *BOX] for number in (12, 13, 14)], "slice_origins": origins}
+    marked = replace(lesion(1, B, 12, BOX), box=(10, 10, 12, 30, 30, 15), attributes=rows)
+    known = annotated(series, [lesion(0, A, 13, BOX), marked])
+    proposals = pool((series[0], []), (series[1], tracklet(0, 0, *[BOX] * 8)), (series[2], []))
+    found = {A: ({0: 0}, {}), B: ({1: 90}, {0: 1})}
+    mined = match_within_patients(known, proposals, MiningOptions(depth=0.2), places(proposals, found))
+    assert list(boxes_by_slice(mined.lesions[1])) == [11, 12, 13, 14]
