@@ -109,6 +109,8 @@ def fetch_real_ct(out: Path) -> Path | None:
     return target
 
 
+# Of the default model, whose own threshold leaves few findings.
+FIRST_LOOK = ["--score-thr", "0.1", "--max-boxes", "20"]
 # That of the miniatures, but with one scan of each patient.
 PHANTOM = ["--set", *(f"{name}={value!r}" for name, value in {**SETTINGS, "max_studies": 1, "max_series": 1}.items())]
 
@@ -185,7 +187,7 @@ def detect(out: Path, scans: dict[str, Path]) -> list[Path]:
     logs = {name: out / f"detect_{name}.log" for name in scans}
     jobs = {}
     for name, scan in scans.items():
-        arguments = ["detect", str(scan), *(trained if name == "phantom" else [])]
+        arguments = ["detect", str(scan), *(trained if name == "phantom" else FIRST_LOOK)]
         arguments += ["--out", str(out / f"detect_{name}"), "--overwrite"]
         jobs[logs[name]] = start(*arguments, log=logs[name], threads=max(1, usable_cores() // len(scans)))
     finish(jobs)

@@ -45,7 +45,7 @@ __all__ = [
 _NOT_FOR_DIAGNOSIS = "research only; not for diagnosis"
 _SHIPPED = "checkpoints"  # folder below the root of the zoo that travels with the package
 # Last field of a config's name -> test data.
-_DATASETS = {"deeplesion": "DeepLesion", "phantom": "Phantom", "starter": "Phantom"}
+_DATASETS = {"deeplesion": "DeepLesion", "phantom": "Phantom", "starter": "Real CT, 12 volumes"}
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,8 @@ def _details(
         "provenance": provenance,
         "metrics": result,
         "rows": _figures(result),
-        "phantom": name.endswith(("_phantom", "_starter")),
+        "synthetic": name.endswith(("_phantom", "_starter")),
+        "tested_on_phantom": name.endswith("_phantom"),
         "points": points,
         "rates": _rates(points),
         "calibration": [] if points is None else calibration_table(points),
