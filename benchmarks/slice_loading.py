@@ -42,8 +42,9 @@ def write_series(folder: Path) -> int:
         hu = np.where(lungs, -850.0, np.where(body, 40.0, -1000.0))
         noise = cv2.GaussianBlur(rng.normal(0, 100, hu.shape), (0, 0), 1.0)
         hu = cv2.GaussianBlur(hu, (0, 0), 1.0) + np.where(body, noise, noise / 4)
+        hu = np.maximum(hu.round(), -1024)  # what lies below is cut off when it is read, by us alone
         path = folder / f"{index:03d}.png"
-        cv2.imwrite(str(path), (hu.round().astype(np.int32) + 32768).astype(np.uint16), options)
+        cv2.imwrite(str(path), (hu.astype(np.int32) + 32768).astype(np.uint16), options)
         sizes.append(path.stat().st_size)
     return round(float(np.mean(sizes)))
 
