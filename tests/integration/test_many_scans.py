@@ -52,7 +52,8 @@ def done(root):
 
 def _detect(*words, threshold="0.02"):
     *inputs, out = map(str, words)
-    return main(["detect", *inputs, "--out", out, "--score-thr", threshold, "--max-boxes", "2"])
+    model = ["--model", "pluld-a3d_densenet121-fpn_7s_phantom", "--max-boxes", "2"]
+    return main(["detect", *inputs, "--out", out, "--score-thr", threshold, *model])
 
 
 def _rows(out):
@@ -287,6 +288,7 @@ def test_two_processes_share_the_scans(root, done, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "mmpluld"]
     command += ["detect", str(root), "-o", str(out), "--score-thr", "0.02", "--max-boxes", "2", "--launcher", "pytorch"]
+    command += ["--model", "pluld-a3d_densenet121-fpn_7s_phantom"]
     ended = subprocess.run(
         command, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
