@@ -87,7 +87,7 @@ def score_strategy(
 
     ``precision_2d``: the share of added boxes that lie on a true lesion (IoU of 0.5 or more on the slice); a box that
     lies on a cross-section too small to stand for its lesion counts neither way. Boxes to be ignored must lie on a
-    lesion that was without a certain box there.
+    lesion that was without a certain box there. ``caps_2d``: the share that does lie on such a cross-section.
     ``recall_2d``: the share of true boxes without a certain box before on which an added one lies, of those that the
     strategy is after: boxes of lesions annotated in the volume (``cross-slice``, ``adjacent-slices``), annotated in
     another volume of the patient (``intra-patient``), of any lesion on slices with a certain box (``cross-dataset``) or
@@ -143,9 +143,11 @@ def _score_boxes(
         right = found is not None
         if found is not None and doubtful:
             right = not lies_on(found.boxes[number], certain.on(number))
-        if found is None and truth.on_cap(part.name, number, box):
-            continue
-        tally.count("precision_2d", right, _origin_groups(lesion, sources))
+        groups = _origin_groups(lesion, sources)
+        cap = found is None and truth.on_cap(part.name, number, box)
+        tally.count("caps_2d", cap, groups)
+        if not cap:
+            tally.count("precision_2d", right, groups)
     new: dict[int, list[Box2D]] = {}
     for _, number, box in added:
         new.setdefault(number, []).append(box)

@@ -200,7 +200,7 @@ def test_command_with_a_truth(case, tmp_path, capsys):
     assert main([*command, str(out), "--truth", str(tmp_path / "truth.json"), "--report", str(report)]) == 0
     assert "cross-dataset  precision_2d  0.000  0.000 to 0.000" in capsys.readouterr().out
     scores = json.loads(report.read_text())["scores"]
-    assert {row["measure"] for row in scores} == {"precision_2d"}  # nothing is left to be found
+    assert {row["measure"] for row in scores} == {"precision_2d", "caps_2d"}  # nothing is left to be found
     assert AnnotationSet.load(out).dataset["mined"][0]["oracles"] == ["cross-slice"]
 
 

@@ -50,8 +50,12 @@ def known(series, annotated, lesion):
     return annotated(series, [lesion(0, A, 13, ONE)])
 
 
-def shares(rows, stratum="all"):
-    return {(row["measure"], row["group"]): (row["hits"], row["total"]) for row in rows if row["stratum"] == stratum}
+def shares(rows, stratum="all", caps=False):
+    return {
+        (row["measure"], row["group"]): (row["hits"], row["total"])
+        for row in rows
+        if row["stratum"] == stratum and (row["measure"] == "caps_2d") == caps
+    }
 
 
 def test_oracle_across_slices(known, truth):
@@ -62,7 +66,8 @@ def test_oracle_across_slices(known, truth):
     assert shares(rows) == {("precision_2d", "all"): (2, 2), ("recall_2d", "all"): (2, 2)}
     assert shares(rows, "type") == {("precision_2d", "liver"): (2, 2), ("recall_2d", "liver"): (2, 2)}
     assert shares(rows, "size") == {("precision_2d", "10 to 30 mm"): (2, 2), ("recall_2d", "10 to 30 mm"): (2, 2)}
-    assert {(row["value"], row["low"], row["high"]) for row in rows} == {(1, 1, 1)}
+    values = {(row["value"], row["low"], row["high"]) for row in rows if row["measure"] != "caps_2d"}
+    assert values == {(1, 1, 1)}
 
 
 def test_oracle_across_volumes(known, truth):
@@ -103,6 +108,7 @@ def test_scores_of_flawed_boxes(known, truth, series):
     )  # fmt: skip
     rows = score_strategy("cross-slice", known, AnnotationSet(known.dataset, series, [flawed]), truth, 10)
     assert shares(rows) == {("precision_2d", "all"): (1, 3), ("recall_2d", "all"): (1, 2)}
+    assert shares(rows, caps=True) == {("caps_2d", "all"): (1, 4)}
 
 
 def test_scores_of_wrong_matches(known, truth, series):
