@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 REPOSITORY = Path(__file__).parents[2]
 # Like the first two, which normalise over all processes and draw boxes, are the others.
-VARIANTS = ["afp", "rpn", *(pytest.param(name, marks=pytest.mark.slow) for name in ("centernet", "fcos"))]
+VARIANTS = ["afp", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rpn", "centernet", "fcos"))]
 DATASETS = ["deeplesion", "luna16", "lits", "nih-ln"]
 PATIENTS = {"deeplesion": (1, 0, 1), "luna16": (1,), "lits": (3,), "nih-ln": (3,)}
 SETTINGS = {"size": 64, "max_slices": 16, "lesions_per_series": 16, "min_long_mm": 14, "pad_mm": 4}

@@ -1,8 +1,6 @@
 """Scores after false-positive reduction."""
 
 import math
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -150,9 +148,3 @@ def test_settings_are_checked(tmp_path, config, bright, volume):
     unknown = replace(volume, spacing_mm=(float("nan"), 2.8, 2.8))
     with pytest.raises(InputError, match=r"a: voxels are \[nan, 2.8, 2.8\] mm"):
         Rescorer(config, bright).scores(source_of(tmp_path, unknown), np.arange(12), np.array([BRIGHT], float), "a")
-
-
-def test_imported_before_all_else():
-    """``mmpluld rescore`` imports it first, also where mmcv has no compiled operators."""
-    done = subprocess.run([sys.executable, "-c", "import mmpluld.inference.rescore"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
