@@ -53,17 +53,17 @@ def _write_weights(path: Path, config: str) -> None:
 
 def _examine(config: str, scan: Path, weights: Path, out: Path, start: float) -> dict[str, float]:
     """Seconds of the steps since ``start``, and the peak memory; to be run in a process of its own."""
-    from mmpluld.inference import Detector, VolumeDetector
+    from mmpluld.inference import Detector
     from mmpluld.inference.formats import DEFAULT_FORMATS
     from mmpluld.io import read_scan
 
-    network = _Clock()
-    VolumeDetector._run = network.timed(VolumeDetector._run)  # type: ignore[method-assign]
     made = Detector(config=config, checkpoint=weights, device="cpu", score_thr=0.05, max_boxes=FINDINGS)
     times = [time.perf_counter()]
     volume = read_scan(scan)
     times.append(time.perf_counter())
     made.load()
+    network, detector = _Clock(), made.volume_detector
+    detector._run = network.timed(detector._run)
     times.append(time.perf_counter())
     found = made.examine(volume, "scan")
     times.append(time.perf_counter())
@@ -87,8 +87,8 @@ def _row(label: str, config: str, num_slices: int, size: int) -> tuple[dict[str,
     with tempfile.TemporaryDirectory() as folder:
         scan, weights, out = Path(folder, "scan.nii.gz"), Path(folder, "weights.pth"), Path(folder, "out")
         out.mkdir()
-        _apart(_write_scan, scan, num_slices, size)
-        _apart(_write_weights, weights, config)
+        _write_scan(scan, num_slices, size)
+        _write_weights(weights, config)
         found = _apart(_examine, config, scan, weights, out, time.perf_counter())
     total = found["total"]
     row = {
