@@ -31,6 +31,7 @@ __all__ = ["Request", "detect_inputs"]
 _FOLDERS = re.compile(r"(?<![\w/])/?(?:[^\s:;,()'\"/]+/)+")
 _UID = re.compile(r"\b\d+(\.\d+){4,}\b")
 _WHOSE = re.compile(r"\b(PatientID|StudyInstanceUID|FrameOfReferenceUID)(?: is|:|=).*?(?=;|$)")
+_QUOTED = re.compile(r"""(['"])(?:(?!\1).)*/((?:(?!\1)[^/])*)\1""")
 _BEHIND = re.compile(r"( is a link) to .*?(?=, which)")
 _OPTION = re.compile(r"--series (?:'[^']*'|\S+)")
 
@@ -256,5 +257,5 @@ def _public(reason: str, scan: Scan, name: str) -> str:
     root = re.escape(printable(str(scan.given)))
     reason = re.sub(rf"{root}/(?:[^:;,()]*/)?", "", reason)
     reason = re.sub(root, name, reason)
-    reason = _FOLDERS.sub("", reason)
+    reason = _FOLDERS.sub("", _QUOTED.sub(r"\1\2\1", reason))
     return _UID.sub("UID", _WHOSE.sub(r"\1", _OPTION.sub("--series", reason)))

@@ -14,11 +14,13 @@ from mmpluld.io.content import content_kind
 from mmpluld.io.dicom import read_dicom_folder
 from mmpluld.io.hounsfield import Units
 from mmpluld.io.itk import read_metaimage, read_nrrd
+from mmpluld.io.metaimage import metaimage_parts
 from mmpluld.io.nifti import read_nifti
+from mmpluld.io.nrrd import nrrd_parts
 from mmpluld.structures.volume import CTVolume
 from mmpluld.typing import FloatArray, StrPath
 
-__all__ = ["NIFTI_SUFFIXES", "VOLUME_SUFFIXES", "read_volume", "volume_suffix", "with_obliqueness"]
+__all__ = ["NIFTI_SUFFIXES", "VOLUME_SUFFIXES", "read_volume", "volume_parts", "volume_suffix", "with_obliqueness"]
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 _PACKED = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
@@ -97,6 +99,16 @@ def volume_suffix(path: Path) -> str:
         raise InputError(f"{path}: is an archive; unpack it and give the folder, or the volume file in it")
     hint = did_you_mean(path.suffix.lower(), VOLUME_SUFFIXES, "for DICOM give the folder")
     raise InputError(f"{path}: unknown file type '{path.suffix}'; allowed are {allowed}{hint}")
+
+
+def volume_parts(file: Path) -> list[Path]:
+    """A volume's file and those that its header names; the file alone where it cannot be read."""
+    suffix = volume_suffix(file)
+    named = {".mhd": metaimage_parts, ".mha": metaimage_parts, ".nhdr": nrrd_parts, ".nrrd": nrrd_parts}.get(suffix)
+    try:
+        return [file, *(file.parent / name for name in (named(file) if named else []))]
+    except (InputError, OSError):
+        return [file]
 
 
 def with_obliqueness(volume: CTVolume) -> CTVolume:
