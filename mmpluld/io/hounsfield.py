@@ -23,6 +23,7 @@ LOWEST_HU = -1024
 
 _INT16 = np.iinfo(np.int16)
 # Beyond any scale: 16 bits of HU in steps of 32 bits have 1.5e-5, NIfTI's shares of 64 bits 4e-15.
+_AIR_TO_TISSUE = 900.0  # HU
 _SLOPES, _LARGEST = (1e-15, 1e6), 1e6
 
 
@@ -66,7 +67,7 @@ def to_hu(
     if labels:
         return hu
     found = [] if notes is None else notes
-    if fault := volume_fault(hu, slice_names):
+    if fault := volume_fault(hu, slice_names) or _bits_fault(raw.dtype, slopes):
         if units is None and (mask := mask_fault(hu)):
             raise InputError(f"{source}: {mask}; give the scan itself, in HU")
         found.append(units_note(source, fault, units))
@@ -77,6 +78,13 @@ def to_hu(
         hu = hu if hu.flags.writeable else hu.copy()
         np.maximum(hu, hu.dtype.type(LOWEST_HU), out=hu)
     return hu
+
+
+def _bits_fault(dtype: np.dtype[Any], slopes: FloatArray) -> str | None:
+    """Say that no voxel of this type can be air where another is tissue, as in a picture, or where a slope was lost."""
+    if dtype.kind == "f" or (2.0 ** (8 * dtype.itemsize) - 1) * np.abs(slopes).max() >= _AIR_TO_TISSUE:
+        return None
+    return f"voxels of {8 * dtype.itemsize} bits in steps of {np.abs(slopes).max():g} hold no range from air to tissue"
 
 
 def check_units(units: str | None) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmpluld.errors import InputError, did_you_mean
+from mmpluld.errors import InputError, counted, did_you_mean, name_some
 from mmpluld.inputs import is_folder
 from mmpluld.io.content import content_kind
 from mmpluld.io.dicom import read_dicom_folder
@@ -20,7 +20,7 @@ from mmpluld.io.nrrd import nrrd_parts
 from mmpluld.structures.volume import CTVolume
 from mmpluld.typing import FloatArray, StrPath
 
-__all__ = ["NIFTI_SUFFIXES", "VOLUME_SUFFIXES", "read_volume", "volume_parts", "volume_suffix", "with_obliqueness"]
+__all__ = ["NIFTI_SUFFIXES", "VOLUME_SUFFIXES", "read_volume", "volume_parts", "volume_suffix", "with_remarks"]
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 _PACKED = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
@@ -68,7 +68,7 @@ def read_volume(
         raise InputError(f"{file}: is one file, so series '{series}' cannot be chosen; leave the series out")
     else:
         volume = _read_file(file, labels, units)
-    return with_obliqueness(volume)
+    return with_remarks(volume, labels)
 
 
 def _read_file(file: Path, labels: bool, units: Units | None) -> CTVolume:
@@ -111,13 +111,44 @@ def volume_parts(file: Path) -> list[Path]:
         return [file]
 
 
-def with_obliqueness(volume: CTVolume) -> CTVolume:
-    """Note how far the scan's axes are off the patient's, if they are."""
+def with_remarks(volume: CTVolume, labels: bool = False) -> CTVolume:
+    """Note how far the scan's axes are off the patient's, if they are, and slices that cannot be as scanned.
+
+    Args:
+        volume: The volume.
+        labels: Whether it is a label mask, whose slices may well be alike.
+    """
+    notes = [] if labels else _odd_slices(volume)
     angle = _largest_angle(volume.affine_lps)
-    if angle < 0.1:
-        return volume
-    note = f"oblique: the scan's axes are up to {angle:.1f} degrees off the patient's; boxes follow the scan's axes"
-    return replace(volume, history=(*volume.history, note))
+    if angle >= 0.1:
+        notes.append(
+            f"oblique: the scan's axes are up to {angle:.1f} degrees off the patient's; boxes follow the scan's axes"
+        )
+    return replace(volume, history=(*volume.history, *notes)) if notes else volume
+
+
+def _odd_slices(volume: CTVolume) -> list[str]:
+    """Notes on slices of one value, and on those equal to their neighbour: they were lost, made up, or padded."""
+    array = volume.array
+    blank = [z for z, plane in enumerate(array) if plane.min() == plane.max()]
+    alike = [
+        z + 1
+        for z in range(len(array) - 1)
+        if z not in blank
+        and np.array_equal(array[z, ::16, ::16], array[z + 1, ::16, ::16])
+        and np.array_equal(array[z], array[z + 1])
+    ]
+    return [
+        f"{counted(len(found), 'slice')} of {len(array)} {what} ({_places(volume, found)}): lost, made up, or padding?"
+        for found, what in ((blank, "with one value throughout"), (alike, "equal to the slice before"))
+        if found
+    ]
+
+
+def _places(volume: CTVolume, slices: Sequence[int]) -> str:
+    """Where slices are in the file; names of DICOM files, which may tell of a patient, stay out of histories."""
+    places = [volume.slice_to_source(z) for z in slices]
+    return name_some([f"{'ijk'[axis]} {index}" for axis, index in places], 4)
 
 
 def _largest_angle(affine: FloatArray) -> float:

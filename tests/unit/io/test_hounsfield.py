@@ -62,6 +62,7 @@ def test_equals_plain_arithmetic(raw, slopes, intercepts):
         (np.full((2, 3, 4), 1e300), 1, "values reach 1e"),
         (np.zeros((2, 3, 4), np.int16), 0, "slope or intercept is 0, NaN or inf"),
         (np.zeros((2, 3, 4), np.int16), np.nan, "slope or intercept is 0, NaN or inf"),
+        (np.resize(np.int8([-125, -12, 6, 20, 124]), (6, 7, 5)), 1, "voxels of 8 bits in steps of 1 hold no range"),
         (np.full((2, 3, 4), 24, np.int16), 1, "values are not HU: all values are 24;"),
         (
             np.zeros((2, 3, 4), np.int16),

@@ -146,6 +146,21 @@ def test_straight_scan_has_no_remark(tmp_path):
     assert read_volume(tmp_path / "scan.mha").history == ()
 
 
+def test_lost_and_repeated_slices_are_noted(tmp_path):
+    array = np.random.default_rng(0).normal(-100, 60, (20, 20, 7)).round().astype(np.int16)
+    array[:5] -= 900
+    array[:, :, [1, 2]] = -1000
+    array[:, :, 5] = array[:, :, 4]
+    file = tmp_path / "ct.nii"
+    _write_nifti(file, array, np.diag([1, 1, 3, 1.0]))
+    notes = [line for line in read_volume(file).history if "slice" in line]
+    assert notes == [
+        "2 slices of 7 with one value throughout (k 2, k 1): lost, made up, or padding?",
+        "1 slice of 7 equal to the slice before (k 4): lost, made up, or padding?",
+    ]
+    assert not any("slice" in line for line in read_volume(file, labels=True).history)
+
+
 @pytest.mark.parametrize(
     ("values", "dtype"),
     [
