@@ -254,7 +254,8 @@ def _row(name: str, scan: Scan, found: Findings) -> Row:
 def _public(reason: str, scan: Scan, name: str) -> str:
     """A message without paths, UIDs and what else tells whose scan it is; of files the last name is kept."""
     reason = _BEHIND.sub(r"\1", reason)
-    root = re.escape(printable(str(scan.given)))
+    # As a whole word: an input may be called "ct", which is part of many words.
+    root = rf"(?<![\w./-]){re.escape(printable(str(scan.given)))}(?![\w-])"
     reason = re.sub(rf"{root}/(?:[^:;,()]*/)?", "", reason)
     reason = re.sub(root, name, reason)
     reason = _FOLDERS.sub("", _QUOTED.sub(r"\1\2\1", reason))

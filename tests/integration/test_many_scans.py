@@ -282,6 +282,11 @@ def test_messages_for_the_table_name_nobody():
          "s: series UID holds 2 parts that are not one volume, by PatientID; choose one with --series"),
     ):  # fmt: skip
         assert _public(reason, scan, "s") == wanted
+    short = Scan(Path("mp"), "mp", "1")
+    assert (
+        _public("mp/Doe/IM1: is uneven; resample the scan in mp", short, "s")
+        == "IM1: is uneven; resample the scan in s"
+    )
 
 
 # ---------------------------------------------------------------------------------------------- several processes
