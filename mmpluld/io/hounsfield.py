@@ -63,7 +63,7 @@ def to_hu(
     if raw.dtype == np.int16 and (slopes == 1.0).all() and (intercepts == 0.0).all():
         hu = raw
     else:
-        hu = _scaled(raw, slopes, intercepts, source)
+        hu = _scaled(raw, slopes, intercepts, source, labels)
     if labels:
         return hu
     found = [] if notes is None else notes
@@ -152,7 +152,9 @@ def _checked_scale(
     return slopes, intercepts
 
 
-def _scaled(raw: npt.NDArray[Any], slopes: FloatArray, intercepts: FloatArray, source: str) -> npt.NDArray[Any]:
+def _scaled(
+    raw: npt.NDArray[Any], slopes: FloatArray, intercepts: FloatArray, source: str, labels: bool
+) -> npt.NDArray[Any]:
     """Scale in two passes: the first decides the type, the second fills the result."""
     low, high, integral, bad = np.inf, -np.inf, True, 0
     first_bad: tuple[int, ...] = ()
@@ -166,7 +168,7 @@ def _scaled(raw: npt.NDArray[Any], slopes: FloatArray, intercepts: FloatArray, s
             integral = integral and bool((np.rint(values) == values).all())
         low, high = min(low, float(values.min())), max(high, float(values.max()))
     if bad:
-        raise _not_finite(source, bad, raw.size, first_bad)
+        raise _not_finite(source, bad, raw.size, first_bad, labels)
     if max(abs(low), abs(high)) > float(np.finfo(np.float32).max):
         raise InputError(f"{source}: values reach {max(abs(low), abs(high)):g}; allowed are HU, check the scaling")
     exact = integral and low >= _INT16.min and high <= _INT16.max
@@ -176,10 +178,10 @@ def _scaled(raw: npt.NDArray[Any], slopes: FloatArray, intercepts: FloatArray, s
     return hu
 
 
-def _not_finite(source: str, bad: int, size: int, first: tuple[int, ...]) -> InputError:
+def _not_finite(source: str, bad: int, size: int, first: tuple[int, ...], labels: bool = False) -> InputError:
     return InputError(
         f"{source}: {bad} of {size} voxels are NaN or inf, the first at index {first}; "
-        "allowed are finite HU, fill them (air is -1000)"
+        f"allowed are {'whole numbers, write the mask again' if labels else 'finite HU, fill them (air is -1000)'}"
     )
 
 

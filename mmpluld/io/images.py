@@ -13,7 +13,7 @@ from mmpluld.io.hounsfield import Units, to_hu
 from mmpluld.io.itk import placed_voxels
 from mmpluld.io.nifti import nifti_geometry
 from mmpluld.io.promised import Promise, check_memory, check_volume
-from mmpluld.io.readers import with_remarks
+from mmpluld.io.readers import with_obliqueness
 from mmpluld.structures.volume import CTVolume
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def volume_from_nibabel(image: Nifti1Image, *, source: str | None = None, units:
         # A copy, as HU are made in place.
         raw = np.array(held.get_unscaled() if nib.is_proxy(held) else held, order="F").reshape(shape, order="F")
     hu = to_hu(raw, slope, intercept, source=str(file), units=units, notes=notes)
-    return with_remarks(CTVolume.from_file_array(hu, affine, str(file), notes, lengths))
+    return with_obliqueness(CTVolume.from_file_array(hu, affine, str(file), notes, lengths))
 
 
 def volume_from_sitk(image: Image, *, source: str = "memory", units: Units | None = None) -> CTVolume:
@@ -81,4 +81,4 @@ def volume_from_sitk(image: Image, *, source: str = "memory", units: Units | Non
     raw, affine = placed_voxels(image)
     notes: list[str] = []
     hu = to_hu(raw.reshape(shape, order="F"), source=source, units=units, notes=notes)
-    return with_remarks(CTVolume.from_file_array(hu, affine, source, notes, "the image, in mm"))
+    return with_obliqueness(CTVolume.from_file_array(hu, affine, source, notes, "the image, in mm"))

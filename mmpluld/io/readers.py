@@ -20,7 +20,15 @@ from mmpluld.io.nrrd import nrrd_parts
 from mmpluld.structures.volume import CTVolume
 from mmpluld.typing import FloatArray, StrPath
 
-__all__ = ["NIFTI_SUFFIXES", "VOLUME_SUFFIXES", "read_volume", "volume_parts", "volume_suffix", "with_remarks"]
+__all__ = [
+    "NIFTI_SUFFIXES",
+    "VOLUME_SUFFIXES",
+    "odd_slices",
+    "read_volume",
+    "volume_parts",
+    "volume_suffix",
+    "with_obliqueness",
+]
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 _PACKED = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
@@ -68,7 +76,7 @@ def read_volume(
         raise InputError(f"{file}: is one file, so series '{series}' cannot be chosen; leave the series out")
     else:
         volume = _read_file(file, labels, units)
-    return with_remarks(volume, labels)
+    return with_obliqueness(volume)
 
 
 def _read_file(file: Path, labels: bool, units: Units | None) -> CTVolume:
@@ -111,24 +119,17 @@ def volume_parts(file: Path) -> list[Path]:
         return [file]
 
 
-def with_remarks(volume: CTVolume, labels: bool = False) -> CTVolume:
-    """Note how far the scan's axes are off the patient's, if they are, and slices that cannot be as scanned.
-
-    Args:
-        volume: The volume.
-        labels: Whether it is a label mask, whose slices may well be alike.
-    """
-    notes = [] if labels else _odd_slices(volume)
+def with_obliqueness(volume: CTVolume) -> CTVolume:
+    """Note how far the scan's axes are off the patient's, if they are."""
     angle = _largest_angle(volume.affine_lps)
-    if angle >= 0.1:
-        notes.append(
-            f"oblique: the scan's axes are up to {angle:.1f} degrees off the patient's; boxes follow the scan's axes"
-        )
-    return replace(volume, history=(*volume.history, *notes)) if notes else volume
+    if angle < 0.1:
+        return volume
+    note = f"oblique: the scan's axes are up to {angle:.1f} degrees off the patient's; boxes follow the scan's axes"
+    return replace(volume, history=(*volume.history, note))
 
 
-def _odd_slices(volume: CTVolume) -> list[str]:
-    """Notes on slices of one value, and on those equal to their neighbour: they were lost, made up, or padded."""
+def odd_slices(volume: CTVolume) -> list[str]:
+    """Notes on slices of a scan that have one value, or equal their neighbour: they were lost, made up, or padded."""
     array = volume.array
     blank = [z for z, plane in enumerate(array) if plane.min() == plane.max()]
     alike = [

@@ -90,3 +90,5 @@ def test_nan_and_inf_are_counted_and_placed():
     raw[0, 0, 3] = np.inf
     with pytest.raises(InputError, match=r"2 of 24 voxels are NaN or inf, the first at index \(1, 2, 1\)"):
         to_hu(raw, source="scan")
+    with pytest.raises(InputError, match="allowed are whole numbers, write the mask again"):
+        to_hu(raw, source="mask", labels=True)
