@@ -319,5 +319,5 @@ def _sampled(size: int) -> Iterable[int]:
     Another scan of the same size differs at each of them, as good as surely; gzip's last bytes sum up all others.
     """
     last = max(size - _SAMPLE, 0)
-    count = min(max(size >> 17, 3), 64) if last else 1
+    count = max(size >> 17, 3) if last else 1  # several in each slice of 512 x 512
     return [last * n // max(count - 1, 1) for n in range(count)]
