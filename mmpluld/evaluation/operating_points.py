@@ -16,6 +16,7 @@ from mmpluld.atomic import atomic_write_text
 from mmpluld.errors import InputError, counted
 from mmpluld.evaluation.evaluate import match_files
 from mmpluld.evaluation.functional import FROCProtocol, Matches, bootstrap_ratio, froc_curve, get_protocol
+from mmpluld.structures import DetectionSet
 from mmpluld.structures.text_files import read_json
 from mmpluld.typing import FloatArray, StrPath
 
@@ -95,6 +96,7 @@ class OperatingPoints:
         curve: (score threshold, false positives per ``per``, sensitivity), thresholds falling.
         calibration: By score, ascending.
         default_rate: Rate that detection takes where no threshold is asked for; None: none.
+        model: Name of the model whose scores these are; None where the detections do not tell.
     """
 
     protocol: str
@@ -105,6 +107,7 @@ class OperatingPoints:
     curve: tuple[tuple[float, float, float], ...]
     calibration: tuple[CalibrationBin, ...]
     default_rate: float | None = None
+    model: str | None = None
 
     def at(self, rate: float) -> OperatingPoint:
         """The lowest threshold that gave at most so many false positives.
@@ -127,7 +130,8 @@ class OperatingPoints:
 
     def to_json(self) -> str:
         """The file's text."""
-        return json.dumps({"schema": _SCHEMA, **asdict(self)}, indent=1) + "\n"
+        told = {key: value for key, value in asdict(self).items() if key != "model" or value is not None}
+        return json.dumps({"schema": _SCHEMA, **told}, indent=1) + "\n"
 
     def save(self, path: StrPath) -> None:
         """Write the file."""
@@ -169,6 +173,7 @@ class OperatingPoints:
                 and points.per in ("image", "volume")
                 and isinstance(points.protocol, str)
                 and (points.default_rate is None or points.default_rate > 0)
+                and (points.model is None or isinstance(points.model, str))
             )
         except (TypeError, ValueError, LookupError) as error:
             raise InputError(f"{path}: operating points are not as they should be ({error}); give {_WANTED}") from None
@@ -216,7 +221,16 @@ def measure_operating_points(
         num_lesions=len(matches.found_by),
         curve=_curve(matches),
         calibration=_calibration(matches, pairing.patients),
+        model=_model_of(predictions),
     )
+
+
+def _model_of(predictions: StrPath) -> str | None:
+    """The one model that the histories of all volumes of a record name, as ``mmpluld detect`` writes them."""
+    volumes = DetectionSet.load(predictions).volumes.values()
+    lines = {next((line for line in volume.history or () if line.startswith("model ")), "") for volume in volumes}
+    names = {line.removeprefix("model ").partition(", weights ")[0] for line in lines}
+    return names.pop() or None if len(names) == 1 else None
 
 
 def _parsed_bin(item: Mapping[str, Any]) -> CalibrationBin:

@@ -31,6 +31,7 @@ __all__ = ["Request", "detect_inputs"]
 _FOLDERS = re.compile(r"(?<![\w/])/?(?:[^\s:;,()'\"/]+/)+")
 _UID = re.compile(r"\b\d+(\.\d+){4,}\b")
 _WHOSE = re.compile(r"\b(PatientID|StudyInstanceUID|FrameOfReferenceUID)(?: is|:|=).*?(?=;|$)")
+_QUOTED = re.compile(r"""(['"])(?:(?!\1).)*/((?:(?!\1)[^/])*)\1""")
 _BEHIND = re.compile(r"( is a link) to .*?(?=, which)")
 _OPTION = re.compile(r"--series (?:'[^']*'|\S+)")
 
@@ -253,8 +254,9 @@ def _row(name: str, scan: Scan, found: Findings) -> Row:
 def _public(reason: str, scan: Scan, name: str) -> str:
     """A message without paths, UIDs and what else tells whose scan it is; of files the last name is kept."""
     reason = _BEHIND.sub(r"\1", reason)
-    root = re.escape(printable(str(scan.given)))
+    # As a whole word: an input may be called "ct", which is part of many words.
+    root = rf"(?<![\w./-]){re.escape(printable(str(scan.given)))}(?![\w-])"
     reason = re.sub(rf"{root}/(?:[^:;,()]*/)?", "", reason)
     reason = re.sub(root, name, reason)
-    reason = _FOLDERS.sub("", reason)
+    reason = _FOLDERS.sub("", _QUOTED.sub(r"\1\2\1", reason))
     return _UID.sub("UID", _WHOSE.sub(r"\1", _OPTION.sub("--series", reason)))

@@ -63,8 +63,13 @@ class ModelFiles:
             points: Those to take; None takes the bundle's.
 
         Raises:
-            InputError: There are none, or the rate lies outside what was measured.
+            InputError: There are none, they are another model's, or the rate lies outside what was measured.
         """
+        if points is not None and points.model not in (None, self.name):
+            raise InputError(
+                f"{self.name}: the operating points given were measured with {points.model}, whose scores are others; "
+                "give those of this model, or use --score-thr"
+            )
         points = points or self._own_points()
         if points is None:
             raise InputError(

@@ -28,6 +28,7 @@ from mmpluld.io import read_scan
 from mmpluld.io.archives import is_archive
 from mmpluld.io.hounsfield import Units, check_finite, check_units, units_note
 from mmpluld.io.hu_check import volume_fault
+from mmpluld.io.readers import odd_slices
 from mmpluld.io.scan_choice import choose_scans, result_names
 from mmpluld.io.scans import ScanReader, find_scans, scan_title
 from mmpluld.progress import note
@@ -198,6 +199,7 @@ class Detector:
         Raises:
             InputError: If the scan does not fit the model or the formats, or the model does not load.
         """
+        volume = replace(volume, history=(*volume.history, *odd_slices(volume)))
         for line in volume.history:
             note(f"{volume.source}: {line}")
         check_scan(formats, volume)

@@ -41,7 +41,7 @@ class Row:
         message: Why it is not done.
         result: What lies in its folder: ``whole``, its result; ``earlier``, one of the scan as it was or of other
             settings, if there is any; "" where nothing lies that is ours.
-        input_digest: Of the names and sizes of its files.
+        input_digest: Of the names and sizes of its files, and of samples of their content.
     """
 
     scan: str

@@ -23,6 +23,7 @@ LOWEST_HU = -1024
 
 _INT16 = np.iinfo(np.int16)
 # Beyond any scale: 16 bits of HU in steps of 32 bits have 1.5e-5, NIfTI's shares of 64 bits 4e-15.
+_AIR_TO_TISSUE = 900.0  # HU
 _SLOPES, _LARGEST = (1e-15, 1e6), 1e6
 
 
@@ -62,11 +63,11 @@ def to_hu(
     if raw.dtype == np.int16 and (slopes == 1.0).all() and (intercepts == 0.0).all():
         hu = raw
     else:
-        hu = _scaled(raw, slopes, intercepts, source)
+        hu = _scaled(raw, slopes, intercepts, source, labels)
     if labels:
         return hu
     found = [] if notes is None else notes
-    if fault := volume_fault(hu, slice_names):
+    if fault := volume_fault(hu, slice_names) or _bits_fault(raw.dtype, slopes):
         if units is None and (mask := mask_fault(hu)):
             raise InputError(f"{source}: {mask}; give the scan itself, in HU")
         found.append(units_note(source, fault, units))
@@ -77,6 +78,13 @@ def to_hu(
         hu = hu if hu.flags.writeable else hu.copy()
         np.maximum(hu, hu.dtype.type(LOWEST_HU), out=hu)
     return hu
+
+
+def _bits_fault(dtype: np.dtype[Any], slopes: FloatArray) -> str | None:
+    """Say that no voxel of this type can be air where another is tissue, as in a picture, or where a slope was lost."""
+    if dtype.kind == "f" or (2.0 ** (8 * dtype.itemsize) - 1) * np.abs(slopes).max() >= _AIR_TO_TISSUE:
+        return None
+    return f"voxels of {8 * dtype.itemsize} bits in steps of {np.abs(slopes).max():g} hold no range from air to tissue"
 
 
 def check_units(units: str | None) -> None:
@@ -144,7 +152,9 @@ def _checked_scale(
     return slopes, intercepts
 
 
-def _scaled(raw: npt.NDArray[Any], slopes: FloatArray, intercepts: FloatArray, source: str) -> npt.NDArray[Any]:
+def _scaled(
+    raw: npt.NDArray[Any], slopes: FloatArray, intercepts: FloatArray, source: str, labels: bool
+) -> npt.NDArray[Any]:
     """Scale in two passes: the first decides the type, the second fills the result."""
     low, high, integral, bad = np.inf, -np.inf, True, 0
     first_bad: tuple[int, ...] = ()
@@ -158,7 +168,7 @@ def _scaled(raw: npt.NDArray[Any], slopes: FloatArray, intercepts: FloatArray, s
             integral = integral and bool((np.rint(values) == values).all())
         low, high = min(low, float(values.min())), max(high, float(values.max()))
     if bad:
-        raise _not_finite(source, bad, raw.size, first_bad)
+        raise _not_finite(source, bad, raw.size, first_bad, labels)
     if max(abs(low), abs(high)) > float(np.finfo(np.float32).max):
         raise InputError(f"{source}: values reach {max(abs(low), abs(high)):g}; allowed are HU, check the scaling")
     exact = integral and low >= _INT16.min and high <= _INT16.max
@@ -168,10 +178,10 @@ def _scaled(raw: npt.NDArray[Any], slopes: FloatArray, intercepts: FloatArray, s
     return hu
 
 
-def _not_finite(source: str, bad: int, size: int, first: tuple[int, ...]) -> InputError:
+def _not_finite(source: str, bad: int, size: int, first: tuple[int, ...], labels: bool = False) -> InputError:
     return InputError(
         f"{source}: {bad} of {size} voxels are NaN or inf, the first at index {first}; "
-        "allowed are finite HU, fill them (air is -1000)"
+        f"allowed are {'whole numbers, write the mask again' if labels else 'finite HU, fill them (air is -1000)'}"
     )
 
 

@@ -178,7 +178,7 @@ def _padding(counts: IntArray) -> list[int]:
     occupied = np.flatnonzero(counts)
     for place in occupied[:3]:
         value = int(place) - _RANGE
-        around = counts[place + 1 : place + 21].mean()
+        around = counts[place + 1 : place + 21].sum() / 20
         if value > -900 or counts[place] < max(_SPIKE * total, 10 * around, _FEWEST_EQUAL):
             break
         found.append(value)

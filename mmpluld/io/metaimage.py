@@ -14,7 +14,7 @@ from mmpluld.io.faults import damaged
 from mmpluld.io.promised import Coding, Promise, check_held, check_memory, data_names, voxel_file
 from mmpluld.io.text_header import TextHeader, numbers, whole_numbers
 
-__all__ = ["read_metaimage_header"]
+__all__ = ["metaimage_parts", "read_metaimage_header"]
 
 # Bytes of a voxel, as MetaIO has them on every system.
 _BYTES = {
@@ -53,6 +53,19 @@ def read_metaimage_header(file: Path) -> TextHeader:
         _check_geometry(file, fields, dimension, header)
         header.parts += _check_voxels(file, fields, header.promise, rest, start)
     return header
+
+
+def metaimage_parts(file: Path) -> list[str]:
+    """Names of the files that hold the voxels, none if they follow the header; whether these are there is not asked.
+
+    Raises:
+        InputError: The header cannot be read, or names no files that it may.
+    """
+    fields, rest, _ = _fields(file)
+    if fields[_LAST].lower() == "local":
+        return []
+    size = fields.get("DimSize", "")
+    return data_names(file, _LAST, fields[_LAST], rest, whole_numbers(file, "DimSize", size, len(size.split()), 1))
 
 
 def _fields(file: Path) -> tuple[dict[str, str], list[str], int]:

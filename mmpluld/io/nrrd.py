@@ -12,7 +12,7 @@ from mmpluld.io.faults import damaged
 from mmpluld.io.promised import Coding, Promise, check_held, check_memory, data_names, voxel_file
 from mmpluld.io.text_header import TextHeader, numbers, whole_numbers
 
-__all__ = ["read_nrrd_header"]
+__all__ = ["nrrd_parts", "read_nrrd_header"]
 
 _NAMES = {
     1: ("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"),
@@ -54,6 +54,20 @@ def read_nrrd_header(file: Path) -> TextHeader:
         _check_geometry(file, fields, dimension, header)
         header.parts += _check_voxels(file, fields, header.promise, rest, start)
     return header
+
+
+def nrrd_parts(file: Path) -> list[str]:
+    """Names of the files that hold the voxels, none if they follow the header; whether these are there is not asked.
+
+    Raises:
+        InputError: The header cannot be read, or names no files that it may.
+    """
+    fields, rest, _ = _fields(file)
+    if _DATA_FILE not in fields:
+        return []
+    sizes = fields.get("sizes", "")
+    shape = whole_numbers(file, "sizes", sizes, len(sizes.split()), 1)
+    return data_names(file, f"'{_DATA_FILE}'", fields[_DATA_FILE], rest, shape)
 
 
 def _components(fields: dict[str, str], sizes: list[int]) -> int:

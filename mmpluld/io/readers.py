@@ -8,17 +8,27 @@ from pathlib import Path
 
 import numpy as np
 
-from mmpluld.errors import InputError, did_you_mean
+from mmpluld.errors import InputError, counted, did_you_mean, name_some
 from mmpluld.inputs import is_folder
 from mmpluld.io.content import content_kind
 from mmpluld.io.dicom import read_dicom_folder
 from mmpluld.io.hounsfield import Units
 from mmpluld.io.itk import read_metaimage, read_nrrd
+from mmpluld.io.metaimage import metaimage_parts
 from mmpluld.io.nifti import read_nifti
+from mmpluld.io.nrrd import nrrd_parts
 from mmpluld.structures.volume import CTVolume
 from mmpluld.typing import FloatArray, StrPath
 
-__all__ = ["NIFTI_SUFFIXES", "VOLUME_SUFFIXES", "read_volume", "volume_suffix", "with_obliqueness"]
+__all__ = [
+    "NIFTI_SUFFIXES",
+    "VOLUME_SUFFIXES",
+    "odd_slices",
+    "read_volume",
+    "volume_parts",
+    "volume_suffix",
+    "with_obliqueness",
+]
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 _PACKED = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
@@ -99,6 +109,16 @@ def volume_suffix(path: Path) -> str:
     raise InputError(f"{path}: unknown file type '{path.suffix}'; allowed are {allowed}{hint}")
 
 
+def volume_parts(file: Path) -> list[Path]:
+    """A volume's file and those that its header names; the file alone where it cannot be read."""
+    suffix = volume_suffix(file)
+    named = {".mhd": metaimage_parts, ".mha": metaimage_parts, ".nhdr": nrrd_parts, ".nrrd": nrrd_parts}.get(suffix)
+    try:
+        return [file, *(file.parent / name for name in (named(file) if named else []))]
+    except (InputError, OSError):
+        return [file]
+
+
 def with_obliqueness(volume: CTVolume) -> CTVolume:
     """Note how far the scan's axes are off the patient's, if they are."""
     angle = _largest_angle(volume.affine_lps)
@@ -106,6 +126,30 @@ def with_obliqueness(volume: CTVolume) -> CTVolume:
         return volume
     note = f"oblique: the scan's axes are up to {angle:.1f} degrees off the patient's; boxes follow the scan's axes"
     return replace(volume, history=(*volume.history, note))
+
+
+def odd_slices(volume: CTVolume) -> list[str]:
+    """Notes on slices of a scan that have one value, or equal their neighbour: they were lost, made up, or padded."""
+    array = volume.array
+    blank = [z for z, plane in enumerate(array) if plane.min() == plane.max()]
+    alike = [
+        z + 1
+        for z in range(len(array) - 1)
+        if z not in blank
+        and np.array_equal(array[z, ::16, ::16], array[z + 1, ::16, ::16])
+        and np.array_equal(array[z], array[z + 1])
+    ]
+    return [
+        f"{counted(len(found), 'slice')} of {len(array)} {what} ({_places(volume, found)}): lost, made up, or padding?"
+        for found, what in ((blank, "with one value throughout"), (alike, "equal to the slice before"))
+        if found
+    ]
+
+
+def _places(volume: CTVolume, slices: Sequence[int]) -> str:
+    """Where slices are in the file; names of DICOM files, which may tell of a patient, stay out of histories."""
+    places = [volume.slice_to_source(z) for z in slices]
+    return name_some([f"{'ijk'[axis]} {index}" for axis, index in places], 4)
 
 
 def _largest_angle(affine: FloatArray) -> float:

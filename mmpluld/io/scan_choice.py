@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from mmpluld.errors import InputError, did_you_mean, name_some, printable
+from mmpluld.inputs import own_path
 from mmpluld.io.archives import is_archive
 from mmpluld.io.dicom_series import Choice
 from mmpluld.io.hounsfield import Units
@@ -110,11 +111,15 @@ def result_names(scans: Sequence[Scan], taken: Collection[str] = (), paths: bool
         names.append(safe_name("_".join(parts)))
         hashed.append(_is_part(scan) or (several and scan.facts is not None and not (paths and scan.inner)))
     alike = Counter(name.casefold() for name in names)
+    keys = Counter(map(_identity, scans))
     occupied = {name.casefold() for name in taken}
     result: list[str] = []
     for scan, name, always in zip(scans, names, hashed, strict=True):
         if always or alike[name.casefold()] > 1 or name.casefold() in occupied:
-            name = f"{name}-{hashlib.sha256(_identity(scan).encode(errors='surrogateescape')).hexdigest()[:8]}"
+            # Of inputs that hold files of one name, which way round they are given must not decide.
+            place = f":{own_path(scan.given)}" if keys[_identity(scan)] > 1 else ""
+            key = f"{_identity(scan)}{place}".encode(errors="surrogateescape")
+            name = f"{name}-{hashlib.sha256(key).hexdigest()[:8]}"
         same = sum(other == name or re.fullmatch(re.escape(name) + r"-\d+", other) is not None for other in result)
         result.append(f"{name}-{same + 1}" if same else name)
     return result

@@ -23,13 +23,14 @@ from mmpluld.io.dicom_series import Choice, SeriesFacts, fits, refuse_no_series,
 from mmpluld.io.dicomdir import add_missing, is_dicomdir, named_files
 from mmpluld.io.faults import quiet
 from mmpluld.io.hounsfield import Units
-from mmpluld.io.readers import VOLUME_SUFFIXES, read_volume, volume_suffix
+from mmpluld.io.readers import VOLUME_SUFFIXES, read_volume, volume_parts, volume_suffix
 from mmpluld.progress import note
 from mmpluld.structures.volume import CTVolume
 from mmpluld.typing import StrPath
 
 __all__ = ["Scan", "ScanReader", "find_scans", "scan_title"]
 
+_SAMPLE = 4096  # bytes
 _WANTED = f"a CT scan ({', '.join(VOLUME_SUFFIXES)}, DICOM folder, DICOMDIR or .zip)"
 
 
@@ -47,7 +48,7 @@ class Scan:
         series: What the reader is asked for, as ``--series`` has it.
         facts: What its headers say of the series; None for a volume file.
         fitting: Whether it has an image with the values of attributes that are asked for.
-        digest: Of names and sizes of its files: another one if it changed.
+        digest: Of names, sizes and samples of the content of its files: another one if it changed.
         fault: Why it cannot be read, as far as that is known already.
     """
 
@@ -166,7 +167,8 @@ def _in_input(given: Path, reader: ScanReader, choice: Choice, out: Path | None)
             return _named(given, _series(given, given.parent, found, choice, whole=False) or _none(given, found))
         if not is_archive(given):
             volume_suffix(given)
-            return [Scan(given, scan_title(given), str(own_path(given)), digest=_digest(given.parent, [given]))]
+            digest = _digest(given.parent, volume_parts(given))
+            return [Scan(given, scan_title(given), str(own_path(given)), digest=digest)]
     root = reader.root(given)
     try:
         return _named(given, _in_folder(given, root, choice, out))
@@ -215,7 +217,7 @@ def _none(given: Path, found: DicomFolder) -> list[Scan]:
 
 def _volume(given: Path, root: Path, file: Path) -> Scan:
     inner = file.relative_to(root).as_posix()
-    return Scan(given, _without_suffix(file.name), inner, inner, digest=_digest(root, [file]))
+    return Scan(given, _without_suffix(file.name), inner, inner, digest=_digest(root, volume_parts(file)))
 
 
 def _series(given: Path, root: Path, found: DicomFolder, choice: Choice, whole: bool) -> list[Scan]:
@@ -296,9 +298,26 @@ def _renamed(error: InputError | str, root: Path, given: Path) -> str:
 def _digest(root: Path, files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for file in sorted(files):
+        digest.update(os.fsencode(file.relative_to(root)) + b"\0")
+        if not file.is_file():  # opening a pipe would wait for whoever writes it
+            continue
         try:
-            size = file.stat().st_size
-        except OSError:
-            size = -1
-        digest.update(os.fsencode(file.relative_to(root)) + f"\0{size}\0".encode())
+            with file.open("rb", buffering=0) as stream:
+                size = os.fstat(stream.fileno()).st_size
+                digest.update(f"{size}\0".encode())
+                for place in _sampled(size):
+                    stream.seek(place)
+                    digest.update(stream.read(_SAMPLE))
+        except OSError:  # whoever reads the scan says why
+            continue
     return digest.hexdigest()[:16]
+
+
+def _sampled(size: int) -> Iterable[int]:
+    """Places of a file of so many bytes at which it is sampled: its ends, and evenly between them.
+
+    Another scan of the same size differs at each of them, as good as surely; gzip's last bytes sum up all others.
+    """
+    last = max(size - _SAMPLE, 0)
+    count = max(size >> 17, 3) if last else 1  # several in each slice of 512 x 512
+    return [last * n // max(count - 1, 1) for n in range(count)]

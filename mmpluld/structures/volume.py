@@ -34,6 +34,8 @@ __all__ = [
 _CANONICAL_SIGNS = np.array([1.0, 1.0, -1.0])
 VOXEL_MM = (0.05, 50.0)
 """Smallest and largest voxel size that a CT can have; what is beyond was given in another unit."""
+_MOST_OFF_RIGHT = 45.0  # degrees between axes; a gantry tilts by 30
+_WIDEST_MM, _LONGEST_MM = 1500.0, 3000.0  # twice the bore of a scanner, and more than a whole body
 _FARTHEST_MM = 1e6  # of a scanner's table from its isocentre; far beyond, positions lose their decimals
 
 
@@ -107,7 +109,8 @@ class CTVolume:
 
         Raises:
             InputError: If the array is not a non-empty 3D volume, the affine is singular or not finite, a voxel is
-                smaller than 0.05 mm or larger than 50 mm, or the volume lies more than a kilometre off.
+                smaller than 0.05 mm or larger than 50 mm, the volume is wider than 1.5 m or longer than 3 m, lies more
+                than a kilometre off, or its axes are more than 45 degrees off right angles.
         """
         if array_ijk.ndim != 3:
             raise InputError(
@@ -118,6 +121,7 @@ class CTVolume:
         _check_lengths(affine, source, lengths)
         axes = nearest_axes(affine)
         shape_ijk = (int(array_ijk.shape[0]), int(array_ijk.shape[1]), int(array_ijk.shape[2]))
+        _check_extent(affine, shape_ijk, axes, source, lengths)
         return cls(
             array=_to_canonical(array_ijk, axes),
             affine_lps=affine @ index_matrix(axes, shape_ijk, edges=False),
@@ -277,6 +281,28 @@ def _check_lengths(affine: FloatArray, source: str, lengths: str) -> None:
         raise InputError(
             f"{source}: its first voxel lies {farthest:g} mm from the origin; allowed are {_FARTHEST_MM:g}, mend the "
             "position in the header"
+        )
+
+
+def _check_extent(
+    affine: FloatArray, shape: tuple[int, int, int], axes: tuple[int, int, int], source: str, lengths: str
+) -> None:
+    """Refuse a scan larger than any scanner makes, as pixels in another unit give, and axes that are no scanner's."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    order = [abs(axis) - 1 for axis in axes]
+    extent = (spacing * shape)[order]
+    if (extent > (_WIDEST_MM, _WIDEST_MM, _LONGEST_MM)).any():
+        listed = " x ".join(f"{value:.4g}" for value in extent)
+        raise InputError(
+            f"{source}: the scan measures {listed} mm, from {lengths}; allowed are {_WIDEST_MM:g} mm across and "
+            f"{_LONGEST_MM:g} mm along the body, mend the unit or the numbers in the header"
+        )
+    directions = affine[:3, :3] / spacing
+    off = float(np.degrees(np.arcsin(min(1.0, np.abs(np.triu(directions.T @ directions, 1)).max()))))
+    if off > _MOST_OFF_RIGHT:
+        raise InputError(
+            f"{source}: its axes are {off:.0f} degrees off a right angle; a tilted gantry makes at most 30, allowed "
+            f"are {_MOST_OFF_RIGHT:g}, mend the directions in the header, or the positions of the slices"
         )
 
 

@@ -216,6 +216,9 @@ def test_a_scan_whose_name_is_no_text(scans, threshold_model, tmp_path, suffix, 
 
 def test_what_was_assumed_is_noted_on_the_terminal(scans, threshold_model, tmp_path, capfd):
     image = nibabel.load(scans["scan.nii.gz"])
+    voxels = image.get_fdata()
+    voxels[:, :, 1] = -1000
+    image = nibabel.Nifti1Image(voxels.astype(np.int16), image.affine, image.header)
     image.header.set_xyzt_units(0)
     nibabel.save(image, tmp_path / "scan.nii")
     result = detect_scan(tmp_path / "scan.nii", *threshold_model, tmp_path / "out")
@@ -223,6 +226,7 @@ def test_what_was_assumed_is_noted_on_the_terminal(scans, threshold_model, tmp_p
     assert f"note: {tmp_path / 'scan.nii'}: {note}\n" in capfd.readouterr().err
     assert note in DetectionSet.load(result.detections).volumes["scan"].history
     assert note in result.report.read_text(encoding="utf-8")
+    assert "with one value throughout (k 1): lost" in result.report.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("identifiers", [False, True])

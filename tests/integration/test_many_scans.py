@@ -275,11 +275,18 @@ def test_messages_for_the_table_name_nobody():
         ("/data/in/Doe/x/IM9: is cut off", "IM9: is cut off"),
         ("/data/in: cannot be read (/data/in is a link to /data/Doe 1.nii, which does not exist); give a scan",
          "s: cannot be read (s is a link, which does not exist); give a scan"),
+        ("/data/in: cannot be read (Bad CRC-32 for file 'Doe, John/0.dcm'); it holds \"O'Neil x/1.dcm\", a link",
+         "s: cannot be read (Bad CRC-32 for file '0.dcm'); it holds \"1.dcm\", a link"),
         ("/data/in: series 1.2.840.1.2.3 holds 2 parts that are not one volume, by PatientID: 'Doe' (8 slices), 'X' (8 "
          "slices); choose one with --series '1.2.840.1.2.3:PatientID=Doe'",
          "s: series UID holds 2 parts that are not one volume, by PatientID; choose one with --series"),
     ):  # fmt: skip
         assert _public(reason, scan, "s") == wanted
+    short = Scan(Path("mp"), "mp", "1")
+    assert (
+        _public("mp/Doe/IM1: is uneven; resample the scan in mp", short, "s")
+        == "IM1: is uneven; resample the scan in s"
+    )
 
 
 # ---------------------------------------------------------------------------------------------- several processes

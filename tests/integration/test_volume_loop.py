@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -355,6 +357,8 @@ def test_a_bundle_finds_what_config_and_weights_find(config, data_root, reductio
     assert len(changed.scores) == 0
 
     measure_operating_points(*validation, "lens-3d").save(data_root / "points.json")
+    others = data_root / "others.json"
+    replace(measure_operating_points(*validation, "lens-3d"), model="another").save(others)
     for options in (
         {"model": bundle},
         {"model": bundle, "no_fpr": True, "operating_points": data_root / "points.json"},
@@ -377,6 +381,7 @@ def test_a_bundle_finds_what_config_and_weights_find(config, data_root, reductio
     for options, message in (
         ({"model": bundle, "fp_rate": 1, "no_fpr": True}, "its operating points do not hold with --no-fpr"),
         ({"model": bundle, "fp_rate": 1, "cfg_options": ["test_cfg.max_gap=1"]}, "do not hold with --cfg-options"),
+        ({"model": bundle, "fp_rate": 1, "operating_points": others}, "were measured with another, whose scores"),
         ({"model": bundle, "fp_rate": 9}, "allowed are 0.25 to 1.5 false positives per volume"),
         ({"config": config, "checkpoint": weights, "fp_rate": 1}, "has no operating points"),
         ({"model": bundle, "fp_rate": 1, "score_thr": 0.5}, "--fp-rate 1 and --score-thr 0.5 both give the threshold"),

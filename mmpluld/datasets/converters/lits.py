@@ -35,6 +35,7 @@ __all__ = ["convert_lits"]
 _LIVER, _TUMOUR = 1, 2
 _LIVER_HU = (_LIVER, "liver", -100.0, 300.0)
 _NAME = re.compile(r"volume-(\d+)\.nii(\.gz)?", re.ASCII)
+_MASK_NAME = re.compile(r"segmentation-(\d+)\.nii(\.gz)?", re.ASCII)
 
 
 def convert_lits(
@@ -82,6 +83,10 @@ def convert_lits(
             masks[name] = found[0]
         else:
             report.remark("no segmentation, left out", str(image))
+    for path in sorted(root.rglob("segmentation-*.nii*")):
+        match = _MASK_NAME.fullmatch(path.name)
+        if match and f"volume-{int(match[1])}" not in images:
+            report.remark("segmentation without its volume, left out", str(path))
     if not masks:
         raise InputError(f"{root}: no volume of {len(images)} has its segmentation-N.nii; add the masks")
     table = read_overrides(overrides, masks)

@@ -28,7 +28,7 @@ from mmpluld.errors import InputError
 from mmpluld.io import read_volume
 from mmpluld.io.hounsfield import Units
 from mmpluld.structures import CTVolume, LesionRecord
-from mmpluld.structures.text_files import parse_number, parse_rows, read_table
+from mmpluld.structures.text_files import parse_number, parse_rows, read_table, read_text
 from mmpluld.typing import StrPath
 
 __all__ = ["LUNA16_COLUMNS", "LunaMark", "convert_luna16", "read_luna16_marks"]
@@ -98,6 +98,9 @@ def convert_luna16(
     for mark in marks:
         if mark.seriesuid not in scans:
             report.dropped.append(DroppedRow(mark.row, mark.line, "no scan", mark.seriesuid))
+    for uid in _listed(root / "seriesuids.csv"):
+        if uid not in scans:
+            report.remark("in seriesuids.csv, but no scan in the subsets", uid)
     table = read_overrides(overrides, scans)
     by_scan: dict[str, list[tuple[LunaMark, bool]]] = defaultdict(list)
     for ignore, group in ((False, marks), (True, excluded)):
@@ -145,6 +148,14 @@ def _scans(root: Path) -> dict[str, Path]:
     if not scans:
         raise InputError(f"{root}: no scans subset0/*.mhd to subset9/*.mhd; unpack LUNA16's subsets there")
     return scans
+
+
+def _listed(path: Path) -> list[str]:
+    """The scans of the dataset, where its list of them is there."""
+    if not path.is_file():
+        return []
+    lines = [line.strip() for line in read_text(path, "LUNA16's list of its scans").splitlines()]
+    return [line for line in lines if line not in ("", "seriesuid")]
 
 
 def _fold(scans: dict[str, Path], test_subset: int) -> dict[str, str]:

@@ -9,6 +9,7 @@ import pytest
 from mmpluld.cli.main import main
 from mmpluld.errors import InputError
 from mmpluld.evaluation.operating_points import OperatingPoints, measure_operating_points
+from mmpluld.structures import DetectionSet
 
 
 @pytest.fixture
@@ -45,6 +46,19 @@ def test_calibration(points):
     assert sum(item.count for item in bins.values()) == 14
     assert sum(item.hits for item in bins.values()) == 8
     assert (bins[0.0].count, bins[0.0].precision, bins[0.0].interval) == (0, None, None)
+
+
+def test_the_model_is_known_where_all_records_name_it(validation, tmp_path):
+    predictions, truth = validation
+    record = DetectionSet.load(predictions)
+    for models, wanted in (((None,), None), (("a",), "a"), (("a", "b"), None)):
+        for number, volume in enumerate(record.volumes.values()):
+            name = models[number % len(models)]
+            volume.history = ["read", f"model {name}, weights w.pth (SHA-256 00)"] if name else ["read"]
+        record.save(tmp_path / "found.json")
+        points = measure_operating_points(tmp_path / "found.json", truth, "lens-3d")
+        points.save(tmp_path / "points.json")
+        assert OperatingPoints.load(tmp_path / "points.json").model == points.model == wanted
 
 
 def test_file_and_back(points, tmp_path):

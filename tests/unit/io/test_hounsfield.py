@@ -62,6 +62,7 @@ def test_equals_plain_arithmetic(raw, slopes, intercepts):
         (np.full((2, 3, 4), 1e300), 1, "values reach 1e"),
         (np.zeros((2, 3, 4), np.int16), 0, "slope or intercept is 0, NaN or inf"),
         (np.zeros((2, 3, 4), np.int16), np.nan, "slope or intercept is 0, NaN or inf"),
+        (np.resize(np.int8([-125, -12, 6, 20, 124]), (6, 7, 5)), 1, "voxels of 8 bits in steps of 1 hold no range"),
         (np.full((2, 3, 4), 24, np.int16), 1, "values are not HU: all values are 24;"),
         (
             np.zeros((2, 3, 4), np.int16),
@@ -89,3 +90,5 @@ def test_nan_and_inf_are_counted_and_placed():
     raw[0, 0, 3] = np.inf
     with pytest.raises(InputError, match=r"2 of 24 voxels are NaN or inf, the first at index \(1, 2, 1\)"):
         to_hu(raw, source="scan")
+    with pytest.raises(InputError, match="allowed are whole numbers, write the mask again"):
+        to_hu(raw, source="mask", labels=True)

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from mmpluld.errors import InputError
 from mmpluld.io import read_volume, volume_from_nibabel, volume_from_sitk
+from mmpluld.io.readers import odd_slices
 from mmpluld.structures import inclusive_to_edges
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -144,6 +145,18 @@ def test_oblique_scan(write_scan, tmp_path, order, signs):
 def test_straight_scan_has_no_remark(tmp_path):
     _write_itk(tmp_path / "scan.mha", *_stored((0, 1, 2), (1, 1, 1)))
     assert read_volume(tmp_path / "scan.mha").history == ()
+
+
+def test_lost_and_repeated_slices_are_noted(tmp_path):
+    array = np.random.default_rng(0).normal(-100, 60, (20, 20, 7)).round().astype(np.int16)
+    array[:5] -= 900
+    array[:, :, [1, 2]] = -1000
+    array[:, :, 5] = array[:, :, 4]
+    _write_nifti(tmp_path / "ct.nii", array, np.diag([1, 1, 3, 1.0]))
+    assert odd_slices(read_volume(tmp_path / "ct.nii")) == [
+        "2 slices of 7 with one value throughout (k 2, k 1): lost, made up, or padding?",
+        "1 slice of 7 equal to the slice before (k 4): lost, made up, or padding?",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import warnings
 import zipfile
@@ -80,6 +81,14 @@ def test_every_kind_of_input_gives_the_same_voxels(patient, tmp_path):
     assert result_names(scans[:1]) == ["ct"]
     reordered, _ = _found(*inputs[::-1])
     assert set(result_names(reordered)) == set(names)
+    copied = shutil.copytree(tree, tmp_path / "copy")
+    both, _ = _found(tree, copied)
+    reordered, _ = _found(copied, tree)
+    ways = [
+        {(scan.given, scan.inner): name for scan, name in zip(scans, result_names(scans), strict=True)}
+        for scans in (both, reordered)
+    ]
+    assert ways[0] == ways[1]  # a call with inputs the other way round may not mix two patients up
 
 
 def test_read_scan_removes_what_it_unpacked(patient, tmp_path, monkeypatch):
@@ -141,6 +150,24 @@ def test_a_damaged_slice_stays_with_its_series(patient):
         with pytest.raises(InputError, match=f"{file.name}: holds no SeriesInstanceUID; it may be a slice"):
             reader.read(one)
     assert one.digest != two.digest
+
+
+def test_another_scan_of_the_same_name_and_size_has_another_digest(tmp_path, write_dicom_series):
+    """So that its result is not taken for done; where the data lie does not matter."""
+    places = [tmp_path / name for name in "abc"]
+    for place, change in zip(places, (0, 0, 1), strict=True):
+        for name in ("ct.nii", "ct.mhd"):
+            file = _write_nifti(place / name)
+        for file in (place / "ct.nii", place / "ct.raw"):
+            content = bytearray(file.read_bytes())
+            content[len(content) // 2] ^= change
+            file.write_bytes(content)
+        write_dicom_series(place / "P", _HU + change, _AFFINE, series="1.2.3")
+    with ScanReader() as reader:
+        found = [find_scans([place], reader) for place in places]
+    one, copy, other = ([scan.digest for scan in scans] for scans in found)
+    assert one == copy and len(one) == 3
+    assert all(digest != before for digest, before in zip(other, one, strict=True))
 
 
 # ------------------------------------------------------------------------------------------------------- DICOMDIR

@@ -112,6 +112,9 @@ def test_from_canonical():
         (np.zeros((2, 3, 4), np.int16), np.diag([np.nan, 1, 1, 1.0]), "NaN or inf"),
         (np.zeros((2, 3, 4), np.int16), np.eye(3), r"shape \(3, 3\)"),
         (np.zeros((2, 3, 4), np.int16), np.eye(4)[:, [0, 0, 2, 3]], "singular"),
+        (np.zeros((2, 40, 4), np.int16), np.diag([1, 40, 1, 1.0]), "measures 2 x 1600 x 4 mm.* 1500 mm across"),
+        (np.zeros((2, 3, 70), np.int16), np.diag([1, 1, 50, 1.0]), "measures 2 x 3 x 3500 mm.*3000 mm along"),
+        (np.zeros((2, 3, 4), np.int16), np.eye(4) + np.eye(4)[[3, 2, 0, 1]].T * 2, "63 degrees off a right angle"),
     ],
 )
 def test_from_file_array_refuses(array, affine, message):

@@ -255,8 +255,10 @@ def test_a_mask_of_another_shape_leaves_the_volume_out(pair):
 def test_images_without_mask_and_values_with_fractions_are_reported(pair):
     root = pair(labels_with(), hu=np.resize(np.float32([-899.6, -90, 40, 300]), (8, 24, 32)))
     shutil.copy(root / "volume-0.nii", root / "volume-5.nii")
+    shutil.copy(root / "segmentation-0.nii", root / "segmentation-7.nii")
     found, report = train(root)
     assert report.remarks["no segmentation, left out"] == [str(root / "volume-5.nii")]
+    assert report.remarks["segmentation without its volume, left out"] == [str(root / "segmentation-7.nii")]
     assert report.remarks["HU with fractions rounded to whole numbers"] == [str(root / "volume-0.nii")]
     assert np.load(root / "volumes" / "volume-0.npy")[0, 0, 0] == -900
 

@@ -70,9 +70,11 @@ def test_a_sphere_between_two_slices_takes_the_one_of_its_centre(one_scan):
 
 
 def test_marks_without_scan_outside_or_repeated_are_reported(one_scan):
+    (one_scan.root / "seriesuids.csv").write_text("1.2\n1.3\n\n")
     report = one_scan("9.9,0,0,0,5\n1.2,0,0,0,5\n1.2,105,-42,-1,5\n1.2,105,-42,-1,5\n")
     assert [(row.line, row.reason, row.item) for row in report.dropped] == [(2, "no scan", "9.9")]
     assert report.remarks == {
+        "in seriesuids.csv, but no scan in the subsets": ["1.3"],
         "mark outside its scan, dropped": ["line 3 of annotations.csv (1.2)"],
         "mark repeated, taken once": ["line 5 of annotations.csv (1.2)"],
     }
