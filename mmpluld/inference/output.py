@@ -66,7 +66,8 @@ def _check_target(folder: Path, target: Path, names: Collection[str], overwrite:
     present = sorted(item.name for item in folder.iterdir())
     if present and not overwrite:
         raise InputError(
-            f"{target}: holds {present[0]} already; give another folder, or --overwrite (Python: overwrite=True) to replace it"
+            f"{target}: holds {present[0]} already; give another folder, or --overwrite (Python: overwrite=True) to "
+            "replace it"
         )
     foreign = [name for name in present if name not in names]
     if foreign:
