@@ -1,4 +1,5 @@
-"""Run benchmarks of this folder, print their tables and write them to docs/benchmarks.md."""
+"""Run benchmarks of this folder, print their tables and write them to docs/benchmarks.md; on a GPU those of ``cuda``,
+to docs/benchmarks_gpu.md."""
 
 from __future__ import annotations
 
@@ -9,13 +10,16 @@ import platform
 import sys
 from pathlib import Path
 
-import benchmarks
 from mmpluld.atomic import atomic_write_text
 from mmpluld.cli.numbers import whole
 from mmpluld.compat.versions import describe_environment
 from mmpluld.errors import InputError
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PAGES = {"cpu": DOCS / "benchmarks.md", "cuda": DOCS / "benchmarks_gpu.md"}
+_PACKAGES = {"cpu": "benchmarks", "cuda": "benchmarks.cuda"}
+TITLES = {"cpu": "Benchmarks", "cuda": "Benchmarks on a GPU"}
+COMMANDS = {"cpu": "python -m benchmarks", "cuda": "python -m benchmarks --device cuda"}
 
 
 def _table(rows: list[dict]) -> str:
@@ -28,14 +32,14 @@ def _table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def _head() -> str:
+def _head(device: str) -> str:
     """What stands above the tables."""
     facts = [f"- {key}: {value}" for key, value in describe_environment().items()]
     return "\n".join(
         [
-            "# Benchmarks",
+            f"# {TITLES[device]}",
             "",
-            "Written by `python -m benchmarks --write`.",
+            f"Written by `{COMMANDS[device]} --write`.",
             "",
             f"- machine: {platform.machine()}",
             *facts,
@@ -43,19 +47,20 @@ def _head() -> str:
     )
 
 
-def _write(sections: dict[str, str], every: bool) -> None:
+def _write(sections: dict[str, str], every: bool, device: str) -> None:
     """Write the page; unless ``every`` benchmark was run, the other sections stay if the page is of the same machine.
 
     Raises:
         SystemExit: They would stand below the facts of another machine or other versions.
     """
     kept: dict[str, str] = {}
-    if not every and PAGE.is_file():
-        head, *old = PAGE.read_text(encoding="utf-8").split("\n## ")
-        if head.strip() != _head():
-            raise SystemExit(f"{PAGE}: other tables are of another machine or other versions; run all benchmarks")
+    page = PAGES[device]
+    if not every and page.is_file():
+        head, *old = page.read_text(encoding="utf-8").split("\n## ")
+        if head.strip() != _head(device):
+            raise SystemExit(f"{page}: other tables are of another machine or other versions; run all benchmarks")
         kept = {text.partition("\n")[0]: f"## {text.strip()}\n" for text in old}
-    atomic_write_text(PAGE, "\n".join([f"{_head()}\n", *(kept | sections).values()]))
+    atomic_write_text(page, "\n".join([f"{_head(device)}\n", *(kept | sections).values()]))
 
 
 def _real_ct(arguments: list[str]) -> int:
@@ -75,29 +80,49 @@ def main() -> int:
     """Run them one after the other."""
     if sys.argv[1:2] == ["real_ct"]:
         return _real_ct(sys.argv[2:])
-    modules = [module.name for module in pkgutil.iter_modules(benchmarks.__path__)]
-    names = [name for name in modules if not name.startswith("_") and name != "real_ct"]
+    names = {device: _names(device) for device in PAGES}
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
         epilog="real_ct has inputs and options of its own: python -m benchmarks real_ct --help",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of: {', '.join(names)} (default: all)")
-    parser.add_argument("--write", action="store_true", help=f"write what was run to {PAGE.name}")
+    listed = ", ".join(names["cpu"]), ", ".join(names["cuda"])
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="some of: {}; with --device cuda: {} (default: all)".format(*listed)
+    )
+    parser.add_argument("--device", choices=list(PAGES), default="cpu", help="cpu or cuda (default: %(default)s)")
+    parser.add_argument("--write", action="store_true", help="write what was run to the page of the device in docs")
     parser.add_argument("--inputs", type=whole(1), default=1000, help="damaged inputs of `fuzz` (default: %(default)s)")
     options = parser.parse_args()
-    unknown = set(options.names) - set(names)
+    known = names[options.device]
+    unknown = set(options.names) - set(known)
     if unknown:
-        parser.error(f"unknown benchmark {sorted(unknown)}")
+        parser.error(f"unknown benchmark {sorted(unknown)}; for {options.device} there are {', '.join(known)}")
+    if options.device == "cuda" and not _has_gpu():
+        print("skipped: torch sees no CUDA device on this machine")
+        return 0
     sections = {}
-    for name in options.names or names:
+    for name in options.names or known:
         settings = {"inputs": options.inputs} if name == "fuzz" else {}
-        result = importlib.import_module(f"benchmarks.{name}").run(**settings)
+        result = importlib.import_module(f"{_PACKAGES[options.device]}.{name}").run(**settings)
         sections[result["name"]] = f"## {result['name']}\n\nBar: {result['bar']}\n\n{_table(result['rows'])}\n"
         print(sections[result["name"]], flush=True)
     if options.write:
-        _write(sections, not options.names)
+        _write(sections, not options.names, options.device)
     return 0
+
+
+def _names(device: str) -> list[str]:
+    """Benchmarks for a device, but for the one with options of its own."""
+    folder = importlib.import_module(_PACKAGES[device])
+    found = [module.name for module in pkgutil.iter_modules(folder.__path__) if not module.ispkg]
+    return [name for name in found if not name.startswith("_") and name != "real_ct"]
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 if __name__ == "__main__":

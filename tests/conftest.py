@@ -15,6 +15,26 @@ import pytest
 import yaml
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("torch sees no CUDA device on this machine")
+
+
+@pytest.fixture
+def full_precision() -> Iterator[None]:
+    """float32 on a GPU with all its digits, as on a CPU; cuDNN's convolutions round their inputs to TF32 otherwise."""
+    import torch
+
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cudnn.allow_tf32 = before
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of real scans and annotations; tests that need it are skipped without it."""

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
+from functools import wraps
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -107,20 +108,40 @@ class _StandInExtension(ModuleType):
 
 
 def install_ops() -> None:
-    """Supply mmcv's compiled operators where those are absent.
+    """Supply mmcv's compiled operators where those are absent, and let suppression take scores of any precision.
 
     Call it before ``mmdet.models`` or ``mmcv.ops`` is imported; further calls change nothing. Compiled
     operators are used wherever they load. Supplied: NMS and RoIAlign (average), by torchvision where it is
     usable and by plain torch elsewhere; soft NMS, NMS with matches and sigmoid focal loss in plain torch.
     """
-    if EXTENSION in sys.modules:
+    if EXTENSION not in sys.modules:
+        try:
+            importlib.import_module(EXTENSION)
+        except ImportError:  # absent, or built for another torch
+            stand_in = _StandInExtension(EXTENSION, "Stand-ins for mmcv's compiled operators.")
+            stand_in.__spec__ = ModuleSpec(EXTENSION, loader=None)
+            sys.modules[EXTENSION] = stand_in
+    _suppress_in_float32()
+
+
+def _suppress_in_float32() -> None:
+    """Have mmcv's ``batched_nms`` get scores in at least float32.
+
+    From 10,000 boxes on it ends with an error where autocast made the scores half as wide as the boxes, which are
+    float32: a proposal network of the papers' size has that many.
+    """
+    original = importlib.import_module("mmcv.ops.nms").batched_nms
+    if hasattr(original, "__wrapped__"):
         return
-    try:
-        importlib.import_module(EXTENSION)
-    except ImportError:  # absent, or built for another torch
-        stand_in = _StandInExtension(EXTENSION, "Stand-ins for mmcv's compiled operators.")
-        stand_in.__spec__ = ModuleSpec(EXTENSION, loader=None)
-        sys.modules[EXTENSION] = stand_in
+
+    @wraps(original)
+    def batched_nms(boxes: Tensor, scores: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return original(boxes, scores.to(torch.promote_types(scores.dtype, torch.float32)), *args, **kwargs)
+
+    holders = [module for name, module in sys.modules.items() if name.startswith(("mmcv.ops", "mmdet"))]
+    for module in holders:  # whoever imported mmdet before us has it in more places
+        if vars(module).get("batched_nms") is original:
+            module.batched_nms = batched_nms  # type: ignore[attr-defined]
 
 
 def ops_in_use(device_type: str = "cpu") -> str:

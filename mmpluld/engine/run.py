@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.runner import Runner
 
 from mmpluld.compat.allocator import tune_allocator
@@ -118,6 +119,8 @@ def train(
     if seed is not None:
         cfg.randomness = {**cfg.get("randomness", {}), "seed": seed}
     if amp:
+        if get_device() == "cpu":
+            raise InputError("--amp: mixed precision trains on GPUs alone, and torch sees none here; leave --amp out")
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         cfg.optim_wrapper.loss_scale = "dynamic"
     if auto_scale_lr:

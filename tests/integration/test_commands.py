@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from mmpluld.cli.main import main
 
@@ -151,6 +152,11 @@ def test_typo_in_a_config_names_the_nearest_key(home, refused_here, option, hint
 
 def test_unknown_config_names_the_nearest(refused_here):
     assert CONFIG in refused_here("train", "pluld-a3d_densenet121-fpn_7s_phantm")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+def test_mixed_precision_needs_a_gpu(refused_here):
+    assert "--amp: mixed precision trains on GPUs alone" in refused_here("train", CONFIG, "--amp")
 
 
 def test_checkpoint_of_another_model(home, weights):

@@ -138,10 +138,25 @@ def _samples(num_boxes: int, size: int, model: dict[str, Any]) -> list[DetDataSa
 
 @pytest.mark.parametrize(("found", "num_boxes"), _steps())
 def test_one_training_step_and_one_prediction(found, num_boxes):
+    _step_and_prediction(found, num_boxes)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [None, torch.float16, torch.bfloat16], ids=["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("found", [config for config in _networks() if config.twin], ids=lambda config: config.name)
+def test_one_training_step_and_one_prediction_on_a_gpu(found, dtype):
+    _step_and_prediction(found, 1, "cuda", dtype)
+
+
+def _step_and_prediction(
+    found: FoundConfig, num_boxes: int, device: str = "cpu", dtype: torch.dtype | None = None
+) -> None:
+    """A step, under autocast if a type is given, leaves finite losses and gradients; a prediction, boxes."""
     torch.manual_seed(0)
     config = load_config(found)
     model = MODELS.build(config.model)
     model.init_weights()
+    model.to(device)
     size = 64
     data = {
         "inputs": [torch.rand(num_slices(config), size, size) * 255 - 50],
@@ -149,7 +164,8 @@ def test_one_training_step_and_one_prediction(found, num_boxes):
     }
     batch = model.data_preprocessor(data, training=True)
     MessageHub.get_current_instance().update_info_dict({"iter": 9, "max_iters": 10})  # past any warm-up of a loss
-    losses = model(**batch, mode="loss")
+    with torch.autocast(device, dtype, enabled=dtype is not None):
+        losses = model(**batch, mode="loss")
     total, parts = model.parse_losses(losses)
     total.backward()
     assert torch.isfinite(total)
@@ -157,7 +173,7 @@ def test_one_training_step_and_one_prediction(found, num_boxes):
     if num_boxes == 0:
         assert float(parts["loss_bbox"].detach()) == 0.0
     model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(device, dtype, enabled=dtype is not None):
         (result,) = model(**model.data_preprocessor(data, training=False), mode="predict")
     boxes = result.pred_instances
     assert boxes.bboxes.shape[1] == 4

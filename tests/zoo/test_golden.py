@@ -148,14 +148,14 @@ def batch(config: Config, dataset: str) -> dict[str, Any]:
     return data
 
 
-def compute(name: str, noise: int = 0, changes: dict[str, Any] | None = None) -> dict[str, Any]:
+def compute(name: str, noise: int = 0, changes: dict[str, Any] | None = None, device: str = "cpu") -> dict[str, Any]:
     """Parts of the loss on each dataset of a model, and what it finds on the first image, best first."""
     config = load_config(find_config(name))
     config.merge_from_dict(changes or {})
     sample_all(config.model)
     model = MODELS.build(config.model)
     fill(model, noise)
-    model.train()
+    model.to(device).train()
     for module in model.modules():
         if isinstance(module, _BatchNorm):
             module.train()  # also where a network is set to keep its statistics, which fit no formula
@@ -193,6 +193,23 @@ def differences(name: str, found: dict[str, Any]) -> list[Any]:
 @pytest.mark.parametrize("name", NAMES)
 def test_losses_and_detections(name):
     assert differences(name, compute(name)) == []
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("full_precision")
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_and_detections_on_a_gpu(name):
+    config = load_config(name)
+    # Its random mask draws other numbers there; without it both devices must agree.
+    masked = first(config.model, "keep_prob") is not None
+    changes = {"model.rpn_head.loss_cls.keep_prob": 1.0} if masked and "rpn_head" in config.model else {}
+    if masked and "bbox_head" in config.model:
+        changes = {"model.bbox_head.loss_cls.keep_prob": 1.0}
+    on_cpu, on_gpu = compute(name, changes=changes), compute(name, changes=changes, device="cuda")
+    drawn = {key: value for key, value in on_cpu["losses"].items() if key.endswith("loss_tag_hard")}  # at random, too
+    assert on_gpu["losses"] | drawn == pytest.approx(on_cpu["losses"], rel=LOSS_RTOL, abs=LOSS_ATOL)
+    wanted = json.loads(TABLE.read_text(encoding="utf-8"))[name]["boxes"]
+    assert [box for box in wanted if distance(on_gpu["boxes"], box) > 1] == []
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ real = pytest.mark.skipif(
     not torchvision_ops.usable("cpu"), reason="no torchvision here that has its operators for this torch"
 )
 absent = pytest.mark.skipif(torchvision_ops.usable("cpu"), reason="a torchvision that works is installed")
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() and torchvision_ops.usable("cuda") else [])]
+DEVICES = [pytest.param("cpu", marks=real), pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 def boxes_and_scores(count: int, device: str = "cpu") -> tuple[Tensor, Tensor]:
@@ -29,7 +29,6 @@ def boxes_and_scores(count: int, device: str = "cpu") -> tuple[Tensor, Tensor]:
     return torch.cat([corner, corner + size], dim=1).float().to(device), scores.to(device)
 
 
-@real
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.7])
@@ -41,7 +40,6 @@ def test_nms(count: int, threshold: float, dtype: torch.dtype, device: str) -> N
     assert torch.equal(torchvision_ops.nms(boxes, scores, threshold), expected)
 
 
-@real
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("aligned", [True, False])

@@ -93,6 +93,17 @@ def test_every_lesion_and_tracklet_has_a_vector(data):
     np.testing.assert_allclose(found.tracklet_vectors, wanted, atol=1e-6)
 
 
+@pytest.mark.gpu
+@pytest.mark.usefixtures("full_precision")
+def test_a_gpu_makes_the_same_vectors(data):
+    _embed(data)
+    _embed(data, "gpu", device="cuda")
+    for name in ("a", "b/c"):
+        cpu, gpu = (EmbeddingStore(data / folder).load(name) for folder in ("out", "gpu"))
+        np.testing.assert_allclose(gpu.lesion_vectors, cpu.lesion_vectors, atol=1e-5)
+        np.testing.assert_allclose(gpu.tracklet_vectors, cpu.tracklet_vectors, atol=1e-5)
+
+
 def test_a_second_call_makes_what_is_missing(data):
     _embed(data)
     before = {name: shard_path(data / "out", name).read_bytes() for name in ("a", "b/c")}

@@ -86,6 +86,17 @@ def test_scores_of_boxes_do_not_depend_on_the_batch(tmp_path, config, bright, vo
         np.testing.assert_allclose(found, [low, high, low], atol=1e-4)
 
 
+@pytest.mark.gpu
+@pytest.mark.usefixtures("full_precision")
+def test_a_gpu_gives_the_same_scores(tmp_path, config, bright, volume):
+    boxes = np.array([DARK, BRIGHT, DARK], float)
+    cpu, gpu = (
+        Rescorer(config, bright, device=device).scores(source_of(tmp_path, volume), np.arange(12), boxes, "a")
+        for device in ("cpu", "cuda")
+    )
+    np.testing.assert_allclose(gpu, cpu, atol=1e-4)
+
+
 def test_findings_are_sorted_and_dropped_by_their_new_score(tmp_path, config, bright, volume):
     given = [finding(DARK, 0.7), finding(BRIGHT, 0.4), finding((*DARK[:5], 7), 0.1)]
     settings = DetectionSettings(score_thr=0.3)
