@@ -60,6 +60,8 @@ def silence_hosts() -> None:
     """Keep back what host packages warn of in each other, which no user of ours can act on."""
     # mmdet's point generator calls torch.meshgrid in the old way.
     warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming release", UserWarning)
+    # mmengine imports it for a base of another package; the version of setuptools is pinned for that.
+    warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
 
 
 def operators_text(on_gpu: str) -> str:

@@ -53,11 +53,12 @@ class OperatingPoint:
 
     def describe(self) -> str:
         """The point in words, for records."""
+        gave, asked = f"{self.rate:.3g}", f"{self.asked:g}"
+        what = f"false positive{'' if gave == '1' else 's'} per {self.per}"
         return (
-            f"score threshold {self.score_thr:.4g} for {self.asked:g} false "
-            f"positive{'' if self.asked == 1 else 's'} per {self.per}: on "
-            f"{counted(self.num_images, f'validation {self.per}')} it gave {self.rate:.3g} with sensitivity "
-            f"{self.sensitivity:.2f} ({self.protocol})"
+            f"score threshold {self.score_thr:.4g}: gave {gave} {what}"
+            f"{'' if gave == asked else f' (asked for: {asked})'} and sensitivity {self.sensitivity:.2f} on "
+            f"{counted(self.num_images, f'validation {self.per}')} ({self.protocol})"
         )
 
 

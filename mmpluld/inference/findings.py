@@ -29,6 +29,7 @@ class Findings(ScanFindings):
         >>> findings = Detector()("scan.nii.gz")
         >>> print(findings)                         # a table
         >>> findings[0].box_world_lps               # each is a Finding
+        >>> findings[:5].save("five")               # some are Findings again
         >>> findings.plot().savefig("findings.png")
         >>> findings.save("out", ["json", "html"])
     """
@@ -37,7 +38,7 @@ class Findings(ScanFindings):
         return findings_text(self)
 
     def __repr__(self) -> str:
-        best = f", best score {self.findings[0].score:.2f}" if self.findings else ""
+        best = f", best score {max(item.score for item in self):.2f}" if self.findings else ""
         return f"<Findings in {self.name!r}: {len(self)}{best}>"
 
     def _repr_html_(self) -> str:
@@ -89,7 +90,7 @@ class Findings(ScanFindings):
         """The findings that are wanted, with all that is known of the scan.
 
         Example:
-            >>> sure = findings.only(lambda finding: finding.score > 0.9)
+            >>> sure = findings.only(lambda finding: finding.score > 0.3)
         """
         return replace(self, findings=tuple(filter(wanted, self.findings)))
 

@@ -6,7 +6,7 @@ Light, so that the command's help can list them: what writes them is imported wh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,7 +53,8 @@ def _csv(path: Path, found: ScanFindings, identifiers: bool) -> None:
 def _html(path: Path, found: ScanFindings, identifiers: bool) -> None:
     from mmpluld.visualization import write_report
 
-    write_report(path, found.volume, found.findings, found.details)
+    # Called as its result is: several series of a folder all have that folder as their source.
+    write_report(path, replace(found.volume, source=found.name), found.findings, found.details)
 
 
 def _png(path: Path, found: ScanFindings, identifiers: bool) -> None:

@@ -105,8 +105,17 @@ def _detect_one(
         names = found.write(folder, request.formats, request.identifiers)
     report = FORMATS["html"].file
     what, file = ("report: ", report) if report in names else ("", names[0] if names else "")
-    say(f"{counted(len(found), 'finding')}; {what}{printable(str(Path(request.out, file)))}")
+    say(f"{counted(len(found), 'finding')}{_why_none(found)}; {what}{printable(str(Path(request.out, file)))}")
     return 0
+
+
+def _why_none(found: Findings) -> str:
+    """The next step of who expected findings."""
+    if len(found):
+        return ""
+    return (
+        f" scored {found.details['Score threshold']} or more; a lower --score-thr shows what the model is less sure of"
+    )
 
 
 class _Many:

@@ -65,7 +65,10 @@ def _check_target(folder: Path, target: Path, names: Collection[str], overwrite:
         return
     present = sorted(item.name for item in folder.iterdir())
     if present and not overwrite:
-        raise InputError(f"{target}: holds {present[0]} already; give another folder, or --overwrite to replace it")
+        raise InputError(
+            f"{target}: holds {present[0]} already; give another folder, or --overwrite (Python: overwrite=True) to "
+            "replace it"
+        )
     foreign = [name for name in present if name not in names]
     if foreign:
         raise InputError(f"{target}: holds {foreign[0]}, which is no output of this command; give another folder")

@@ -123,6 +123,9 @@ class Detector:
         self.fpr, self.fpr_config, self.fpr_mode, self.no_fpr = fpr, fpr_config, fpr_mode, no_fpr
         self.rules = rules
 
+    def __repr__(self) -> str:
+        return f"<Detector {str(self.model.checkpoint)!r} on {self.device}, {self.precision}>"
+
     def __call__(
         self,
         scan: StrPath | CTVolume,
@@ -263,7 +266,7 @@ class Detector:
         history = [f"model {files.describe()}"]
         if point is not None:
             note(point.describe())
-            details["Operating point"] = point.describe()
+            details["Operating point"] = point.describe().partition(": ")[2]  # the threshold has a field of its own
             history.append(point.describe())
         settings: dict[str, Any] = {
             "config": files.name,

@@ -68,9 +68,13 @@ def write_pages(root: str | os.PathLike[str]) -> list[Path]:
 
 
 def format_page(root: str | os.PathLike[str] | None = None) -> str:
-    """The zoo page, in Markdown: one section per method."""
-    parts = [_INTRODUCTION]
-    for collection, models in _by_collection(load_index(root)).items():
+    """The zoo page, in Markdown: the models with weights, then one section per method."""
+    index = load_index(root)
+    ready = [
+        f"- [`{model.name}`](../{model.config}): {model.weights_text}" for model in index.values() if model.weights
+    ]
+    parts = [_INTRODUCTION, *(["With weights:\n", *ready, ""] if ready else [])]
+    for collection, models in _by_collection(index).items():
         readme = Path(models[0].config).parent / "README.md"
         parts.append(f"## [{collection}](../{readme.as_posix()})\n\n{model_table(models, '../')}")
     return "\n".join(parts)

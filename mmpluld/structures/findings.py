@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import overload
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
@@ -15,10 +15,13 @@ from mmpluld.structures.slice_masks import SliceMask
 from mmpluld.structures.volume import CTVolume
 from mmpluld.typing import FloatArray
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 __all__ = ["Finding", "ScanFindings", "findings_to_detections"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Finding:
     """One detected lesion of one scan.
 
@@ -47,6 +50,12 @@ class Finding:
     recist: RECIST | None = None
     tags: tuple[tuple[str, float], ...] = ()
     mask: SliceMask | None = None
+
+    def __repr__(self) -> str:
+        world = np.array(self.box_world_lps).reshape(2, 3)
+        size = " x ".join(f"{value:.0f}" for value in world[1] - world[0])
+        centre = ", ".join(f"{value:.0f}" for value in world.mean(axis=0) + 0.0)
+        return f"<Finding: score {self.score:.2f}, {size} mm at ({centre}) LPS mm, slice {self.key_slice_source}>"
 
     @classmethod
     def from_canonical(
@@ -108,9 +117,9 @@ class ScanFindings(Sequence[Finding]):
     @overload
     def __getitem__(self, index: int) -> Finding: ...
     @overload
-    def __getitem__(self, index: slice) -> tuple[Finding, ...]: ...
-    def __getitem__(self, index: int | slice) -> Finding | tuple[Finding, ...]:
-        return self.findings[index]
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> Finding | Self:
+        return replace(self, findings=self.findings[index]) if isinstance(index, slice) else self.findings[index]
 
     @property
     def detections(self) -> DetectionSet:

@@ -39,7 +39,7 @@ _WIDEST_MM, _LONGEST_MM = 1500.0, 3000.0  # twice the bore of a scanner, and mor
 _FARTHEST_MM = 1e6  # of a scanner's table from its isocentre; far beyond, positions lose their decimals
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CTVolume:
     """A CT volume in Hounsfield units with its geometry.
 
@@ -84,6 +84,14 @@ class CTVolume:
         object.__setattr__(self, "affine_lps", checked_affine(self.affine_lps, self.source))
         object.__setattr__(self, "source", printable(self.source))
         object.__setattr__(self, "history", tuple(map(printable, self.history)))
+
+    def __repr__(self) -> str:
+        depth, height, width = self.array.shape
+        z, y, x = self.spacing_mm
+        return (
+            f"<CTVolume {self.source!r}: {depth} x {height} x {width} voxels of {z:.3g} x {y:.3g} x {x:.3g} mm "
+            f"(z, y, x), {self.array.dtype} HU>"
+        )
 
     @classmethod
     def from_file_array(

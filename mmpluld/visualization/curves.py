@@ -131,9 +131,11 @@ def plot_curves(logs: Sequence[TrainingLog], path: StrPath) -> None:
         grid = figure.subplots(rows, _COLUMNS, squeeze=False).flat
         for (part, key), axes in zip(panels, grid, strict=False):
             for number, log in enumerate(logs):
-                marker = MARKERS[number % len(MARKERS)] if part == "val" else ""
+                steps, values = log.series(part, key)
+                marked = part == "val" or len(steps) == 1  # no line can be seen of a single point
+                marker = MARKERS[number % len(MARKERS)] if marked else ""
                 colour = COLOURS[number % len(COLOURS)]
-                axes.plot(*log.series(part, key), color=colour, marker=marker, markersize=4, linewidth=1.4)
+                axes.plot(steps, values, color=colour, marker=marker, markersize=4, linewidth=1.4)
             axes.set_title(key, fontsize=9, loc="left")
             axes.set_xlabel("epoch" if part == "val" and by_epoch else "iteration")
             tidy(axes)

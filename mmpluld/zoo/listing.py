@@ -48,13 +48,18 @@ def as_records(models: Iterable[ZooModel]) -> list[dict[str, Any]]:
 
 
 def format_models(models: Iterable[ZooModel]) -> str:
-    """One line per model: name, weights, mean sensitivity over 0.5 to 4 false positives per image."""
+    """One line per model: name, weights, mean sensitivity over 0.5 to 4 false positives per image.
+
+    Those with weights are named again at the end, which is what a terminal shows of a long list.
+    """
+    models = list(models)
     rows = [("name", "weights", "paper", "measured")]
     for model in models:
         averages = {result.source: f"{result.average:.2f}" for result in model.results if result.average is not None}
         rows.append((model.name, model.weights_text or "-", averages.get("paper", "-"), averages.get("measured", "-")))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join(
-        [*lines, "", "paper, measured: mean sensitivity in per cent at 0.5, 1, 2, 4 false positives per image"]
-    )
+    lines += ["", "paper, measured: mean sensitivity in per cent at 0.5, 1, 2, 4 false positives per image"]
+    ready = [f"  {model.name} ({model.weights_text})" for model in models if model.weights]
+    lines += [f"with weights, for `mmpluld detect --model NAME`: {len(ready)} of {len(models)}", *ready]
+    return "\n".join(lines)

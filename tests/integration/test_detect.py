@@ -426,10 +426,13 @@ def test_model_is_told_the_interval_of_the_scan(interval, tmp_path):
     assert all(thickness.tolist() == [interval] for thickness in seen)
 
 
-def test_nothing_found_still_writes_everything(scans, threshold_model, tmp_path):
+def test_nothing_found_still_writes_everything(threshold_model, tmp_path, capsys):
     array = np.full((9, 32, 32), -1000, dtype=np.int16)
     SimpleITK.WriteImage(as_image(array), str(tmp_path / "empty.mha"))
-    assert detect_scan(tmp_path / "empty.mha", *threshold_model, tmp_path / "out", units="hu").findings == []
+    config, weights = map(str, threshold_model)
+    command = ["detect", str(tmp_path / "empty.mha"), "-o", str(tmp_path / "out"), "--units", "hu"]
+    assert main([*command, "--config", config, "--checkpoint", weights]) == 0
+    assert "0 findings scored 0.3 or more; a lower --score-thr shows" in capsys.readouterr().out
     record = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert record["volumes"]["empty"]["boxes"] == []
     assert len((tmp_path / "out" / "findings.csv").read_text().splitlines()) == 1

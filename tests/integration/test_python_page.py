@@ -29,7 +29,8 @@ def test_examples_run_in_their_order(folder, monkeypatch, capsys):
     for block in BLOCKS:
         exec(compile(block, str(PAGE), "exec"), names)
         outputs.append(capsys.readouterr().out)
-    assert len(BLOCKS) == 6
+    assert len(BLOCKS) == 7
+    assert len(names["rows"]) == len(names["found"].boxes) == len(names["frame"])
     assert outputs[0].startswith("scan: ") and "score" in outputs[0]
     assert "missing.nii.gz: no such file or folder" in outputs[1]
     assert "--fp-rate 1 and --score-thr 0.6 both give the threshold" in outputs[1]

@@ -143,7 +143,7 @@ def test_first_finding_first_training_and_the_mixer_trained(tmp_path):
     write_files("how_to/new_mixer.md", tmp_path)
     steps = [*commands("get_started.md"), commands("how_to/new_mixer.md")[-1]]
     assert [step[0] for step in steps] == [
-        "doctor", "phantom", "detect", "phantom", "convert", "train", "test", "evaluate", "detect", "train",
+        "doctor", "phantom", "detect", "evaluate", "phantom", "convert", "train", "test", "evaluate", "detect", "train",
     ]  # fmt: skip
     for arguments in steps:
         started(shortened(arguments), tmp_path)

@@ -366,8 +366,8 @@ def test_a_bundle_finds_what_config_and_weights_find(config, data_root, reductio
     ):
         at_rate = Detector(**options, fp_rate=1)(scan, units="hu")
         assert at_rate.details["Score threshold"] == "0.7"
-        assert "for 1 false positive per volume: on 4 validation volumes" in at_rate.details["Operating point"]
-        assert at_rate.details["Operating point"] in at_rate.volume.history
+        assert "(asked for: 1) and sensitivity 0.50 on 4 validation volumes" in at_rate.details["Operating point"]
+        assert f"score threshold 0.7: {at_rate.details['Operating point']}" in at_rate.volume.history
     parts["validation"] = Validation(*validation, default_rate=1)
     default = publish(weights, data_root / "zoo", "halves", data="none", config=config, **parts).bundle
     for options, threshold, measured in (

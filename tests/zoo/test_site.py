@@ -37,7 +37,7 @@ def article(page: Path) -> str:
 
 def test_every_page_is_there_and_reads_as_markdown(site):
     for page in (ROOT / "docs").rglob("*.md"):
-        assert (site / page.relative_to(ROOT / "docs").with_suffix("") / "index.html").is_file() or page.stem == "index"
+        assert (site / page.relative_to(ROOT / "docs").with_suffix(".html")).is_file()
     for page in site.rglob("*.html"):
         if page.name == "404.html":
             continue
@@ -55,20 +55,20 @@ def test_nothing_is_fetched_from_elsewhere(site):
 
 
 def test_commands_api_and_configs_are_described(site):
-    commands = article(site / "reference/commands/index.html")
+    commands = article(site / "reference/commands.html")
     assert set(re.findall(r'<h2 id="([\w-]+)"', commands)) == set(COMMANDS)
     assert "--fp-rate" in commands
-    named = article(site / "reference/index.html")
+    named = article(site / "reference.html")
     rows = re.findall(r"<tr>\s*<td>(.*?)</td>", named, flags=re.DOTALL)
     assert rows and all("<a " in row and "<code" in row for row in rows)
-    api = article(site / "reference/api_detect/index.html")
+    api = article(site / "reference/api_detect.html")
     for name in ("Detector", "Findings", "CTVolume", "Findings.to_pandas"):
         assert f'id="mmpluld.{name}"' in api
-    config = article(site / "configs/pluld/pluld-a3d_densenet121-fpn_7s_20e_deeplesion/index.html")
+    config = article(site / "configs/pluld/pluld-a3d_densenet121-fpn_7s_20e_deeplesion.html")
     ours, others = config.split("Of MMDetection and MMEngine:")
     for name in ("PartialLabelLoss", "A3DMixer", "CTLesionDataset", "FROCMetric"):
         assert f">{name}</code>" in ours.split("Types of this package:")[1]
     assert "MaskRCNN" in others
     leaves = [path for path in ROOT.glob("configs/*/*.py") if path.parent.name != "_base_"]
-    listed = article(site / "reference/configs/index.html")
-    assert all(f"/{path.stem}/" in listed for path in leaves)
+    listed = article(site / "reference/configs.html")
+    assert all(f"/{path.stem}.html" in listed for path in leaves)

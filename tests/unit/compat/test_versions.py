@@ -53,6 +53,7 @@ def test_hosts_do_not_warn_of_each_other():
             points.grid_priors([(4, 4)], device="cpu")
         with warnings.catch_warnings(record=True) as caught:
             silence_hosts()
+            warnings.warn("pkg_resources is deprecated as an API", UserWarning, stacklevel=1)  # mmengine imports it
             points.grid_priors([(4, 4)], device="cpu")
     finally:
         torch.set_warn_always(False)

@@ -29,7 +29,8 @@ def test_curve_and_counts(points):
 def test_lowest_threshold_within_the_rate(points, rate, threshold, given, sensitivity):
     point = points.at(rate)
     assert (point.score_thr, point.rate, point.sensitivity) == pytest.approx((threshold, given, sensitivity))
-    assert f"for {rate:g} false positive{'' if rate == 1 else 's'} per volume: on 4 validation" in point.describe()
+    gave = f"gave {given:g} false positives per volume{'' if rate == given else f' (asked for: {rate:g})'} and"
+    assert f"{gave} sensitivity {sensitivity:.2f} on 4 validation volumes (lens-3d)" in point.describe()
 
 
 @pytest.mark.parametrize("rate", [0, 0.2, 1.51, 100, float("nan")])

@@ -41,6 +41,18 @@ def test_printed(findings):
     assert "0.50" in second
     assert len({len(line.rstrip()) for line in (header, first)}) <= 2
     assert repr(findings) == "<Findings in '<b>scan</b>': 2, best score 0.75>"
+    assert repr(findings[0]) == "<Finding: score 0.75, 12 x 5 x 6 mm at (-112, 13, 32) LPS mm, slice 16>"
+    assert repr(findings.volume) == (
+        "<CTVolume '<b>scan</b>.mhd': 20 x 40 x 50 voxels of 2 x 1 x 3 mm (z, y, x), int16 HU>"
+    )
+
+
+def test_a_part_is_findings_again(findings):
+    last = findings[1:]
+    assert isinstance(last, Findings)
+    assert last.findings == findings.findings[1:]
+    assert (last.name, last.volume, last.details) == (findings.name, findings.volume, findings.details)
+    assert repr(findings[::-1]) == repr(findings)  # the best score wherever it stands
 
 
 def test_nothing_found(volume):
@@ -58,6 +70,7 @@ def test_a_link_does_not_tell_what_is_behind_it(findings, volume, tmp_path):
     link.symlink_to(scan)
     linked = replace(findings, name=scan_title(link), volume=replace(volume, source=str(link)))
     texts = [path.read_text() for path in linked.save(tmp_path / "out", ["json", "html", "coco", "luna16"])]
+    assert "<title>Lesion findings: p001</title>" in texts[1]  # called as its result
     assert scan_title(link) == "p001"
     assert all("p001" in text and "DOE_JOHN" not in text and str(tmp_path) not in text for text in texts)
 

@@ -31,7 +31,8 @@ def test_zoo_without_models(make_zoo) -> None:
 
 
 def test_pages_are_written_once(make_zoo, entry) -> None:
-    root = make_zoo(entry("a"))
+    root = make_zoo(entry("a"), entry("b", b"x", "checkpoints"))
+    assert "With weights:\n\n- [`b`](../configs/toy/b.py): 0.0 MB, shipped\n\n## [Toy]" in format_page(root)
     readme = root / "configs/toy/README.md"
     readme.write_text(f"# Toy\n\n{MARKS}\nThe end.\n")
     assert write_pages(root) == [root / "docs/model_zoo.md", readme]

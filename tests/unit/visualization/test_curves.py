@@ -94,6 +94,13 @@ def test_panels_are_the_losses_then_the_rest_then_validation(tmp_path: Path) -> 
     assert places == sorted(places)
 
 
+def test_a_single_point_can_be_seen(tmp_path: Path) -> None:
+    write_log(tmp_path, "20260101_000000", range(1, 3), 1.0, {})
+    plot_curves([read_log(tmp_path)], tmp_path / "curves.png")
+    below_legend = cv2.imread(str(tmp_path / "curves.png"))[60:].astype(int)
+    assert (below_legend[..., 0] - below_legend[..., 2] > 100).any()  # blue
+
+
 def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["curves", str(tmp_path)]) == 2
     assert "no log of a training here" in capsys.readouterr().err

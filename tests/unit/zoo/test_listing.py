@@ -17,11 +17,13 @@ PAPER_ROW = "pluld-a3d_densenet121-fpn_7s_20e_deeplesion"
 def test_lines_by_hand(make_zoo, entry) -> None:
     results = [{"Task": "Lesion Detection", "Dataset": "x", "Metrics": {"Avg@0.5-4 (paper)": 86.9, "Avg@0.5-4": 7}}]
     root = make_zoo(entry("a", b"x" * 1_500_000, "checkpoints", Results=results), entry("longer"))
-    assert format_models(load_index(root).values()).splitlines()[:3] == [
+    lines = format_models(load_index(root).values()).splitlines()
+    assert lines[:3] == [
         "name    weights          paper  measured",
         "a       1.5 MB, shipped  86.90  7.00",
         "longer  -                -      -",
     ]
+    assert lines[-2:] == ["with weights, for `mmpluld detect --model NAME`: 1 of 2", "  a (1.5 MB, shipped)"]
     first, second = as_records(load_index(root).values())
     assert first["size"] == 1_500_000
     assert [result["source"] for result in first["results"]] == ["paper", "measured"]
