@@ -20,7 +20,7 @@ CONFIG = "pluld-a3d_densenet121-fpn_7s_phantom"
 MODEL = f"zoo:{CONFIG}"
 SMALL = ["train_cfg.max_epochs=2", "train_dataloader.batch_size=2"]
 EXACT = {"NVIDIA_TF32_OVERRIDE": "0"}  # float32 on the GPU with all its digits
-BOX_ATOL_PX, SCORE_ATOL = 0.05, 2e-4
+BOX_ATOL_PX, SCORE_ATOL = 0.05, 1e-3
 
 
 def mmpluld(*arguments: object, cwd: Path, **environment: str) -> str:
@@ -93,9 +93,10 @@ def test_batches_and_half_precision_find_what_one_slice_at_a_time_finds(home):
     assert len(one)
     assert_same(*arrays(many), *arrays(one))
     boxes, scores = arrays(rough)
-    best = arrays(one)[0][0]
-    assert np.abs(boxes - best).max(1).min() < 4
-    assert np.isfinite(scores).all()
+    in_plane = [0, 1, 3, 4]  # along z a slice more or less has a score that passes
+    best, score = arrays(one)[0][0], arrays(one)[1][0]
+    near = np.abs(boxes - best)[:, in_plane].max(1) < 1
+    assert np.abs(scores[near] - score).min() < 0.1
 
 
 def arrays(findings):
