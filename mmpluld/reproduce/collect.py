@@ -18,6 +18,7 @@ from mmpluld.reproduce.stats import (
     Difference,
     Pool,
     Sample,
+    Spread,
     compare,
     mean_interval,
     pool_runs,
@@ -84,6 +85,7 @@ class Noise:
     """How far averages differ by chance, as fractions.
 
     Attributes:
+        tested: Rows on the same lesions, whose differences these are.
         of_run: Standard deviation of a run, pooled over rows.
         freedom: Its degrees of freedom.
         rows: How many rows the pool has.
@@ -93,6 +95,7 @@ class Noise:
         seeds: Of each row, to detect the table's margin; None if no number will do, or without pairs.
     """
 
+    tested: tuple[Row, ...]
     of_run: float
     freedom: float
     rows: int
@@ -110,14 +113,14 @@ class Part:
         name: Empty for all lesions.
         test_set: What was tested, in words; empty without any finished run.
         rows, pairs: In the table's order.
-        noise: None if no row has two seeds.
+        noises: One for each set of lesions that rows are tested on; without those of which no row has two seeds.
     """
 
     name: str
     test_set: str
     rows: tuple[RowResult, ...]
     pairs: tuple[PairResult, ...]
-    noise: Noise | None
+    noises: tuple[Noise, ...]
 
 
 @dataclass(frozen=True)
@@ -230,40 +233,64 @@ def _count(images: int, per: str, lesions: int, patients: Sequence[Hashable]) ->
 
 def _part(table: Table, runs: Sequence[Run], name: str, samples: Samples, test_set: str) -> Part:
     seeds = {row.key: tuple(sorted(seed for key, seed in samples if key == row.key)) for row in table.rows}
-    by_row = [[samples[row.key, seed] for seed in seeds[row.key]] for row in table.rows]
-    # A row on the weights of another is no training of its own.
-    pool = pool_runs(by_row, [not seeds.get(row.weights_of) for row in table.rows]) if samples else None
-    rows = tuple(_row_result(table, index, runs, seeds, samples, pool) for index in range(len(table.rows)))
+    tested_on = {run.row.key: run.truth for run in runs}
+    groups: dict[Path | None, list[Row]] = {}
+    for row in table.rows:
+        groups.setdefault(tested_on.get(row.key), []).append(row)
+    pools = [_pooled(rows, seeds, samples) for rows in groups.values()] if samples else []
+    spreads = {key: spread for pooled in pools for key, spread in pooled.spreads.items()}
+    rows = tuple(_row_result(table, row, runs, seeds[row.key], samples, spreads) for row in table.rows)
     found = {item.row.key: item for item in rows}
-    pairs = tuple(_pair_result(table, found[first], found[second], samples, pool) for first, second in table.pairs)
-    return Part(name, test_set, rows, pairs, _noise(table, pool, pairs, samples) if pool else None)
+    pairs = tuple(_pair_result(table, found[first], found[second], samples, spreads) for first, second in table.pairs)
+    noises = (_noise(table, pooled, pairs, samples) for pooled in pools)
+    return Part(name, test_set, rows, pairs, tuple(noise for noise in noises if noise is not None))
+
+
+@dataclass(frozen=True)
+class _Pooled:
+    """Rows that are tested on the same lesions: how far a run scatters depends on these."""
+
+    rows: Sequence[Row]
+    pool: Pool
+
+    @property
+    def spreads(self) -> dict[str, Spread]:
+        """What holds for each row, by its key."""
+        return {row.key: self.pool.row(index) for index, row in enumerate(self.rows)}
+
+
+def _pooled(rows: Sequence[Row], seeds: Mapping[str, tuple[int, ...]], samples: Samples) -> _Pooled:
+    by_row = [[samples[row.key, seed] for seed in seeds[row.key]] for row in rows]
+    # A row on the training of another of them is none of its own.
+    trained = {row.key for row in rows if seeds[row.key]}
+    return _Pooled(rows, pool_runs(by_row, [row.training not in trained - {row.key} for row in rows]))
 
 
 def _row_result(
     table: Table,
-    index: int,
+    row: Row,
     runs: Sequence[Run],
-    seeds: Mapping[str, tuple[int, ...]],
+    seeds: tuple[int, ...],
     samples: Samples,
-    pool: Pool | None,
+    spreads: Mapping[str, Spread],
 ) -> RowResult:
-    row = table.rows[index]
     failed = sum(run.state == "failed" for run in runs if run.row.key == row.key)
-    if not seeds[row.key] or pool is None:
+    if not seeds:
         levels = len(get_protocol(table.protocol).levels)
         nothing = np.full(levels + 1, np.nan)
         return RowResult(row, (), np.zeros((0, levels + 1)), nothing, nothing, nothing, failed)
-    values = np.array([samples[row.key, seed].observed for seed in seeds[row.key]])
-    return RowResult(row, seeds[row.key], values, *mean_interval(values, pool.row(index)), failed)
+    values = np.array([samples[row.key, seed].observed for seed in seeds])
+    return RowResult(row, seeds, values, *mean_interval(values, spreads[row.key]), failed)
 
 
-def _pair_result(table: Table, first: RowResult, second: RowResult, samples: Samples, pool: Pool | None) -> PairResult:
+def _pair_result(
+    table: Table, first: RowResult, second: RowResult, samples: Samples, spreads: Mapping[str, Spread]
+) -> PairResult:
     one, two = first.row, second.row
     if lacking := [f"{item.row.label} {item.state}" for item in (first, second) if not item.seeds]:
         return PairResult(one, two, None, ", ".join(lacking))
-    assert pool is not None
     seeds = first.seeds, second.seeds
-    same = (one.weights_of or one.key) == (two.weights_of or two.key)
+    same = one.training == two.training
     if same:
         shared = tuple(sorted(set(first.seeds) & set(second.seeds)))
         seeds = shared, shared
@@ -272,23 +299,25 @@ def _pair_result(table: Table, first: RowResult, second: RowResult, samples: Sam
     ours, theirs = ([samples[row.key, seed] for seed in own] for row, own in zip((one, two), seeds, strict=True))
     if ours[0].num_patients < 2:
         return PairResult(one, two, None, "one test patient alone, a bootstrap over patients needs at least 2")
-    spreads = pool.row(table.rows.index(one)), pool.row(table.rows.index(two))
-    return PairResult(one, two, compare(ours, theirs, spreads, table.margin / 100, same_trainings=same))
+    of_rows = spreads[one.key], spreads[two.key]
+    return PairResult(one, two, compare(ours, theirs, of_rows, table.margin / 100, same_trainings=same))
 
 
-def _noise(table: Table, pool: Pool, pairs: Sequence[PairResult], samples: Samples) -> Noise | None:
+def _noise(table: Table, pooled: _Pooled, pairs: Sequence[PairResult], samples: Samples) -> Noise | None:
+    pool, keys = pooled.pool, [row.key for row in pooled.rows]
     variance, freedom = float(pool.variance[-1]), float(pool.freedom[-1])
     if not freedom:
         return None
     rows = int(pool.counted[:, -1].sum())
-    deviations = [(row, float(np.sqrt(own.variance[-1]))) for row, own in zip(table.rows, pool.own, strict=True)]
+    deviations = [(row, float(np.sqrt(own.variance[-1]))) for row, own in zip(pooled.rows, pool.own, strict=True)]
     odd, louder = pool.odd[:, -1], pool.louder[:, -1]
-    differences = [pair.difference for pair in pairs if pair.difference is not None]
+    differences = [pair.difference for pair in pairs if pair.difference is not None and pair.first.key in keys]
     of_patients = [d.se_patients[-1] ** 2 for d in differences if not d.paired]
     alone = float(np.median(of_patients)) if of_patients else None
-    patients = max(sample.num_patients for sample in samples.values())
+    patients = max(sample.num_patients for (key, _), sample in samples.items() if key in keys)
     needed = None if alone is None else seeds_needed(table.margin / 100, variance, alone, patients, rows)
     return Noise(
+        tested=tuple(pooled.rows),
         of_run=variance**0.5,
         freedom=freedom,
         rows=rows,

@@ -59,7 +59,8 @@ def conditions(summaries: Sequence[Summary]) -> list[Condition]:
 def verdict(found: Sequence[Condition]) -> str:
     """The conditions as a Markdown page, with one line on all."""
     lacking = [item for item in found if item.state != "met"]
-    last = "All conditions are met." if not lacking else f"{len(lacking)} of {len(found)} conditions are not met."
+    count = f"{len(lacking)} of {len(found)} conditions are not met or cannot be told."
+    last = count if lacking else "All conditions are met."
     lines = ["# The gate", "", "Points of the average sensitivity, on the validation patients.", ""]
     lines += ["| | asked | found | |", "|---|---|---|---|"]
     lines += [f"| {item.what} | {item.asked} | {item.found} | {item.state} |" for item in found]
@@ -90,7 +91,7 @@ def _recovered(pair: PairResult) -> Condition:
 
 def _detectable(summary: Summary) -> Condition:
     """With how many seeds a difference of the size that matters is found four times in five."""
-    table, noise = summary.table, summary.whole.noise
+    table, noise = summary.table, next(iter(summary.whole.noises), None)
     what, asked = f"{table.name}: a difference of {table.margin:g} points is detectable", "with the seeds there are"
     if noise is None or noise.of_patients is None:
         return Condition(what, asked, "no rows with two seeds to compare", "cannot be told")

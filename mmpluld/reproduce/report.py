@@ -126,7 +126,8 @@ def markdown(summary: Summary, picture: str, command: str, data: str | None) -> 
         *_row_table(summary),
     ]
     lines += ["", summary.table.note] if summary.table.note else []
-    lines += ["", _noise_text(summary.whole.noise, summary.table.margin)] if summary.whole.noise else []
+    for noise in summary.whole.noises:
+        lines += ["", _noise_text(noise, summary)]
     if summary.pairs:
         lines += ["", "## Differences", "", *_pair_section(summary)]
     if summary.specialties:
@@ -196,9 +197,13 @@ def _paper_cells(item: RowResult, summary: Summary) -> list[str]:
     return ["" if value is None else f"{value:.2f}" for value in printed]
 
 
-def _noise_text(noise: Noise, margin: float) -> str:
+def _noise_text(noise: Noise, summary: Summary) -> str:
     """How far runs scatter, who is left out of the pool, and how many seeds the margin needs; one line each."""
-    lines = [
+    margin = summary.table.margin
+    some = len(noise.tested) < len(summary.rows)  # the others are tested on other lesions
+    ends = f"*{noise.tested[0].label}* to *{noise.tested[-1].label}*"
+    lines = [f"Rows {ends}, which are tested on the same:"] if some else []
+    lines += [
         f"A run's average scatters with a standard deviation of {100 * noise.of_run:.2f} points over seeds "
         f"({counted(noise.rows, 'row')} pooled, {counted(int(noise.freedom), 'degree')} of freedom)."
     ]

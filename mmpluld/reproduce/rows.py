@@ -24,6 +24,8 @@ class Row:
         line: Which curve it is a point of, where the table has several.
         schedule: Part of the name of the paper-size config.
         weights_of: Key of the row of the same table that this one tests the weights of, instead of training its own.
+        trained_as: Key of a row of the same table whose training of the same seed is the same to the last weight that
+            both have: one training with two ways to test it, each of which does it anew.
         calibrated: The weights are calibrated first, with ``mmpluld calibrate``.
         options: Changes to the config for this row, as ``--cfg-options`` takes them.
         labels: Mined labels that it is trained on; None takes the dataset's own.
@@ -41,12 +43,18 @@ class Row:
     line: str = ""
     schedule: str = "20e"
     weights_of: str = ""
+    trained_as: str = ""
     calibrated: bool = False
     options: tuple[str, ...] = ()
     labels: Labels | None = None
     fpr: FPR | None = None
     fold: tuple[int, int] | None = None
     recipe: str = ""
+
+    @property
+    def training(self) -> str:
+        """Key of the row whose training it tests."""
+        return self.weights_of or self.trained_as or self.key
 
     def config_name(self, twin: bool) -> str:
         """Name of the config in the zoo."""

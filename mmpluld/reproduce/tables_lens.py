@@ -125,7 +125,7 @@ TABLES_LENS = (
         "LENS with experts whose scores are weighted or calibrated",
         (
             replace(LENS, label="as in the paper"),
-            lens_row("lens-gate", "with a gate", "lens-afp_densenet121_4datasets-gate"),
+            lens_row("lens-gate", "with a gate", "lens-afp_densenet121_4datasets-gate", trained_as="lens"),
             lens_row(
                 "lens-calibrated",
                 "calibrated",

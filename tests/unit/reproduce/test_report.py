@@ -76,21 +76,50 @@ def test_single_seeds_are_compared_on_the_patients_alone(planned, finish):
     assert "scatters" not in text
 
 
-def test_rows_on_the_same_trainings_are_compared_on_the_seeds_that_both_have(planned, finish):
-    tester = replace(MINI.rows[1], weights_of="a3d")
+@pytest.mark.parametrize("how", ["weights_of", "trained_as"])
+def test_rows_on_the_same_trainings_are_compared_on_the_seeds_that_both_have(planned, finish, how):
+    tester = replace(MINI.rows[1], **{how: "a3d"})
     table = replace(MINI, rows=(MINI.rows[0], tester))
     runs = planned(table, seeds=3)
     for run in runs:
         if (run.row, run.seed) not in ((tester, 2), (MINI.rows[0], 0)):
             finish(run, 0.5)
-    pair = collect(table, runs, resamples=20).pairs[0]
+    summary = collect(table, runs, resamples=20)
+    assert summary.whole.noises[0].rows == 1  # one training is not counted twice
+    pair = summary.pairs[0]
     assert pair.difference.paired
     assert pair.difference.seeds == (1, 1)
     for run in runs:
-        run.state = "done" if run.seed == (2 if run.row.weights_of else 0) else "waiting"
+        run.state = "done" if run.seed == (2 if run.row == tester else 0) else "waiting"
         if not run.folder.exists():
             finish(run, 0.5)
     assert pair_line(collect(table, runs, resamples=20).pairs[0]).endswith("(no seed that both have finished)")
+
+
+def test_rows_tested_on_other_lesions_have_a_spread_of_their_own(planned, finish, tmp_path):
+    extra = [
+        replace(MINI.rows[0], key=f"other{n}", label=f"other {n}", options=(f"train_cfg.max_epochs={n + 1}",))
+        for n in range(2)
+    ]
+    table = replace(MINI, rows=(*MINI.rows, *extra), pairs=(("pluld-a3d", "a3d"), ("other1", "other0")))
+    runs = planned(table, seeds=2)
+    for run in runs:
+        finish(run, 0.3 + 0.4 * run.seed if run.row in extra else 0.5)
+    same = collect(table, runs, resamples=20).whole
+    truth = AnnotationSet.load(runs[0].truth)
+    truth.save(tmp_path / "other.json")
+    for run in runs:
+        run.truth = tmp_path / "other.json" if run.row in extra else run.truth
+    summary = collect(table, runs, resamples=20)
+    assert len(same.noises) == 1
+    assert [[row.key for row in noise.tested] for noise in summary.whole.noises] == [
+        ["a3d", "pluld-a3d"],
+        ["other0", "other1"],
+    ]
+    quiet, loud = summary.whole.noises
+    assert quiet.of_run < loud.of_run
+    text = markdown(summary, "x.png", "command", None)
+    assert "Rows *other 0* to *other 1*, which are tested on the same:" in text
 
 
 def test_one_test_patient_compares_nothing(finished, tmp_path):
@@ -114,7 +143,7 @@ def test_pair_uses_all_seeds_of_both_rows(planned, finish):
     assert sorted(summary.pairs[0].difference.seeds) == [1, 2]
     # The row with one seed has the spread of the other.
     assert all(np.isfinite(item.low).all() for item in summary.rows)
-    assert summary.whole.noise.rows == 1
+    assert summary.whole.noises[0].rows == 1
 
 
 def test_report_says_what_chance_does_and_how_many_seeds_the_margin_needs(finished):
@@ -131,8 +160,8 @@ def test_collapsed_row_is_named_and_keeps_its_own_spread(planned, finish):
     table = replace(MINI, rows=(*MINI.rows, *extra), pairs=(("pluld-a3d", "a3d"), ("calm0", "a3d")))
     runs = planned(table, seeds=3)
     summary = collect(table, _settled(runs, finish), resamples=20)
-    assert [row.key for row, _ in summary.whole.noise.loud] == ["pluld-a3d"]
-    assert summary.whole.noise.rows == 3
+    assert [row.key for row, _ in summary.whole.noises[0].loud] == ["pluld-a3d"]
+    assert summary.whole.noises[0].rows == 3
     text = markdown(summary, "x.png", "command", None)
     assert re.search(r"Not pooled, scatters clearly more .*: A3D \+ partial-label loss \(\d+\.\d\d\)\.", text)
 
