@@ -21,8 +21,11 @@ from mmpluld.engine.refusals import refusals
 from mmpluld.engine.run_options import draw_tested_samples, enable_auto_scale_lr, write_detections
 from mmpluld.engine.runner import TrainingRunner
 from mmpluld.errors import InputError
+from mmpluld.inputs import file_size
 from mmpluld.outputs import LOCK, folder_lock
+from mmpluld.structures.model_line import ModelLine
 from mmpluld.typing import StrPath
+from mmpluld.zoo.download import local_checkpoint, sha256_of
 
 __all__ = ["prepare_config", "sole_writer", "test", "train"]
 
@@ -167,7 +170,7 @@ def test(
     if out is not None:
         if Path(out).suffix != ".json":
             raise InputError(f"--out {out}: a detection record is a .json file; change the suffix")
-        write_detections(cfg, out)
+        write_detections(cfg, out, _made_by(find_config(config, twin).name, checkpoint))
     if show_dir is not None:
         draw_tested_samples(cfg, show_dir, show_score_thr)
     # Testing what a training goes on from is no conflict.
@@ -176,3 +179,10 @@ def test(
         load_weights(runner.model, checkpoint)
         metrics: dict[str, float] = runner.test()
     return metrics
+
+
+def _made_by(name: str, checkpoint: StrPath) -> str:
+    """The line of a record that says which model it is, of weights that are there."""
+    weights = local_checkpoint(checkpoint)
+    file_size(weights, "weights to test: a file, a web address, or zoo:NAME")
+    return ModelLine.text(name, weights.name, sha256_of(weights))

@@ -44,7 +44,8 @@ def draw_tested_samples(cfg: Config, folder: StrPath, score_thr: float) -> None:
     Raises:
         InputError: The samples are not slices, or belong to several processes.
     """
-    if cfg.test_cfg.type == "VolumeTestLoop":
+    loop = (cfg.get("test_cfg") or {}).get("type", "TestLoop")  # MMEngine's own where none is named
+    if (loop if isinstance(loop, str) else loop.__name__).rpartition(".")[2] == "VolumeTestLoop":
         raise InputError(
             f"--show-dir: {cfg.filename} is tested on whole volumes, not slice by slice; `mmpluld detect` shows what "
             "it finds in a scan"
@@ -60,12 +61,13 @@ def draw_tested_samples(cfg: Config, folder: StrPath, score_thr: float) -> None:
     }
 
 
-def write_detections(cfg: Config, out: StrPath) -> None:
+def write_detections(cfg: Config, out: StrPath, made_by: str) -> None:
     """Have the metric that keeps the detections write them, however the config names it.
 
     Args:
         cfg: Changed.
         out: The file, ending in ``.json``.
+        made_by: Line that says which model it is, for the record.
 
     Raises:
         InputError: No metric of the test keeps detections.
@@ -83,9 +85,9 @@ def write_detections(cfg: Config, out: StrPath) -> None:
         )
     for item in writers:
         if isinstance(item, dict):
-            item["outfile_prefix"] = prefix
+            item.update(outfile_prefix=prefix, made_by=made_by)
         else:
-            item.outfile_prefix = prefix
+            item.outfile_prefix, item.made_by = prefix, made_by
 
 
 def _metric_class(item: Any) -> type | None:

@@ -17,6 +17,7 @@ from mmpluld.errors import InputError, counted
 from mmpluld.evaluation.evaluate import match_files
 from mmpluld.evaluation.functional import FROCProtocol, Matches, bootstrap_ratio, froc_curve, get_protocol
 from mmpluld.structures import DetectionSet
+from mmpluld.structures.model_line import ModelLine
 from mmpluld.structures.text_files import read_json
 from mmpluld.typing import FloatArray, StrPath
 
@@ -27,6 +28,7 @@ _WANTED = "what `mmpluld evaluate --operating-points` wrote"
 _MOST_POINTS = 1000  # of a curve; beyond, some between are left out
 _NUM_BINS = 10
 _RESAMPLES = 1000
+_MODEL = ("model", "weights")  # fields that are written where they are known
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,8 @@ class OperatingPoints:
         calibration: By score, ascending.
         default_rate: Rate that detection takes where no threshold is asked for; None: none.
         model: Name of the model whose scores these are; None where the detections do not tell.
+        weights: First digits of the SHA-256 of its weights, see :class:`~mmpluld.structures.model_line.ModelLine`; None
+            where the detections do not tell.
     """
 
     protocol: str
@@ -109,6 +113,7 @@ class OperatingPoints:
     calibration: tuple[CalibrationBin, ...]
     default_rate: float | None = None
     model: str | None = None
+    weights: str | None = None
 
     def at(self, rate: float) -> OperatingPoint:
         """The lowest threshold that gave at most so many false positives.
@@ -131,7 +136,7 @@ class OperatingPoints:
 
     def to_json(self) -> str:
         """The file's text."""
-        told = {key: value for key, value in asdict(self).items() if key != "model" or value is not None}
+        told = {key: value for key, value in asdict(self).items() if key not in _MODEL or value is not None}
         return json.dumps({"schema": _SCHEMA, **told}, indent=1) + "\n"
 
     def save(self, path: StrPath) -> None:
@@ -174,7 +179,7 @@ class OperatingPoints:
                 and points.per in ("image", "volume")
                 and isinstance(points.protocol, str)
                 and (points.default_rate is None or points.default_rate > 0)
-                and (points.model is None or isinstance(points.model, str))
+                and all(value is None or isinstance(value, str) for value in (points.model, points.weights))
             )
         except (TypeError, ValueError, LookupError) as error:
             raise InputError(f"{path}: operating points are not as they should be ({error}); give {_WANTED}") from None
@@ -203,9 +208,10 @@ def measure_operating_points(
         strict, same, first_slice: As for :func:`~mmpluld.evaluation.evaluate.evaluate_files`.
 
     Raises:
-        InputError: A file is unusable, or there is no detection, no lesion, or a score beyond 0 to 1.
+        InputError: A file is unusable or of several models, there is no detection or no lesion, or a score beyond 0 to 1.
     """
     rules = get_protocol(protocol)
+    made = _model_of(predictions)
     _, pairing, matches = match_files(predictions, truth, rules, strict, same, first_slice)
     if not len(matches.score) or not len(matches.found_by):
         missing = "detection" if not len(matches.score) else "lesion"
@@ -222,16 +228,21 @@ def measure_operating_points(
         num_lesions=len(matches.found_by),
         curve=_curve(matches),
         calibration=_calibration(matches, pairing.patients),
-        model=_model_of(predictions),
+        model=None if made is None else made.name,
+        weights=None if made is None else made.digest,
     )
 
 
-def _model_of(predictions: StrPath) -> str | None:
-    """The one model that the histories of all volumes of a record name, as ``mmpluld detect`` writes them."""
-    volumes = DetectionSet.load(predictions).volumes.values()
-    lines = {next((line for line in volume.history or () if line.startswith("model ")), "") for volume in volumes}
-    names = {line.removeprefix("model ").partition(", weights ")[0] for line in lines}
-    return names.pop() or None if len(names) == 1 else None
+def _model_of(predictions: StrPath) -> ModelLine | None:
+    """The one model that made the detections in all volumes of a record, if their histories name it."""
+    found = {ModelLine.find(volume.history) for volume in DetectionSet.load(predictions).volumes.values()}
+    if len(found) > 1:
+        names = sorted("one not named" if made is None else str(made) for made in found)
+        raise InputError(
+            f"{predictions}: holds detections of several models ({', '.join(names)}), whose scores cannot be joined; "
+            "give those of one"
+        )
+    return found.pop() if found else None
 
 
 def _parsed_bin(item: Mapping[str, Any]) -> CalibrationBin:

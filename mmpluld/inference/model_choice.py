@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.evaluation.operating_points import OperatingPoint, OperatingPoints
 from mmpluld.inputs import file_size
+from mmpluld.progress import note
+from mmpluld.structures.model_line import ModelLine, short_digest
 from mmpluld.typing import StrPath
 from mmpluld.zoo.bundle import FPR, POINTS, Bundle, is_bundle
 from mmpluld.zoo.download import local_checkpoint, sha256_of
@@ -40,8 +42,8 @@ class ModelFiles:
     bundle: Bundle | None
 
     def describe(self) -> str:
-        """Name, file and digest, for records."""
-        return f"{self.name}, weights {self.weights.name} (SHA-256 {sha256_of(self.weights)[:16]})"
+        """The line of a history that says which model it was."""
+        return ModelLine.text(self.name, self.weights.name, sha256_of(self.weights))
 
     def reduction(self) -> dict[str, Any]:
         """False-positive reduction that the model is tested with or carries; empty if there is none."""
@@ -63,13 +65,10 @@ class ModelFiles:
             points: Those to take; None takes the bundle's.
 
         Raises:
-            InputError: There are none, they are another model's, or the rate lies outside what was measured.
+            InputError: There are none, they are of other weights, or the rate lies outside what was measured.
         """
-        if points is not None and points.model not in (None, self.name):
-            raise InputError(
-                f"{self.name}: the operating points given were measured with {points.model}, whose scores are others; "
-                "give those of this model, or use --score-thr"
-            )
+        if points is not None:
+            self._check_origin(points)
         points = points or self._own_points()
         if points is None:
             raise InputError(
@@ -77,6 +76,21 @@ class ModelFiles:
                 "`mmpluld evaluate --operating-points` with --operating-points, or use --score-thr"
             )
         return points.at(fp_rate)
+
+    def _check_origin(self, points: OperatingPoints) -> None:
+        """Refuse operating points of other weights, and say where a file does not tell whose they are."""
+        own = {short_digest(sha256_of(self.weights))}
+        if self.bundle is not None and "checkpoint_sha256" in self.bundle.provenance:
+            own.add(short_digest(self.bundle.provenance["checkpoint_sha256"]))  # it was made of these weights
+        if points.model not in (None, self.name) or (points.weights is not None and points.weights not in own):
+            raise InputError(
+                f"{self.name}, {self.weights.name}: the operating points given were measured with "
+                f"{ModelLine(str(points.model), points.weights)}, whose scores are others; give those of this model "
+                "and its weights, or use --score-thr"
+            )
+        if points.weights is None:
+            unknown = "model and weights" if points.model is None else "weights"
+            note(f"operating points: of which {unknown} they are is not known; the rate holds for these alone")
 
     def _own_points(self) -> OperatingPoints | None:
         """Those of the bundle, if it has some."""

@@ -263,7 +263,7 @@ class Detector:
         )
         note(f"model {files.name} on {device}, {self.precision}, {counted(batch_size, 'slice')} at once")
         details = {"Model": files.name, "Weights": files.weights.name, "Score threshold": f"{rules.score_thr:g}"}
-        history = [f"model {files.describe()}"]
+        history = [files.describe()]
         if point is not None:
             note(point.describe())
             details["Operating point"] = point.describe().partition(": ")[2]  # the threshold has a field of its own

@@ -22,6 +22,8 @@ from mmpluld.io.array_store import write_array
 from mmpluld.publish.publish import Reduction, Validation, publish
 from mmpluld.registry import MODELS
 from mmpluld.structures import AnnotationSet, CTVolume, DetectionSet, LesionRecord, VolumeRecord
+from mmpluld.structures.model_line import ModelLine
+from mmpluld.zoo.download import sha256_of
 
 # Name: first slice, number of slices, slice interval, lesions as x1 y1 z1 x2 y2 z2 in slices of the series.
 VOLUMES = {
@@ -357,12 +359,18 @@ def test_a_bundle_finds_what_config_and_weights_find(config, data_root, reductio
     assert len(changed.scores) == 0
 
     measure_operating_points(*validation, "lens-3d").save(data_root / "points.json")
-    others = data_root / "others.json"
+    others, tested = data_root / "others.json", data_root / "tested.json"
     replace(measure_operating_points(*validation, "lens-3d"), model="another").save(others)
+    run(config)  # a record that names these weights
+    made = ModelLine.find(DetectionSet.load(data_root / "found.json").volumes["a"].history)
+    assert made == ModelLine(config.stem, sha256_of(weights)[:16])
+    whose = replace(measure_operating_points(*validation, "lens-3d"), model=made.name, weights=made.digest)
+    whose.save(tested)
+    replace(whose, weights="0" * 16).save(data_root / "retrained.json")
     for options in (
         {"model": bundle},
         {"model": bundle, "no_fpr": True, "operating_points": data_root / "points.json"},
-        {"config": config, "checkpoint": weights, "operating_points": data_root / "points.json"},
+        {"config": config, "checkpoint": weights, "operating_points": tested},
     ):
         at_rate = Detector(**options, fp_rate=1)(scan, units="hu")
         assert at_rate.details["Score threshold"] == "0.7"
@@ -382,6 +390,10 @@ def test_a_bundle_finds_what_config_and_weights_find(config, data_root, reductio
         ({"model": bundle, "fp_rate": 1, "no_fpr": True}, "its operating points do not hold with --no-fpr"),
         ({"model": bundle, "fp_rate": 1, "cfg_options": ["test_cfg.max_gap=1"]}, "do not hold with --cfg-options"),
         ({"model": bundle, "fp_rate": 1, "operating_points": others}, "were measured with another, whose scores"),
+        (
+            {"config": config, "checkpoint": weights, "fp_rate": 1, "operating_points": data_root / "retrained.json"},
+            "weights.pth: the operating points given were measured with .*, weights with SHA-256 0000000000000000",
+        ),
         ({"model": bundle, "fp_rate": 9}, "allowed are 0.25 to 1.5 false positives per volume"),
         ({"config": config, "checkpoint": weights, "fp_rate": 1}, "has no operating points"),
         ({"model": bundle, "fp_rate": 1, "score_thr": 0.5}, "--fp-rate 1 and --score-thr 0.5 both give the threshold"),

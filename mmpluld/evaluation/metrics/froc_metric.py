@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ class FROCMetric(BaseMetric):
         strict: Apply the strict rules of ``match_detections`` instead of those of the published evaluations.
         outfile_prefix: If given, ``<outfile_prefix>.json`` is written, a detection record for ``mmpluld
             evaluate``.
+        made_by: First line of the record's histories (:class:`~mmpluld.structures.model_line.ModelLine`); None: none.
         collect_device: ``cpu`` or ``gpu``, for distributed tests.
         prefix: Replaces ``froc`` in the names of the results.
         collect_dir: Shared folder for ``collect_device='cpu'``.
@@ -58,6 +60,7 @@ class FROCMetric(BaseMetric):
         protocol: str | dict[str, Any] | FROCProtocol = "deeplesion-2d",
         strict: bool = False,
         outfile_prefix: str | None = None,
+        made_by: str | None = None,
         collect_device: str = "cpu",
         prefix: str | None = None,
         collect_dir: str | None = None,
@@ -71,6 +74,7 @@ class FROCMetric(BaseMetric):
             )
         self.strict = strict
         self.outfile_prefix = outfile_prefix
+        self.made_by = made_by
 
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
         """Keep detections and lesions of a batch as arrays.
@@ -99,7 +103,7 @@ class FROCMetric(BaseMetric):
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
         """Evaluate all images together; see the class."""
         if self.outfile_prefix is not None:
-            _detection_set(results).save(f"{self.outfile_prefix}.json")
+            made_by(_detection_set(results), self.made_by).save(f"{self.outfile_prefix}.json")
         matches = match_detections(
             [result["boxes"] for result in results],
             [result["scores"] for result in results],
@@ -133,6 +137,16 @@ def headline_values(matches: Matches, protocol: FROCProtocol) -> dict[str, float
     by_level = zip(protocol.levels, sensitivity, strict=True)
     average = float(mean_sensitivity(sensitivity, protocol))
     return {"avg": average, **{f"sens@{level:g}": float(value) for level, value in by_level}}
+
+
+def made_by(found: DetectionSet, line: str | None) -> DetectionSet:
+    """The detections with a line more at the head of each history; None adds none."""
+    if line is None:
+        return found
+    volumes = found.volumes.items()
+    return DetectionSet(
+        {name: replace(volume, history=(line, *(volume.history or ()))) for name, volume in volumes}
+    )
 
 
 def _detection_set(results: list[dict[str, Any]]) -> DetectionSet:

@@ -14,7 +14,7 @@ from mmpluld.evaluation.functional import (
     get_protocol,
     match_detections,
 )
-from mmpluld.evaluation.metrics.froc_metric import headline_values
+from mmpluld.evaluation.metrics.froc_metric import headline_values, made_by
 from mmpluld.evaluation.pairing import Pairing, load_truth, pair_images
 from mmpluld.registry import METRICS
 from mmpluld.structures.records import AnnotationSet, Detections, DetectionSet
@@ -36,6 +36,7 @@ class VolumeFROCMetric(BaseMetric):
     Args:
         protocol: Name or value of a 3D protocol.
         outfile_prefix: If given, ``<outfile_prefix>.json`` is written, a detection record for ``mmpluld evaluate``.
+        made_by: First line of the record's histories (:class:`~mmpluld.structures.model_line.ModelLine`); None: none.
         collect_device: ``cpu`` or ``gpu``, for distributed tests.
         prefix: Replaces ``froc3d`` in the names of the results.
         collect_dir: Shared folder for ``collect_device='cpu'``.
@@ -50,6 +51,7 @@ class VolumeFROCMetric(BaseMetric):
         self,
         protocol: str | FROCProtocol = "lens-3d",
         outfile_prefix: str | None = None,
+        made_by: str | None = None,
         collect_device: str = "cpu",
         prefix: str | None = None,
         collect_dir: str | None = None,
@@ -62,6 +64,7 @@ class VolumeFROCMetric(BaseMetric):
                 "protocol such as lens-3d here, and FROCMetric for key slices"
             )
         self.outfile_prefix = outfile_prefix
+        self.made_by = made_by
 
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
         """Keep the detections of some volumes."""
@@ -75,7 +78,7 @@ class VolumeFROCMetric(BaseMetric):
         """
         found = DetectionSet(dict(results))
         if self.outfile_prefix is not None:
-            found.save(f"{self.outfile_prefix}.json")
+            made_by(found, self.made_by).save(f"{self.outfile_prefix}.json")
         path = (self.dataset_meta or {}).get("ann_file")
         if path is None:
             raise InputError("VolumeFROCMetric works with test_cfg=dict(type='VolumeTestLoop'); set it in the config")

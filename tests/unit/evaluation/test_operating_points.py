@@ -10,6 +10,7 @@ from mmpluld.cli.main import main
 from mmpluld.errors import InputError
 from mmpluld.evaluation.operating_points import OperatingPoints, measure_operating_points
 from mmpluld.structures import DetectionSet
+from mmpluld.structures.model_line import ModelLine
 
 
 @pytest.fixture
@@ -52,14 +53,22 @@ def test_calibration(points):
 def test_the_model_is_known_where_all_records_name_it(validation, tmp_path):
     predictions, truth = validation
     record = DetectionSet.load(predictions)
-    for models, wanted in (((None,), None), (("a",), "a"), (("a", "b"), None)):
+    line, other = (ModelLine.text("a", "w, b.pth", digits * 32) for digits in ("0a", "0b"))
+
+    def measure(*lines):
         for number, volume in enumerate(record.volumes.values()):
-            name = models[number % len(models)]
-            volume.history = ["read", f"model {name}, weights w.pth (SHA-256 00)"] if name else ["read"]
+            volume.history = ["read", *lines[number % len(lines)]]
         record.save(tmp_path / "found.json")
-        points = measure_operating_points(tmp_path / "found.json", truth, "lens-3d")
+        return measure_operating_points(tmp_path / "found.json", truth, "lens-3d")
+
+    for lines, wanted in (([], (None, None)), ([line], ("a", "0a" * 8)), (["model a"], ("a", None))):
+        points = measure(lines)
         points.save(tmp_path / "points.json")
-        assert OperatingPoints.load(tmp_path / "points.json").model == points.model == wanted
+        assert (points.model, points.weights) == wanted
+        assert OperatingPoints.load(tmp_path / "points.json") == points
+    for lines in (([line], [other]), ([line], [])):
+        with pytest.raises(InputError, match=r"several models \(a, weights with SHA-256 0a0a0a0a0a0a0a0a..., [ao]"):
+            measure(*lines)
 
 
 def test_file_and_back(points, tmp_path):
