@@ -208,7 +208,7 @@ def measure_operating_points(
         strict, same, first_slice: As for :func:`~mmpluld.evaluation.evaluate.evaluate_files`.
 
     Raises:
-        InputError: A file is unusable or of several models, there is no detection or no lesion, or a score beyond 0 to 1.
+        InputError: A file is unusable or of several models, no detection or lesion is there, or a score beyond 0 to 1.
     """
     rules = get_protocol(protocol)
     made = _model_of(predictions)

@@ -8,8 +8,6 @@ store, and whoever reads it holds one volume at a time.
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -20,8 +18,7 @@ import numpy.typing as npt
 
 from mmpluld.atomic import atomic_write_text
 from mmpluld.errors import InputError, counted
-from mmpluld.inputs import file_size
-from mmpluld.io.shards import shard_path, shard_volumes, write_shard
+from mmpluld.io.shards import read_shard, shard_path, shard_volumes, write_shard
 from mmpluld.structures.text_files import read_json
 from mmpluld.typing import BoolArray, FloatArray, IntArray, StrPath
 
@@ -40,6 +37,16 @@ _ARRAYS: dict[str, tuple[int, type[np.generic]]] = {
     "grid": (0, np.int32),
     "slice": (0, np.int32),
     "tracklet": (0, np.int32),
+}
+# The same and the rest of a shard, as `read_shard` is told it.
+_SHARD: dict[str, tuple[str, tuple[str | int, ...]]] = {
+    **{
+        name: (kind.__name__, ("R" if name == "runs" else "N", *([columns] if columns else [])))
+        for name, (columns, kind) in _ARRAYS.items()
+    },
+    "gap_mm": ("float64", ()),
+    "interval_mm": ("float64", ()),
+    "volume": ("str", ()),
 }
 
 
@@ -214,20 +221,13 @@ class ProposalStore:
         Raises:
             InputError: There is none, or it is damaged.
         """
-        path = self.path(volume)
-        file_size(path, f"a folder in which `mmpluld propose` has examined volume '{volume}'")
-        try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                values: dict[str, Any] = {name: _widened(archive[name], kind) for name, (_, kind) in _ARRAYS.items()}
-                values |= {name: float(archive[name][()]) for name in ("gap_mm", "interval_mm")}
-                values["volume"] = str(archive["volume"][()])
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            reason = " ".join(str(error).split())[:100] or type(error).__name__
-            raise InputError(f"{path}: not a whole shard ({reason}); {_AGAIN}") from error
-        found = VolumeProposals(**values)
+        arrays = read_shard(self.folder, volume, _SHARD, _AGAIN)
+        values: dict[str, Any] = {name: _widened(arrays[name]) for name in _ARRAYS}
+        values |= {name: float(arrays[name]) for name in ("gap_mm", "interval_mm")}
+        found = VolumeProposals(volume=str(arrays["volume"]), **values)
         fault = f"is of volume '{found.volume}'" if found.volume != volume else found.fault(len(self.experts))
         if fault:
-            raise InputError(f"{path}: not a shard of this store ({fault}); {_AGAIN}")
+            raise InputError(f"{self.path(volume)}: not a shard of this store ({fault}); {_AGAIN}")
         return found
 
     def save(self, proposals: VolumeProposals) -> None:
@@ -246,10 +246,8 @@ class ProposalStore:
         write_shard(self.folder, proposals.volume, {**volume, **numbers, **arrays})
 
 
-def _widened(values: npt.NDArray[Any], kind: type[np.generic]) -> Any:
-    """What is held on disk as ``kind``, with 64 bits; another type is refused."""
-    if values.dtype != kind:
-        raise ValueError(f"{values.dtype} instead of {np.dtype(kind)}")
+def _widened(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """What disk holds in 32 bits, in 64."""
     return values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
 
 

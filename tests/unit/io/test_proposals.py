@@ -121,24 +121,21 @@ def test_header_that_is_none_is_refused(tmp_path):
 
 def test_damaged_shards_are_refused(tmp_path):
     store = ProposalStore.create(tmp_path, HEADER)
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="cannot be read"):
         store.load("v")
     store.save(proposals())
     path = store.path("v")
     whole = path.read_bytes()
-    broken = bytearray(whole)
-    broken[len(whole) // 2] ^= 255
-    for content in (whole[: len(whole) // 2], whole[:-30], bytes(broken), b"x" * 100):
-        path.write_bytes(content)
-        with pytest.raises(InputError, match="not a whole shard"):
-            store.load("v")
+    path.write_bytes(whole[:-30])
+    with pytest.raises(InputError, match=r"volumes/v\.npz: damaged .*; remove it and run `mmpluld propose` again"):
+        store.load("v")
     path.write_bytes(whole)
     store.path("w").write_bytes(whole)
     with pytest.raises(InputError, match="is of volume 'v'"):
         store.load("w")
     with path.open("wb") as stream:
         np.savez(stream, volume=np.str_("v"), gap_mm=2.0, interval_mm=5.0, runs=np.array([[{}]]))
-    with pytest.raises(InputError, match="not a whole shard"):  # objects, which would have to be unpickled
+    with pytest.raises(InputError, match="damaged .*Object arrays"):  # objects, which would have to be unpickled
         store.load("v")
 
 

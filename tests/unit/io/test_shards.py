@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
+
 import numpy as np
 import pytest
 
@@ -49,3 +52,22 @@ def test_faulty_shards(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(InputError, match=r"v\.npz: (damaged|is empty|cannot)"):
             read_shard(tmp_path, "v", WANTED, "propose again")
+
+
+def test_a_flipped_bit_is_refused_or_changes_nothing(tmp_path):
+    """Also those that make of a shard an encrypted one, one packed otherwise, or one that zlib cannot unpack."""
+    write_shard(tmp_path, "v", _arrays(2))
+    path, wanted = shard_path(tmp_path, "v"), _arrays(2)
+    data = path.read_bytes()
+    causes = set()
+    for bit in range(0, 8 * len(data), 8):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        try:
+            found = read_shard(tmp_path, "v", WANTED, "again")
+        except InputError as error:
+            causes.add(type(error.__cause__))
+        else:
+            assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+    assert {zlib.error, NotImplementedError, RuntimeError, zipfile.BadZipFile} <= causes
