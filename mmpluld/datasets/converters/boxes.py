@@ -22,7 +22,7 @@ from mmpluld.datasets.converters.box_rows import BoxRow, Convention, read_box_cs
 from mmpluld.datasets.converters.box_scans import BoxScan, find_scans, group_by_scan, rows_by_lesion
 from mmpluld.datasets.converters.overrides import Override, read_overrides
 from mmpluld.datasets.converters.report import ConversionReport
-from mmpluld.datasets.converters.volume_store import store_volume
+from mmpluld.datasets.converters.volume_store import raw_files, store_volume
 from mmpluld.errors import InputError, counted, nearest
 from mmpluld.io import read_volume
 from mmpluld.io.hounsfield import Units
@@ -185,7 +185,7 @@ def _convert(
 ) -> Case:
     scan = scans[name]
     read = partial(read_volume, scan.path, units=units)
-    stored = store_volume(root, name, _raw_files(scan.path), read, overrides.get(name), overwrite, units)
+    stored = store_volume(root, name, raw_files(scan.path), read, overrides.get(name), overwrite, units)
     case = Case(stored.record(name, scan.patient, "1", "1"))
     case.remarks += [(what, name) for what in stored.remarks]
     if stored.volume.spacing_mm == (1.0, 1.0, 1.0):
@@ -207,9 +207,3 @@ def _convert(
         except InputError as error:
             raise Unusable(str(error)) from None
     return case
-
-
-def _raw_files(path: Path) -> list[Path]:
-    if path.is_dir():
-        return [file for file in path.rglob("*") if file.is_file()]
-    return [path, *(file for suffix in (".raw", ".zraw", ".raw.gz") if (file := path.with_suffix(suffix)).is_file())]

@@ -23,7 +23,7 @@ from mmpluld.datasets.converters.assemble import (
 )
 from mmpluld.datasets.converters.overrides import Override, read_overrides
 from mmpluld.datasets.converters.report import ConversionReport, DroppedRow
-from mmpluld.datasets.converters.volume_store import store_volume
+from mmpluld.datasets.converters.volume_store import raw_files, store_volume
 from mmpluld.errors import InputError
 from mmpluld.io import read_volume
 from mmpluld.io.hounsfield import Units
@@ -177,9 +177,8 @@ def _convert(
     units: Units | None,
 ) -> Case:
     header = scans[uid]
-    raw_files = [path for path in (header, header.with_suffix(".raw"), header.with_suffix(".zraw")) if path.exists()]
     read = partial(read_volume, header, units=units)
-    stored = store_volume(root, uid, raw_files, read, overrides.get(uid), overwrite, units)
+    stored = store_volume(root, uid, raw_files(header), read, overrides.get(uid), overwrite, units)
     case = Case(stored.record(uid, uid, header.parent.name, uid))
     case.remarks += [(what, uid) for what in stored.remarks]
     # Canonical x runs with file axis 1 in this dataset's usual headers.

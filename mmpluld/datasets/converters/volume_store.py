@@ -21,11 +21,12 @@ from mmpluld.datasets.converters.overrides import Override, apply_override
 from mmpluld.errors import InputError
 from mmpluld.io.array_store import open_array, write_array
 from mmpluld.io.hounsfield import Units
+from mmpluld.io.readers import volume_parts
 from mmpluld.structures import CTVolume, VolumeRecord
 from mmpluld.structures.splits import annotation_paths
 from mmpluld.structures.text_files import read_json
 
-__all__ = ["FOLDER", "StoredVolume", "store_volume"]
+__all__ = ["FOLDER", "StoredVolume", "raw_files", "store_volume"]
 
 FOLDER = "volumes"
 _INT16 = np.iinfo(np.int16)
@@ -54,10 +55,16 @@ class StoredVolume:
         )  # fmt: skip
 
 
+def raw_files(scan: Path) -> list[Path]:
+    """The files that a scan is read from, as far as they are there: all of a folder, a header and those it names."""
+    files = scan.rglob("*") if scan.is_dir() else volume_parts(scan)
+    return [file for file in files if file.is_file()]
+
+
 def store_volume(
     root: Path,
     name: str,
-    raw_files: Iterable[Path],
+    files: Iterable[Path],
     read: Callable[[], CTVolume],
     override: Override | None,
     overwrite: bool,
@@ -68,7 +75,7 @@ def store_volume(
     Args:
         root: Folder of the dataset.
         name: Id of the volume.
-        raw_files: What it comes from; a change of name, size or time of one of them makes the copy stale.
+        files: What it comes from (:func:`raw_files`); a change of name, size or time of one of them makes the copy stale.
         read: Reads the raw scan.
         override: Correction to apply.
         overwrite: Replace a stale copy.
@@ -79,7 +86,7 @@ def store_volume(
     """
     array_path, meta_path = root / FOLDER / f"{name}.npy", root / FOLDER / f"{name}.json"
     override = override or Override()
-    fingerprint = _fingerprint(raw_files, override, units)
+    fingerprint = _fingerprint(files, override, units)
     if meta_path.exists():
         meta = _read_meta(meta_path)
         current = meta.get("fingerprint") == fingerprint
@@ -132,12 +139,12 @@ def _read_meta(path: Path) -> dict[str, Any]:
     return meta if isinstance(meta, dict) else {}
 
 
-def _fingerprint(raw_files: Iterable[Path], override: Override, units: Units | None) -> str:
+def _fingerprint(files: Iterable[Path], override: Override, units: Units | None) -> str:
     # What changes the stored voxels or their geometry; written out, so that copies made before are known.
     kept = (override.spacing_mm, override.flip, override.flip_mask, override.exclude)
     text = "Override(spacing_mm={!r}, flip={!r}, flip_mask={!r}, exclude={!r})".format(*kept)
     digest = hashlib.sha256((text + (units or "")).encode())
-    for file in sorted(raw_files):
+    for file in sorted(files):
         status = file.stat()
         digest.update(f"{file.name}/{status.st_size}/{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()

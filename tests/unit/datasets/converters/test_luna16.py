@@ -186,6 +186,14 @@ def test_existing_files_and_stale_volumes_are_not_replaced_unasked(one_scan):
     with pytest.raises(InputError, match=r"no volume of 1.*1\.2\.npy: made from other raw files"):
         one_scan("1.2,105,-42,-1,5\n")
     assert one_scan("1.2,105,-42,-1,5\n", overwrite=True).splits["train"].lesions == 1
+    header, voxels = (one_scan.root / "subset3" / name for name in ("1.2.mhd", "voxels.bin"))
+    header.with_suffix(".raw").rename(voxels)
+    header.write_text(header.read_text().replace("1.2.raw", "voxels.bin"))
+    one_scan("1.2,105,-42,-1,5\n", overwrite=True)
+    os.utime(voxels, ns=(1, 1))
+    (one_scan.root / "annotations" / "train.json").unlink()
+    with pytest.raises(InputError, match=r"1\.2\.npy: made from other raw files"):
+        one_scan("1.2,105,-42,-1,5\n")
 
 
 def test_a_damaged_scan_is_left_out_by_name(luna16, tmp_path):
