@@ -70,7 +70,8 @@ def read_shard(
         folder: The store.
         volume: Id of the volume.
         wanted: Name -> (type as NumPy names it, shape); a letter in a shape is a size that is the same wherever it
-            stands, and ``str`` a text of any length, such as ``{"boxes": ("float32", ("N", 4)), "scores": ("float32", ("N",))}``.
+            stands, and the type ``str`` means a text of any length, such as
+            ``{"boxes": ("float32", ("N", 4)), "scores": ("float32", ("N",))}``.
         remedy: What to do about a faulty file, for the message.
 
     Raises:

@@ -75,7 +75,7 @@ def store_volume(
     Args:
         root: Folder of the dataset.
         name: Id of the volume.
-        files: What it comes from (:func:`raw_files`); a change of name, size or time of one of them makes the copy stale.
+        files: What it comes from (:func:`raw_files`); a change of name, size or time of one makes the copy stale.
         read: Reads the raw scan.
         override: Correction to apply.
         overwrite: Replace a stale copy.

@@ -144,9 +144,7 @@ def made_by(found: DetectionSet, line: str | None) -> DetectionSet:
     if line is None:
         return found
     volumes = found.volumes.items()
-    return DetectionSet(
-        {name: replace(volume, history=(line, *(volume.history or ()))) for name, volume in volumes}
-    )
+    return DetectionSet({name: replace(volume, history=(line, *(volume.history or ()))) for name, volume in volumes})
 
 
 def _detection_set(results: list[dict[str, Any]]) -> DetectionSet:

@@ -190,7 +190,7 @@ def test_existing_files_and_stale_volumes_are_not_replaced_unasked(one_scan):
     header.with_suffix(".raw").rename(voxels)
     header.write_text(header.read_text().replace("1.2.raw", "voxels.bin"))
     one_scan("1.2,105,-42,-1,5\n", overwrite=True)
-    os.utime(voxels, ns=(1, 1))
+    os.utime(voxels, ns=(2, 2))
     (one_scan.root / "annotations" / "train.json").unlink()
     with pytest.raises(InputError, match=r"1\.2\.npy: made from other raw files"):
         one_scan("1.2,105,-42,-1,5\n")
