@@ -75,3 +75,14 @@ def test_every_command_of_the_pages_is_one_that_its_parser_takes(capsys):
             except SystemExit:
                 pytest.fail(f"{page.relative_to(ROOT)}: mmpluld {line}\n{capsys.readouterr().err}")
     assert set(COMMANDS) == seen
+
+
+def test_every_command_that_configs_and_messages_name_is_there():
+    files = [path for folder in ("mmpluld", "configs", "tools", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    named = {
+        (name, path)
+        for path in files
+        for name in re.findall(r"(?:`|: )mmpluld ([a-z][a-z-]*)", path.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 100
+    assert not {(name, str(path.relative_to(ROOT))) for name, path in named if name not in COMMANDS}
