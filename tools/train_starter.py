@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmpluld.atomic import is_unfinished
 from mmpluld.cli.main import main as mmpluld
+from mmpluld.engine.option_values import written
 from mmpluld.errors import InputError
 from mmpluld.phantom import STARTER_PATIENTS, starter_record, write_starter_layout
 from mmpluld.structures.text_files import read_json
@@ -36,6 +38,12 @@ def ensure_scans(root: Path, num_patients: tuple[int, int]) -> None:
         raise InputError(f"{settings}: these scans were made with {found}, not {wanted}; choose another --data")
 
 
+def train_arguments(data: Path, work_dir: str, changes: Sequence[str]) -> list[str]:
+    """What is given to ``mmpluld`` to train on the scans in a folder of any name."""
+    options = [f"data_root={written(str(data))}", *changes]
+    return ["train", CONFIG, "--work-dir", work_dir, "--resume", "--cfg-options", *options]
+
+
 def main() -> int:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -51,8 +59,7 @@ def main() -> int:
     except InputError as error:
         print(f"train_starter: {error}", file=sys.stderr)
         return 2
-    changes = [f"data_root={options.data}", *options.cfg_options]
-    return mmpluld(["train", CONFIG, "--work-dir", options.work_dir, "--resume", "--cfg-options", *changes])
+    return mmpluld(train_arguments(options.data, options.work_dir, options.cfg_options))
 
 
 if __name__ == "__main__":

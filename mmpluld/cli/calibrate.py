@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from mmpluld.cli.changes import add_changes
 from mmpluld.cli.outputs import OutputFile
@@ -40,6 +41,12 @@ def run(options: argparse.Namespace) -> int:
             f"{fit.dataset}: {fit.num_boxes} boxes, {fit.num_hits} hits, scale {fit.scale:.4f}, bias {fit.bias:.4f}, "
             f"log loss {fit.loss_before:.4f} before, {fit.loss_after:.4f} after"
         )
-    switch = "--cfg-options model.test_cfg.rcnn.calibrated=True"
-    print(f"test it with: mmpluld test {options.config} {options.out} {switch}")
+    print(f"test it with: {_test_command(options)}")
     return 0
+
+
+def _test_command(options: argparse.Namespace) -> str:
+    """The command that tests what was written, of the same config."""
+    changes = [*(options.cfg_options or []), "model.test_cfg.rcnn.calibrated=True"]
+    twin = ["--twin"] if options.twin else []
+    return shlex.join(["mmpluld", "test", options.config, options.out, *twin, "--cfg-options", *changes])

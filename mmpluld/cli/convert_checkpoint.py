@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from mmpluld.cli.outputs import OutputFile
 
@@ -44,5 +45,5 @@ def run(options: argparse.Namespace) -> int:
         if names:
             print(f"{label}: {', '.join(names)}")
     print(f"SHA-256 {report.sha256}  {options.target}")
-    print(f"test it with: mmpluld test {options.config or report.config} {options.target}")
+    print(f"test it with: {shlex.join(['mmpluld', 'test', options.config or report.config, options.target])}")
     return 0

@@ -138,7 +138,7 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
         from mmpluld.evaluation.luna16 import evaluate_luna16
 
         for name in ("strict", "by", "others", "same", "first_slice", "operating_points", "reliability"):
-            if getattr(options, name) not in (None, False):
+            if getattr(options, name) is not None and getattr(options, name) is not False:  # 0 is a slice
                 raise InputError(
                     f"--{name.replace('_', '-')} is not part of the LUNA16 rules; leave it out or use another protocol"
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
         if len(patients) != 1:
             raise InputError(f"--patients {patients}: {options.layout} takes one number; splits are made on conversion")
         writers[options.layout](options.out, patients[0], seed, overwrite=options.overwrite, **settings)
-        print(f"{options.out}: phantom written; next: mmpluld convert {options.layout} {options.out}")
+        print(f"{options.out}: phantom written; next: mmpluld convert {options.layout} {shlex.quote(options.out)}")
         return 0
     if options.layout == "deeplesion":
         patients = options.patients or [40, 10, 10]
@@ -91,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
         write_deeplesion_layout(
             options.out, (patients[0], patients[1], patients[2]), seed, overwrite=options.overwrite, **settings
         )
-        print(f"{options.out}: phantom written; next: mmpluld convert deeplesion {options.out}")
+        print(f"{options.out}: phantom written; next: mmpluld convert deeplesion {shlex.quote(options.out)}")
         return 0
     if options.layout == "organs":
         patients = options.patients or [40, 5]

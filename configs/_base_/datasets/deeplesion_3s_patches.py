@@ -1,7 +1,7 @@
 # DeepLesion, official split, a patch of 120 x 120 mm round each lesion on its key slice, 3 slices 2 mm apart.
 # Make the annotation files with: mmpluld convert deeplesion data/deeplesion --tags FILE --tag-ontology FILE
-# The test asks which marks are one lesion, and needs the numbers that convert's --lesion-pairs gives to annotations/val.json
-# and test.json; a phantom has them in truth/val.json.
+# The test asks which marks are one lesion, and needs the numbers that convert's --lesion-pairs gives to the marks of
+# annotations/val.json and test.json; a phantom has them in truth/val.json.
 # Numbers: published LesaNet code (load_ct_img.py, config.yml).
 __data_root = "data/deeplesion"
 __num_tags = 171
@@ -73,8 +73,8 @@ __twin_steps = dict(
 twin_data = dict(
     num_tags=8,
     train_dataloader=dict(batch_size=64, num_workers=0, dataset=dict(pipeline=__twin_steps)),
-    # No such file is made: to test the miniature, give --cfg-options test_dataloader.dataset.ann_file=truth/val.json. The
-    # name stays, since runs of tables are known by all that their configs say, and these train the miniature alone.
+    # No such file is made: to test the miniature, give --cfg-options test_dataloader.dataset.ann_file=truth/val.json.
+    # The name stays, since runs of tables are known by all that their configs say, and these only train the miniature.
     test_dataloader=dict(num_workers=0, dataset=dict(ann_file="annotations/val_numbered.json", pipeline=__twin_steps)),
 )
 twin_source = dict(data_root="data/phantom")

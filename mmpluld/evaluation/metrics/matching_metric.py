@@ -55,7 +55,8 @@ class MatchingMetric(BaseMetric):
         if not same.any():
             raise InputError(
                 "MatchingMetric: no lesion of the test data is marked in two volumes; give an annotation file whose "
-                "lesions have numbers: what `mmpluld convert deeplesion --lesion-pairs` wrote, or a phantom's truth/val.json"
+                "lesions have numbers: one that `mmpluld convert deeplesion --lesion-pairs` wrote, or a phantom's "
+                "truth/val.json"
             )
         vectors = np.stack([row[3] for row in results]).astype(np.float64)
         curve = matching_curve(np.linalg.norm(vectors[first] - vectors[second], axis=1), same)

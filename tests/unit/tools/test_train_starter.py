@@ -7,9 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from mmpluld.engine.option_values import parse_value
 from mmpluld.errors import InputError
 
-ensure_scans = runpy.run_path(str(Path(__file__).resolve().parents[3] / "tools/train_starter.py"))["ensure_scans"]
+tool = runpy.run_path(str(Path(__file__).resolve().parents[3] / "tools/train_starter.py"))
+ensure_scans = tool["ensure_scans"]
+
+
+def test_scans_may_lie_in_a_folder_of_any_name():
+    for name in ("data/scans", "scans, new", "'quoted'", " [1]"):
+        option = tool["train_arguments"](Path(name), "runs", [])[-1]
+        assert parse_value("data_root", option.removeprefix("data_root=")) == name
 
 
 def test_scans_are_made_once_and_others_refused(tmp_path):
