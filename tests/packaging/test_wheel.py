@@ -34,6 +34,11 @@ def test_sdist_holds_what_a_build_needs(distributions):
     assert {str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.py")} <= names
     assert not any(".mim" in name for name in names)
     assert {"CITATION.cff", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "tools/publish_model.py"} <= names
+    assert {".ci/run", ".pre-commit-config.yaml"} <= names
+    for folder in (".github", "benchmarks", "docs", "tests"):  # what its tests run or read
+        files = [path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file()]
+        there = [path for path in files if path.suffix != ".pyc" and not any(part[0] == "." for part in path.parts[1:])]
+        assert {str(path) for path in there} - names == set()
 
 
 def test_source_tree_gets_no_copies(distributions):
