@@ -11,7 +11,8 @@ from mmpluld.errors import InputError
 
 __all__ = ["check_versions", "describe_environment", "silence_hosts"]
 
-# Lowest version that fits, and the first one that does not. Packaging metadata repeats them for pip.
+# Lowest version that fits, and the first one that does not. What pip installs lies within them: setup.cfg
+# takes of mmdet and mmengine the one version that is tested; others within the limits are let through.
 HOST_PACKAGES: dict[str, tuple[str, str | None]] = {
     "torch": ("2.6", None),
     "mmengine": ("0.10.7", "0.11"),
