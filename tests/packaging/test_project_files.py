@@ -30,6 +30,15 @@ def test_one_version_everywhere(distributions):
     assert content == (ROOT / "CITATION.cff").read_bytes()
 
 
+def test_papers_of_the_methods_can_be_cited():
+    """Every page of configs says what to cite, and CITATION.cff has it."""
+    listed = {paper["title"] for paper in read("CITATION.cff")["references"]}
+    for page in sorted((ROOT / "configs").glob("*/README.md")):
+        titles = re.findall(r"^  title={(.*)},$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        assert titles, page
+        assert {re.sub("[{}]", "", title) for title in titles} - listed == set(), page
+
+
 def test_workflow_runs_what_ci_runs():
     """The steps of .ci/run; the tests on every Python that the package says it takes."""
     workflow = read(".github/workflows/test.yml")

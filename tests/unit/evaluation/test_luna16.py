@@ -148,7 +148,7 @@ def test_command(truth: Path, submission: Path, capsys: pytest.CaptureFixture[st
     assert main([*arguments, "--json", str(truth / "out.json")]) == 0
     assert "92.86" in capsys.readouterr().out
     assert json.loads((truth / "out.json").read_text()) == evaluate_luna16(submission, truth)
-    for option in (["--strict"], ["--by", "size"], ["--others", "fp"]):
+    for option in (["--strict"], ["--by", "size"], ["--others", "fp"], ["--first-slice", "0"]):
         assert main([*arguments, *option]) == 2
         assert f"{option[0]} is not part of the LUNA16 rules" in capsys.readouterr().err
 
