@@ -146,7 +146,7 @@ def test_card(trained: Path, tmp_path: Path, metrics: Path) -> None:
         "Data: 40 synthetic scans.\n",
         f"`mmpluld train {NAME}` (epoch 3);",
         "not for diagnosis",
-        "`deeplesion-2d` (compat rules): 104 images of\n24 patients, 250 lesions",
+        "`deeplesion-2d` (compat rules): 104 images of\n24 patients, 250 lesions. Intervals: 95 %",
         "| 0.5 | 50.00 | 40.00 to 61.23 |\n",
         "| 16 | 90.00 |  |\n",
         "| mean over 0.5, 1, 2, 4 | 65.00 | 60.00 to 70.00 |\n",
@@ -160,6 +160,10 @@ def test_card(trained: Path, tmp_path: Path, metrics: Path) -> None:
 
 def test_card_without_figures(trained: Path, tmp_path: Path) -> None:
     assert "None were measured." in publish(trained, tmp_path, NAME, data="Phantom").card.read_text()
+    metrics = tmp_path / "result.json"
+    metrics.write_text(json.dumps({key: value for key, value in METRICS.items() if key != "interval"}))
+    text = publish(trained, tmp_path, NAME, data="Phantom", metrics=metrics).card.read_text()
+    assert "24 patients, 250 lesions.\n" in text and "Intervals" not in text
 
 
 def test_operating_points_of_validation_patients(trained: Path, tmp_path: Path, validation) -> None:
