@@ -3,7 +3,7 @@
 A lesion's boxes score less towards its ends. Where 2D boxes below the score of findings are dropped before they are
 linked, findings are too short; where boxes of any score are linked, they grow beyond the lesion through noise. The 2D
 boxes of each scan are found once and linked by each rule. The scans are of seeds of their own, which no training, test
-or demo uses; lesions are as in the training data of the weights.
+or demo uses; lesions are drawn as those of the training data of the weights.
 
 A finding finds a lesion when its key slice is one of the lesion's and its box there overlaps the lesion's box by more
 than half (IoU). Neither depends on the extent. Of several findings of a lesion, the one with the best score counts.
@@ -24,6 +24,7 @@ from mmpluld.inference import DetectionSettings, VolumeDetector
 from mmpluld.inference.grid_source import GridSliceSource
 from mmpluld.inference.link import Lesion3D, SliceBoxes, link_lesions
 from mmpluld.phantom import make_phantom
+from mmpluld.reproduce.twin_data import SETTINGS
 from mmpluld.structures import pairwise_overlap
 from mmpluld.typing import FloatArray
 from mmpluld.zoo.download import local_checkpoint
@@ -31,7 +32,8 @@ from mmpluld.zoo.download import local_checkpoint
 Examined = tuple[GridSliceSource, list[SliceBoxes], FloatArray]
 
 MODEL = "pluld-a3d_densenet121-fpn_7s_phantom"
-PHANTOM = {"lesions_per_series": 10, "min_long_mm": 14, "contrast_hu": 180}
+# What a single scan takes of the settings that the weights were trained with.
+PHANTOM = {name: SETTINGS[name] for name in ("lesions_per_series", "min_long_mm", "contrast_hu", "max_slices")}
 SEEDS = range(9000, 9024)
 SCORE_THRS = (0.3, 0.5)
 LINK_SCORE_THRS = (0.2, 0.1, 0.05, 0.02, 0.01, 5e-5)
