@@ -165,7 +165,9 @@ def _description(table: Table, data_root: Path | None) -> str | None:
 
     if data_root is None:
         return None
-    return (describe_lens_phantoms if table.phantom == "lens" else describe_phantom)(data_root, table.split)
+    if table.phantom != "lens":
+        return describe_phantom(data_root, table.split)
+    return describe_lens_phantoms(data_root, table.split, held_out=table.protocol == "centre-3d")
 
 
 def _report(summary: Summary, runs: list[Run], options: argparse.Namespace, data: str | None) -> None:
