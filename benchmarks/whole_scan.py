@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.detectors import _build, _peak_memory_mb
-from benchmarks.volume import _apart, _Clock
+from benchmarks._apart import apart, peak_memory_mb
+from benchmarks.detectors import _build
+from benchmarks.volume import _Clock
 
 DETECTORS = {"A3D": "a3d_densenet121-fpn_7s_20e_deeplesion", "LENS": "lens-afp_densenet121_4datasets_9s_8e_deeplesion"}
 LIGHT = "fcos-25d_densenet-narrow_7s_12e_starter"
@@ -78,7 +79,7 @@ def _examine(config: str, scan: Path, weights: Path, out: Path, start: float) ->
         "linking": detecting - network.seconds,
         "writing": writing,
         "findings": len(found),
-        "peak_mb": _peak_memory_mb(),
+        "peak_mb": peak_memory_mb(),
     }
 
 
@@ -89,7 +90,7 @@ def _row(label: str, config: str, num_slices: int, size: int) -> tuple[dict[str,
         out.mkdir()
         _write_scan(scan, num_slices, size)
         _write_weights(weights, config)
-        found = _apart(_examine, config, scan, weights, out, time.perf_counter())
+        found = apart(_examine, config, scan, weights, out, time.perf_counter())
     total = found["total"]
     row = {
         "detector": label,
