@@ -26,11 +26,11 @@ from mmpluld.io.slice_sources import SliceSource, open_source
 from mmpluld.models.embedders import LesionEmbedder
 from mmpluld.progress import track
 from mmpluld.registry import MODELS, TRANSFORMS
-from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, boxes_by_slice
+from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, key_box
 from mmpluld.typing import StrPath
 from mmpluld.zoo.download import local_checkpoint, sha256_of
 
-__all__ = ["VolumeEmbedder", "embed", "key_box", "tracklet_centres"]
+__all__ = ["VolumeEmbedder", "embed", "tracklet_centres"]
 
 
 def embed(
@@ -178,13 +178,6 @@ def embed_volume(
         np.array(list(centres), np.int64),
         vectors[len(places) :],
     )
-
-
-def key_box(lesion: LesionRecord) -> tuple[int, Box2D]:
-    """The key slice of a lesion and its box there; without one, the middle one of its slices, the lower of two."""
-    boxes = sorted(boxes_by_slice(lesion).items())
-    own = [row for row in boxes if row[0] == lesion.key_slice]
-    return own[0] if own else boxes[(len(boxes) - 1) // 2]
 
 
 def tracklet_centres(proposals: VolumeProposals, box_score: float = 0.0) -> dict[int, tuple[int, Box2D]]:
