@@ -44,6 +44,7 @@ class LunaMark:
 
     Attributes:
         row, line: Row from 0 below the header, line of the file from 1.
+        seriesuid: DICOM UID of the scan's series, which is its file name.
         centre_lps: World centre, mm.
         diameter_mm: 10 where an excluded finding has none, as the official evaluation takes it.
     """
