@@ -22,8 +22,9 @@ from typing import Any, get_args
 
 import numpy as np
 
-from benchmarks.detectors import _build, _peak_memory_mb
-from benchmarks.volume import _apart, _Clock
+from benchmarks._apart import apart, peak_memory_mb
+from benchmarks.detectors import _build
+from benchmarks.volume import _Clock
 from mmpluld.inference.running import Precision
 
 DETECTORS = {"A3D": "a3d_densenet121-fpn_7s_20e_deeplesion", "LENS": "lens-afp_densenet121_4datasets_9s_8e_deeplesion"}
@@ -87,7 +88,7 @@ def _examine(config: str, precision: Precision, scan: Path, weights: Path, out: 
         "linking": detecting - network.seconds,
         "writing": writing,
         "findings": len(found),
-        "peak_mb": _peak_memory_mb(),
+        "peak_mb": peak_memory_mb(),
     }
 
 
@@ -100,7 +101,7 @@ def _row(
         out.mkdir()
         _write_scan(scan, num_slices, size)
         _write_weights(weights, config)
-        found = _apart(_examine, config, precision, scan, weights, out, time.perf_counter())
+        found = apart(_examine, config, precision, scan, weights, out, time.perf_counter())
     total = found["total"]
     row = {
         "detector": label,
