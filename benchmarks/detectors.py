@@ -13,12 +13,8 @@ Run: python -m benchmarks.detectors
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import re
 import statistics
 import time
-from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +22,7 @@ from mmdet.structures import DetDataSample
 from mmengine.registry import DefaultScope
 from torch import nn
 
+from benchmarks._apart import apart, peak_memory_mb
 from mmpluld.compat.allocator import tune_allocator
 from mmpluld.datasets.steps import num_slices
 from mmpluld.engine.config import load_config
@@ -85,15 +82,8 @@ def _measure(config_name: str, bf16: bool, size: int, repeats: int) -> dict[str,
         "slices": num_slices,
         "seconds": statistics.median(seconds for seconds, _ in runs),
         "boxes": min(boxes for _, boxes in runs),
-        "peak_mb": _peak_memory_mb(),
+        "peak_mb": peak_memory_mb(),
     }
-
-
-def _peak_memory_mb() -> float:
-    """Largest resident memory of this process since its start, in MB."""
-    # Not getrusage(): what it says of a new process can be the memory of the one that started it.
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e6
 
 
 def run(size: int = 512, repeats: int = REPEATS) -> dict[str, Any]:
@@ -101,8 +91,7 @@ def run(size: int = 512, repeats: int = REPEATS) -> dict[str, Any]:
     rows = []
     for label, name in DETECTORS.items():
         for precision, bf16 in PRECISIONS.items():
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                found = pool.submit(_measure, name, bf16, size, repeats).result()
+            found = apart(_measure, name, bf16, size, repeats)
             rows.append(
                 {
                     "detector": label,

@@ -10,10 +10,6 @@ Run: python -m benchmarks mining
 
 from __future__ import annotations
 
-import json
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks._apart import apart, peak_memory_mb
 from mmpluld.io.embeddings import EmbeddingHeader, EmbeddingStore, VolumeEmbeddings
 from mmpluld.io.proposals import ProposalHeader, ProposalStore, VolumeProposals
 from mmpluld.mining.mine import mine_files
@@ -105,35 +102,22 @@ def simulate(folder: Path, slices: int, seed: int = 0) -> None:
         embedded.save(VolumeEmbeddings(volume.id, np.array([number])[:marked], shared[:marked], tracklets, vectors))
 
 
-def peak_mb() -> float:
-    """The most memory that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def _mine(folder: Path) -> dict[str, Any]:
     """Mine what was simulated; seconds, peak memory, and what was found."""
-    before, start = peak_mb(), time.process_time()
+    before, start = peak_memory_mb(), time.process_time()
     result = mine_files(
         folder / "train.json", [folder / "proposals"], strategies=STRATEGIES, embedding_folders=[folder / "embeddings"]
     )
     mined = time.process_time()
-    mined_mb = peak_mb()
+    mined_mb = peak_memory_mb()
     result.annotations.save(folder / "mined.json")
     last = result.counts[-1]
     return {
         "slices": last["slices"], "lesions found": last["lesions_3d"], "2D boxes": last["boxes_2d"],
         "uncertain": last["uncertain_2d"], "mining, CPU [s]": mined - start,
         "writing, CPU [s]": time.process_time() - mined,
-        "start [MB]": before, "mining, peak [MB]": mined_mb, "writing, peak [MB]": peak_mb(),
+        "start [MB]": before, "mining, peak [MB]": mined_mb, "writing, peak [MB]": peak_memory_mb(),
     }  # fmt: skip
-
-
-def apart(module: str, folder: Path) -> dict[str, Any]:
-    """Run what a benchmark does as a script in a process of its own, whose memory is measured."""
-    command = [sys.executable, "-m", f"benchmarks.{module}", str(folder)]
-    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-    row: dict[str, Any] = json.loads(found)
-    return row
 
 
 def run() -> dict[str, Any]:
@@ -142,13 +126,9 @@ def run() -> dict[str, Any]:
     for slices in SIZES:
         with tempfile.TemporaryDirectory() as folder:
             simulate(Path(folder), slices)
-            rows.append(apart("mining", Path(folder)))
+            rows.append(apart(_mine, Path(folder)))
     return {
         "name": "Mining",
         "bar": "100,000 slices in minutes on two cores; memory grows with what is mined, not with the proposals",
         "rows": rows,
     }
-
-
-if __name__ == "__main__":
-    print(json.dumps(_mine(Path(sys.argv[1]))))

@@ -5,8 +5,6 @@ Run: python -m benchmarks.proposals
 
 from __future__ import annotations
 
-import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks._apart import apart, peak_memory_mb
 from mmpluld.io.proposals import ProposalHeader, ProposalStore, VolumeProposals
 from mmpluld.postprocess import number_tracklets
 
@@ -56,7 +55,10 @@ def simulate(number: int) -> VolumeProposals:
 
 
 def measure(num_slices: int) -> dict[str, Any]:
-    """Write and read the shards of so many slices, one volume at a time; CPU time, which other work does not change."""
+    """Write and read the shards of so many slices, one volume at a time; to be run in a process of its own.
+
+    CPU time is measured, which other work does not change.
+    """
     volumes = num_slices // PER_VOLUME
     header = ProposalHeader("simulated", "0" * 64, "none", "0" * 64, "none", "0" * 64, EXPERTS, {"iou_thr": 0.5})
     with tempfile.TemporaryDirectory() as folder:
@@ -73,7 +75,6 @@ def measure(num_slices: int) -> dict[str, Any]:
         boxes = sum(len(store.load(volume).scores) for volume in store.volumes)
         read = time.process_time() - start
         size = sum(path.stat().st_size for path in Path(folder).rglob("*.npz"))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     return {
         "slices": num_slices,
         "boxes": boxes,
@@ -82,13 +83,13 @@ def measure(num_slices: int) -> dict[str, Any]:
         "read s": read,
         "us to write and read a slice": (written + read) / num_slices * 1e6,
         "MB on disk": size / 1e6,
-        "peak memory, MB": peak,
+        "peak memory, MB": peak_memory_mb(),
     }
 
 
 def run() -> dict[str, Any]:
     """Ten times the slices must take about ten times as long, and no more memory."""
-    rows = [measure(count) for count in NUM_SLICES]
+    rows = [apart(measure, count) for count in NUM_SLICES]
     few, many = rows[0], rows[-1]
     many["ok"] = bool(
         many["us to write and read a slice"] < 1.3 * few["us to write and read a slice"]

@@ -201,7 +201,7 @@ def sensitivity_rows(name: str, found: Sequence[Found], protocol: FROCProtocol) 
     head = {"set": name, "scans": len(found), "lesions": sum(len(item.lesions) for item in found)}
     rows = [head | {"rule": protocol.name} | _intervals(matches, found, protocol)]
     if protocol.dim == 3:
-        means = _mean_of_volumes(matches, found, protocol)
+        means = _mean_of_volumes(matches, found)
         rows.append(head | {"rule": f"{protocol.name}, mean of volumes"} | means)
         centres = [replace(item, boxes=_centres(item.boxes)) for item in found]
         rows.append(head | {"rule": "centre"} | _intervals(_matches(centres, protocol), found, protocol))
@@ -222,8 +222,8 @@ def _intervals(matches: Matches, found: Sequence[Found], protocol: FROCProtocol)
     }
 
 
-def _mean_of_volumes(matches: Matches, found: Sequence[Found], protocol: FROCProtocol) -> dict[str, str]:
-    """At the score that gives a level on all volumes, the mean of their own sensitivities."""
+def _mean_of_volumes(matches: Matches, found: Sequence[Found]) -> dict[str, str]:
+    """At the score that gives a level on all volumes, the mean of their own sensitivities by ``lens-3d``."""
     cells = {}
     for level, score in zip(LEVELS, threshold_at(matches, LEVELS), strict=True):
         kept = [

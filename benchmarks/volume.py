@@ -19,15 +19,15 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks._apart import apart, peak_memory_mb
 from benchmarks._plain_lens import make_plain
-from benchmarks.detectors import _build, _data, _peak_memory_mb
+from benchmarks.detectors import _build, _data
 from mmpluld.compat.allocator import tune_allocator
 from mmpluld.engine.config import load_config
 from mmpluld.inference import DetectionSettings, VolumeDetector
@@ -140,7 +140,7 @@ def _memory(num_slices: int, size: int) -> float:
     detector = VolumeDetector(load_config(SMALL_CONFIG), model, DetectionSettings(link_score_thr=1.0, score_thr=1.0))
     volume = _volume(num_slices, size, 2.8)
     detector.detect(volume)
-    return _peak_memory_mb() - volume.array.nbytes / 1e6
+    return peak_memory_mb() - volume.array.nbytes / 1e6
 
 
 def _proposals(names: list[str], size: int) -> dict[str, float]:
@@ -156,12 +156,6 @@ def _proposals(names: list[str], size: int) -> dict[str, float]:
                 model.test_step(data)
             times[name].append(time.perf_counter() - start)
     return {name: min(values[1:]) for name, values in times.items()}
-
-
-def _apart(work: Callable[..., Any], *args: Any) -> Any:
-    """The result of ``work`` in a new process."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(work, *args).result()
 
 
 def _row(what: str, value: float, unit: str = "", ok: bool | str = "") -> dict[str, Any]:
@@ -193,13 +187,13 @@ def run(num_slices: int = NUM_SLICES, size: int = SIZE) -> dict[str, Any]:
     """Measure all; at the full size it takes some minutes."""
     logging.disable(logging.INFO)
     rows = [_row("load of the machine before", os.getloadavg()[0], "processes")]
-    rows += _sharing_rows(_apart(_compare, num_slices, size))
-    peaks = [_apart(_memory, count, MEMORY_SIZE) for count in MEMORY_SLICES]
+    rows += _sharing_rows(apart(_compare, num_slices, size))
+    peaks = [apart(_memory, count, MEMORY_SIZE) for count in MEMORY_SLICES]
     for count, peak in zip(MEMORY_SLICES, peaks, strict=True):
         rows.append(_row(f"peak memory less the volume, {count} slices of {MEMORY_SIZE} x {MEMORY_SIZE}", peak, "MB"))
     growth = peaks[1] - peaks[0]
     rows.append(_row("more for the longer volume", growth, "MB", growth < 20))
-    proposals = _apart(_proposals, list(PAPER_MS), size)
+    proposals = apart(_proposals, list(PAPER_MS), size)
     rows.append(_row("afp, four datasets, time of a slice", proposals["afp"], "s"))
     for name, seconds in proposals.items():
         what = f"{name} / afp, four datasets (paper: {PAPER_MS[name]} ms, {PAPER_MS[name] / PAPER_MS['afp']:.2f})"

@@ -16,13 +16,16 @@ from __future__ import annotations
 
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from benchmarks.detectors import _build, _peak_memory_mb
-from benchmarks.volume import _apart, _Clock
+from benchmarks._apart import apart, peak_memory_mb
+from benchmarks.detectors import _build
+from benchmarks.volume import _Clock
+from mmpluld.inference.running import Precision
 
 DETECTORS = {"A3D": "a3d_densenet121-fpn_7s_20e_deeplesion", "LENS": "lens-afp_densenet121_4datasets_9s_8e_deeplesion"}
 LIGHT = "fcos-25d_densenet-narrow_7s_12e_starter"
@@ -51,13 +54,20 @@ def _write_weights(path: Path, config: str) -> None:
     torch.save({"state_dict": model.state_dict()}, path)
 
 
-def _examine(config: str, scan: Path, weights: Path, out: Path, start: float) -> dict[str, float]:
+def _examine(config: str, precision: Precision, scan: Path, weights: Path, out: Path, start: float) -> dict[str, float]:
     """Seconds of the steps since ``start``, and the peak memory; to be run in a process of its own."""
     from mmpluld.inference import Detector
     from mmpluld.inference.formats import DEFAULT_FORMATS
     from mmpluld.io import read_scan
 
-    made = Detector(config=config, checkpoint=weights, device="cpu", score_thr=0.05, max_boxes=FINDINGS)
+    made = Detector(
+        config=config,
+        checkpoint=weights,
+        device="cpu",
+        precision=precision,
+        score_thr=0.05,
+        max_boxes=FINDINGS,
+    )
     times = [time.perf_counter()]
     volume = read_scan(scan)
     times.append(time.perf_counter())
@@ -78,21 +88,24 @@ def _examine(config: str, scan: Path, weights: Path, out: Path, start: float) ->
         "linking": detecting - network.seconds,
         "writing": writing,
         "findings": len(found),
-        "peak_mb": _peak_memory_mb(),
+        "peak_mb": peak_memory_mb(),
     }
 
 
-def _row(label: str, config: str, num_slices: int, size: int) -> tuple[dict[str, Any], dict[str, float]]:
+def _row(
+    label: str, config: str, precision: Precision, num_slices: int, size: int
+) -> tuple[dict[str, Any], dict[str, float]]:
     """One row of the table, and what it is made of."""
     with tempfile.TemporaryDirectory() as folder:
         scan, weights, out = Path(folder, "scan.nii.gz"), Path(folder, "weights.pth"), Path(folder, "out")
         out.mkdir()
         _write_scan(scan, num_slices, size)
         _write_weights(weights, config)
-        found = _apart(_examine, config, scan, weights, out, time.perf_counter())
+        found = apart(_examine, config, precision, scan, weights, out, time.perf_counter())
     total = found["total"]
     row = {
         "detector": label,
+        "precision": precision,
         "slices": num_slices,
         "total, s": total,
         "network, s": found["network"],
@@ -112,13 +125,13 @@ def run(
 ) -> dict[str, Any]:
     """Measure all; at the full size it takes some minutes."""
     rows = []
-    for label, config in DETECTORS.items():
-        row, found = _row(label, config, num_slices, size)
+    for (label, config), precision in product(DETECTORS.items(), get_args(Precision)):
+        row, found = _row(label, config, precision, num_slices, size)
         beside = (found["linking"] + found["writing"]) / found["total"]
         good = row["total / network"] <= BAR and beside <= BESIDE_BAR
         rows.append({**row, "ok": good})
     for count in memory_slices:
-        row, found = _row("starter", LIGHT, count, size)
+        row, found = _row("starter", LIGHT, "fp32", count, size)
         rows.append({**row, "ok": found["peak_mb"] / 1e3 <= MEMORY_BAR_GB})
     return {
         "name": f"A scan of {size} x {size} from file to findings",

@@ -21,6 +21,7 @@ __all__ = [
     "suggest",
 ]
 
+_CLOSE = 0.6  # how alike two names must be, from 0 to 1, where nothing else is told
 _PLAINLY = 1.5  # how much farther the second must be than the nearest
 
 
@@ -60,20 +61,20 @@ class NoRoomError(InputError):
     """Nothing more can be written: the disk is full, or the user's share of it."""
 
 
-def nearest(name: str, candidates: Iterable[str], cutoff: float = 0.6) -> str | None:
+def nearest(name: str, candidates: Iterable[str], cutoff: float = _CLOSE) -> str | None:
     """Return the candidate closest in spelling to ``name``, or None if none comes close."""
     matches = difflib.get_close_matches(name, list(candidates), n=1, cutoff=cutoff)
     return matches[0] if matches else None
 
 
-def did_you_mean(name: object, candidates: Iterable[str], otherwise: str = "", cutoff: float = 0.6) -> str:
+def did_you_mean(name: object, candidates: Iterable[str], otherwise: str = "", cutoff: float = _CLOSE) -> str:
     """Return the end of a message on an unknown name: ``; did you mean 'x'?``, or ``; otherwise`` if none is close."""
     close = nearest(str(name), candidates, cutoff)
     end = otherwise if close is None else f"did you mean {close!r}?"
     return f"; {end}" if end else ""
 
 
-def alike(name: str, candidates: Iterable[str], cutoff: float = 0.6) -> list[str]:
+def alike(name: str, candidates: Iterable[str]) -> list[str]:
     """Return the ids that ``name`` may stand for, sorted: one where it is plainly the nearest, none if none is close.
 
     Ids of scans often differ in little, so several that are about as near, or that begin or end like ``name``, are all
@@ -84,7 +85,7 @@ def alike(name: str, candidates: Iterable[str], cutoff: float = 0.6) -> list[str
     if len(longer) > 1:
         return longer
     far = {item: 1 - difflib.SequenceMatcher(None, item, name).ratio() for item in ids}
-    close = sorted((item for item in ids if far[item] <= 1 - cutoff), key=far.__getitem__)
+    close = sorted((item for item in ids if far[item] <= 1 - _CLOSE), key=far.__getitem__)
     plain = len(close) > 1 and far[close[1]] >= _PLAINLY * far[close[0]]
     return close[:1] if plain else sorted(close)
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import mmpluld.models  # noqa: F401  registers the losses
-from mmpluld.atomic import atomic_path
 from mmpluld.registry import MODELS
+from mmpluld.visualization.figures import COLOURS, figure_at, tidy
 
 CROSS_ENTROPY = {"type": "CrossEntropyLoss", "use_sigmoid": True}
 FACTORS: dict[str, dict[str, Any]] = {
@@ -25,8 +25,6 @@ FACTORS: dict[str, dict[str, Any]] = {
 REMEDIES = {"ignored": "IgnoreHardNegatives", "recalibrated": "BackgroundRecalibrationLoss"}
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
 DRAWS = 6
-# Okabe and Ito's colours, told apart by colour-blind readers too.
-COLOURS = ("#000000", "#0072b2", "#56b4e9", "#e69f00", "#009e73", "#d55e00")
 LINES = ("-", "--", "-.", ":")
 
 
@@ -97,12 +95,9 @@ def roc(score: Tensor, weight: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw(out: Path) -> None:
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
+    """Write the three plots."""
     lesion, marked = all_appearances()
-    with rc_context({"font.size": 9}):
-        figure = Figure(figsize=(11.0, 3.8), dpi=110, layout="constrained")
+    with figure_at(out, (11.0, 3.8), font_size=9, dpi=110) as figure:
         left, middle, right = figure.subplots(1, 3)
         order = torch.argsort(marked)
         for (name, settings), colour, line in zip(FACTORS.items(), COLOURS, LINES, strict=False):
@@ -114,15 +109,13 @@ def draw(out: Path) -> None:
         right.axhline(mean_area(CROSS_ENTROPY, complete=True), color="#999999", linestyle="--", label="complete labels")
         for name, colour, line in (("factor 1", COLOURS[0], "-"), ("factor 0.6, half masked", COLOURS[3], ":")):
             right.axhline(mean_area(FACTORS[name]), color=colour, linestyle=line, label=name)
-        for (name, kind), colour in zip(REMEDIES.items(), COLOURS[4:], strict=True):
+        for (name, kind), colour in zip(REMEDIES.items(), COLOURS[4:6], strict=True):
             areas = [mean_area({"type": kind, "threshold": threshold}) for threshold in THRESHOLDS]
             right.plot(THRESHOLDS, areas, marker=".", color=colour, label=f"negatives above it {name}")
         right.set(xlabel="threshold of the score", ylabel="area under the ROC curve", title="losses that look at it")
         for axes, place in ((left, "upper left"), (middle, "lower right"), (right, (0.3, 0.65))):
             axes.legend(fontsize=8, loc=place)
-            axes.spines[["top", "right"]].set_visible(False)
-        with atomic_path(out) as temporary:
-            figure.savefig(temporary, format="png", metadata={"Software": None})
+            tidy(axes)
 
 
 def main() -> None:

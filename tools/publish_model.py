@@ -21,8 +21,8 @@ from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import PROTOCOLS
 
 
-def main() -> int:
-    """Publish one checkpoint."""
+def _parser() -> argparse.ArgumentParser:
+    """The options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="file that training wrote")
     parser.add_argument(
@@ -59,9 +59,15 @@ def main() -> int:
     parser.add_argument(
         "--metafile", metavar="YML", action=OutputFile, help="enter it here; without, the entry is printed"
     )
+    return parser
+
+
+def main() -> int:
+    """Publish one checkpoint."""
     from mmpluld.publish.publish import metafile_entry, publish, require_entry, served_from, update_metafile
     from mmpluld.zoo.index import dump_metafile
 
+    parser = _parser()
     try:
         options = parser.parse_args()
         if options.metafile:

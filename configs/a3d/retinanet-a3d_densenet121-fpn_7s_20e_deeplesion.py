@@ -6,5 +6,5 @@ _base_ = [
     "../_base_/default_runtime.py",
 ]
 
-# RetinaNet's own 0.01 for 16 images, scaled to this schedule's 4.
+# RetinaNet's own 0.01 for 16 images, scaled to the 4 of this schedule's `base_batch_size`.
 optim_wrapper = dict(optimizer=dict(lr=0.0025))

@@ -8,3 +8,4 @@ _base_ = [
 
 # The paper does not say who answers. The others would add findings that this dataset does not label.
 model = dict(test_cfg=dict(rcnn=dict(experts=["luna16"])))
+train_cfg = dict(val_begin=1000)  # never: the validation is on DeepLesion

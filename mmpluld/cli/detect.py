@@ -70,20 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"names of these, as words or with commas (default: {','.join(DEFAULT_FORMATS)})",
     )
-    rules = parser.add_argument_group(
-        "rules of findings", "default: as the config is tested, else the value in brackets"
-    )
-    for name, (kind, text) in RULES.items():
-        rules.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text)
-    rules.add_argument(
-        "--fp-rate",
-        type=not_negative,
-        metavar="N",
-        help="instead of --score-thr: false positives per volume (or image) that the model's validation measured",
-    )
-    rules.add_argument(
-        "--operating-points", metavar="FILE", help="with --fp-rate: of `mmpluld evaluate` (default: the bundle's)"
-    )
+    _add_rules(parser)
     add_fpr(parser, required=False)
     parser.add_argument(
         "--no-fpr", action="store_true", help="no false-positive reduction, where config or bundle have one"
@@ -108,6 +95,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_changes(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace earlier results")
     add_launcher(parser)
+
+
+def _add_rules(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of what counts as a finding."""
+    rules = parser.add_argument_group(
+        "rules of findings", "default: as the config is tested, else the value in brackets"
+    )
+    for name, (kind, text) in RULES.items():
+        rules.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text)
+    rules.add_argument(
+        "--fp-rate",
+        type=not_negative,
+        metavar="N",
+        help="instead of --score-thr: false positives per volume (or image) that the model's validation measured",
+    )
+    rules.add_argument(
+        "--operating-points", metavar="FILE", help="with --fp-rate: of `mmpluld evaluate` (default: the bundle's)"
+    )
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

@@ -73,6 +73,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the first slice of the one scan is slice N of its series, where the truth counts these (DeepLesion) "
         "and the scan is not named SERIES_FIRST-LAST",
     )
+    _add_outputs(parser)
+
+
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
+    """Declare the files that are written if they are asked for."""
     parser.add_argument("--json", action=OutputFile, metavar="OUT", help="write the result as JSON")
     parser.add_argument(
         "--operating-points",

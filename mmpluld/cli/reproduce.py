@@ -89,6 +89,7 @@ def _reproduce(
     from mmpluld.reproduce.display import live_progress
     from mmpluld.reproduce.graph import execute
     from mmpluld.reproduce.plan import plan, with_needs
+    from mmpluld.reproduce.runner import Run
 
     data_root = _data_root(table, options)
     # All rows are planned, so that the report has them and a folder that cannot be used is found before training.
@@ -105,6 +106,9 @@ def _reproduce(
     )
     wanted = [item for item in runs if item.row in rows]
     jobs = with_needs(wanted)
+    for job in jobs:
+        if isinstance(job, Run):
+            job.batch_shares(resources.gpus)  # refused before the first training
     with live_progress(wanted, resources.jobs) as refresh:
         execute(jobs, resources, refresh)
     failed = [item for item in jobs if item.state == "failed"]
@@ -165,7 +169,9 @@ def _description(table: Table, data_root: Path | None) -> str | None:
 
     if data_root is None:
         return None
-    return (describe_lens_phantoms if table.phantom == "lens" else describe_phantom)(data_root, table.split)
+    if table.phantom != "lens":
+        return describe_phantom(data_root, table.split)
+    return describe_lens_phantoms(data_root, table.split, held_out=table.protocol == "centre-3d")
 
 
 def _report(summary: Summary, runs: list[Run], options: argparse.Namespace, data: str | None) -> None:

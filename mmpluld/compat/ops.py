@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mmpluld.compat import torch_ops, torchvision_ops
+from mmpluld.compat.half_precision import widened
 
 __all__ = ["install_ops", "ops_in_use"]
 
@@ -125,10 +126,11 @@ def install_ops() -> None:
 
 
 def _suppress_in_float32() -> None:
-    """Have mmcv's ``batched_nms`` get scores in at least float32.
+    """Have mmcv's ``batched_nms`` get boxes and scores in at least float32.
 
-    From 10,000 boxes on it ends with an error where autocast made the scores half as wide as the boxes, which are
-    float32: a proposal network of the papers' size has that many.
+    It shifts boxes of other classes or levels far away, farther than half precision counts in pixels. And from 10,000
+    boxes on, as proposal networks of the papers' size have, it ends with an error where the scores are half as wide as
+    the boxes.
     """
     original = importlib.import_module("mmcv.ops.nms").batched_nms
     if hasattr(original, "__wrapped__"):
@@ -136,7 +138,7 @@ def _suppress_in_float32() -> None:
 
     @wraps(original)
     def batched_nms(boxes: Tensor, scores: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return original(boxes, scores.to(torch.promote_types(scores.dtype, torch.float32)), *args, **kwargs)
+        return original(widened(boxes), widened(scores), *args, **kwargs)
 
     holders = [module for name, module in sys.modules.items() if name.startswith(("mmcv.ops", "mmdet"))]
     for module in holders:  # whoever imported mmdet before us has it in more places

@@ -7,7 +7,11 @@ from collections.abc import Mapping
 
 from mmpluld.errors import InputError
 
-__all__ = ["check_alone", "check_launcher", "is_first", "started_by"]
+__all__ = ["PATIENCE_S", "check_alone", "check_launcher", "is_first", "started_by"]
+
+PATIENCE_S = 7200
+"""How long processes wait for one another, whose shares, as of the volumes of a test, are unequal; NCCL's own patience
+is ten minutes."""
 
 # By launcher, what it calls itself, the variable that counts the processes it started, all that mmengine reads, and
 # the variable that numbers the processes.

@@ -69,7 +69,10 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     first.
 
     Args:
-        boxes: (N, 4) as x1, y1, x2, y2. scores: (N,). offset: 0, or 1 for boxes with inclusive far edges.
+        boxes: (N, 4) as x1, y1, x2, y2.
+        scores: (N,).
+        iou_threshold: Largest IoU, 0 to 1, with a better box that survives.
+        offset: 0, or 1 for boxes with inclusive far edges.
     """
     if boxes.numel() == 0:
         return torch.empty(0, dtype=torch.long, device=boxes.device)
@@ -102,8 +105,15 @@ def softnms(
     """Soft NMS; fills ``dets`` (N, 5) with the K surviving boxes and decayed scores, returns their K indices.
 
     Args:
+        boxes: (N, 4) as x1, y1, x2, y2.
+        scores: (N,).
+        dets: (N, 5) to be filled: x1, y1, x2, y2, score of the K survivors, the best first.
+        iou_threshold: IoU, 0 to 1, with a better box from which methods 0 and 1 act.
+        sigma: Width of the decay of method 2, above 0.
+        min_score: Boxes whose score has decayed below it do not survive.
         method: 0 removes a box at IoU >= ``iou_threshold``, 1 multiplies its score by 1 - IoU there, 2
             multiplies by exp(-IoU^2 / sigma) everywhere.
+        offset: 0, or 1 for boxes with inclusive far edges.
     """
     rows = _with_area(boxes, offset)
     alive = torch.arange(len(boxes), device=boxes.device)
@@ -133,6 +143,7 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
 
     Args:
         dets: (N, 5) as x1, y1, x2, y2, score.
+        iou_threshold: IoU, 0 to 1, with a survivor from which a box is removed.
     """
     order = dets[:, 4].sort(descending=True, stable=True).indices
     rows = _with_area(dets[:, :4], 0)[:, order]

@@ -20,7 +20,6 @@ import safetensors.torch
 import torch
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer
-from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
@@ -28,6 +27,7 @@ from mmpluld.atomic import atomic_path, atomic_write_text
 from mmpluld.compat.unpickling import ARRAY_MODULES, allow_globals
 from mmpluld.engine.config import is_twin
 from mmpluld.engine.finite import non_finite
+from mmpluld.engine.wrapped import unwrapped
 from mmpluld.errors import InputError, name_some
 from mmpluld.zoo.bundle import WEIGHTS, Bundle, is_bundle
 from mmpluld.zoo.download import local_checkpoint
@@ -208,7 +208,7 @@ def put_weights(model: nn.Module, checkpoint: Mapping[str, Any], path: str | os.
         InputError: If the weights belong to another model; the message counts and names.
     """
     weights = {key.removeprefix("module."): value for key, value in state_dict_of(checkpoint, path).items()}
-    target = model.module if is_model_wrapper(model) else model
+    target = unwrapped(model)
     problems = misfits(weights, target)
     if problems:
         raise InputError(

@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from mmengine.dist import all_gather_object, all_reduce, get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmpluld.datasets.slice_pictures import sample_name
 from mmpluld.engine.finite import all_finite, non_finite
+from mmpluld.engine.wrapped import unwrapped
 from mmpluld.errors import InputError, MMPluldError, name_some
 
-__all__ = ["NonFiniteGuard", "TrainingDivergedError", "check_weights", "optim_wrappers", "unwrapped"]
+__all__ = ["NonFiniteGuard", "TrainingDivergedError", "check_weights", "optim_wrappers"]
 
 # Below it no scale of the loss is left that could make half-precision gradients finite.
 _MIN_LOSS_SCALE = 1e-4
@@ -28,12 +28,6 @@ _MAX_BATCHES = 64
 
 class TrainingDivergedError(MMPluldError):
     """A loss, a gradient or a weight is not finite (exit status 1)."""
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model itself, where it is wrapped for several processes."""
-    inner: nn.Module = model.module if is_model_wrapper(model) else model
-    return inner
 
 
 def optim_wrappers(runner: Runner) -> dict[str, OptimWrapper]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmpluld.atomic import atomic_write_text
-from mmpluld.engine.guard import unwrapped
+from mmpluld.engine.wrapped import single_datasets, unwrapped
 from mmpluld.errors import InputError
 from mmpluld.registry import HOOKS
 from mmpluld.structures import AnnotationSet, boxes_by_slice
@@ -83,7 +83,7 @@ class NegativesHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Find the unmarked lesions of all samples."""
         self._unmarked = {}
-        for dataset in _single_datasets(runner.train_dataloader.dataset):
+        for dataset in single_datasets(runner.train_dataloader.dataset):
             self._unmarked.update(_unmarked_lesions(dataset, Path(dataset.data_root or "") / self.truth))
         if not self._unmarked:
             raise InputError(
@@ -153,15 +153,6 @@ class NegativesHook(Hook):
         centre, size = (low + high) / 2, moved.new_tensor([width, height])
         inside = ((centre >= 0) & (centre < size)).all(1)
         return torch.cat([low.clamp(min=0), high.minimum(size)], 1)[inside].float()
-
-
-def _single_datasets(dataset: Any) -> Iterator[Any]:
-    """The datasets with an annotation file that a dataset is put together from."""
-    parts = [*getattr(dataset, "datasets", []), *([dataset.dataset] if hasattr(dataset, "dataset") else [])]
-    if not parts:
-        yield dataset
-    for part in parts:
-        yield from _single_datasets(part)
 
 
 def _unmarked_lesions(dataset: Any, truth: Path) -> dict[tuple[str, int], Tensor]:

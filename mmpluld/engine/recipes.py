@@ -19,6 +19,7 @@ from mmpluld.zoo.index import zoo_root
 
 __all__ = ["merge_recipe", "recipe_file", "recipe_name", "recipes_of"]
 
+_RATE = re.compile(r"_lr-([\d.]+)_")
 _ROW = re.compile(r"_(?=\d+s_(\d+e)_deeplesion$)")
 
 
@@ -61,13 +62,20 @@ def merge_recipe(config: Config, path: Path, recipe: str) -> None:
         recipe: One of :func:`recipes_of`.
 
     Raises:
-        InputError: If the row sets a value that the recipe would replace: that value is what the row is about.
+        InputError: If the row sets a value that the recipe would replace, or its name says one: that value is what the
+            row is about.
     """
     row = _ROW.search(path.stem)
     file = recipe_file(recipe, row[1] if row else "")
     changes = Config.fromfile(file)
     check_names(file, changes)
     replaced = {place for place, _ in leaves(changes.to_dict())}
+    rate = _RATE.search(path.stem)  # which may be what it inherits, too
+    if rate and "optim_wrapper.optimizer.lr" in replaced:
+        raise InputError(
+            f"{path}: is about a learning rate of {rate[1]}, which recipe {recipe!r} would replace; it is no row to "
+            "train by another recipe"
+        )
     inherited: dict[str, Any] = {}
     for base in _foundation(path):
         inherited |= dict(leaves(read_parts(Config.fromfile(base, import_custom_modules=False).to_dict())))

@@ -14,7 +14,8 @@ from mmengine.optim.scheduler import ReduceOnPlateauParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmpluld.engine.checkpoint import misfits
-from mmpluld.engine.guard import optim_wrappers, unwrapped
+from mmpluld.engine.guard import optim_wrappers
+from mmpluld.engine.wrapped import unwrapped
 from mmpluld.errors import InputError, name_some
 
 __all__ = ["ResumeCheck", "describe_run"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from mmengine.runner import Runner
 
 from mmpluld.compat.allocator import tune_allocator
 from mmpluld.compat.config_text import remember_formatted
-from mmpluld.compat.processes import check_launcher, is_first
+from mmpluld.compat.processes import PATIENCE_S, check_launcher, is_first
 from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.config_check import check_config
 from mmpluld.engine.refusals import refusals
@@ -58,6 +59,8 @@ def prepare_config(
     elif cfg.get("work_dir") is None:
         cfg.work_dir = str(Path("work_dirs") / found.name)
     check_config(cfg)
+    if launcher != "none" and cfg.get("env_cfg"):
+        cfg.env_cfg.setdefault("dist_cfg", {"backend": "nccl"}).setdefault("timeout", PATIENCE_S)
     if launcher == "pytorch" and not torch.cuda.is_available():
         _join_cpu_processes(cfg)
     return cfg
@@ -66,7 +69,7 @@ def prepare_config(
 def _join_cpu_processes(cfg: Config) -> None:
     """Do for processes on CPUs what mmengine's launcher does for GPUs alone."""
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group(backend="gloo")
+        torch.distributed.init_process_group(backend="gloo", timeout=timedelta(seconds=PATIENCE_S))
     # Each process normalises by its own batch: PyTorch has no batch norm over processes for CPUs.
     cfg.sync_bn = None
     cfg.model_wrapper_cfg = {

@@ -12,8 +12,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
-from mmpluld.engine.guard import NonFiniteGuard, unwrapped
+from mmpluld.engine.guard import NonFiniteGuard
 from mmpluld.engine.resume import ResumeCheck
+from mmpluld.engine.wrapped import single_datasets, unwrapped
 from mmpluld.errors import InputError, name_some
 
 __all__ = ["TrainingRunner", "UnreadableReport", "latest_checkpoint"]
@@ -24,16 +25,11 @@ class UnreadableReport(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Say how many there are so far, in all processes together, and name the first."""
-        dataset = runner.train_dataloader.dataset
-        names = sorted({name for some in all_gather_object(_unreadable(dataset)) for name in some})
+        parts = single_datasets(runner.train_dataloader.dataset)
+        skipped = [name for part in parts for name in getattr(part, "unreadable", [])]
+        names = sorted({name for some in all_gather_object(skipped) for name in some})
         if names:
             runner.logger.warning(f"{len(names)} unreadable, and skipped in training: {name_some(names, 10)}")
-
-
-def _unreadable(dataset: Any) -> list[str]:
-    """What a dataset, or those that it is made of, has skipped."""
-    parts = [*getattr(dataset, "datasets", []), *([dataset.dataset] if hasattr(dataset, "dataset") else [])]
-    return [*getattr(dataset, "unreadable", []), *(name for part in parts for name in _unreadable(part))]
 
 
 class _FinishedError(Exception):

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mmpluld.engine.wrapped import unwrapped
 from mmpluld.errors import InputError
 from mmpluld.registry import HOOKS
 
@@ -45,7 +45,7 @@ class TagStatisticsHook(Hook):
         exclusive = torch.zeros(len(terms), len(terms), dtype=torch.bool)
         for term, others in enumerate(header["exclusive"]):
             exclusive[term, others] = True
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         getattr(model, "roi_head", model).set_tag_statistics(counts, len(tags), exclusive)
         runner.logger.info(
             f"{len(tags)} lesions have {int(counts.sum())} tags of {len(terms)} kinds; "

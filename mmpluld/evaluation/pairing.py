@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, name_some
 from mmpluld.evaluation.frames import (
     DEEPLESION_NAME,
     Grid,
@@ -20,6 +20,7 @@ from mmpluld.evaluation.frames import (
 )
 from mmpluld.evaluation.functional import FROCProtocol
 from mmpluld.structures.records import AnnotationSet, Detections, DetectionSet, LesionRecord, VolumeRecord
+from mmpluld.structures.slice_boxes import boxes_by_slice
 from mmpluld.structures.text_files import read_json
 from mmpluld.typing import FloatArray, StrPath
 
@@ -128,7 +129,8 @@ def pair_images(
 
     Raises:
         InputError: If a volume has detections without scores, or in voxels that cannot be mapped to those of its
-    lesions."""
+            lesions.
+    """
     pairing = Pairing()
     grids = {volume: truth.grids.get(volume, Grid()) for volume, _ in truth.images}
     placed = place(detections, grids, truth.records, truth.source, first_slice)
@@ -199,20 +201,25 @@ def _truth_from_annotations(path: StrPath, protocol: FROCProtocol) -> Truth:
 
 def _cut(lesion: LesionRecord, key_slice: int) -> LesionRecord | None:
     """What is of a lesion on a slice, with the box that a sample of ``CTLesionDataset`` has there."""
-    x1, y1, z1, x2, y2, z2 = lesion.box
-    rows = {int(row[0]): row[1:] for row in lesion.attributes.get("slice_boxes") or ()}
-    if key_slice in rows:
-        x1, y1, x2, y2 = map(float, rows[key_slice])
-    elif rows or (lesion.key_slice != key_slice and not math.ceil(z1) <= key_slice < math.ceil(z2)):
+    found = boxes_by_slice(lesion).get(key_slice)
+    if found is None:
         return None
+    x1, y1, x2, y2 = found
     return replace(lesion, box=(x1, y1, key_slice, x2, y2, key_slice + 1), key_slice=key_slice)
 
 
 def _key_slice(path: StrPath, lesion: LesionRecord) -> int:
-    if lesion.key_slice is not None:
-        return lesion.key_slice
-    if lesion.box[5] - lesion.box[2] == 1 and lesion.box[2].is_integer():
-        return int(lesion.box[2])
+    """The key slice of a lesion to find, on which it has a box."""
+    slices = boxes_by_slice(lesion)
+    if lesion.key_slice is not None or (lesion.box[5] - lesion.box[2] == 1 and lesion.box[2].is_integer()):
+        found = int(lesion.box[2]) if lesion.key_slice is None else lesion.key_slice
+        if found in slices:
+            return found
+        listed = f"only on {name_some([str(number) for number in sorted(slices)])}" if slices else "on none"
+        raise InputError(
+            f"{path}: lesion {lesion.id}: is on key slice {found} without a box, it has one {listed}; no detection can "
+            "find it there, mend key_slice, box or slice_boxes"
+        )
     raise InputError(
         f"{path}: lesion {lesion.id} has no key_slice and spans z {lesion.box[2]:g} to {lesion.box[5]:g}; a "
         "2D protocol evaluates key slices, use a 3D protocol such as lens-3d"

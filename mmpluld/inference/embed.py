@@ -26,11 +26,11 @@ from mmpluld.io.slice_sources import SliceSource, open_source
 from mmpluld.models.embedders import LesionEmbedder
 from mmpluld.progress import track
 from mmpluld.registry import MODELS, TRANSFORMS
-from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, boxes_by_slice
+from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, key_box
 from mmpluld.typing import StrPath
 from mmpluld.zoo.download import local_checkpoint, sha256_of
 
-__all__ = ["VolumeEmbedder", "embed", "key_box", "tracklet_centres"]
+__all__ = ["VolumeEmbedder", "embed", "tracklet_centres"]
 
 
 def embed(
@@ -84,15 +84,7 @@ def embed(
     with sole_writer(out, launcher):
         alone = join(cfg, launcher)
         embedder = VolumeEmbedder(cfg, weights, device or ("cuda" if torch.cuda.is_available() else "cpu"), batch_size)
-        header = EmbeddingHeader(
-            config=Path(cfg.filename).stem,
-            checkpoint=sha256_of(weights),
-            annotations=sha256_of(annotations),
-            proposals="" if store is None else sha256_of(store.folder / "proposals.json"),
-            size=embedder.size,
-            box_score=box_score,
-        )
-        done = EmbeddingStore.create(out, header)
+        done = EmbeddingStore.create(out, _header(cfg, weights, annotations, store, embedder.size, box_score))
         first, wanted, mine = share_out(lambda: lacking_shards(done, volumes), leave=alone)
         lesions, by_id = content.lesions_by_volume(), {volume.id: volume for volume in volumes}
         for name in track(mine, "volumes") if first else mine:
@@ -100,6 +92,20 @@ def embed(
             shard = None if store is None else store.load(name)
             done.save(embed_volume(embedder, by_id[name], source, lesions[name], shard, box_score))
     return Examined(done.folder, len(volumes), len(volumes) - len(wanted), len(mine))
+
+
+def _header(
+    cfg: Config, weights: Path, annotations: StrPath, store: ProposalStore | None, size: int, box_score: float
+) -> EmbeddingHeader:
+    """What the embeddings are of."""
+    return EmbeddingHeader(
+        config=Path(cfg.filename).stem,
+        checkpoint=sha256_of(weights),
+        annotations=sha256_of(annotations),
+        proposals="" if store is None else sha256_of(store.folder / "proposals.json"),
+        size=size,
+        box_score=box_score,
+    )
 
 
 class VolumeEmbedder:
@@ -178,13 +184,6 @@ def embed_volume(
         np.array(list(centres), np.int64),
         vectors[len(places) :],
     )
-
-
-def key_box(lesion: LesionRecord) -> tuple[int, Box2D]:
-    """The key slice of a lesion and its box there; without one, the middle one of its slices, the lower of two."""
-    boxes = sorted(boxes_by_slice(lesion).items())
-    own = [row for row in boxes if row[0] == lesion.key_slice]
-    return own[0] if own else boxes[(len(boxes) - 1) // 2]
 
 
 def tracklet_centres(proposals: VolumeProposals, box_score: float = 0.0) -> dict[int, tuple[int, Box2D]]:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from mmengine.dist import get_rank, get_world_size, is_main_process
 from mmengine.evaluator import Evaluator
-from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 
 from mmpluld.datasets import CTLesionDataset
+from mmpluld.engine.wrapped import unwrapped
 from mmpluld.errors import InputError
 from mmpluld.inference.detector import VolumeDetector
 from mmpluld.inference.rescore import rescorer_of_test
@@ -83,7 +83,7 @@ class VolumeTestLoop(BaseLoop):
             "dataset": annotations.dataset,
             "ann_file": str(dataset.ann_file),
         }
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         self.detector = VolumeDetector(
             runner.cfg,
             model,

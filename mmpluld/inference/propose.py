@@ -101,24 +101,38 @@ def propose(
         alone = join(cfg, launcher)
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
         detector = VolumeDetector(cfg, weights, rules, place, precision, batch_size)
-        header = ProposalHeader(
-            config=Path(cfg.filename).stem,
-            config_sha256=config_digest(cfg),
-            checkpoint=weights.name,
-            checkpoint_sha256=sha256_of(weights),
-            annotations=path.name,
-            annotations_sha256=sha256_of(path),
-            experts=keep_all_boxes(detector.model) or (_trained_on(dataset, path, annotations),),
-            settings={name: value for name, value in asdict(rules).items() if name in _LINKING},
-            precision=precision,
-            fold=None if fold is None else (*fold, fold_seed),
-        )
+        experts = keep_all_boxes(detector.model) or (_trained_on(dataset, path, annotations),)
+        header = _header(cfg, weights, path, experts, rules, precision, None if fold is None else (*fold, fold_seed))
         store = ProposalStore.create(out, header)
         first, wanted, mine = share_out(lambda: lacking_shards(store, volumes), leave=alone)
         by_id = {volume.id: volume for volume in volumes}
         for name in track(mine, "volumes") if first else mine:
             store.save(propose_volume(detector, by_id[name], root))
     return Examined(store.folder, len(volumes), len(volumes) - len(wanted), len(mine))
+
+
+def _header(
+    cfg: Config,
+    weights: Path,
+    annotations: Path,
+    experts: tuple[str, ...],
+    rules: DetectionSettings,
+    precision: Precision,
+    fold: tuple[int, int, int] | None,
+) -> ProposalHeader:
+    """What the proposals are of."""
+    return ProposalHeader(
+        config=Path(cfg.filename).stem,
+        config_sha256=config_digest(cfg),
+        checkpoint=weights.name,
+        checkpoint_sha256=sha256_of(weights),
+        annotations=annotations.name,
+        annotations_sha256=sha256_of(annotations),
+        experts=experts,
+        settings={name: value for name, value in asdict(rules).items() if name in _LINKING},
+        precision=precision,
+        fold=fold,
+    )
 
 
 def propose_volume(detector: VolumeDetector, volume: VolumeRecord, root: StrPath) -> VolumeProposals:

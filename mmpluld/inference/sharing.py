@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TypeVar
 
-from mmpluld.compat.processes import check_launcher
+from mmpluld.compat.processes import PATIENCE_S, check_launcher
 from mmpluld.errors import InputError
 
 __all__ = ["Processes"]
@@ -46,9 +47,9 @@ class Processes:
         os.environ.setdefault("LOCAL_RANK", str(local_rank))
         alone = not torch.distributed.is_initialized()
         if alone and launcher == "pytorch" and not torch.cuda.is_available():
-            torch.distributed.init_process_group(backend="gloo")
+            torch.distributed.init_process_group(backend="gloo", timeout=timedelta(seconds=PATIENCE_S))
         elif alone:
-            init_dist(launcher)
+            init_dist(launcher, timeout=PATIENCE_S)
         return cls(get_rank(), get_world_size(), leaves=alone)
 
     def told_by_first(self, work: Callable[[], T]) -> T:

@@ -17,18 +17,12 @@ from mmpluld.structures import (
     pairwise_overlap,
 )
 
-__all__ = ["SliceIndex", "annotated_boxes", "extended", "is_annotation", "new_lesion", "patients_of", "with_lesions"]
+__all__ = ["SliceIndex", "extended", "is_annotation", "new_lesion", "patients_of", "with_lesions"]
 
 
 def is_annotation(lesion: LesionRecord) -> bool:
     """Whether a lesion is certain and a person's."""
     return lesion.origin == "annotated" and not lesion.ignore
-
-
-def annotated_boxes(lesion: LesionRecord) -> dict[int, Box2D]:
-    """The boxes of a lesion that are a person's, by slice."""
-    origins = origins_by_slice(lesion)
-    return {number: box for number, box in boxes_by_slice(lesion).items() if origins[number] == "annotated"}
 
 
 class SliceIndex:

@@ -10,19 +10,25 @@ import numpy as np
 
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional.matching import MatchingCurve, matching_curve
-from mmpluld.mining.lesions import annotated_boxes, is_annotation, patients_of
+from mmpluld.mining.lesions import is_annotation, patients_of
 from mmpluld.mining.places import LesionPlaces
 from mmpluld.mining.pool import ProposalPool
 from mmpluld.mining.tracklets import ScanTracklet, scan_tracklets
-from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, boxes_by_slice, pairwise_overlap
+from mmpluld.structures import (
+    AnnotationSet,
+    Box2D,
+    LesionRecord,
+    VolumeRecord,
+    boxes_by_slice,
+    key_box,
+    pairwise_overlap,
+)
 from mmpluld.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["LesionPairs", "MillimetrePlaces", "evaluate_pairs", "lesion_pairs", "nearest_accuracy"]
 
 _ONE_IOU = 0.5
 _UNKNOWN, _NONE = -1, -2  # numbers of what may be any lesion, and of what is no lesion
-
-Group = tuple[VolumeRecord, IntArray, FloatArray]
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ def lesion_pairs(
             continue
         lesions = {volume.id: [item for item in by_volume[volume.id] if is_annotation(item)] for volume in volumes}
         if truth is not None:
-            numbers = {name: _numbers(map(_mark, items), known.get(name, ())) for name, items in lesions.items()}
+            numbers = {name: _numbers(map(key_box, items), known.get(name, ())) for name, items in lesions.items()}
         else:
             numbers = {name: _own_numbers(items) for name, items in lesions.items()}
         points = {volume.id: places.lesions(volume, lesions[volume.id]) for volume in volumes}
@@ -179,12 +185,6 @@ def _tracklets(
     tracklets = scan_tracklets(proposals.load(volume.id), None, box_score)
     numbers = _numbers((tracklet.centre for tracklet in tracklets), truth)
     return numbers, places.tracklets(volume, tracklets, proposals)
-
-
-def _mark(lesion: LesionRecord) -> tuple[int, Box2D]:
-    """Slice and box of an annotated lesion: its key slice, else the middle one."""
-    rows = sorted(annotated_boxes(lesion).items())
-    return next((row for row in rows if row[0] == lesion.key_slice), rows[(len(rows) - 1) // 2])
 
 
 def _own_numbers(lesions: Sequence[LesionRecord]) -> IntArray:

@@ -92,13 +92,6 @@ def mine_files(
     if embedding_folders and rules.match == "embedding":
         places = EmbeddedPlaces([EmbeddingStore(folder) for folder in embedding_folders], digests, rules.box_score)
     truth = None if truth_file is None else Truth.load(truth_file, annotations)
-    entry = {
-        "annotations_sha256": digests[0],
-        "proposals_sha256": sorted(pool.digests.values()) if pool else [],
-        "strategies": [name for name in STRATEGIES if name in strategies],
-        "oracles": [name for name in STRATEGIES if name in oracles],
-        "options": asdict(rules),
-    }
     wanted = [name for name in STRATEGIES if name in (*strategies, *oracles)]
     every = any(name in _ALL_SLICES for old in history for name in old["strategies"] + old["oracles"])
     lengths = _lengths(annotations, pool) if every or set(wanted) & set(_ALL_SLICES) else {}
@@ -114,7 +107,7 @@ def mine_files(
         result.counts.append(count_boxes(name, after, lengths, every))
         if truth is not None:
             result.scores += score_strategy(name, before, after, truth, resamples)
-    dataset = annotations.dataset | {"mined": [*history, entry]}
+    dataset = annotations.dataset | {"mined": [*history, _round(digests[0], pool, strategies, oracles, rules)]}
     result.annotations = AnnotationSet(dataset, annotations.volumes, result.annotations.lesions)
     return result
 
@@ -129,6 +122,23 @@ def _history(annotations: AnnotationSet, where: StrPath) -> list[dict[str, Any]]
             f"{where}: dataset.mined is not what `mmpluld mine` writes there; give a file that it wrote, or one without"
         )
     return rounds
+
+
+def _round(
+    annotations_sha256: str,
+    pool: ProposalPool | None,
+    strategies: Sequence[str],
+    oracles: Sequence[str],
+    rules: MiningOptions,
+) -> dict[str, Any]:
+    """What the header will say of this round."""
+    return {
+        "annotations_sha256": annotations_sha256,
+        "proposals_sha256": sorted(pool.digests.values()) if pool else [],
+        "strategies": [name for name in STRATEGIES if name in strategies],
+        "oracles": [name for name in STRATEGIES if name in oracles],
+        "options": asdict(rules),
+    }
 
 
 def _mined(

@@ -8,10 +8,9 @@ import numpy as np
 
 from mmpluld.errors import InputError, counted
 from mmpluld.io.embeddings import EmbeddingStore, VolumeEmbeddings
-from mmpluld.mining.lesions import annotated_boxes
 from mmpluld.mining.pool import ProposalPool
 from mmpluld.mining.tracklets import ScanTracklet
-from mmpluld.structures import Box2D, LesionRecord, VolumeRecord
+from mmpluld.structures import Box2D, LesionRecord, VolumeRecord, key_box
 from mmpluld.typing import FloatArray
 
 __all__ = ["EmbeddedPlaces", "LesionPlaces"]
@@ -25,13 +24,8 @@ class LesionPlaces:
     """
 
     def lesions(self, volume: VolumeRecord, lesions: Sequence[LesionRecord]) -> FloatArray:
-        """(n, C) points of annotated lesions of a volume: of the key slice, else of the middle annotated one."""
-        marks = [sorted(annotated_boxes(lesion).items()) for lesion in lesions]
-        middles = [
-            next((row for row in rows if row[0] == lesion.key_slice), rows[(len(rows) - 1) // 2])
-            for lesion, rows in zip(lesions, marks, strict=True)
-        ]
-        return np.array([_position(volume, *row) for row in middles]).reshape(-1, 3)
+        """(n, C) points of annotated lesions of a volume, each of its :func:`~mmpluld.structures.key_box`."""
+        return np.array([_position(volume, *key_box(lesion)) for lesion in lesions]).reshape(-1, 3)
 
     def tracklets(self, volume: VolumeRecord, tracklets: Sequence[ScanTracklet], proposals: ProposalPool) -> FloatArray:
         """(n, C) points of tracklets of a volume, each of its middle slice."""

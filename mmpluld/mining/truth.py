@@ -11,8 +11,7 @@ import numpy as np
 
 from mmpluld.errors import InputError, name_some
 from mmpluld.evaluation.strata import long_diameter_mm
-from mmpluld.mining.lesions import annotated_boxes
-from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, boxes_by_slice, pairwise_overlap
+from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, annotated_boxes, boxes_by_slice, pairwise_overlap
 from mmpluld.typing import StrPath
 
 __all__ = ["SAME", "TrueLesion", "Truth", "lies_on"]

@@ -38,7 +38,9 @@ class Lesion:
         radii: Half axes in mm before the outline is disturbed.
         axes: (3, 3) rotation, rows are the ellipsoid's axes.
         bumps: (K, 4): directions and heights of the outline's low-order disturbances.
-        hu: Mean HU at the first study; `rim_hu` is added in the outer 2.5 mm, `core_hu` in the inner half.
+        hu: Mean HU at the first study.
+        rim_hu: HU that are added in the outer 2.5 mm.
+        core_hu: HU that are added in the inner half.
         texture_hu: Amplitude of the uneven texture.
         growth: Natural log of the size factor from one study to the next.
         appears, vanishes: First study with the lesion, first study without it.

@@ -30,9 +30,10 @@ class Scene:
     """A block of thin layers, without noise.
 
     Attributes:
-        hu, organs: Picture and organ of every voxel, (L, H, W); ``layers`` of them make a slice.
+        hu, organs: Picture and organ of every voxel, (L, H, W).
         lumps: Smooth field of about 30 mm structure with unit variance, same shape.
         pixel_mm, interval_mm: Voxel size of the slices.
+        layers: Thin layers that make a slice.
         limb: Whether it shows a limb, else the torso.
     """
 

@@ -10,8 +10,11 @@ from mmpluld.structures import SERIES_SLICES, AnnotationSet, LesionRecord, Volum
 
 __all__ = ["cut_subvolumes"]
 
+# Along z, half to either side of a key slice: what DeepLesion publishes of most series.
+_LENGTH_MM = 60.0
 
-def cut_subvolumes(truth: AnnotationSet, length_mm: float = 60.0) -> AnnotationSet:
+
+def cut_subvolumes(truth: AnnotationSet) -> AnnotationSet:
     """Cut one sub-volume out of every series, around the middle one of its marked lesions.
 
     Boxes are cut at its ends, as those of DeepLesion's test are, and have no boxes of single slices; a lesion of which
@@ -19,7 +22,6 @@ def cut_subvolumes(truth: AnnotationSet, length_mm: float = 60.0) -> AnnotationS
 
     Args:
         truth: All lesions of whole series, in 3D, with ``attributes["marked"]`` and key slices.
-        length_mm: Length along z; 60 mm, half to either side of a key slice, is what DeepLesion publishes of most.
 
     Returns:
         The sub-volumes, named ``<series>_<first>-<last>`` with slice numbers, and their lesions; series without marked
@@ -35,15 +37,15 @@ def cut_subvolumes(truth: AnnotationSet, length_mm: float = 60.0) -> AnnotationS
             if lesion.attributes.get("marked") and lesion.key_slice is not None
         )
         if keys:
-            part = _part(series, keys[len(keys) // 2], length_mm)
+            part = _part(series, keys[len(keys) // 2])
             volumes.append(part)
             lesions += _lesions(part, by_volume[series.id], len(lesions))
     return AnnotationSet(truth.dataset, volumes, lesions)
 
 
-def _part(series: VolumeRecord, key: int, length_mm: float) -> VolumeRecord:
-    """The slices up to half of the length from slice ``key``."""
-    reach = math.floor(length_mm / 2 / series.spacing_mm[0])
+def _part(series: VolumeRecord, key: int) -> VolumeRecord:
+    """The slices up to half of ``_LENGTH_MM`` from slice ``key``."""
+    reach = math.floor(_LENGTH_MM / 2 / series.spacing_mm[0])
     first = max(series.first_slice, key - reach)
     last = min(series.first_slice + series.num_slices - 1, key + reach)
     name, count = f"{series.id}_{first:03d}-{last:03d}", last - first + 1

@@ -243,6 +243,28 @@ def launched(gpus: int, arguments: Sequence[str]) -> list[str]:
     return [sys.executable, *launch, "-m", "mmpluld", *arguments]
 
 
+def batch_shares(cfg: Config, gpus: int) -> list[str]:
+    """Changes to a config that share out the batch of its training among GPUs, so that they train as one does.
+
+    Raises:
+        InputError: The batch cannot be shared evenly.
+    """
+    loader = cfg.train_dataloader
+    size = int(loader.batch_size)
+    if gpus < 2:
+        return []
+    if size % gpus:
+        allowed = ", ".join(str(count) for count in range(1, size + 1) if size % count == 0)
+        raise InputError(
+            f"--gpus {gpus}: batches of {size} cannot be shared evenly, and others would be another recipe; allowed "
+            f"here are {allowed}, with --jobs for runs side by side"
+        )
+    options = [f"train_dataloader.batch_size={size // gpus}"]
+    if loader.sampler.get("batch_size") is not None:  # batches of one dataset
+        options.append(f"train_dataloader.sampler.batch_size={size // gpus}")
+    return options
+
+
 def save_record(path: Path, data: Mapping[str, Any]) -> None:
     """Write what is known of a job, whole or not at all."""
     atomic_write_text(path, json.dumps(data, indent=1) + "\n")

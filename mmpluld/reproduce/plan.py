@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mmpluld.errors import InputError
-from mmpluld.reproduce.graph import Job, config_digest, identity_digest, last_weights
+from mmpluld.reproduce.graph import Job, batch_shares, config_digest, identity_digest, last_weights
 from mmpluld.reproduce.rows import FPR, Labels, Row
 from mmpluld.reproduce.runner import Run
 from mmpluld.reproduce.start import NO_START, StartOf, random_start
@@ -374,8 +374,9 @@ class Plan:
 
         settings = [config_digest(cfg), *([start.sha256] if start.sha256 else [])]
         return step_of(
-            title, seed, folder, needs, settings, arguments, folder / "last_checkpoint", parallel=True, files=files
-        )
+            title, seed, folder, needs, settings, arguments, folder / "last_checkpoint", parallel=True, files=files,
+            shares=partial(batch_shares, cfg),
+        )  # fmt: skip
 
     def _config(self, stem: str, schedule: str) -> str:
         return f"{stem}_phantom" if self.twins else f"{stem}_{schedule}_deeplesion"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mmpluld.reproduce.graph import RECORD_HINT, Caller, Job, last_weights, launched, save_record
+from mmpluld.reproduce.graph import RECORD_HINT, Caller, Job, batch_shares, last_weights, launched, save_record
 from mmpluld.reproduce.rows import Row
 from mmpluld.structures.text_files import read_object
 
@@ -62,6 +62,12 @@ class Run(Job):
         """Checkpoint of the finished training."""
         return last_weights(self.folder) if self.trainer is None else self.trainer.weights
 
+    def batch_shares(self, gpus: int) -> list[str]:
+        """Changes to the config that share out its batch among GPUs; an InputError says that it cannot be."""
+        from mmpluld.engine.config import load_config
+
+        return batch_shares(load_config(self.config, self.options), gpus) if gpus > 1 else []
+
     def result(self) -> dict[str, Any] | None:
         """Result of a finished run, or None."""
         path = self.folder / "result.json"
@@ -108,7 +114,8 @@ def _command(run: Run, gpus: int, stage: Literal["train", "calibrate", "test"]) 
         command += ["--seed", str(run.seed), "--resume"]
     command += ["--work-dir", str(run.folder)]
     command += ["--launcher", "pytorch"] if gpus > 1 else []
-    return [*command, "--cfg-options", *run.options, *(run.late_options() if stage == "test" else ())]
+    late = run.late_options() if stage == "test" else run.batch_shares(gpus)
+    return [*command, "--cfg-options", *run.options, *late]
 
 
 def _evaluate(run: Run) -> dict[str, Any]:

@@ -16,6 +16,10 @@ from mmpluld.reproduce.twin_data import digest
 __all__ = ["Step", "step_of"]
 
 
+def _no_shares(_: int) -> list[str]:
+    return []
+
+
 @dataclass(eq=False, kw_only=True)
 class Step(Job):
     """One command between two trainings.
@@ -25,12 +29,14 @@ class Step(Job):
         arguments: Gives the arguments of ``mmpluld``; asked when all it needs is done.
         makes: File or folder that is there when the command has ended well.
         parallel: Whether the command shares out its work among processes.
+        shares: What it is told beside, by how many these are.
     """
 
     title: str
     arguments: Callable[[], Sequence[str]]
     makes: Path
     parallel: bool = False
+    shares: Callable[[int], list[str]] = _no_shares
 
     record_name = "step.json"
 
@@ -52,7 +58,7 @@ class Step(Job):
         """Run the command; it goes on where an interrupted one stopped."""
         gpus = caller.gpus if self.parallel else min(caller.gpus, 1)
         command = launched(gpus, self.arguments())
-        command += ["--launcher", "pytorch"] if gpus > 1 else []
+        command += [*self.shares(gpus), "--launcher", "pytorch"] if gpus > 1 else []
         with self.timed("step"):
             caller.call(command, self.log)
         self.record["done"] = True
@@ -69,12 +75,13 @@ def step_of(
     makes: Path,
     *,
     parallel: bool = False,
+    shares: Callable[[int], list[str]] = _no_shares,
     files: Sequence[Path] = (),
 ) -> Step:
     """A step whose identity is that of what it needs, and its own settings.
 
     Args:
-        title, seed, folder, needs, arguments, makes, parallel: See :class:`Step` and its base.
+        title, seed, folder, needs, arguments, makes, parallel, shares: See :class:`Step` and its base.
         settings: What of the command changes the result; not where things lie.
         files: What it reads beside the results of the steps that it needs.
 
@@ -92,4 +99,5 @@ def step_of(
         arguments=arguments,
         makes=makes,
         parallel=parallel,
+        shares=shares,
     )

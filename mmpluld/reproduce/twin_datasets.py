@@ -84,8 +84,14 @@ def ensure_lens_phantoms(
         ensure_layout(root / layout, layout, counts, settings[layout], command, options)
 
 
-def describe_lens_phantoms(root: Path, split: str = "test") -> str | None:
-    """What the phantoms in ``root`` hold, with DeepLesion's sub-volumes of a split; None if they are not there."""
+def describe_lens_phantoms(root: Path, split: str = "test", held_out: bool = False) -> str | None:
+    """What the phantoms in ``root`` hold; None if they are not there.
+
+    Args:
+        root: Their folder.
+        split: Whose sub-volumes of DeepLesion are tested.
+        held_out: The held-out parts of the other datasets are tested instead.
+    """
     test = root / "deeplesion" / "truth" / f"{split}_subvolumes.json"
     if not test.is_file():
         return None
@@ -97,9 +103,11 @@ def describe_lens_phantoms(root: Path, split: str = "test") -> str | None:
             found = replace(marked, lesions=[lesion for lesion in marked.lesions if lesion.attributes["marked"]])
             parts.append(f"{layout} {_counts(found)}")
         elif all(file.is_file() for file in files):
-            train, held_out = map(AnnotationSet.load, files)
-            parts.append(f"{layout} {_counts(train)}, held out {counted(len(held_out.lesions), 'lesion')}")
+            train, kept = map(AnnotationSet.load, files)
+            parts.append(f"{layout} {_counts(train)}, held out {counted(len(kept.lesions), 'lesion')}")
     truth = AnnotationSet.load(test)
+    if held_out:
+        return f"Phantoms, training: {'; '.join(parts)}. Each dataset is tested on its held-out part, in 3D."
     tested = f"All lesions in sub-volumes of {split} patients, in 3D: {_counts(truth)}."
     return f"Phantoms, training: {'; '.join(parts)}. {tested}"
 

@@ -24,7 +24,7 @@ from mmpluld.structures.records import (
     VolumeRecord,
 )
 from mmpluld.structures.samples import instance_boxes, predicted_boxes, to_array
-from mmpluld.structures.slice_boxes import Box2D, boxes_by_slice, origins_by_slice
+from mmpluld.structures.slice_boxes import Box2D, annotated_boxes, boxes_by_slice, key_box, origins_by_slice
 from mmpluld.structures.slice_masks import SliceMask
 from mmpluld.structures.tags import read_tag_names
 from mmpluld.structures.volume import CTVolume
@@ -46,6 +46,7 @@ __all__ = [
     "ScanFindings",
     "SliceMask",
     "VolumeRecord",
+    "annotated_boxes",
     "as_boxes",
     "boxes_by_slice",
     "boxes_hull_transform",
@@ -54,6 +55,7 @@ __all__ = [
     "findings_to_detections",
     "inclusive_to_edges",
     "instance_boxes",
+    "key_box",
     "measure_recist",
     "origins_by_slice",
     "paired_overlap",

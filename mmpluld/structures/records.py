@@ -103,6 +103,8 @@ class AnnotationSet:
 
     Attributes:
         dataset: At least ``name`` and ``label_scope``.
+        volumes: All volumes, each once, also those without a lesion.
+        lesions: The lesions of all volumes, in any order, with ids of their own.
     """
 
     dataset: dict[str, Any]
@@ -158,12 +160,6 @@ class AnnotationSet:
                 del item["affine_lps"]
             item["spacing_mm"] = [None if np.isnan(value) else value for value in item["spacing_mm"]]
         return volumes
-
-    def boxes_by_volume(self) -> dict[str, FloatArray]:
-        """Return the (N, 6) boxes of every volume in the order of ``lesions_by_volume``, ignored or not."""
-        return {
-            name: as_boxes([lesion.box for lesion in lesions], 3) for name, lesions in self.lesions_by_volume().items()
-        }
 
     def lesions_by_volume(self) -> dict[str, list[LesionRecord]]:
         """Return the lesions of every volume (an empty list where there are none), in file order."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+from mmpluld.errors import InputError
 from mmpluld.structures.records import LesionRecord
 
-__all__ = ["Box2D", "boxes_by_slice", "origins_by_slice"]
+__all__ = ["Box2D", "annotated_boxes", "boxes_by_slice", "key_box", "origins_by_slice"]
 
 Box2D = tuple[float, float, float, float]
 
@@ -16,7 +17,8 @@ def boxes_by_slice(lesion: LesionRecord, own: bool = True) -> dict[int, Box2D]:
 
     Args:
         lesion: The lesion.
-        own: Take the boxes that slices have of their own, where there are some; else the extent of the whole lesion.
+        own: Take the boxes that slices have of their own, where they are told (an empty list tells that there are
+            none); else the extent of the whole lesion.
     """
     x1, y1, z1, x2, y2, z2 = lesion.box
     rows = lesion.attributes.get("slice_boxes") if own else None
@@ -33,3 +35,27 @@ def origins_by_slice(lesion: LesionRecord) -> dict[int, str]:
         return dict.fromkeys(slices, lesion.origin)
     rows = lesion.attributes["slice_boxes"]
     return {int(row[0]): str(origin) for row, origin in zip(rows, origins, strict=True)}
+
+
+def annotated_boxes(lesion: LesionRecord) -> dict[int, Box2D]:
+    """The boxes of a lesion that are a person's, by slice."""
+    origins = origins_by_slice(lesion)
+    return {number: box for number, box in boxes_by_slice(lesion).items() if origins[number] == "annotated"}
+
+
+def key_box(lesion: LesionRecord) -> tuple[int, Box2D]:
+    """The slice that stands for a lesion, and its box there: the key slice, else the middle one, the lower of two.
+
+    Of a lesion that a person marked, slices to which mining added boxes do not count: it is the mark that is embedded
+    and matched.
+
+    Raises:
+        InputError: The lesion is on no slice.
+    """
+    boxes = sorted((annotated_boxes(lesion) or boxes_by_slice(lesion)).items())
+    if not boxes:
+        raise InputError(
+            f"lesion {lesion.id} of volume {lesion.volume} is on no slice: z {lesion.box[2]:g} to {lesion.box[5]:g} "
+            "holds no slice number, or slice_boxes is empty; mend or remove it in the annotation file"
+        )
+    return next((row for row in boxes if row[0] == lesion.key_slice), boxes[(len(boxes) - 1) // 2])

@@ -11,7 +11,7 @@ from mmpluld.typing import StrPath
 from mmpluld.visualization.drawings import Drawing, key_drawings
 from mmpluld.visualization.figures import COLOURS, figure_at
 from mmpluld.visualization.labels import Rect
-from mmpluld.visualization.pictures import Window, choose_window, window_slice
+from mmpluld.visualization.pictures import choose_window, window_slice
 from mmpluld.visualization.stack import plan_stack
 
 __all__ = ["write_overlays"]
@@ -23,20 +23,17 @@ _GAP = 0.004  # between the two, as a share of the width
 _YELLOW, _GREEN, _BLUE = COLOURS[4], COLOURS[2], COLOURS[5]
 
 
-def write_overlays(
-    folder: StrPath, volume: CTVolume, findings: Sequence[Finding], window: Window | None = None
-) -> list[Path]:
+def write_overlays(folder: StrPath, volume: CTVolume, findings: Sequence[Finding]) -> list[Path]:
     """Write ``finding-001.png`` and so on: the key slice, cut to the body, and a close-up, side by side.
 
     Both have the finding's box, that of others on the slice dashed, orientation letters and a scale bar; the close-up
-    has the diameters where the finding has them. The files hold no text but these, no date and no name, and are the
-    same for the same input.
+    has the diameters where the finding has them. The window is lung or soft tissue, as in the report. The files hold no
+    text but these, no date and no name, and are the same for the same input.
 
     Args:
         folder: Where the files go; made if it is missing. Files of these names are replaced.
         volume: The scan.
         findings: What was found, in the order of their numbers.
-        window: Display window; None chooses lung or soft tissue for each finding, as the report does.
 
     Returns:
         The files, in the order of the findings.
@@ -49,7 +46,7 @@ def write_overlays(
     paths = []
     for rank, finding in enumerate(findings, 1):
         whole, close = key_drawings(rank, volume, findings, stack)
-        grey = window_slice(volume.array[finding.key_slice], window or choose_window(volume, finding))
+        grey = window_slice(volume.array[finding.key_slice], choose_window(volume, finding))
         _, y_mm, x_mm = volume.spacing_mm
         place = Rect(0, 0, grey.shape[1] * x_mm, grey.shape[0] * y_mm)
         path = Path(folder) / f"finding-{rank:0{digits}d}.png"

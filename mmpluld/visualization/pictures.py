@@ -30,6 +30,7 @@ GreyPicture = npt.NDArray[np.uint8]
 
 # Between the HU of lung and of soft tissue; a box that is mostly below it needs the lung window.
 _LUNG_BELOW_HU = -300
+_QUALITY = 88
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,9 @@ def encode_jpeg(picture: GreyPicture, quality: int) -> bytes:
     return bytes(encoded)
 
 
-def jpeg_data_uri(picture: GreyPicture, quality: int = 88) -> str:
+def jpeg_data_uri(picture: GreyPicture) -> str:
     """Encode a grey picture (H, W) as a ``data:`` address that a page can hold."""
-    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(picture, quality)).decode("ascii")
+    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(picture, _QUALITY)).decode("ascii")
 
 
 def stretch(picture: npt.NDArray[np.float32]) -> GreyPicture:

@@ -28,41 +28,34 @@ from mmpluld.visualization.stack import KNOTS, Stack, neighbourhood, plan_stack
 __all__ = ["render_report", "write_report"]
 
 
-def write_report(
-    path: StrPath,
-    volume: CTVolume,
-    findings: Sequence[Finding],
-    details: Mapping[str, str],
-    max_pictures: int = 30,
-) -> None:
+# Pictures of key slices are for print and for readers without JavaScript, and a page with all would be heavy.
+_MAX_PICTURES = 30
+
+
+def write_report(path: StrPath, volume: CTVolume, findings: Sequence[Finding], details: Mapping[str, str]) -> None:
     """Write the page of :func:`render_report` to ``path``, whole or not at all, slice by slice."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.writelines(_pieces(volume, findings, details, max_pictures))
+        stream.writelines(_pieces(volume, findings, details))
 
 
-def render_report(
-    volume: CTVolume, findings: Sequence[Finding], details: Mapping[str, str], max_pictures: int = 30
-) -> str:
+def render_report(volume: CTVolume, findings: Sequence[Finding], details: Mapping[str, str]) -> str:
     """Return an HTML page with a table, a viewer and pictures of the findings in a scan.
 
-    The page holds no date and is the same for the same input.
+    The page holds no date and is the same for the same input. Findings beyond the 30th are in the table, the viewer and
+    the overview, but have no picture of their key slice.
 
     Args:
         volume: The scan.
         findings: What was found, in the order to be shown.
         details: What was done, name to text, such as the model and its score threshold.
-        max_pictures: Findings beyond this number are in the table, the viewer and the overview, but have no picture of
-            their key slice, which is for print and for readers without JavaScript.
     """
-    return "".join(_pieces(volume, findings, details, max_pictures))
+    return "".join(_pieces(volume, findings, details))
 
 
-def _pieces(
-    volume: CTVolume, findings: Sequence[Finding], details: Mapping[str, str], max_pictures: int
-) -> Iterator[str]:
+def _pieces(volume: CTVolume, findings: Sequence[Finding], details: Mapping[str, str]) -> Iterator[str]:
     images: dict[str, dict[str, Any]] = {}
     stack = plan_stack(volume, findings)
-    ranks = range(1, min(len(findings), max_pictures) + 1)
+    ranks = range(1, min(len(findings), _MAX_PICTURES) + 1)
     template, style, script = _template()
     rows = [_table_row(rank, finding, volume) for rank, finding in enumerate(findings, 1)]
     pieces: Iterator[str] = template.generate(

@@ -17,6 +17,7 @@ import pytest
 import SimpleITK as sitk
 
 from benchmarks import fuzz
+from benchmarks._apart import peak_memory_mb
 from mmpluld.errors import InputError, printable
 from mmpluld.io import read_volume, write_volume
 from mmpluld.structures import CTVolume
@@ -379,16 +380,12 @@ def test_fields_that_contradict_each_other(tmp_path):
 
 
 def _peak_of_refusal(folder, name, message):
-    """Read in a child process: refused as said, and how much memory it took in MiB."""
+    """Read in a child process: refused as said, and how much memory it took in MB."""
     target = fuzz.Target("file", lambda _: None, lambda _: read_volume(folder / name))
     outcome, said, peak = fuzz.attempt(target, folder, "")
     assert outcome == "refused", said
     assert re.search(message, said)
-    return peak >> 20
-
-
-def _mebibytes():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    return peak / 1e6
 
 
 def test_a_small_file_that_promises_much_takes_no_memory(tmp_path):
@@ -402,7 +399,7 @@ def test_a_small_file_that_promises_much_takes_no_memory(tmp_path):
     _nrrd(tmp_path / "a.nrrd", sizes="1500 1500 1500")
     for name in ("a.nii", "a.nii.gz", "a.mha", "b.mha", "a.nrrd"):
         message = "holds .* bytes of voxels, but its header promises 6750000000|GiB of memory, of which"
-        assert _peak_of_refusal(tmp_path, name, message) < _mebibytes() + 150
+        assert _peak_of_refusal(tmp_path, name, message) < peak_memory_mb() + 150
 
 
 def test_a_bomb_stops_where_the_promise_ends(tmp_path):
@@ -410,7 +407,7 @@ def test_a_bomb_stops_where_the_promise_ends(tmp_path):
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(_nifti(tmp_path / "a.nii").read_bytes()) + bomb)
     _nrrd(tmp_path / "a.nrrd", voxels=bomb, encoding="gzip")
     for name in ("a.nii.gz", "a.nrrd"):
-        assert _peak_of_refusal(tmp_path, name, "holds more than 240 bytes") < _mebibytes() + 150
+        assert _peak_of_refusal(tmp_path, name, "holds more than 240 bytes") < peak_memory_mb() + 150
 
 
 def test_what_does_not_fit_into_memory_is_refused(tmp_path):

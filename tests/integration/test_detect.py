@@ -537,9 +537,9 @@ def test_config_without_neighbouring_slices(change, message, threshold_model):
 
 
 def test_failed_run_leaves_nothing_behind(scans, threshold_model, tmp_path):
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=r"missing\.nii\.gz: no such file"):
         detect_scan(tmp_path / "missing.nii.gz", *threshold_model, tmp_path / "out")
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=r"missing\.pth: cannot be read \(no such file\)"):
         detect_scan(scans["scan.mhd"], threshold_model[0], tmp_path / "missing.pth", tmp_path / "out")
     assert not list(tmp_path.iterdir())
 

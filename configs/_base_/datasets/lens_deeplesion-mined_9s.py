@@ -11,6 +11,6 @@ train_dataloader = dict(
         }
     )
 )
-# As many samples with lesions in an epoch as on four datasets without mined labels; slices without, where the config
-# draws some, come on top.
+# As many samples with lesions in an epoch as lens-longer has samples, which is as many as on four datasets; slices
+# without lesions, where the config draws some, come on top.
 twin_data = dict(train_dataloader=dict(sampler=dict(lengths=dict(deeplesion=920))))

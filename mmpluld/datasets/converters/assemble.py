@@ -48,7 +48,8 @@ class Case:
     """One converted volume.
 
     Attributes:
-        volume: Its record; ``lesions`` get their final ids when the files are written.
+        volume: Its record.
+        lesions: What is marked in it; their final ids they get when the files are written.
         remarks: (what, item) for the report.
     """
 

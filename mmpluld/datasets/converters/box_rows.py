@@ -68,6 +68,8 @@ class BoxRow:
         centre_lps, sizes_mm: Centre in LPS mm, with the diameter of a sphere or the sides of a box along x, y, z.
         key_slice: Slice of the file, counted from 0; None: not told.
         lesion: Name that joins flat boxes of a scan into one lesion; empty: a lesion of its own.
+        type: Lesion type in words; None: not told.
+        ignore: The box counts neither for nor against, in training and evaluation.
         patient, split: Empty where they are not told.
         plane_xy: Width and height that the table gives the slice, to be checked.
     """

@@ -92,14 +92,11 @@ def convert_boxes(
     root, table = Path(root), Path(boxes)
     _check_scope(label_scope)
     rows = _read(table, Convention(inclusive, one_based, world))
-    splits_told = any(row.split for row in rows)
-    if splits_told and (fractions is not None or seed is not None):
-        raise InputError(f"{table}: tells the splits, and --split or --seed asks for others; leave one of them out")
-    told = [float(any(row.split == split for row in rows)) for split in SPLITS]
-    shares = told if splits_told else (_FRACTIONS if fractions is None else fractions)
+    told = _told_shares(table, rows, fractions, seed)
+    shares = told or (_FRACTIONS if fractions is None else fractions)
     report = ConversionReport(files=annotation_files(root, shares, overwrite))
     scans = group_by_scan(root, table, rows, find_scans(root, table, rows, report), report)
-    splits = _told_splits(table, scans) if splits_told else _random_splits(scans, shares, seed or 0, report)
+    splits = _told_splits(table, scans) if told else _random_splits(scans, shares, seed or 0, report)
     corrections = read_overrides(overrides, scans)
     convert = partial(
         _convert,
@@ -141,6 +138,17 @@ def _read(table: Path, convention: Convention) -> list[BoxRow]:
             faults.append(f"{row.where}: split is {row.split!r}; allowed are {', '.join(SPLITS)}{hint}")
     refuse_faults(table, faults)
     return rows
+
+
+def _told_shares(
+    table: Path, rows: Sequence[BoxRow], fractions: Sequence[float] | None, seed: int | None
+) -> list[float] | None:
+    """1 for each split that a row tells, else 0; None where the table tells no splits."""
+    if not any(row.split for row in rows):
+        return None
+    if fractions is not None or seed is not None:
+        raise InputError(f"{table}: tells the splits, and --split or --seed asks for others; leave one of them out")
+    return [float(any(row.split == split for row in rows)) for split in SPLITS]
 
 
 def _told_splits(table: Path, scans: Mapping[str, BoxScan]) -> dict[str, str]:

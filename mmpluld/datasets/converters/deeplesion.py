@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,9 +133,7 @@ def convert_deeplesion(
     """
     if masks is not None:
         check_mask_mode(masks)
-    if tag_ontology is not None and tags is None:
-        raise InputError(f"{tag_ontology}: an ontology without tags; name the file of tags too (--tags)")
-    table = None if tags is None else read_tags(tags, tag_ontology)
+    table = _tag_table(tags, tag_ontology)
     pairs = [pair for path in lesion_pairs for pair in read_lesion_pairs(path)]
     root = Path(root)
     files = annotation_paths(root)
@@ -151,22 +149,25 @@ def convert_deeplesion(
     if require_images:
         rows = _in_hu(rows, root, units, report)
     sets = {name: _annotations([row for row in rows if row.split == name], volumes) for name in files}
-    if masks is not None and require_images:
-        for annotations in sets.values():
-            report.masks += add_pseudo_masks(annotations, root, masks)
-    if table is not None:
-        for annotations in sets.values():
-            report.tagged = (report.tagged or 0) + add_tags(annotations, table)
-    if pairs:
-        for annotations in sets.values():
-            _number_marks(annotations, pairs, report)
-    with atomic_group(list(files.values())) as temporaries:
+    for split in sets.values():
+        if masks is not None and require_images:
+            report.masks += add_pseudo_masks(split, root, masks)
+        if table is not None:
+            report.tagged = (report.tagged or 0) + add_tags(split, table)
+        if pairs:
+            _number_marks(split, pairs, report)
+    _write(sets, report)
+    return report
+
+
+def _write(sets: Mapping[str, AnnotationSet], report: ConversionReport) -> None:
+    """Write the annotations of each split to its file of the report, all or none, and count them."""
+    with atomic_group([report.files[name] for name in sets]) as temporaries:
         for annotations, temporary in zip(sets.values(), temporaries, strict=True):
             annotations.save(temporary)
     for name, annotations in sets.items():
         keys = {(lesion.volume, lesion.key_slice) for lesion in annotations.lesions}
         report.splits[name] = SplitCounts(len(annotations.volumes), len(keys), len(annotations.lesions))
-    return report
 
 
 def _number_marks(
@@ -177,6 +178,13 @@ def _number_marks(
     report.numbered = (report.numbered or 0) + numbered
     for mark in missing:
         report.remark("mark of a pair that is no lesion of the files", f"{mark.volume}_{mark.slice:03d}.png")
+
+
+def _tag_table(tags: StrPath | None, ontology: StrPath | None) -> TagTable | None:
+    """The tags, if a file is given."""
+    if ontology is not None and tags is None:
+        raise InputError(f"{ontology}: an ontology without tags; name the file of tags too (--tags)")
+    return None if tags is None else read_tags(tags, ontology)
 
 
 def _check_tagged_rows(tags: StrPath | None, table: TagTable, csv_path: Path, num_rows: int) -> None:

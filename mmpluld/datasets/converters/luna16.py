@@ -8,7 +8,7 @@ as some of this dataset's do, its direction matrix is used both for the voxels a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,6 +44,7 @@ class LunaMark:
 
     Attributes:
         row, line: Row from 0 below the header, line of the file from 1.
+        seriesuid: DICOM UID of the scan's series, which is its file name.
         centre_lps: World centre, mm.
         diameter_mm: 10 where an excluded finding has none, as the official evaluation takes it.
     """
@@ -93,24 +94,16 @@ def convert_luna16(
         fractions = (1, 0, 1)
     report = ConversionReport(files=annotation_files(root, fractions, overwrite))
     scans = _scans(root)
-    marks = read_luna16_marks(root / "annotations.csv")
-    excluded = read_luna16_marks(root / "annotations_excluded.csv") if with_excluded else []
-    for mark in marks:
-        if mark.seriesuid not in scans:
-            report.dropped.append(DroppedRow(mark.row, mark.line, "no scan", mark.seriesuid))
+    marks = _marks_by_scan(root, with_excluded, scans, report)
     for uid in _listed(root / "seriesuids.csv"):
         if uid not in scans:
             report.remark("in seriesuids.csv, but no scan in the subsets", uid)
     table = read_overrides(overrides, scans)
-    by_scan: dict[str, list[tuple[LunaMark, bool]]] = defaultdict(list)
-    for ignore, group in ((False, marks), (True, excluded)):
-        for mark in group:
-            by_scan[mark.seriesuid].append((mark, ignore))
     convert = partial(
         _convert,
         root=root,
         scans=scans,
-        marks=by_scan,
+        marks=marks,
         overrides=table,
         pad_mm=pad_mm,
         overwrite=overwrite,
@@ -119,6 +112,22 @@ def convert_luna16(
     splits = assign_splits(scans, fractions, seed) if test_subset is None else _fold(scans, test_subset)
     cases = convert_cases(sorted(scans), convert, table, report)
     return write_cases({"name": "luna16", "label_scope": "lung-nodules"}, cases, splits, report)
+
+
+def _marks_by_scan(
+    root: Path, with_excluded: bool, scans: Mapping[str, Path], report: ConversionReport
+) -> dict[str, list[tuple[LunaMark, bool]]]:
+    """The marks of each scan, and whether they are to be ignored; nodules of scans that are not there are reported."""
+    marks = read_luna16_marks(root / "annotations.csv")
+    excluded = read_luna16_marks(root / "annotations_excluded.csv") if with_excluded else []
+    for mark in marks:
+        if mark.seriesuid not in scans:
+            report.dropped.append(DroppedRow(mark.row, mark.line, "no scan", mark.seriesuid))
+    by_scan: dict[str, list[tuple[LunaMark, bool]]] = defaultdict(list)
+    for ignore, group in ((False, marks), (True, excluded)):
+        for mark in group:
+            by_scan[mark.seriesuid].append((mark, ignore))
+    return by_scan
 
 
 def read_luna16_marks(path: StrPath) -> list[LunaMark]:

@@ -88,9 +88,7 @@ def pseudo_mask(
     return found, "grabcut"
 
 
-def add_pseudo_masks(
-    annotations: AnnotationSet, root: StrPath, mode: MaskMode = "exact", workers: int | None = None
-) -> Counter[MaskOrigin]:
+def add_pseudo_masks(annotations: AnnotationSet, root: StrPath, mode: MaskMode = "exact") -> Counter[MaskOrigin]:
     """Give every lesion that has a key slice and no mask a pseudo-mask, in place.
 
     Where a key slice cannot be read, its lesions get the mask of their RECIST mark or box alone.
@@ -99,7 +97,6 @@ def add_pseudo_masks(
         annotations: Lesions; ``attributes["window_hu"]`` is their window.
         root: Folder that the volumes' paths start from.
         mode: See :func:`pseudo_mask`.
-        workers: Slices at the same time; None takes one per core. It has no influence on the masks.
 
     Returns:
         How many masks came from where.
@@ -116,7 +113,7 @@ def add_pseudo_masks(
     jobs = [(volumes[name], key, lesions) for (name, key), lesions in groups.items()]
     counts: Counter[MaskOrigin] = Counter()
     # Threads, as OpenCV lets go of the interpreter while it works and has a random generator per thread.
-    with ThreadPoolExecutor(workers or usable_cores()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         results = pool.map(partial(_masks_of_slice, root=Path(root), mode=mode), jobs)
         for (_, _, lesions), masks in zip(jobs, track(results, "making masks", total=len(jobs)), strict=True):
             for lesion, (mask, origin) in zip(lesions, masks, strict=True):

@@ -122,9 +122,7 @@ def match_detections(
         _refuse_invalid(lesions, lesion_image, "lesion")
         _refuse_invalid(aside, aside_image, "ignored box")
 
-    # Negating keeps equal scores in input order, reversing reverses them.
-    order = np.argsort(-flat_scores if strict else flat_scores, kind="stable")
-    order = order if strict else order[::-1]
+    order = _by_falling_score(flat_scores, strict)
     boxes, image, score = boxes[order], image[order], flat_scores[order]
 
     usable = _usable(boxes, image, lesions, lesion_image, protocol, len(detections))
@@ -135,11 +133,24 @@ def match_detections(
     beside = _usable(boxes, image, aside, aside_image, protocol, len(detections))
     excused[_touching(boxes, image, aside, aside_image, protocol, len(detections), beside)[0]] = True
 
-    point = np.arange(len(boxes))
-    if strict:
-        starts = np.r_[True, score[1:] != score[:-1]][: len(score)]
-        point = np.maximum.accumulate(np.where(starts, point, 0))
+    point = _curve_points(score, strict)
     return Matches(image, score, ~excused, point, lesion_image, found_by, len(detections))
+
+
+def _by_falling_score(scores: FloatArray, strict: bool) -> IndexArray:
+    """The order of detections; see :func:`match_detections` for that of equal scores."""
+    if strict:
+        return np.argsort(-scores, kind="stable")
+    return np.argsort(scores, kind="stable")[::-1]
+
+
+def _curve_points(scores: FloatArray, strict: bool) -> IndexArray:
+    """Number of the curve point that each detection of falling score belongs to: its own or, strict, its score's."""
+    point = np.arange(len(scores))
+    if strict:
+        starts = np.r_[True, scores[1:] != scores[:-1]][: len(scores)]
+        point = np.maximum.accumulate(np.where(starts, point, 0))
+    return point
 
 
 def froc_curve(matches: Matches) -> FROCCurve:

@@ -39,8 +39,6 @@ def match_marks(
     scores: Sequence[ArrayLike],
     nodules: Sequence[ArrayLike],
     excluded: Sequence[ArrayLike],
-    *,
-    max_marks: int = LUNA16_MAX_MARKS,
 ) -> Matches:
     """Decide for all marks what they find.
 
@@ -48,7 +46,7 @@ def match_marks(
     diameter stands for 10 mm. A nodule counts from its most probable mark on, its other marks count neither for nor
     against, and so do marks on excluded findings. A mark may hit several nodules. All else are false positives.
 
-    Of a scan with more than ``max_marks`` marks, those count that are more probable than the one after the last
+    Of a scan with more than ``LUNA16_MAX_MARKS`` marks, those count that are more probable than the one after the last
     allowed, so that none of a tie across the limit does.
 
     Args:
@@ -56,7 +54,6 @@ def match_marks(
         scores: Per scan (N,) finite scores, any scale.
         nodules: Per scan (M, 4) centre and diameter in mm, to be found.
         excluded: Per scan (K, 4) centre and diameter in mm, neither to be found nor to be missed.
-        max_marks: Marks that count per scan, at least 1.
 
     Returns:
         Matches of the marks that count; equal scores share one curve point.
@@ -75,7 +72,7 @@ def match_marks(
     best: list[NDArray[np.intp]] = []
     first = 0
     for scan in range(len(marks)):
-        points, score = _limited(_rows(marks[scan], 3, "marks", scan), scores[scan], scan, max_marks)
+        points, score = _limited(_rows(marks[scan], 3, "marks", scan), scores[scan], scan)
         hits = _inside(points, _rows(nodules[scan], 4, "nodules", scan))
         beside = _inside(points, _rows(excluded[scan], 4, "excluded findings", scan))
         image.append(np.full(len(points), scan, dtype=np.intp))
@@ -148,16 +145,16 @@ def _rows(values: ArrayLike, width: int, name: str, scan: int) -> FloatArray:
     return rows
 
 
-def _limited(points: FloatArray, scores: ArrayLike, scan: int, max_marks: int) -> tuple[FloatArray, FloatArray]:
+def _limited(points: FloatArray, scores: ArrayLike, scan: int) -> tuple[FloatArray, FloatArray]:
     """The marks that count, and their scores."""
     score = np.asarray(scores, dtype=np.float64).reshape(-1)
     if len(score) != len(points):
         raise InputError(f"scan {scan} has {len(points)} marks but {len(score)} scores: give one each")
     if not np.isfinite(score).all():
         raise InputError(f"scan {scan} has a score that is not finite; scores must be finite to be ranked")
-    if len(score) <= max_marks:
+    if len(score) <= LUNA16_MAX_MARKS:
         return points, score
-    keep = score > np.sort(score)[-max_marks - 1]
+    keep = score > np.sort(score)[-LUNA16_MAX_MARKS - 1]
     return points[keep], score[keep]
 
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from mmpluld.mining.lesions import SliceIndex, annotated_boxes, extended, is_annotation, with_lesions
+from mmpluld.mining.lesions import SliceIndex, extended, is_annotation, with_lesions
 from mmpluld.mining.options import MiningOptions
 from mmpluld.mining.pool import ProposalPool
 from mmpluld.mining.tracklets import ScanTracklet, scan_tracklets, within_depth
 from mmpluld.progress import track
-from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, pairwise_overlap
+from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, annotated_boxes, pairwise_overlap
 
 __all__ = ["KeySliceTest", "adjacent_slices", "key_slice_test", "propagate_across_slices"]
 

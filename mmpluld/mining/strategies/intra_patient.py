@@ -9,22 +9,14 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from mmpluld.errors import InputError
-from mmpluld.mining.lesions import (
-    SliceIndex,
-    annotated_boxes,
-    extended,
-    is_annotation,
-    new_lesion,
-    patients_of,
-    with_lesions,
-)
+from mmpluld.mining.lesions import SliceIndex, extended, is_annotation, new_lesion, patients_of, with_lesions
 from mmpluld.mining.options import MiningOptions
 from mmpluld.mining.places import LesionPlaces
 from mmpluld.mining.pool import ProposalPool
 from mmpluld.mining.strategies.cross_slice import key_slice_test
 from mmpluld.mining.tracklets import ScanTracklet, scan_tracklets, within_depth
 from mmpluld.progress import track
-from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, boxes_by_slice
+from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, annotated_boxes, boxes_by_slice
 from mmpluld.typing import FloatArray
 
 __all__ = ["match_within_patients"]

@@ -13,6 +13,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmpluld.errors import InputError
+from mmpluld.models.progress import has_begun
 from mmpluld.registry import MODELS
 
 __all__ = ["MeanTeacherDetector", "sure_and_doubtful"]
@@ -35,7 +36,8 @@ class MeanTeacherDetector(SemiBaseDetector):
     Args:
         detector: Config of a detector that is trained by boxes and labels, any of mmdet's; its data preprocessor
             serves all. Both start from its ``init_cfg``.
-        begin: Training steps with the given labels alone, before the teacher is asked.
+        begin: Share of the training, from its first step, with the given labels alone, before the teacher is asked, in
+            [0, 1). mmengine's runner counts the steps.
         sure_thr: Least score of a found lesion, in [0, 1].
         doubtful_thr: Least score of a found box that is ignored, in [0, ``sure_thr``].
         overlap: What the overlap of a found box and another is divided by: ``iou`` the union, ``iof`` the found box.
@@ -43,22 +45,17 @@ class MeanTeacherDetector(SemiBaseDetector):
         predict_on: Who is validated and tested, ``teacher`` or ``student``.
         init_cfg: MMEngine initialisation of the whole.
 
-    Attributes:
-        seen: Training steps done, a buffer, so that a resumed training does not wait again.
-
     Raises:
         InputError: If a setting is not allowed; in training, if the truth has more than boxes and labels.
 
     Source: after "An End-to-End Framework for Universal Lesion Detection with Missing Annotations", Bai and Xia, 2023.
-    The thresholds, the steps before, and that doubtful boxes are ignored at their place are ours.
+    The thresholds, the time before, and that doubtful boxes are ignored at their place are ours.
     """
-
-    seen: Tensor
 
     def __init__(
         self,
         detector: dict,
-        begin: int = 0,
+        begin: float = 0.0,
         sure_thr: float = 0.7,
         doubtful_thr: float = 0.3,
         overlap: OverlapMode = "iou",
@@ -80,7 +77,6 @@ class MeanTeacherDetector(SemiBaseDetector):
         self.overlap = overlap
         self.overlap_thr = overlap_thr
         self.predict_on = predict_on
-        self.register_buffer("seen", torch.zeros((), dtype=torch.long))
 
     @property
     def tested(self) -> BaseDetector:
@@ -93,9 +89,8 @@ class MeanTeacherDetector(SemiBaseDetector):
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Any]:
         """Losses of the student; ``mined_sure`` and ``mined_doubtful`` are boxes that were found per image."""
         found = {"mined_sure": 0.0, "mined_doubtful": 0.0}
-        if int(self.seen) >= self.begin:
+        if has_begun(self.begin, "MeanTeacherDetector: begin"):
             batch_data_samples, found = self.get_pseudo_instances(batch_inputs, batch_data_samples)
-        self.seen += 1
         losses: dict[str, Any] = self.student.loss(batch_inputs, batch_data_samples)
         return losses | {name: batch_inputs.new_tensor(count) for name, count in found.items()}
 
@@ -164,10 +159,10 @@ def sure_and_doubtful(
     return first, second
 
 
-def _check(begin: int, sure: float, doubtful: float, overlap: str, overlap_thr: float, predict_on: str) -> None:
+def _check(begin: float, sure: float, doubtful: float, overlap: str, overlap_thr: float, predict_on: str) -> None:
     """InputError unless the settings are allowed."""
     rules = (
-        ("begin", begin, begin >= 0, "a whole number from 0"),
+        ("begin", begin, 0 <= begin < 1, "a share of the training, from 0 to below 1"),
         ("sure_thr", sure, 0 <= sure <= 1, "from 0 to 1"),
         ("doubtful_thr", doubtful, 0 <= doubtful <= sure, f"from 0 to sure_thr ({sure})"),
         ("overlap", overlap, overlap in get_args(OverlapMode), " or ".join(get_args(OverlapMode))),

@@ -7,10 +7,10 @@ from typing import Any, TypeAlias
 
 import torch
 from mmdet.models.losses import GaussianFocalLoss, QualityFocalLoss, VarifocalLoss
-from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
 from mmpluld.errors import InputError
+from mmpluld.models.progress import has_begun
 from mmpluld.registry import MODELS
 
 __all__ = ["BackgroundRecalibrationLoss", "IgnoreHardNegatives"]
@@ -82,7 +82,7 @@ class _DoubtfulNegatives(nn.Module, ABC):
         Raises:
             InputError: The targets are no class indices, or nobody counts the iterations of the warm-up.
         """
-        if self.training and self._warmed_up():
+        if self.training and has_begun(self.warmup, f"{type(self).__name__}: warmup"):
             label, weight = self._changed(label, weight, *self._doubtful(cls_score, label))
         result: Tensor = self.loss(
             cls_score, label, weight, avg_factor=avg_factor, reduction_override=reduction_override
@@ -106,19 +106,6 @@ class _DoubtfulNegatives(nn.Module, ABC):
         scores = logits.sigmoid() if self.use_sigmoid else logits.softmax(-1)[:, :-1]
         highest, likely = scores.max(-1)
         return (classes == scores.size(-1)) & (highest > self.threshold), likely
-
-    def _warmed_up(self) -> bool:
-        if self.warmup == 0:
-            return True
-        # The runner's own count: the same in all processes, and that of the whole training where it was resumed.
-        hub = MessageHub.get_current_instance()
-        done, planned = hub.get_info("iter"), hub.get_info("max_iters")
-        if done is None or planned is None:
-            raise InputError(
-                f"{type(self).__name__}: warmup is {self.warmup}, but no mmengine Runner counts the iterations; set it "
-                "to 0 in a training loop of your own"
-            )
-        return bool(done >= self.warmup * planned)
 
 
 @MODELS.register_module()

@@ -112,7 +112,8 @@ class LesionTripletLoss(nn.Module):
         if not len(triplets):
             return embeddings.sum() * 0
         # Of vectors of length 1, |a - b|^2 = 2 - 2 ab; all pairs at once: a batch has fewer of them than triplets.
-        squared = 2 - 2 * embeddings.float() @ embeddings.float().T
+        with torch.autocast(embeddings.device.type, enabled=False):
+            squared = 2 - 2 * embeddings.float() @ embeddings.float().T
         anchor, positive, negative = triplets.T
         loss = (self.margin + squared[anchor, positive] - squared[anchor, negative]).clamp(min=0)
         return self.loss_weight * loss.sum() / (loss > 0).sum().clamp(min=1)

@@ -77,4 +77,5 @@ class ExpertGate(nn.Module):
         return loss[0]
 
     def _logits(self, unit: Tensor) -> Tensor:
-        return F.linear(unit, self.weight, self.bias)
+        with torch.autocast(unit.device.type, enabled=False):
+            return F.linear(unit, self.weight, self.bias)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -318,9 +319,8 @@ def test_missing_annotation_file(tmp_path_factory, folder, file, converter):
 )
 def test_missing_phantom(tmp_path_factory, root, commands):
     path = tmp_path_factory.mktemp("data") / root
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, match=re.escape(f"make the data with `{commands.format(path, path.parent)}`")):
         CTLesionDataset("annotations/train.json", str(path))
-    assert f"make the data with `{commands.format(path, path.parent)}`" in str(error.value)
 
 
 def test_datasets_under_one_root(write_annotations):

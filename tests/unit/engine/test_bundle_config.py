@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -54,14 +55,28 @@ PLACES = {
 }
 
 
+REASONS = {
+    "model": "model.type is 'os.system'; a bundle may name only",
+    "part": "model.backbone.type is 'builtins.exec'; a bundle may name only",
+    "suppression": "model.test_cfg.rcnn.nms.type is ",
+    "evaluated": "model.extra.type is 'CameraMotionCompensation'; a bundle may name only",
+    "scope": "model._scope_ is 'mmrotate'; ",
+    "default scope": "default_scope is 'mmrotate'; ",
+    "import": "has 'custom_imports'; a bundle's config may have ",
+    "hooks": "has 'custom_hooks'; a bundle's config may have ",
+    "number": "model.type is '7'; ",
+    "no model": "is no config of a model; fetch the bundle again",
+    "unknown key": "model.backbones: MaskRCNN has no such argument; did you mean 'backbone'?",
+}
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_what_could_run_code_is_refused(place: str, plain: bytes, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     content = json.loads(plain)
     PLACES[place](content)
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, match=re.escape(f"{tmp_path / 'toy.zip'}, config.json: {REASONS[place]}")):
         bundle_config(bundled(tmp_path, json.dumps(content).encode()))
-    assert str(error.value).startswith(f"{tmp_path / 'toy.zip'}, config.json: ")
     assert not (tmp_path / "ran").exists()
 
 

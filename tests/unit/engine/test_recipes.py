@@ -60,13 +60,13 @@ def test_the_miniature_keeps_the_proportions():
     assert (high - low) / (own_high - own_low) == pytest.approx(4095 / 3074, abs=0.01)
 
 
-@pytest.mark.parametrize(
-    "row", ["pluld-a3d_densenet121-fpn_lr-0.002", "retinanet-a3d_densenet121-fpn", "pluld-fcos-a3d_densenet121-fpn"]
-)
+@pytest.mark.parametrize("row", ["retinanet-a3d_densenet121-fpn", "pluld-fcos-a3d_densenet121-fpn"])
 def test_a_row_that_is_about_what_the_recipe_says_is_refused(row):
     """Whether the row itself sets it or a row that it inherits from."""
     with pytest.raises(InputError, match=r"sets optim_wrapper.optimizer.lr = 0.002\d?, which recipe 'paper' would"):
         load_config(f"{row}_paper_7s_20e_deeplesion")
+    with pytest.raises(InputError, match=r"is about a learning rate of 0\.02, which recipe 'paper' would"):
+        load_config("pluld-a3d_densenet121-fpn_lr-0.02_paper_7s_20e_deeplesion")
 
 
 def test_unknown_recipes_and_schedules_name_what_there_is():

@@ -47,14 +47,14 @@ def test_a_folder_that_was_there_or_holds_more_stays(tmp_path):
     cfg = Config({"work_dir": str(tmp_path / "new")})
     for made in ("epoch_1.pth", "20260101_000000/vis_data/scalars.json"):
         file = tmp_path / "new" / made
-        with pytest.raises(InputError), refusals(cfg):
+        with pytest.raises(InputError, match="^refused$"), refusals(cfg):
             file.parent.mkdir(parents=True)
             file.write_text("")
             raise InputError("refused")
         assert file.exists()
         shutil.rmtree(tmp_path / "new")
     (tmp_path / "new").mkdir()
-    with pytest.raises(InputError), refusals(cfg):
+    with pytest.raises(InputError, match="^refused$"), refusals(cfg):
         raise InputError("refused")
     assert (tmp_path / "new").exists()
 

@@ -13,7 +13,7 @@ from mmpluld.cli.main import main
 from mmpluld.engine.config import load_config
 from mmpluld.engine.numbered_patients import NUMBERED
 from mmpluld.errors import InputError
-from mmpluld.inference.embed import VolumeEmbedder, embed, key_box, tracklet_centres
+from mmpluld.inference.embed import VolumeEmbedder, embed, tracklet_centres
 from mmpluld.io.array_store import write_array
 from mmpluld.io.embeddings import EmbeddingStore
 from mmpluld.io.proposals import ProposalHeader, ProposalStore, VolumeProposals
@@ -141,13 +141,6 @@ def test_command(data, capsys):
     assert main(["embed", *arguments, "--out", str(data / "out"), "--cfg-options", *SMALL]) == 0
     assert "2 volumes of 2 embedded by this process; 0 were there" in capsys.readouterr().out
     assert main(["embed", *arguments[:-1], "/nowhere", "--out", str(data / "more"), "--cfg-options", *SMALL]) == 2
-
-
-def test_which_box_stands_for_a_lesion():
-    boxes = {"slice_boxes": [[6, 1, 1, 2, 2], [7, 2, 2, 3, 3], [8, 3, 3, 4, 4], [9, 4, 4, 5, 5]]}
-    lesion = LesionRecord(1, "a", (1, 1, 6, 5, 5, 10), key_slice=8, attributes=boxes)
-    assert key_box(lesion) == (8, (3, 3, 4, 4))
-    assert key_box(LesionRecord(1, "a", (1, 1, 6, 5, 5, 10), attributes=boxes)) == (7, (2, 2, 3, 3))
 
 
 def test_which_box_stands_for_a_tracklet():

@@ -105,6 +105,12 @@ def test_commands_of_a_run(planned):
     assert "--resume" in train
     assert run.options[-1].startswith("data_root=")
     assert "default_hooks.negatives.type=NegativesHook" in run.options
+    shared = _command(run, 4, "train")  # as one process with the whole batch would train
+    assert shared[-1] == "train_dataloader.batch_size=2"
+    with pytest.raises(
+        InputError, match="--gpus 3: batches of 8 cannot be shared evenly.* here are 1, 2, 4, 8, with --jobs"
+    ):
+        _command(run, 3, "train")
     run.folder.mkdir(parents=True)
     (run.folder / "last_checkpoint").write_text("/where/it/was/epoch_22.pth")
     test = _command(run, 2, "test")

@@ -84,6 +84,7 @@ def test_description(root, tmp_path):
     assert count > 0
     assert f"All lesions in sub-volumes of test patients, in 3D: {count} lesions (" in text
     assert text.endswith(" in 1 volume.")
+    assert describe_lens_phantoms(root, held_out=True).endswith("Each dataset is tested on its held-out part, in 3D.")
     lits = AnnotationSet.load(root / "lits" / "annotations" / "train.json")
     count = sum(not lesion.ignore for lesion in lits.lesions)
     assert f"lits {count} lesions ({count} liver) in 4 volumes, held out " in text

@@ -95,12 +95,9 @@ def test_unknown_spacing_is_null_in_the_file_and_nan_in_memory(tmp_path):
     assert math.isnan(AnnotationSet.load(path).volumes[0].spacing_mm[0])
 
 
-def test_boxes_by_volume_lists_volumes_without_lesions():
+def test_volumes_without_lesions_are_listed():
     annotations = _annotations(_LESION)
     annotations.volumes.append(replace(_VOLUME, id="empty"))
-    boxes = annotations.boxes_by_volume()
-    assert boxes["000001_01_01"].tolist() == [[10, 20, 109, 30.5, 41, 110]]
-    assert boxes["empty"].shape == (0, 6)
     assert annotations.lesions_by_volume() == {"000001_01_01": [_LESION], "empty": []}
 
 

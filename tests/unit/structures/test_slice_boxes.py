@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mmpluld.errors import InputError
-from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, boxes_by_slice, origins_by_slice
+from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, boxes_by_slice, key_box, origins_by_slice
 
 SERIES = VolumeRecord("a", "p", "1", "1", {"kind": "png16", "path": "a"}, 1, 9, (64, 64), (2.0, 1.0, 1.0))
 
@@ -19,6 +19,30 @@ def test_boxes_and_origins():
     assert boxes_by_slice(own) == {4: (1, 2, 5, 6), 3: (2, 2, 5, 5)}
     assert boxes_by_slice(own, own=False) == {3: (1, 2, 5, 6), 4: (1, 2, 5, 6)}
     assert origins_by_slice(own) == {4: "annotated", 3: "propagated"}
+
+
+ROWS = [[6, 1, 1, 2, 2], [7, 2, 2, 3, 3], [8, 3, 3, 4, 4], [9, 4, 4, 5, 5]]
+
+
+@pytest.mark.parametrize(
+    ("key_slice", "origins", "place"),
+    [
+        (8, None, (8, (3, 3, 4, 4))),
+        (None, None, (7, (2, 2, 3, 3))),
+        (None, ["propagated", "propagated", "propagated", "annotated"], (9, (4, 4, 5, 5))),
+        (8, ["matched"] * 4, (8, (3, 3, 4, 4))),
+        (None, ["mined"] * 4, (7, (2, 2, 3, 3))),
+    ],
+)
+def test_which_box_stands_for_a_lesion(key_slice, origins, place):
+    attributes = {"slice_boxes": ROWS} | ({"slice_origins": origins} if origins else {})
+    assert key_box(LesionRecord(1, "a", (1, 1, 6, 5, 5, 10), key_slice=key_slice, attributes=attributes)) == place
+
+
+def test_no_box_stands_for_a_lesion_on_no_slice():
+    for record in (lesion(slice_boxes=[]), LesionRecord(0, "a", (1, 2, 3.2, 5, 6, 3.8), key_slice=3)):
+        with pytest.raises(InputError, match=r"lesion 0 of volume a is on no slice: .* mend or remove it"):
+            key_box(record)
 
 
 @pytest.mark.parametrize(

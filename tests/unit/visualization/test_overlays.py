@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
 from mmpluld.structures import RECIST, CTVolume, Finding
 from mmpluld.visualization import write_overlays
-from mmpluld.visualization.pictures import LUNG
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,8 @@ def green(picture):
 def test_a_picture_for_each_finding_with_box_and_diameters(volume, tmp_path):
     recist = RECIST(30.0, 20.0, (60, 60, 90, 60, 75, 50, 75, 70))
     measured = write_overlays(tmp_path / "new", volume, [find(volume, recist)])
-    bare = write_overlays(tmp_path / "lung", volume, [find(volume)], LUNG)
+    air = replace(volume, array=np.where(volume.array == 200, -900, volume.array).astype(np.int16))
+    bare = write_overlays(tmp_path / "lung", air, [find(air)])
     assert [path.name for path in (*measured, *bare)] == ["finding-001.png"] * 2
     first, second = (cv2.imread(str(path)) for path in (*measured, *bare))
     assert first.shape == second.shape and min(first.shape[:2]) > 900

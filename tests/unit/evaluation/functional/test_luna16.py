@@ -14,6 +14,7 @@ from mmpluld.evaluation.functional import (
     LUNA16_LEVELS,
     froc_curve,
     interpolated_sensitivity,
+    luna16,
     match_marks,
     order_statistics,
     resample_interpolated,
@@ -47,11 +48,13 @@ def test_equal_scores_share_a_point_and_the_curve_is_linear_between() -> None:
     assert interpolated_sensitivity(matches, [0.25, 0.5, 1, 2, 9]) == pytest.approx([0.25, 0.5, 1, 1, 1])
 
 
-def test_of_too_many_marks_a_tie_across_the_limit_is_dropped() -> None:
-    marks = np.zeros((4, 3))
+def test_of_too_many_marks_a_tie_across_the_limit_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    marks = np.zeros((101, 3))
+    assert len(match_marks([marks[1:]], [np.ones(100)], [[]], [[]]).score) == 100
+    assert len(match_marks([marks], [np.ones(101)], [[]], [[]]).score) == 0
+    monkeypatch.setattr(luna16, "LUNA16_MAX_MARKS", 2)
     for scores, kept in (([0.9, 0.5, 0.5, 0.4], [0.9]), ([0.9, 0.6, 0.5, 0.4], [0.9, 0.6]), ([1, 1, 1, 1], [])):
-        assert match_marks([marks], [scores], [[]], [[]], max_marks=2).score.tolist() == kept
-    assert len(match_marks([marks], [[1, 1, 1, 1]], [[]], [[]], max_marks=4).score) == 4
+        assert match_marks([marks[:4]], [scores], [[]], [[]]).score.tolist() == kept
 
 
 def test_one_mark_may_hit_two_nodules_and_a_nodule_beats_an_excluded_finding() -> None:
@@ -117,7 +120,9 @@ def test_agrees_with_the_rules_told_mark_by_mark(seed: int) -> None:
 
     marks, nodules, excluded = drawn(9, 3), drawn(4, 4), drawn(3, 4)
     scores = [(rng.integers(0, 6, size=len(part)) / 5).tolist() for part in marks]
-    matches = match_marks(marks, scores, nodules, excluded, max_marks=5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(luna16, "LUNA16_MAX_MARKS", 5)  # so that limits are met
+        matches = match_marks(marks, scores, nodules, excluded)
     found, wrong = plain_rules(marks, scores, nodules, excluded, 5)
     total = sum(map(len, nodules))
     assert int(matches.false_positive.sum()) == len(wrong)
