@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -145,11 +145,12 @@ def publish(
         reduction = Reduction(**settings.test_cfg.fpr)
     if reduction is not None:
         members |= _reduction_members(reduction, half)
-    points = None if validation is None else _measured(validation)
+    trained = Path(config or name).name.removesuffix(".py")
+    points = None if validation is None else _measured(validation, {name, trained})
     if points is not None:
         members |= {POINTS: points.to_json().encode(), PICTURE: _picture(points)}
     result = None if metrics is None else _read_metrics(metrics)
-    details = _details(name, config, data, licence, half, source, result, points, reduction)
+    details = _details(name, trained, data, licence, half, source, result, points, reduction)
     provenance = details["provenance"] | {"checkpoint_sha256": sha256_of(checkpoint)}
     members[CARD] = _card(details | {"file": None, "picture": PICTURE}).encode()
     content = bundle_bytes(name, provenance, members)
@@ -189,8 +190,13 @@ def _reduction_members(reduction: Reduction, half: bool) -> dict[str, bytes]:
     return _model_members(load_config(config), source, path, half, FPR)
 
 
-def _measured(validation: Validation) -> OperatingPoints:
+def _measured(validation: Validation, names: Set[str]) -> OperatingPoints:
     points = measure_operating_points(validation.detections, validation.truth, validation.protocol)
+    if points.model is not None and points.model not in names:
+        raise InputError(
+            f"{validation.detections}: holds detections of {points.model}, whose scores are others; give those of "
+            f"{' or '.join(sorted(names))}"
+        )
     if validation.default_rate is None:
         return points
     points.at(validation.default_rate)  # or refused
@@ -208,7 +214,7 @@ def _picture(points: OperatingPoints) -> bytes:
 
 def _details(
     name: str,
-    config: StrPath | None,
+    trained: str,
     data: str,
     licence: str,
     half: bool,
@@ -219,7 +225,6 @@ def _details(
 ) -> dict[str, Any]:
     """What the card says, and among it the provenance that the bundle keeps."""
     epoch = source.get("meta", {}).get("epoch")
-    trained = Path(config or name).name.removesuffix(".py")
     provenance: dict[str, Any] = {
         "mmpluld_version": __version__,
         "config": trained,

@@ -29,6 +29,8 @@ from mmpluld.errors import InputError
 from mmpluld.evaluation.operating_points import OperatingPoints, measure_operating_points
 from mmpluld.publish.publish import Validation, metafile_entry, publish, served_from, update_metafile
 from mmpluld.registry import MODELS
+from mmpluld.structures import DetectionSet
+from mmpluld.structures.model_line import ModelLine
 from mmpluld.zoo.bundle import Bundle
 from mmpluld.zoo.download import DownloadError
 from mmpluld.zoo.index import PAPER, dump_metafile, load_index
@@ -190,6 +192,12 @@ def test_operating_points_of_validation_patients(trained: Path, tmp_path: Path, 
     assert "Without it and `--score-thr`, the point of 0.25 is\ntaken." in with_default.card.read_text()
     with pytest.raises(InputError, match="allowed are 0.25 to 1.5"):
         publish(trained, tmp_path, NAME, data="Phantom", validation=Validation(found, truth, default_rate=3))
+    record = DetectionSet.load(found)
+    for volume in record.volumes.values():
+        volume.history = [ModelLine.text("another", "w.pth", "0" * 64)]
+    record.save(tmp_path / "others.json")
+    with pytest.raises(InputError, match=f"holds detections of another, whose scores are others; give those of {NAME}"):
+        publish(trained, tmp_path, NAME, data="Phantom", validation=Validation(tmp_path / "others.json", truth))
 
 
 def test_config_of_ones_own_classes(trained: Path, tmp_path: Path) -> None:
