@@ -18,6 +18,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmpluld.compat.half_precision import keep_boxes_exact
 from mmpluld.datasets.named_concat import dataset_settings
 from mmpluld.datasets.steps import num_slices
 from mmpluld.models.data_preprocessors import SliceStacks
@@ -90,6 +91,7 @@ def build(model: dict[str, Any]) -> Any:
     logging.disable(logging.INFO)  # mmengine reports on every tensor
     made.init_weights()
     logging.disable(logging.NOTSET)
+    keep_boxes_exact(made)
     return made
 
 

@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
-from functools import wraps
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -15,7 +14,6 @@ import torch
 from torch import Tensor
 
 from mmpluld.compat import torch_ops, torchvision_ops
-from mmpluld.compat.half_precision import widened
 
 __all__ = ["install_ops", "ops_in_use"]
 
@@ -109,7 +107,7 @@ class _StandInExtension(ModuleType):
 
 
 def install_ops() -> None:
-    """Supply mmcv's compiled operators where those are absent, and let suppression take scores of any precision.
+    """Supply mmcv's compiled operators where those are absent.
 
     Call it before ``mmdet.models`` or ``mmcv.ops`` is imported; further calls change nothing. Compiled
     operators are used wherever they load. Supplied: NMS and RoIAlign (average), by torchvision where it is
@@ -122,28 +120,6 @@ def install_ops() -> None:
             stand_in = _StandInExtension(EXTENSION, "Stand-ins for mmcv's compiled operators.")
             stand_in.__spec__ = ModuleSpec(EXTENSION, loader=None)
             sys.modules[EXTENSION] = stand_in
-    _suppress_in_float32()
-
-
-def _suppress_in_float32() -> None:
-    """Have mmcv's ``batched_nms`` get boxes and scores in at least float32.
-
-    It shifts boxes of other classes or levels far away, farther than half precision counts in pixels. And from 10,000
-    boxes on, as proposal networks of the papers' size have, it ends with an error where the scores are half as wide as
-    the boxes.
-    """
-    original = importlib.import_module("mmcv.ops.nms").batched_nms
-    if hasattr(original, "__wrapped__"):
-        return
-
-    @wraps(original)
-    def batched_nms(boxes: Tensor, scores: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return original(widened(boxes), widened(scores), *args, **kwargs)
-
-    holders = [module for name, module in sys.modules.items() if name.startswith(("mmcv.ops", "mmdet"))]
-    for module in holders:  # whoever imported mmdet before us has it in more places
-        if vars(module).get("batched_nms") is original:
-            module.batched_nms = batched_nms  # type: ignore[attr-defined]
 
 
 def ops_in_use(device_type: str = "cpu") -> str:

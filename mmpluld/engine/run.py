@@ -166,6 +166,7 @@ def test(
     Raises:
         InputError: Bad config, missing data, or weights of another model.
     """
+    from mmpluld.compat.half_precision import keep_boxes_exact
     from mmpluld.engine.checkpoint import load_weights
 
     cfg = prepare_config(config, work_dir, cfg_options, launcher, local_rank, twin)
@@ -179,6 +180,7 @@ def test(
     # Testing what a training goes on from is no conflict.
     with sole_writer(cfg.work_dir, launcher, ".lock-test") as made, refusals(cfg, made):
         runner = Runner.from_cfg(cfg)
+        keep_boxes_exact(runner.model)
         load_weights(runner.model, checkpoint)
         metrics: dict[str, float] = runner.test()
     return metrics

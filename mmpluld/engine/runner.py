@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
+from mmpluld.compat.half_precision import keep_boxes_exact
 from mmpluld.engine.guard import NonFiniteGuard
 from mmpluld.engine.resume import ResumeCheck
 from mmpluld.engine.wrapped import single_datasets, unwrapped
@@ -50,6 +51,7 @@ class TrainingRunner(Runner):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._resume_check = ResumeCheck()
         super().__init__(*args, **kwargs)
+        keep_boxes_exact(self.model)
 
     def train(self) -> nn.Module:
         """Train; where nothing is left to do, say so."""

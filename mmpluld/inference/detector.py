@@ -16,6 +16,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from torch import nn
 
+from mmpluld.compat.half_precision import keep_boxes_exact
 from mmpluld.datasets.transforms.body import body_box
 from mmpluld.engine.checkpoint import load_weights
 from mmpluld.engine.device import checked_device
@@ -95,6 +96,7 @@ class VolumeDetector:
             self.model.to(self.device)
         # Of teacher and student, one answers.
         self.model = getattr(self.model, "tested", self.model)
+        keep_boxes_exact(self.model)
         self.model.eval()
         self.tag_names = self._checked_tags(tag_names)
         self.share = share and self.stacks.slicewise and shares_images(getattr(self.model, "backbone", self.model))

@@ -1,7 +1,6 @@
 """The model zoo; importing it registers every module."""
 
 import mmpluld.registry  # noqa: F401  makes mmdet importable where mmcv has no compiled operators
-from mmpluld.compat.half_precision import keep_boxes_exact
 from mmpluld.models import (
     backbones,
     classifiers,
@@ -16,8 +15,6 @@ from mmpluld.models import (
     slice_mixers,
     task_modules,
 )
-
-keep_boxes_exact()
 
 __all__ = [
     "backbones",

@@ -10,6 +10,7 @@ from mmcv.ops import batched_nms
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
+from mmpluld.compat.half_precision import widened
 from mmpluld.errors import InputError, did_you_mean
 
 __all__ = ["check_datasets", "dataset_of_batch", "join_experts"]
@@ -96,7 +97,7 @@ def join_experts(
     )
     kept, fused = torch.arange(len(boxes), device=boxes.device), scores
     if len(boxes):
-        dets, kept = batched_nms(boxes, scores, union.labels, nms)
+        dets, kept = batched_nms(widened(boxes), widened(scores), union.labels, nms)
         kept, fused = kept[:max_per_img], dets[:max_per_img, -1]
     if unfused:
         union.fused_scores = torch.full_like(scores, -1.0)

@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.structures import InstanceData
 
+from mmpluld.compat.half_precision import keep_boxes_exact
 from mmpluld.datasets.named_concat import dataset_settings
 from mmpluld.datasets.steps import num_slices, pipeline_steps
 from mmpluld.engine.config import FoundConfig, has_twin, load_config
@@ -156,12 +157,15 @@ def _step_and_prediction(
     config = load_config(found)
     model = MODELS.build(config.model)
     model.init_weights()
+    keep_boxes_exact(model)
     model.to(device)
     size = 64
     data = {
         "inputs": [torch.rand(num_slices(config), size, size) * 255 - 50],
         "data_samples": _samples(num_boxes, size, config.model.to_dict()),
     }
+    if config.model.type == "MeanTeacherDetector":  # what its teacher finds has no masks
+        del data["data_samples"][0].gt_instances.masks
     batch = model.data_preprocessor(data, training=True)
     MessageHub.get_current_instance().update_info_dict({"iter": 9, "max_iters": 10})  # past any warm-up of a loss
     with torch.autocast(device, dtype, enabled=dtype is not None):

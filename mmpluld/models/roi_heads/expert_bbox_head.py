@@ -12,6 +12,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmpluld.compat.half_precision import widened
 from mmpluld.errors import InputError
 from mmpluld.models.experts import check_datasets, join_experts
 from mmpluld.models.normalizers import count_per_process
@@ -173,6 +174,6 @@ class ExpertBBoxHead(Shared2FCBBoxHead):
         kept = scores > cfg.score_thr
         boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
         if len(boxes):
-            dets, order = batched_nms(boxes, scores, labels, cfg.nms)
+            dets, order = batched_nms(widened(boxes), widened(scores), labels, cfg.nms)
             boxes, scores, labels = boxes[order], dets[:, -1], labels[order]
         return InstanceData(bboxes=boxes, scores=scores, labels=labels)

@@ -37,20 +37,6 @@ def test_batched_nms_keeps_classes_apart() -> None:
     torch.testing.assert_close(dets[:, 4], torch.tensor([0.9, 0.7]))
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_batched_nms_takes_half_precision_scores_of_many_boxes(dtype: torch.dtype) -> None:
-    from mmdet.models.dense_heads.rpn_head import batched_nms
-
-    boxes = torch.rand(10_001, 4, generator=torch.Generator().manual_seed(0)) * 9
-    boxes[:, 2:] += boxes[:, :2] + 1
-    scores = torch.arange(10_001).div(20_000).to(dtype)
-    settings = {"type": "nms", "iou_threshold": 0.7}
-    dets, kept = batched_nms(boxes, scores, torch.zeros(10_001), settings)
-    wanted, wanted_kept = batched_nms(boxes, scores.float(), torch.zeros(10_001), settings)
-    assert torch.equal(kept, wanted_kept)
-    assert torch.equal(dets, wanted)
-
-
 @stand_in
 def test_operator_without_stand_in_names_itself() -> None:
     from mmcv.ops import ModulatedDeformConv2d
