@@ -38,11 +38,12 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def begin(phantoms: Path, work_dir: Path) -> subprocess.Popen[bytes]:
-    """The whole recipe, one epoch of two steps for each detector."""
+    """The whole recipe, one epoch of a few steps for each detector."""
     command = [sys.executable, "-m", "mmpluld", "reproduce", "lens-table2", "--twins", "--seeds", "1", "--jobs", "1"]
     command += ["--rows", "lens-fpr-average", "--pretrained", "none"]
     command += ["--data-root", str(phantoms), "--work-dir", str(work_dir)]
-    command += ["--cfg-options", "train_cfg.max_epochs=1", "train_dataloader.sampler.length=16"]
+    few = "{deeplesion: 4, luna16: 4, lits: 4, nih-ln: 4}"
+    command += ["--cfg-options", "train_cfg.max_epochs=1", f"train_dataloader.sampler.lengths={few}"]
     log = work_dir.with_suffix(".log").open("ab")
     return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
