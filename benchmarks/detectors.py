@@ -24,6 +24,7 @@ from torch import nn
 
 from benchmarks._apart import apart, peak_memory_mb
 from mmpluld.compat.allocator import tune_allocator
+from mmpluld.compat.half_precision import keep_boxes_exact
 from mmpluld.datasets.steps import num_slices
 from mmpluld.engine.config import load_config
 from mmpluld.registry import MODELS
@@ -55,6 +56,7 @@ def _build(config_name: str) -> tuple[Any, int]:
         model = MODELS.build(config.model)
     logging.disable(logging.INFO)  # mmengine reports on every tensor
     model.init_weights()
+    keep_boxes_exact(model)
     for norm in model.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.momentum = 1.0

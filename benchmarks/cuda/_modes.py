@@ -19,8 +19,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmpluld.compat.half_precision import keep_boxes_exact
-from mmpluld.datasets.named_concat import dataset_settings
 from mmpluld.datasets.steps import num_slices
+from mmpluld.engine.nodes import nodes
 from mmpluld.models.data_preprocessors import SliceStacks
 from mmpluld.registry import MODELS
 
@@ -106,14 +106,14 @@ def batch(config: Config, count: int, size: int, with_truth: bool) -> dict[str, 
     """
     from mmdet.structures.mask import BitmapMasks  # needs mmcv's operators or our stand-ins, which come with the models
 
-    dataset = dataset_settings(config.train_dataloader.dataset)[0]["ann_file"].split("/")[0]
-    names = _first(config.model, "datasets") or [dataset]
+    # The dataset of the first expert; there are no others than DeepLesion where a model has no experts.
+    experts = next((value for place, value in nodes(config.model) if place.endswith(".datasets")), ["deeplesion"])
     depth = num_slices(config) or 1
     generator = torch.Generator().manual_seed(0)
     data: dict[str, Any] = {"inputs": [], "data_samples": []}
     for _ in range(count):
         shape = {"img_shape": (size, size), "ori_shape": (size, size), "scale_factor": (1.0, 1.0)}
-        sample = DetDataSample(metainfo={**shape, "slice_interval_mm": INTERVAL_MM, "dataset": names[0]})
+        sample = DetDataSample(metainfo={**shape, "slice_interval_mm": INTERVAL_MM, "dataset": experts[0]})
         if with_truth:
             box = torch.tensor([_BOX]) * size
             mask = np.zeros((1, size, size), dtype=np.uint8)
@@ -126,16 +126,6 @@ def batch(config: Config, count: int, size: int, with_truth: bool) -> dict[str, 
         data["inputs"].append(torch.rand(depth, size, size, generator=generator) * 255 - 50)
         data["data_samples"].append(sample)
     return data
-
-
-def _first(node: Any, key: str) -> Any:
-    """The value of the first such key anywhere in a config, or None."""
-    if isinstance(node, dict):
-        if key in node:
-            return node[key]
-        node = list(node.values())
-    found = (_first(item, key) for item in node) if isinstance(node, (list, tuple)) else ()
-    return next((value for value in found if value is not None), None)
 
 
 def measured(work: Callable[[], Any], device: str, repeats: int) -> tuple[float, float]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 
-from benchmarks.cuda._modes import REPEATS, Mode, batch, build, measured, modes
+from benchmarks.cuda._modes import REPEATS, Mode, batch, measured, modes
+from benchmarks.detectors import _build
 from mmpluld.engine.config import load_config
 
 DETECTORS = {
@@ -23,22 +23,10 @@ DETECTORS = {
 BATCHES = (1, 16)
 
 
-def _built(name: str, device: str) -> tuple[Any, Any]:
-    """The config, and the detector with random weights."""
-    config = load_config(name)
-    model = build(config.model).to(device)
-    for norm in model.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            norm.momentum = 1.0
-    with torch.no_grad():
-        model.train().extract_feat(model.data_preprocessor(batch(config, 1, 64, False))["inputs"])
-    return config, model.eval()
-
-
 def _row(label: str, name: str, mode: Mode, count: int, device: str, size: int, repeats: int) -> dict[str, Any]:
-    config, model = _built(name, device)
-    mode.prepare(model)
-    data = batch(config, count, size, with_truth=False)
+    model, _ = _build(name)
+    mode.prepare(model.to(device))
+    data = batch(load_config(name), count, size, with_truth=False)
     boxes = []
 
     def detect() -> None:

@@ -2,7 +2,8 @@
 
 bfloat16 counts in steps of 2 px from 256 px on, float16 overflows at areas beyond 65,504 px²; mmdet makes anchors and
 regions of interest in the type of the feature maps, and mmcv's suppression ends with an error where many boxes have
-scores of half precision.
+scores of half precision. Losses of dense heads, too, get float32: that of CenterNet takes the logarithm of a
+probability, which in float16 is 0 where the head is sure.
 """
 
 from __future__ import annotations

@@ -113,13 +113,14 @@ def install_ops() -> None:
     operators are used wherever they load. Supplied: NMS and RoIAlign (average), by torchvision where it is
     usable and by plain torch elsewhere; soft NMS, NMS with matches and sigmoid focal loss in plain torch.
     """
-    if EXTENSION not in sys.modules:
-        try:
-            importlib.import_module(EXTENSION)
-        except ImportError:  # absent, or built for another torch
-            stand_in = _StandInExtension(EXTENSION, "Stand-ins for mmcv's compiled operators.")
-            stand_in.__spec__ = ModuleSpec(EXTENSION, loader=None)
-            sys.modules[EXTENSION] = stand_in
+    if EXTENSION in sys.modules:
+        return
+    try:
+        importlib.import_module(EXTENSION)
+    except ImportError:  # absent, or built for another torch
+        stand_in = _StandInExtension(EXTENSION, "Stand-ins for mmcv's compiled operators.")
+        stand_in.__spec__ = ModuleSpec(EXTENSION, loader=None)
+        sys.modules[EXTENSION] = stand_in
 
 
 def ops_in_use(device_type: str = "cpu") -> str:

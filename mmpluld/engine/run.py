@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 
 from mmpluld.compat.allocator import tune_allocator
 from mmpluld.compat.config_text import remember_formatted
+from mmpluld.compat.half_precision import keep_boxes_exact
 from mmpluld.compat.processes import PATIENCE_S, check_launcher, is_first
 from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.config_check import check_config
@@ -166,7 +167,6 @@ def test(
     Raises:
         InputError: Bad config, missing data, or weights of another model.
     """
-    from mmpluld.compat.half_precision import keep_boxes_exact
     from mmpluld.engine.checkpoint import load_weights
 
     cfg = prepare_config(config, work_dir, cfg_options, launcher, local_rank, twin)

@@ -10,7 +10,6 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmpluld.compat.half_precision import widened
 from mmpluld.models.dense_heads.cells import ignored_cells
 from mmpluld.models.normalizers import count_per_process
 from mmpluld.registry import MODELS
@@ -47,8 +46,6 @@ class CenterNetProposalHead(CenterNetHead):
         batch_gt_instances_ignore: Sequence[InstanceData | None] | None = None,
     ) -> dict[str, Tensor]:
         """As in ``CenterNetHead``; ignored cells are set to probability 0, which stops their gradient."""
-        # In float16 the loss would take the logarithm of 0 where the head is sure.
-        center_heatmap_preds, wh_preds, offset_preds = widened((center_heatmap_preds, wh_preds, offset_preds))
         (heatmap,) = center_heatmap_preds
         shape = batch_img_metas[0]["batch_input_shape"]
         boxes, labels = ([gt[key] for gt in batch_gt_instances] for key in ("bboxes", "labels"))
@@ -74,7 +71,6 @@ class CenterNetProposalHead(CenterNetHead):
     ) -> list[InstanceData]:
         """Proposals of each image: ``bboxes`` (N, 4) in pixels, ``scores`` (N,), ``labels`` (N,), best first."""
         cfg = self.test_cfg if cfg is None else cfg
-        center_heatmap_preds, wh_preds, offset_preds = widened((center_heatmap_preds, wh_preds, offset_preds))
         heatmap = center_heatmap_preds[0].detach()
         dets, labels = self._decode_heatmap(
             heatmap,

@@ -86,6 +86,23 @@ def test_a_second_call_changes_nothing():
     assert len(head._forward_hooks) == 1
 
 
+def test_the_loss_of_centernet_is_finite_at_an_ignored_lesion():
+    parts = {"center_heatmap": "GaussianFocalLoss", "wh": "L1Loss", "offset": "L1Loss"}
+    losses = {f"loss_{name}": {"type": kind} for name, kind in parts.items()}
+    head = MODELS.build(
+        {"type": "CenterNetProposalHead", "in_channels": 4, "feat_channels": 4, "num_classes": 1, **losses}
+    )
+    head.init_weights()
+    keep_boxes_exact(head)
+    sample = DetDataSample(metainfo=META)
+    for name, box in (("gt_instances", [20.0, 20, 40, 44]), ("ignored_instances", [80.0, 80, 100, 100])):
+        label = torch.zeros(1, dtype=torch.long)
+        setattr(sample, name, InstanceData(bboxes=torch.tensor([box]), labels=label))
+    with torch.autocast("cpu", torch.float16):
+        found = head.loss((torch.randn(1, 4, 128, 128),), [sample])
+    assert all(value.isfinite() for value in found.values())
+
+
 def test_many_boxes_with_scores_of_half_precision_are_suppressed():
     """mmcv ends with an error from 10,000 boxes on."""
     settings = ConfigDict({**RPN["test_cfg"], "nms_pre": 12_000})
