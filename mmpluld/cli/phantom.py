@@ -17,8 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
         "layout",
-        choices=["deeplesion", "luna16", "lits", "nih-ln", "lens", "organs", "starter", "scan"],
-        help="a dataset as the real one stores it, the four of LENS' twins converted, bodies with organ maps, "
+        choices=["deeplesion", "luna16", "lits", "nih-ln", "twins", "lens", "organs", "starter", "scan"],
+        help="a dataset as the real one stores it, that of the twins converted, the four of LENS' twins converted, "
+        "bodies with organ maps, "
         "scans of varied looks for the starter weights, or one scan as NIfTI",
     )
     parser.add_argument("out", help="folder to make, or the .nii.gz file of the scan")
@@ -71,8 +72,8 @@ def run(options: argparse.Namespace) -> int:
         write_organs_layout,
     )
 
-    if options.layout == "lens":
-        return _lens(options)
+    if options.layout in ("twins", "lens"):
+        return _of_tables(options)
     if options.layout == "starter":
         return _starter(options)
     settings, seed = _settings(options.set), options.seed or 0
@@ -137,18 +138,26 @@ def _check_scan(scan: Path, overwrite: bool) -> None:
             raise InputError(f"{file}: exists; choose another name or pass --overwrite")
 
 
-def _lens(options: argparse.Namespace) -> int:
-    """Write and convert the phantoms of LENS' twins."""
+def _of_tables(options: argparse.Namespace) -> int:
+    """Write and convert the phantoms that the tables' twins train on."""
     from mmpluld.cli.main import run as run_line
     from mmpluld.errors import InputError
+    from mmpluld.reproduce.twin_data import describe_phantom, ensure_phantom
     from mmpluld.reproduce.twin_datasets import describe_lens_phantoms, ensure_lens_phantoms
 
     if options.patients or options.set or options.seed is not None or options.overwrite:
-        raise InputError("phantom lens: takes no options, its settings are those of the twins; remove the folder first")
+        raise InputError(
+            f"phantom {options.layout}: takes no options, its settings are those of the twins; leave them out (to make "
+            "it anew, remove the folder first)"
+        )
+    ensure, describe = {
+        "twins": (ensure_phantom, describe_phantom),
+        "lens": (ensure_lens_phantoms, describe_lens_phantoms),
+    }[options.layout]
 
     def command(arguments: list[str], _: Path) -> None:
         run_line(arguments)
 
-    ensure_lens_phantoms(Path(options.out), command)
-    print(describe_lens_phantoms(Path(options.out)))
+    ensure(Path(options.out), command)
+    print(describe(Path(options.out)))
     return 0

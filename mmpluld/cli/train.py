@@ -12,8 +12,7 @@ from mmpluld.cli.outputs import OutputFolder
 EXAMPLE = """mmpluld train configs/pluld/pluld-a3d_densenet121-fpn_7s_20e_deeplesion.py --work-dir work_dirs/a3d
 
 its miniature, and the data that it trains on:
-  mmpluld phantom deeplesion data/phantom
-  mmpluld convert deeplesion data/phantom
+  mmpluld phantom twins data/phantom
   mmpluld train pluld-a3d_densenet121-fpn_7s_20e_deeplesion --twin"""
 
 

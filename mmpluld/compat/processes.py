@@ -57,14 +57,12 @@ def started_by(environment: Mapping[str, str]) -> tuple[str, int] | None:
 def check_alone(command: str, environment: Mapping[str, str] = os.environ) -> None:
     """Refuse processes of a command that knows of no others, where each would do the same.
 
-    Tasks of srun may each have arguments of their own and pass.
-
     Raises:
-        InputError: If torchrun or an MPI started several processes.
+        InputError: If a launcher started several processes.
     """
     _refuse_other_mpi(environment)
     found = started_by(environment)
-    if found is not None and found[0] != "slurm":
+    if found is not None:
         name = _LAUNCHERS[found[0]][0]
         raise InputError(
             f"{name} started {found[1]} processes, but {command} runs in one: each would do the same work and write "

@@ -167,12 +167,15 @@ class CTLesionDataset(BaseDataset):
             return f"make the data with `mmpluld phantom lens {folder.parent}`"
         if folder.name == "phantom-starter":
             return f"make the data with `mmpluld phantom starter {root}`"
+        if folder.name == "phantom-organs":
+            return f"make the data with `mmpluld phantom organs {root}`"
+        if "phantom" in folder.name and converter in _PHANTOMS:
+            return f"make the data with `mmpluld phantom {converter} {root} && mmpluld convert {converter} {root}`"
         if "phantom" in folder.name:
-            kind = converter if converter in _PHANTOMS else "deeplesion"
-            return f"make the data with `mmpluld phantom {kind} {root} && mmpluld convert {kind} {root}`"
+            return f"make the data with `mmpluld phantom twins {root}`"
         return (
-            f"write it with `mmpluld convert {converter} {root}`, or try `--twin` on synthetic data "
-            "(`mmpluld phantom deeplesion data/phantom && mmpluld convert deeplesion data/phantom`)"
+            f"write it with `mmpluld convert {converter} {root}`, or try `--twin` on synthetic data (`mmpluld phantom "
+            "twins data/phantom`; for several datasets `mmpluld phantom lens data/phantom-lens`)"
         )
 
     def _converter(self) -> str:

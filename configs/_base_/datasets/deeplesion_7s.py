@@ -99,7 +99,7 @@ test_evaluator = [dict(type="FROCMetric", protocol="deeplesion-2d"), dict(type="
 
 # The miniature: the phantom in DeepLesion's layout. Training sees the marked lesions only, the test the complete truth.
 # The crop and the smallest box of all miniatures, those of LENS and MULAN too, stand here.
-# Make it with: mmpluld phantom deeplesion data/phantom && mmpluld convert deeplesion data/phantom
+# Make it with: mmpluld phantom twins data/phantom
 __twin_test_pipeline = dict(
     load=dict(num_threads=0),
     # The phantom has 2.8 mm pixels; real scans are brought to the same size.

@@ -16,6 +16,5 @@ train_dataloader = dict(
 )
 custom_hooks = [dict(type="TagStatisticsHook")]
 
-# The miniature: lesion types as tags. Make the data with: mmpluld phantom deeplesion data/phantom
-#   mmpluld convert deeplesion data/phantom --tags data/phantom/tags.json --tag-ontology data/phantom/tag_ontology.csv
+# The miniature: lesion types as tags. Make the data with: mmpluld phantom twins data/phantom
 twin_data = dict(num_tags=8)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -79,19 +81,21 @@ def test_torchruns_that_srun_started_beside_one_another(local: str) -> None:
     check_launcher("pytorch", {**SRUN, **TORCHRUN, "SLURM_STEP_NUM_TASKS": "1", "GROUP_WORLD_SIZE": "1"})
 
 
-@pytest.mark.parametrize("environment", [TORCHRUN, MPIRUN, {"PMI_SIZE": "2"}, {**SRUN, **TORCHRUN}])
-def test_detect_in_several_processes(environment: dict[str, str], monkeypatch, capsys) -> None:
+@pytest.mark.parametrize("environment", [TORCHRUN, MPIRUN, {"PMI_SIZE": "2"}, SRUN, {**SRUN, **TORCHRUN}])
+@pytest.mark.parametrize(
+    "command", [["detect", "scan.nii.gz", "--checkpoint", "x.pth"], ["mine", "x.json", "--strategies", "unlabeled"]]
+)
+def test_one_result_in_several_processes(command, environment: dict[str, str], monkeypatch, capsys) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert main(["detect", "scan.nii.gz", "--checkpoint", "x.pth", "--out", "out"]) == 2
+    assert main([*command, "--out", "out"]) == 2
     line = capsys.readouterr().err
-    assert "started 2 processes" in line
+    assert re.search("started [24] processes", line)
     assert line.count("\n") == 1
 
 
-def test_detect_as_one_task_of_slurm() -> None:
-    check_alone("detect", SRUN)  # each may have a scan of its own
-    check_alone("detect", {**TORCHRUN, "WORLD_SIZE": "1"})
+def test_mining_in_one_process_of_a_launcher() -> None:
+    check_alone("mine", {**TORCHRUN, "WORLD_SIZE": "1"})
 
 
 def test_launchers_that_need_gpus() -> None:

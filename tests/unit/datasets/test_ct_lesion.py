@@ -312,7 +312,8 @@ def test_missing_annotation_file(tmp_path_factory, folder, file, converter):
 @pytest.mark.parametrize(
     ("root", "commands"),
     [
-        ("phantom", "mmpluld phantom deeplesion {0} && mmpluld convert deeplesion {0}"),
+        ("phantom", "mmpluld phantom twins {0}"),
+        ("phantom-organs", "mmpluld phantom organs {0}"),
         ("phantom-lits", "mmpluld phantom lits {0} && mmpluld convert lits {0}"),
         ("phantom-lens/luna16", "mmpluld phantom lens {1}"),
     ],
