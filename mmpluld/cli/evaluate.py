@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from mmpluld.cli.numbers import natural, whole
-from mmpluld.cli.outputs import OutputFile
+from mmpluld.cli.outputs import OutputFile, OutputPicture
 from mmpluld.errors import InputError
 
 if TYPE_CHECKING:
@@ -90,12 +90,12 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--reliability",
-        action=OutputFile,
+        action=OutputPicture,
         metavar="OUT",
         help="write the share of findings that are a lesion by score as a picture (.png, .svg or .pdf)",
     )
     parser.add_argument(
-        "--plot", action=OutputFile, metavar="OUT", help="write the FROC curve as a picture (.png, .svg or .pdf)"
+        "--plot", action=OutputPicture, metavar="OUT", help="write the FROC curve as a picture (.png, .svg or .pdf)"
     )
 
 

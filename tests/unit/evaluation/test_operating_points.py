@@ -116,3 +116,6 @@ def test_command(validation, points, tmp_path, capsys, monkeypatch):
     command[1], out = str(tmp_path / "high.json"), tmp_path / "result.json"
     assert main([*command, "--json", str(out)]) == 2
     assert "operating points need 0 to 1" in capsys.readouterr().err and not out.exists()
+    assert main([*command[:5], "--json", str(out), "--reliability", str(tmp_path / "reliability.txt")]) == 2
+    told = capsys.readouterr()
+    assert "cannot plot to '.txt'" in told.err and not told.out and not out.exists()
