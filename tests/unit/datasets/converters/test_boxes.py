@@ -388,6 +388,11 @@ def test_one_millimetre_headers_and_linked_folders(own, tmp_path):
     assert report.remarks["header says 1 x 1 x 1 mm; if it is wrong, correct it (--overrides)"] == ["linked_c"]
 
 
+def test_names_that_check_data_would_refuse_are_refused(own):
+    with pytest.raises(InputError, match=r"its id 'a\.\.b' cannot be part of a file name"):
+        own(f"{HEAD}\na..b,1,1,1,2,2,2\n", ("a..b",))
+
+
 def test_two_files_with_one_id_are_refused(own):
     with pytest.raises(InputError, match=r"b\.nii\.gz: gets the id 'a_b', as .*a_b\.nii\.gz does"):
         own(f"{HEAD}\na_b,1,1,1,2,2,2\na/b,1,1,1,2,2,2\n", ("a_b", "a/b"), **ALL)
