@@ -29,8 +29,8 @@ class OutputPicture(OutputFile):
         """Check and store the path."""
         from mmpluld.visualization.figures import check_picture
 
-        check_picture(str(values))
         super().__call__(parser, namespace, values, option)
+        check_picture(str(values))
 
 
 class OutputFolder(argparse.Action):
