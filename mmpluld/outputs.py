@@ -116,9 +116,9 @@ def _held(lock: Path, what: StrPath) -> IO[str]:
             ours = True
         with suppress(FileNotFoundError):  # whoever held it may have removed it; then we locked a file without a name
             if ours and os.path.samestat(os.fstat(stream.fileno()), lock.stat()):
-                stream.truncate(0)
-                stream.write(f"{os.getpid()}\n")
-                stream.flush()
+                with suppress(OSError):  # a full disk: whoever writes next says so, with the name of the file
+                    stream.truncate(0)
+                    os.write(stream.fileno(), f"{os.getpid()}\n".encode())
                 return stream
         stream.seek(0)
         owner = stream.read(20).strip()

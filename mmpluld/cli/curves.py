@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mmpluld.cli.outputs import OutputFile
+from mmpluld.cli.outputs import OutputPicture
 
 EXAMPLE = "mmpluld curves work_dirs/a3d work_dirs/pluld --out curves.png"
 
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("work_dirs", nargs="+", metavar="WORK_DIR", help="work folder of a training; several compare")
     parser.add_argument(
-        "--out", action=OutputFile, default="curves.png", help="picture: .png, .svg or .pdf (default: %(default)s)"
+        "--out", action=OutputPicture, default="curves.png", help="picture: .png, .svg or .pdf (default: %(default)s)"
     )
 
 

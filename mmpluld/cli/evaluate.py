@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmpluld.cli.numbers import natural, whole
-from mmpluld.cli.outputs import OutputFile
+from mmpluld.cli.outputs import OutputFile, OutputPicture
 from mmpluld.errors import InputError
+
+if TYPE_CHECKING:
+    from mmpluld.evaluation.operating_points import OperatingPoints
 
 _MOST_RESAMPLES = 1_000_000  # 40 MB a curve; the interval has long stopped moving
 EXAMPLE = (
@@ -87,12 +90,12 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--reliability",
-        action=OutputFile,
+        action=OutputPicture,
         metavar="OUT",
         help="write the share of findings that are a lesion by score as a picture (.png, .svg or .pdf)",
     )
     parser.add_argument(
-        "--plot", action=OutputFile, metavar="OUT", help="write the FROC curve as a picture (.png, .svg or .pdf)"
+        "--plot", action=OutputPicture, metavar="OUT", help="write the FROC curve as a picture (.png, .svg or .pdf)"
     )
 
 
@@ -101,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
     from mmpluld.atomic import atomic_write_text
     from mmpluld.evaluation.evaluate import format_table
 
-    result = _evaluate(options)
+    result, points = _luna16(options) if options.protocol == "luna16" else _evaluate(options)
     print(format_table(result))
     if options.json:
         atomic_write_text(options.json, json.dumps(result, indent=2) + "\n")
@@ -109,23 +112,15 @@ def run(options: argparse.Namespace) -> int:
         from mmpluld.visualization.froc_plot import plot_froc
 
         plot_froc({"detections": result}, options.plot)
-    if options.operating_points or options.reliability:
-        _operating_points(options)
+    if points is not None:
+        _write_points(points, options)
     return 0
 
 
-def _operating_points(options: argparse.Namespace) -> None:
+def _write_points(points: OperatingPoints, options: argparse.Namespace) -> None:
     """Write operating points and their picture, and print the calibration."""
-    from mmpluld.evaluation.operating_points import calibration_table, measure_operating_points
+    from mmpluld.evaluation.operating_points import calibration_table
 
-    points = measure_operating_points(
-        options.predictions,
-        options.truth,
-        options.protocol,
-        strict=options.strict,
-        same=[(found, true) for found, true in options.same or ()],
-        first_slice=options.first_slice,
-    )
     if options.reliability:
         from mmpluld.visualization.reliability_plot import plot_reliability
 
@@ -137,34 +132,38 @@ def _operating_points(options: argparse.Namespace) -> None:
         print(f"{scores}  {count:>8}  {share:>7}  {interval}".rstrip())
 
 
-def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
-    """Result of the protocol asked for."""
-    if options.protocol == "luna16":
-        from mmpluld.evaluation.luna16 import evaluate_luna16
+def _luna16(options: argparse.Namespace) -> tuple[dict[str, Any], None]:
+    """Result by the rules of LUNA16, which have no operating points."""
+    from mmpluld.evaluation.luna16 import evaluate_luna16
 
-        for name in ("strict", "by", "others", "same", "first_slice", "operating_points", "reliability"):
-            if getattr(options, name) is not None and getattr(options, name) is not False:  # 0 is a slice
-                raise InputError(
-                    f"--{name.replace('_', '-')} is not part of the LUNA16 rules; leave it out or use another protocol"
-                )
-        return evaluate_luna16(
-            options.predictions, options.truth, options.scans, bootstrap=options.bootstrap, seed=options.seed
-        )
+    for name in ("strict", "by", "others", "same", "first_slice", "operating_points", "reliability"):
+        if getattr(options, name) is not None and getattr(options, name) is not False:  # 0 is a slice
+            raise InputError(
+                f"--{name.replace('_', '-')} is not part of the LUNA16 rules; leave it out or use another protocol"
+            )
+    result = evaluate_luna16(
+        options.predictions, options.truth, options.scans, bootstrap=options.bootstrap, seed=options.seed
+    )
+    return result, None
+
+
+def _evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], OperatingPoints | None]:
+    """Result of the protocol asked for, and operating points if asked for; nothing is written before both are there."""
     if options.scans:
         raise InputError(f"--scans is not part of {options.protocol}; give the truth of the scans that you mean")
     if options.others and not set(options.by or ()) & {"type", "size"}:
         raise InputError(f"--others {options.others} says nothing without --by type or --by size; add one of these")
-    from mmpluld.evaluation.evaluate import evaluate_files
+    from mmpluld.evaluation.evaluate import evaluate_matched, match_files
+    from mmpluld.evaluation.operating_points import matched_operating_points
 
-    return evaluate_files(
+    found = match_files(
         options.predictions,
         options.truth,
-        protocol=options.protocol,
+        options.protocol,
         strict=options.strict,
-        bootstrap=options.bootstrap,
-        seed=options.seed,
-        strata=options.by,
-        others=options.others or "ignored",
-        same=[(found, true) for found, true in options.same or ()],
+        same=[(pred, true) for pred, true in options.same or ()],
         first_slice=options.first_slice,
     )
+    result = evaluate_matched(found, options.bootstrap, options.seed, options.by, options.others or "ignored")
+    wanted = options.operating_points or options.reliability
+    return result, matched_operating_points(found) if wanted else None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmpluld.errors import InputError
 
-__all__ = ["OutputFile", "OutputFolder", "check_apart"]
+__all__ = ["OutputFile", "OutputFolder", "OutputPicture", "check_apart"]
 
 
 class OutputFile(argparse.Action):
@@ -20,6 +20,17 @@ class OutputFile(argparse.Action):
         check_output_file(str(values))
         setattr(namespace, self.dest, values)
         namespace.written = [*getattr(namespace, "written", []), self.dest]
+
+
+class OutputPicture(OutputFile):
+    """A picture to write; refused with an InputError also if it is none by its suffix."""
+
+    def __call__(self, parser: object, namespace: argparse.Namespace, values: object, option: object = None) -> None:
+        """Check and store the path."""
+        from mmpluld.visualization.figures import check_picture
+
+        super().__call__(parser, namespace, values, option)
+        check_picture(str(values))
 
 
 class OutputFolder(argparse.Action):

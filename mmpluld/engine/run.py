@@ -174,7 +174,7 @@ def test(
     if out is not None:
         if Path(out).suffix != ".json":
             raise InputError(f"--out {out}: a detection record is a .json file; change the suffix")
-        write_detections(cfg, out, _made_by(find_config(config, twin).name, checkpoint))
+        write_detections(cfg, out, _made_by(find_config(config, twin).name, checkpoint, launcher))
     if show_dir is not None:
         draw_tested_samples(cfg, show_dir, show_score_thr)
     # Testing what a training goes on from is no conflict.
@@ -186,8 +186,8 @@ def test(
     return metrics
 
 
-def _made_by(name: str, checkpoint: StrPath) -> str:
-    """The line of a record that says which model it is, of weights that are there."""
+def _made_by(name: str, checkpoint: StrPath, launcher: str) -> str | None:
+    """The line of a record that says which model it is, of weights that are there; None but in the one that writes."""
     weights = local_checkpoint(checkpoint)
     file_size(weights, "weights to test: a file, a web address, or zoo:NAME")
-    return ModelLine.text(name, weights.name, sha256_of(weights))
+    return ModelLine.text(name, weights.name, sha256_of(weights)) if is_first(launcher) else None

@@ -61,13 +61,13 @@ def draw_tested_samples(cfg: Config, folder: StrPath, score_thr: float) -> None:
     }
 
 
-def write_detections(cfg: Config, out: StrPath, made_by: str) -> None:
+def write_detections(cfg: Config, out: StrPath, made_by: str | None) -> None:
     """Have the metric that keeps the detections write them, however the config names it.
 
     Args:
         cfg: Changed.
         out: The file, ending in ``.json``.
-        made_by: Line that says which model it is, for the record.
+        made_by: Line that says which model it is, for the record; None in processes that do not write it.
 
     Raises:
         InputError: No metric of the test keeps detections.

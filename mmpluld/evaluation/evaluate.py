@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,15 @@ from mmpluld.evaluation.strata import Others, stratify
 from mmpluld.structures.records import DetectionSet
 from mmpluld.typing import StrPath
 
-__all__ = ["compare_files", "evaluate_files", "format_table", "match_files", "plain"]
+__all__ = [
+    "MatchedFiles",
+    "compare_files",
+    "evaluate_files",
+    "evaluate_matched",
+    "format_table",
+    "match_files",
+    "plain",
+]
 
 # Measures that strict results report beside the protocol's own: IoBB alone rewards shrunken boxes.
 _OTHER_MEASURES: tuple[dict[str, Any], ...] = (
@@ -45,6 +53,29 @@ _OTHERS = {
 ONE_UNIT = "1 {0}, and a bootstrap over {0}s needs at least 2"
 """Why a result has no interval; of one patient every draw is the same data."""
 _LABELS = {"iou": "IoU", "iobb": "IoBB", "iogt": "IoGT", "iobbgt": "max(IoBB, IoGT)"}
+
+
+@dataclass(frozen=True)
+class MatchedFiles:
+    """What the detections of a record find of a truth, read and matched once for all that is measured of it.
+
+    Attributes:
+        source: The record's file, for messages.
+        detections: The record, its volumes under the names that the truth gives them.
+        truth: What there is to find.
+        pairing: Detections and truth by image.
+        matches: What finds what.
+        protocol: The rules.
+        strict: Whether they are the strict ones.
+    """
+
+    source: StrPath
+    detections: DetectionSet
+    truth: Truth
+    pairing: Pairing
+    matches: Matches
+    protocol: FROCProtocol
+    strict: bool
 
 
 def evaluate_files(
@@ -88,8 +119,19 @@ def evaluate_files(
     Raises:
         InputError: If a file is unusable, there is no lesion to find, or strict rules are broken.
     """
-    rules = get_protocol(protocol)
-    truth, pairing, matches = match_files(pred_path, gt_path, rules, strict, same, first_slice)
+    found = match_files(pred_path, gt_path, protocol, strict, same, first_slice)
+    return evaluate_matched(found, bootstrap, seed, strata, others)
+
+
+def evaluate_matched(
+    found: MatchedFiles,
+    bootstrap: int = 0,
+    seed: int = 0,
+    strata: Sequence[str] | None = None,
+    others: Others = "ignored",
+) -> dict[str, Any]:
+    """FROC of matched files; arguments, result and errors are those of :func:`evaluate_files`."""
+    pairing, matches, rules, strict = found.pairing, found.matches, found.protocol, found.strict
     result = _summary(matches, pairing, rules, strict)
     if bootstrap and len(set(pairing.patients)) < 2:
         result["no_interval"] = ONE_UNIT.format("patient")
@@ -97,7 +139,7 @@ def evaluate_files(
         interval = bootstrap_sensitivity(matches, pairing.patients, rules, resamples=bootstrap, seed=seed)
         result["interval"] = _interval_values(interval, pairing, bootstrap, seed)
     if strata:
-        result["strata"] = stratify(strata, matches, pairing, truth, rules, others=others, strict=strict)
+        result["strata"] = stratify(strata, matches, pairing, found.truth, rules, others=others, strict=strict)
         result["strata_others"] = others
     if strict:
         result["other_measures"] = [_other_measure(pairing, replace(rules, **other)) for other in _OTHER_MEASURES]
@@ -107,22 +149,23 @@ def evaluate_files(
 def match_files(
     pred_path: StrPath,
     gt_path: StrPath,
-    protocol: FROCProtocol,
+    protocol: str | FROCProtocol,
     strict: bool = False,
     same: Sequence[tuple[str, str]] = (),
     first_slice: int | None = None,
-) -> tuple[Truth, Pairing, Matches]:
+) -> MatchedFiles:
     """What the detections of a record find of a truth; arguments and errors are those of :func:`evaluate_files`."""
+    rules = get_protocol(protocol)
     detections = _named_alike(pred_path, _load_detections(pred_path), same)
-    truth = load_truth(gt_path, protocol, like=detections)
+    truth = load_truth(gt_path, rules, like=detections)
     for _, name in same:
         if not any(name == volume for volume, _ in truth.images):
             names = list(dict.fromkeys(volume for volume, _ in truth.images))
             raise InputError(
                 f"{gt_path}: no volume '{name}' to evaluate; {suggest(alike(name, names), _listing(names))}"
             )
-    pairing, matches = _match(pred_path, detections, truth, protocol, strict, first_slice)
-    return truth, pairing, matches
+    pairing, matches = _match(pred_path, detections, truth, rules, strict, first_slice)
+    return MatchedFiles(pred_path, detections, truth, pairing, matches, rules, strict)
 
 
 def compare_files(

@@ -14,14 +14,21 @@ import numpy as np
 
 from mmpluld.atomic import atomic_write_text
 from mmpluld.errors import InputError, counted
-from mmpluld.evaluation.evaluate import match_files
-from mmpluld.evaluation.functional import FROCProtocol, Matches, bootstrap_ratio, froc_curve, get_protocol
+from mmpluld.evaluation.evaluate import MatchedFiles, match_files
+from mmpluld.evaluation.functional import FROCProtocol, Matches, bootstrap_ratio, froc_curve
 from mmpluld.structures import DetectionSet
 from mmpluld.structures.model_line import ModelLine
 from mmpluld.structures.text_files import read_json
 from mmpluld.typing import FloatArray, StrPath
 
-__all__ = ["CalibrationBin", "OperatingPoint", "OperatingPoints", "calibration_table", "measure_operating_points"]
+__all__ = [
+    "CalibrationBin",
+    "OperatingPoint",
+    "OperatingPoints",
+    "calibration_table",
+    "matched_operating_points",
+    "measure_operating_points",
+]
 
 _SCHEMA = "mmpluld.operating-points/1"
 _WANTED = "what `mmpluld evaluate --operating-points` wrote"
@@ -210,9 +217,13 @@ def measure_operating_points(
     Raises:
         InputError: A file is unusable or of several models, no detection or lesion is there, or a score beyond 0 to 1.
     """
-    rules = get_protocol(protocol)
-    made = _model_of(predictions)
-    _, pairing, matches = match_files(predictions, truth, rules, strict, same, first_slice)
+    return matched_operating_points(match_files(predictions, truth, protocol, strict, same, first_slice))
+
+
+def matched_operating_points(found: MatchedFiles) -> OperatingPoints:
+    """Operating points of matched files; the errors are those of :func:`measure_operating_points`."""
+    predictions, rules, matches = found.source, found.protocol, found.matches
+    made = _model_of(predictions, found.detections)
     if not len(matches.score) or not len(matches.found_by):
         missing = "detection" if not len(matches.score) else "lesion"
         raise InputError(f"{predictions}: no {missing} to measure operating points with; give validation scans")
@@ -224,18 +235,18 @@ def measure_operating_points(
         protocol=rules.name,
         per=rules.per,
         num_images=matches.num_images,
-        num_patients=len(set(pairing.patients)),
+        num_patients=len(set(found.pairing.patients)),
         num_lesions=len(matches.found_by),
         curve=_curve(matches),
-        calibration=_calibration(matches, pairing.patients),
+        calibration=_calibration(matches, found.pairing.patients),
         model=None if made is None else made.name,
         weights=None if made is None else made.digest,
     )
 
 
-def _model_of(predictions: StrPath) -> ModelLine | None:
+def _model_of(predictions: StrPath, detections: DetectionSet) -> ModelLine | None:
     """The one model that made the detections in all volumes of a record, if their histories name it."""
-    found = {ModelLine.find(volume.history) for volume in DetectionSet.load(predictions).volumes.values()}
+    found = {ModelLine.find(volume.history) for volume in detections.volumes.values()}
     if len(found) > 1:
         names = sorted("one not named" if made is None else str(made) for made in found)
         raise InputError(

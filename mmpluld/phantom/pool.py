@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
@@ -30,7 +31,10 @@ def in_order(job: Callable[[Item], Result], items: Sequence[Item], workers: int 
     # A fork is safe here: the workers use NumPy only.
     with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context(start_method())) as pool:
         try:
-            yield from pool.map(job, items)
+            # Not pool.map, which cancels what is left: the pool's thread fails over that once its workers have ended.
+            waiting = deque(pool.submit(job, item) for item in items)
+            while waiting:
+                yield waiting.popleft().result()
         except BaseException:
             for worker in multiprocessing.active_children():  # else the pool waits for what they have begun
                 worker.terminate()

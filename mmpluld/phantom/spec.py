@@ -139,4 +139,19 @@ class PhantomSpec:
         except InputError:
             raise
         except (TypeError, ValueError) as error:
-            raise InputError(f"phantom settings {settings!r}: a value has the wrong type ({error})") from error
+            name = next(name for name in settings if cls._has_wrong_type(name, settings[name]))
+            raise InputError(
+                f"phantom {name}={settings[name]!r}: has the wrong type; needed is one like {getattr(cls(), name)!r}, "
+                "the default; change this setting"
+            ) from error
+
+    @classmethod
+    def _has_wrong_type(cls, name: str, value: Any) -> bool:
+        """Whether a setting cannot even be compared with its limits."""
+        try:
+            cls(**{name: value})
+        except InputError:
+            return False
+        except (TypeError, ValueError):
+            return True
+        return False

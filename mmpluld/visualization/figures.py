@@ -11,13 +11,24 @@ from mmpluld.atomic import atomic_path
 from mmpluld.errors import InputError
 from mmpluld.typing import StrPath
 
-__all__ = ["COLOURS", "MARKERS", "figure_at", "tidy"]
+__all__ = ["COLOURS", "MARKERS", "check_picture", "figure_at", "tidy"]
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; in the order of best contrast on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = "osD^vPX"
 
 _NO_DATE = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+
+
+def check_picture(path: StrPath) -> None:
+    """Refuse a file that is no picture by its suffix.
+
+    Raises:
+        InputError: The suffix is unknown.
+    """
+    suffix = Path(path).suffix
+    if suffix.lower() not in _NO_DATE:
+        raise InputError(f"{path}: cannot plot to '{suffix}'; allowed are {', '.join(_NO_DATE)}")
 
 
 @contextmanager
@@ -36,10 +47,9 @@ def figure_at(path: StrPath, size_inches: tuple[float, float], font_size: float 
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    check_picture(path)
     target = Path(path)
     suffix = target.suffix.lower()
-    if suffix not in _NO_DATE:
-        raise InputError(f"{target}: cannot plot to '{target.suffix}'; allowed are {', '.join(_NO_DATE)}")
     # A fixed salt instead of a random one makes equal plots equal files.
     with rc_context({"svg.hashsalt": "mmpluld", "font.size": font_size}):
         figure = Figure(figsize=size_inches, dpi=dpi, layout="constrained")

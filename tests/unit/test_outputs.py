@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mmpluld import outputs
+from mmpluld.atomic import atomic_write_text
 from mmpluld.cli.main import main
 from mmpluld.errors import InputError
 from mmpluld.outputs import check_output_file, check_output_folder, folder_lock
@@ -117,23 +118,23 @@ def test_every_command_refuses_its_output_first(tmp_path, capsys, command):
     [
         "evaluate pred truth --protocol lens-3d --json pred",
         "evaluate pred truth --protocol lens-3d --json ./truth",
-        "evaluate pred truth --protocol lens-3d --plot link",
-        "evaluate pred truth --protocol lens-3d --json new --plot new",
+        "evaluate pred truth --protocol lens-3d --plot link.svg",
+        "evaluate pred truth --protocol lens-3d --json new.svg --plot new.svg",
         "convert-checkpoint mulan pred pred --overwrite",
         "calibrate truth pred pred --overwrite",
-        "curves pred --out pred",
+        "curves link.svg --out link.svg",
     ],
 )
 def test_no_input_of_a_command_is_its_output(tmp_path, monkeypatch, capsys, command):
     monkeypatch.chdir(tmp_path)
     for name in ("pred", "truth"):
         Path(name).write_text(name)
-    Path("link").symlink_to("truth")
+    Path("link.svg").symlink_to("truth")
     assert main(command.split()) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "is named twice in this command, which writes it" in error
     assert Path("pred").read_text() == "pred" and Path("truth").read_text() == "truth"
-    assert not Path("new").exists()
+    assert not Path("new.svg").exists()
 
 
 def test_problems_are_not_written_among_the_annotations(tmp_path, capsys):
@@ -178,3 +179,16 @@ def test_a_lock_leaves_nothing(tmp_path):
     with folder_lock(tmp_path / "a" / "b"):
         (tmp_path / "a" / "b" / "x").touch()
     assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["x"]
+
+
+def test_a_full_disk_is_told_by_what_is_written_not_by_the_lock(tmp_path):
+    """And a command that makes room, such as `phantom --overwrite`, gets so far."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"a\.txt: cannot be written"), folder_lock(tmp_path):
+            atomic_write_text(tmp_path / "a.txt", "text")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())

@@ -9,5 +9,6 @@ train_dataloader = dict(
         }
     )
 )
-# As many samples of DeepLesion with lesions in an epoch as without mined labels; slices without come on top.
+# As many samples of DeepLesion with lesions in an epoch as without mined labels; slices without come on top. Counted on
+# the phantoms of `mmpluld phantom lens`: 388 key slices, filled up to batches of 8. A test holds the two together.
 twin_data = dict(train_dataloader=dict(sampler=dict(lengths=dict(deeplesion=392))))

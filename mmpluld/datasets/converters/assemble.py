@@ -16,7 +16,7 @@ from mmpluld.datasets.converters.overrides import Override
 from mmpluld.datasets.converters.pseudo_masks import encode_mask
 from mmpluld.datasets.converters.report import LEFT_OUT, ConversionReport, SplitCounts
 from mmpluld.datasets.converters.volume_store import FOLDER
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, NoRoomError
 from mmpluld.outputs import check_output_folder
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, CTVolume, LesionRecord, VolumeRecord
@@ -115,8 +115,8 @@ def convert_cases(
     """Convert every volume; those that fail or are excluded are noted in the report.
 
     Raises:
-        InputError: None of them could be converted (the message holds the first reason), or the lesions of one are
-            unusable.
+        InputError: None of them could be converted (the message holds the first reason), the lesions of one are
+            unusable, or the disk is full.
     """
     cases, reasons = [], []
     for name in track(names, "converting volumes", total=len(names)):
@@ -126,7 +126,7 @@ def convert_cases(
             continue
         try:
             case = convert(name)
-        except Unusable:
+        except (Unusable, NoRoomError):  # a full disk is no fault of the scan, and no other would fit either
             raise
         except InputError as error:
             reasons.append(f"{name} ({error})")

@@ -69,6 +69,10 @@ def group_by_scan(
     for path, members in by_path.items():
         inside = path.relative_to(root).as_posix()
         name = inside[: len(inside) - len(_suffix(inside) if path.is_file() else "")].replace("/", "_")
+        if "\\" in name or ".." in name or not name.isprintable():
+            raise InputError(
+                f"{path}: its id {name!r} cannot be part of a file name; rename it, without .. and \\ and line breaks"
+            )
         if name in scans:
             raise InputError(f"{path}: gets the id {name!r}, as {scans[name].path} does; rename one of them")
         patient = _agreed(members, "patient", faults) if patients_told else name

@@ -55,6 +55,8 @@ _COLUMNS = (
 _FILE_NAME = re.compile(r"(\d+)_(\d+)_(\d+)_(\d+)\.png", re.ASCII)
 _IMAGES = "Images_png"
 _LAST_SLICE, _LARGEST_PX = 10_000, 8192
+_SQUARE = 1e-3
+"""By how much of itself a pixel's width may differ from its height; DeepLesion's differ by nothing."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class _Row:
     gender: str
     age: float
     split: str
+    contradiction: str | None
 
     @property
     def volume(self) -> str:
@@ -110,8 +113,8 @@ def convert_deeplesion(
             0, which is DeepLesion's lesion index if the file is the complete one.
         drop_noisy: Leave out rows marked ``Possibly_noisy``, as the published methods do in every split.
         overwrite: Replace annotation files that exist.
-        require_images: Take slice numbers and image sizes from ``Images_png``, and leave out lesions whose
-            key slice has no PNG. Otherwise all is taken from the CSV and no image is looked at.
+        require_images: Take slice numbers from ``Images_png``, and leave out lesions whose key slice has no PNG or
+            whose ``Image_size`` is not that of the PNGs. Otherwise all is taken from the CSV and no image is looked at.
         masks: Give every lesion a mask for the detectors with a mask head, see
             :func:`~mmpluld.datasets.converters.pseudo_masks.pseudo_mask`; None leaves them out. Without images
             there are none either way.
@@ -124,12 +127,13 @@ def convert_deeplesion(
             otherwise. Up to three key slices of each series are looked at, unless ``require_images`` is off.
 
     Returns:
-        What was written, and what was left out and why.
+        What was written, and what was left out and why: besides the above, rows that contradict themselves
+        (``Key_slice_index`` is not that of ``File_name``, ``Slice_range`` does not hold the key slice, pixels are not
+        square).
 
     Raises:
         InputError: The CSV is missing, lacks columns or holds faulty rows (the first five are named),
-            annotation files exist, none of the key slices has an image, or the mask mode is unknown. Nothing is
-            written then.
+            annotation files exist, no row is left to convert, or the mask mode is unknown. Nothing is written then.
     """
     if masks is not None:
         check_mask_mode(masks)
@@ -143,8 +147,7 @@ def convert_deeplesion(
     if table is not None:
         _check_tagged_rows(tags, table, root / csv_name, len(rows))
     report = ConversionReport(files=files)
-    if drop_noisy:
-        rows = _drop(rows, [row.noisy for row in rows], "possibly noisy", report)
+    rows = _sound_rows(rows, root / csv_name, drop_noisy, report)
     rows, volumes = _volumes(rows, root, require_images, report)
     if require_images:
         rows = _in_hu(rows, root, units, report)
@@ -255,7 +258,20 @@ def _parse_row(index: int, line: int, text: dict[str, str]) -> _Row:
         gender=text["Patient_gender"],
         age=_numbers(text, "Patient_age", 1, finite=False)[0] if text["Patient_age"] else math.nan,
         split=_SPLITS[split],
+        contradiction=_contradiction(text, int(key_slice), (first, last)),
     )
+
+
+def _contradiction(text: dict[str, str], key_slice: int, slice_range: tuple[int, int]) -> str | None:
+    """How a row contradicts itself, so that its lesion has no sure place or size; the same words for the same fault."""
+    if text.get("Key_slice_index") and _whole(text, "Key_slice_index", 1) != [key_slice]:
+        return "Key_slice_index is not the slice of File_name"
+    if not slice_range[0] <= key_slice <= slice_range[1]:
+        return "Slice_range does not hold the key slice"
+    width, height, _ = _numbers(text, "Spacing_mm_px_", 3, finite=False)
+    if width > 0 and height > 0 and abs(width - height) > _SQUARE * width:
+        return "pixels of Spacing_mm_px_ are not square"
+    return None
 
 
 def _numbers(text: dict[str, str], column: str, count: int, finite: bool = True) -> list[float]:
@@ -281,12 +297,22 @@ def _whole(text: dict[str, str], column: str, count: int) -> list[int]:
     return [int(value) for value in values]
 
 
-def _drop(rows: list[_Row], dropped: list[bool], reason: str, report: ConversionReport) -> list[_Row]:
-    """Take rows out and note why."""
-    for row, out in zip(rows, dropped, strict=True):
-        if out:
+def _sound_rows(rows: list[_Row], csv_path: Path, drop_noisy: bool, report: ConversionReport) -> list[_Row]:
+    """The rows that are sure enough to be converted."""
+    rows = _drop(rows, ["possibly noisy" if drop_noisy and row.noisy else None for row in rows], report)
+    rows = _drop(rows, [row.contradiction for row in rows], report)
+    if not rows:
+        first = report.dropped[0]
+        raise InputError(f"{csv_path}: no row can be used (line {first.line}: {first.reason}); mend the file")
+    return rows
+
+
+def _drop(rows: list[_Row], reasons: Sequence[str | None], report: ConversionReport) -> list[_Row]:
+    """Take out the rows that have a reason, and note it."""
+    for row, reason in zip(rows, reasons, strict=True):
+        if reason is not None:
             report.dropped.append(DroppedRow(row.row, row.line, reason, row.item))
-    return [row for row, out in zip(rows, dropped, strict=True) if not out]
+    return [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
 
 
 def _volumes(
@@ -302,22 +328,40 @@ def _volumes(
         by_volume.setdefault(row.volume, []).append(row)
     volumes: dict[str, VolumeRecord] = {}
     existing: dict[str, set[int]] = {}
+    sizes: dict[str, tuple[int, int]] = {}
     for name, members in track(by_volume.items(), "reading series", total=len(by_volume)):
         wanted = {index for row in members for index in _wanted(row)}
         size_yx = members[0].size_xy[::-1]
         existing[name] = wanted
         if require_images:
             existing[name], size_yx = _look(root / _IMAGES / name, size_yx)
+        sizes[name] = size_yx[::-1]
+        if len({str(row.spacing_xyz) for row in members}) > 1:  # as text, because NaN equals nothing
+            report.remark("rows of a series differ in Spacing_mm_px_, the first row's is taken", name)
         if lacking := len(wanted - existing[name]):
             report.missing_slices[name] = lacking
         if any(row.key_slice in existing[name] for row in members):
             volumes[name] = _volume(members[0], existing[name], size_yx)
             if np.isnan(volumes[name].spacing_mm).any():
                 report.unknown_spacing.append(name)
-    rows = _drop(rows, [row.key_slice not in existing[row.volume] for row in rows], "no image", report)
+    rows = _drop(rows, ["no image" if row.key_slice not in existing[row.volume] else None for row in rows], report)
     if not rows:
         raise InputError(f"{root / _IMAGES}: holds none of the key slices of the CSV; check the root folder")
+    other = "the PNG" if require_images else "in the first row of its series"
+    rows = _drop(rows, [_size_fault(row, sizes[row.volume], other) for row in rows], report)
+    if not rows:
+        raise InputError(
+            f"{root / _IMAGES}: no PNG is as large as its row in the CSV says ({report.dropped[-1].item}: "
+            f"{report.dropped[-1].reason}); boxes would lie elsewhere than the lesions, unpack the original images"
+        )
     return rows, volumes
+
+
+def _size_fault(row: _Row, size_xy: tuple[int, int], other: str) -> str | None:
+    """That a row counts the pixels of another frame than ``size_xy``, in which its box would lie wrong."""
+    if row.size_xy == size_xy:
+        return None
+    return f"Image_size is {row.size_xy[0]} x {row.size_xy[1]}, {other} {size_xy[0]} x {size_xy[1]}"
 
 
 def _in_hu(rows: list[_Row], root: Path, units: Units | None, report: ConversionReport) -> list[_Row]:
@@ -331,7 +375,7 @@ def _in_hu(rows: list[_Row], root: Path, units: Units | None, report: Conversion
     }
     if not any(kept.values()):
         raise InputError(f"none of {len(kept)} series could be converted; the first: {report.remarks[LEFT_OUT][0]}")
-    return _drop(rows, [not kept[row.volume] for row in rows], "values are not HU", report)
+    return _drop(rows, [None if kept[row.volume] else "values are not HU" for row in rows], report)
 
 
 def _wanted(row: _Row) -> set[int]:

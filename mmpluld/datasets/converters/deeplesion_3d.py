@@ -21,11 +21,12 @@ import numpy as np
 from mmpluld.atomic import atomic_group
 from mmpluld.compat.unpickling import ARRAY_MODULES
 from mmpluld.datasets.converters.assemble import check_annotation_files
-from mmpluld.datasets.converters.report import ConversionReport, SplitCounts
+from mmpluld.datasets.converters.report import LEFT_OUT, ConversionReport, SplitCounts
 from mmpluld.datasets.converters.slice_units import slices_in_hu
 from mmpluld.errors import InputError
 from mmpluld.inputs import read_bytes
 from mmpluld.io.hounsfield import Units
+from mmpluld.io.slice_sources import PNGSliceSource
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, pairwise_overlap
 from mmpluld.structures.text_files import read_json
@@ -73,23 +74,38 @@ def convert_deeplesion_3d(
     with atomic_group(list(files.values())) as temporaries:
         for name, content, temporary in zip(files, splits.values(), temporaries, strict=True):
             converted = _convert(source, content, key_slices)
-            _leave_out_what_is_not_hu(converted, Path(root), units, report)
+            _leave_out_what_does_not_fit(converted, Path(root), units, report)
             converted.save(temporary)
             report.splits[name] = SplitCounts(len(converted.volumes), None, len(converted.lesions))
             report.unknown_spacing += [v.id for v in converted.volumes if np.isnan(v.spacing_mm).any()]
+        if LEFT_OUT in report.remarks and not any(count.volumes for count in report.splits.values()):
+            left = report.remarks[LEFT_OUT]
+            raise InputError(f"none of {len(left)} sub-volumes could be converted; the first: {left[0]}")
     return report
 
 
-def _leave_out_what_is_not_hu(
+def _leave_out_what_does_not_fit(
     annotations: AnnotationSet, root: Path, units: Units | None, report: ConversionReport
 ) -> None:
+    """Leave out sub-volumes whose PNGs are there and are not in HU, or of another size than the boxes are taken for."""
     kept = set()
     for volume in track(annotations.volumes, "looking at values", total=len(annotations.volumes)):
         numbers = range(volume.first_slice, volume.first_slice + volume.num_slices)
-        if slices_in_hu(root / volume.source["path"], numbers, units, report):
+        if (shape := _shape_of_pngs(root / volume.source["path"])) not in (None, tuple(volume.shape_yx)):
+            reason = f"slices are {list(shape or ())} (y, x), its boxes are taken for {list(volume.shape_yx)}"
+            report.remark(LEFT_OUT, f"{volume.id} ({reason}; convert deeplesion first, with the original images)")
+        elif slices_in_hu(root / volume.source["path"], numbers, units, report):
             kept.add(volume.id)
     annotations.volumes = [volume for volume in annotations.volumes if volume.id in kept]
     annotations.lesions = [lesion for lesion in annotations.lesions if lesion.volume in kept]
+
+
+def _shape_of_pngs(folder: Path) -> tuple[int, int] | None:
+    """Height and width of the slices of a series; None where there are none, or none that can be read."""
+    try:
+        return PNGSliceSource(folder, (math.nan,) * 3).shape_yx
+    except InputError:
+        return None
 
 
 class _KeySlices:

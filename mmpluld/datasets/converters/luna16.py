@@ -24,7 +24,7 @@ from mmpluld.datasets.converters.assemble import (
 from mmpluld.datasets.converters.overrides import Override, read_overrides
 from mmpluld.datasets.converters.report import ConversionReport, DroppedRow
 from mmpluld.datasets.converters.volume_store import raw_files, store_volume
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, counted
 from mmpluld.io import read_volume
 from mmpluld.io.hounsfield import Units
 from mmpluld.structures import CTVolume, LesionRecord
@@ -123,6 +123,11 @@ def _marks_by_scan(
     for mark in marks:
         if mark.seriesuid not in scans:
             report.dropped.append(DroppedRow(mark.row, mark.line, "no scan", mark.seriesuid))
+    if len(report.dropped) == len(marks):  # every scan would count as looked through and healthy
+        raise InputError(
+            f"{root / 'annotations.csv'}: none of its {counted(len(marks), 'nodule')} is in one of the "
+            f"{counted(len(scans), 'scan')} of the subsets; give the table that belongs to them"
+        )
     by_scan: dict[str, list[tuple[LunaMark, bool]]] = defaultdict(list)
     for ignore, group in ((False, marks), (True, excluded)):
         for mark in group:

@@ -101,7 +101,23 @@ def store_volume(
         # Until the annotations are written anew, those that are there speak of other voxels.
         mark_unfinished(path for path in annotation_paths(root).values() if path.exists())
         meta_path.unlink()
-    volume = read()
+    final, remarks = _corrected(read(), override)
+    write_array(array_path, final.array)
+    meta = {
+        "fingerprint": fingerprint,
+        "units": units or "tested",
+        "affine_lps": final.affine_lps.tolist(),
+        "source": final.source,
+        "source_shape": list(final.source_shape),
+        "source_axes": list(final.source_axes),
+        "remarks": remarks,
+    }
+    atomic_write_text(meta_path, json.dumps(meta) + "\n")
+    return _open(array_path, meta)
+
+
+def _corrected(volume: CTVolume, override: Override) -> tuple[CTVolume, list[str]]:
+    """The volume in int16 and as the override has it, and what is to be said of it."""
     array, remarks = _as_int16(volume)
     remarks += [note for note in volume.history if not note.startswith("DICOM series ")]
     if override.spacing_mm is not None:
@@ -110,19 +126,7 @@ def store_volume(
     if override.flip:
         remarks.append(f"mirrored along {override.flip}")
     plain = CTVolume(array, volume.affine_lps, volume.source_shape, volume.source_axes, volume.source)
-    final = apply_override(plain, override)
-    write_array(array_path, final.array)
-    meta = {
-        "fingerprint": fingerprint,
-        "units": units or "tested",
-        "affine_lps": final.affine_lps.tolist(),
-        "source": volume.source,
-        "source_shape": list(final.source_shape),
-        "source_axes": list(final.source_axes),
-        "remarks": remarks,
-    }
-    atomic_write_text(meta_path, json.dumps(meta) + "\n")
-    return _open(array_path, meta)
+    return apply_override(plain, override), remarks
 
 
 def _open(path: Path, meta: dict[str, Any]) -> StoredVolume:

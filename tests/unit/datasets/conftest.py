@@ -39,7 +39,9 @@ def _write_csv(path: Path, rows: Iterable[dict[str, str]]) -> None:
     with path.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(ROW))
         writer.writeheader()
-        writer.writerows({**ROW, **row} for row in rows)
+        for row in rows:
+            key_slice = row.get("File_name", ROW["File_name"])[-7:-4]
+            writer.writerow({**ROW, "Key_slice_index": key_slice, **row})
 
 
 def _write_slices(folder: Path, indices: Iterable[int], shape: tuple[int, int] = (32, 32)) -> None:

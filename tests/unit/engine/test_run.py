@@ -1,5 +1,6 @@
 """What is refused before a run."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ from mmengine.config import Config
 from mmpluld import outputs
 from mmpluld.cli.main import main
 from mmpluld.engine.refusals import refusals
-from mmpluld.engine.run import train
+from mmpluld.engine.run import _made_by, train
 from mmpluld.errors import InputError
 from mmpluld.outputs import folder_lock
 
@@ -19,6 +20,19 @@ def test_resume_from_a_missing_checkpoint(tmp_path):
     with pytest.raises(InputError, match="nothing.pth: no such checkpoint"):
         train("a3d_densenet121-fpn_7s_20e_deeplesion", work_dir=tmp_path, resume=str(tmp_path / "nothing.pth"))
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_are_hashed_by_the_process_that_writes_the_record_alone(tmp_path, monkeypatch):
+    weights = tmp_path / "w.pth"
+    weights.write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()[:16]
+    for rank, written in (("0", True), ("1", False)):
+        monkeypatch.setenv("RANK", rank)
+        line = _made_by("a", weights, "pytorch")
+        assert (digest in line) if written else line is None
+        with pytest.raises(InputError, match="none.pth"):  # by all, or some would wait for the others
+            _made_by("a", tmp_path / "none.pth", "pytorch")
+    assert digest in _made_by("a", weights, "none")
 
 
 TWIN = "pluld-faster-rcnn_r50-fpn_3s_phantom"

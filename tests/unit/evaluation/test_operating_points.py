@@ -98,11 +98,24 @@ def test_damaged_file(points, tmp_path, change):
         OperatingPoints.load(path)
 
 
-def test_command(validation, points, tmp_path, capsys):
+def test_command(validation, points, tmp_path, capsys, monkeypatch):
     found, truth = map(str, validation)
+    load, read = DetectionSet.load, []
+    monkeypatch.setattr(DetectionSet, "load", lambda path: read.append(str(path)) or load(path))
     out, picture = tmp_path / "points.json", tmp_path / "reliability.svg"
     command = ["evaluate", found, truth, "--protocol", "lens-3d", "--operating-points", str(out)]
     assert main([*command, "--reliability", str(picture)]) == 0
     assert OperatingPoints.load(out) == points
     assert "Share that is a lesion" in picture.read_text() or picture.stat().st_size > 1000
     assert "0.9 to 1.0         4     1.00  1.00 to 1.00" in capsys.readouterr().out
+    assert read.count(found) == 1  # a record can be large
+    record = load(found)
+    for volume in record.volumes.values():
+        volume.scores = volume.scores * 9
+    record.save(tmp_path / "high.json")
+    command[1], out = str(tmp_path / "high.json"), tmp_path / "result.json"
+    assert main([*command, "--json", str(out)]) == 2
+    assert "operating points need 0 to 1" in capsys.readouterr().err and not out.exists()
+    assert main([*command[:5], "--json", str(out), "--reliability", str(tmp_path / "reliability.txt")]) == 2
+    told = capsys.readouterr()
+    assert "cannot plot to '.txt'" in told.err and not told.out and not out.exists()

@@ -25,7 +25,14 @@ def test_defaults_are_valid_and_regions_are_known() -> None:
         ({"noise_hu": (5.0, 1.0)}, r"noise_hu=\(5\.0, 1\.0\)"),
         ({"intervals_mm": (0.1,)}, r"intervals_mm"),
         ({"size": 64.5}, r"phantom size=64.5: must be a whole number"),
-        ({"noise_hu": (1, 2, 3)}, r"a value has the wrong type"),
+        (
+            {"size": 64, "noise_hu": (1, 2, 3)},
+            r"noise_hu=\(1, 2, 3\): has the wrong type; needed is one like \(9",
+        ),
+        (
+            {"size": 64, "mark_prob": "nan"},
+            r"mark_prob='nan': has the wrong type; needed is one like 0\.5, the",
+        ),
         ({"regions": "chest"}, r"regions='chest': must be a list of names; write regions=\['chest'\]"),
         ({"phases": "portal"}, r"phases='portal': must be a list of names"),
         ({"lesion_mix": ("lung",)}, r"lesion_mix=\('lung',\): must be weights by type"),

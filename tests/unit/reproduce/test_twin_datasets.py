@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
+import json
+import math
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from mmpluld.errors import InputError
 from mmpluld.phantom import PhantomSpec
 from mmpluld.reproduce.plan import _annotation_files
 from mmpluld.reproduce.tables import TABLES
+from mmpluld.reproduce.twin_data import SEED
 from mmpluld.reproduce.twin_datasets import (
     LENS_PATIENTS,
     LENS_SETTINGS,
@@ -45,6 +49,22 @@ def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lens") / "phantoms"
     ensure_lens_phantoms(folder, command, PATIENTS, SETTINGS)
     return folder
+
+
+@pytest.mark.parametrize(("config", "length"), [("4datasets-mined", 392), ("mined", 920)])
+def test_lengths_of_mined_twins_were_counted_on_these_phantoms(config, length):
+    """388 samples of DeepLesion, 96 + 48, 144 + 72 and 109 + 54 of the others, each filled up to batches of 8.
+
+    Phantoms of other patients or settings, or other batches, have other numbers: count the samples of
+    lens-afp_densenet121_4datasets_9s_phantom and ..._longer_9s_phantom in an epoch anew, then the digest.
+    """
+    phantoms = json.dumps([SEED, LENS_PATIENTS, LENS_SETTINGS, asdict(PhantomSpec())], sort_keys=True)
+    assert hashlib.sha256(phantoms.encode()).hexdigest()[:16] == "7a768f6b6f7a1655"
+    loader = load_config(f"lens-afp_densenet121_{config}_9s_phantom").train_dataloader
+    assert loader.sampler.lengths == {"deeplesion": length}
+    samples = (388, 96 + 48, 144 + 72, 109 + 54)
+    filled = [math.ceil(count / loader.batch_size) * loader.batch_size for count in samples]
+    assert length == (filled[0] if config == "4datasets-mined" else sum(filled))
 
 
 def test_each_dataset_labels_its_own_kind(root):

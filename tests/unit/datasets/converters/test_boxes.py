@@ -10,12 +10,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from mmpluld.atomic import atomic_write_text
 from mmpluld.datasets import CTLesionDataset
 from mmpluld.datasets.check import check_dataset
-from mmpluld.datasets.converters import convert_boxes
+from mmpluld.datasets.converters import ConversionReport, convert_boxes
+from mmpluld.datasets.converters.assemble import convert_cases
 from mmpluld.datasets.converters.pseudo_masks import decode_mask
 from mmpluld.datasets.transforms import LoadSliceStack
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, NoRoomError
 from mmpluld.evaluation.evaluate import evaluate_files
 from mmpluld.io import read_volume, write_volume
 from mmpluld.io.slice_sources import open_source
@@ -386,6 +388,11 @@ def test_one_millimetre_headers_and_linked_folders(own, tmp_path):
     assert report.remarks["header says 1 x 1 x 1 mm; if it is wrong, correct it (--overrides)"] == ["linked_c"]
 
 
+def test_names_that_check_data_would_refuse_are_refused(own):
+    with pytest.raises(InputError, match=r"its id 'a\.\.b' cannot be part of a file name"):
+        own(f"{HEAD}\na..b,1,1,1,2,2,2\n", ("a..b",))
+
+
 def test_two_files_with_one_id_are_refused(own):
     with pytest.raises(InputError, match=r"b\.nii\.gz: gets the id 'a_b', as .*a_b\.nii\.gz does"):
         own(f"{HEAD}\na_b,1,1,1,2,2,2\na/b,1,1,1,2,2,2\n", ("a_b", "a/b"), **ALL)
@@ -421,3 +428,9 @@ def test_a_folder_and_a_file_of_one_name_are_told_apart(own):
     (own.root / "a").mkdir(parents=True)
     with pytest.raises(InputError, match=r"'a' may be a, a\.nii\.gz;"):
         own(f"{HEAD}\na,1,1,1,3,3,3\n", scans=("a",), **ALL)
+
+
+def test_a_full_disk_leaves_no_scan_out_of_a_dataset_that_is_then_written():
+    """As a damaged scan would be: what is written then lacks scans that nothing is wrong with."""
+    with pytest.raises(NoRoomError, match="/dev/full"):
+        convert_cases(["a"], lambda name: atomic_write_text("/dev/full", name), {}, ConversionReport())

@@ -114,14 +114,41 @@ def test_image_size_is_width_then_height(tmp_path, convert):
     assert load(tmp_path).volumes[0].shape_yx == (512, 768)
 
 
-def test_slices_and_size_come_from_the_images(tmp_path, write_csv, write_slices):
-    write_csv(tmp_path / "DL_info.csv", [{"Image_size": "512, 512"}])
+def test_slices_come_from_the_images(tmp_path, write_csv, write_slices):
+    """And a row that counts the pixels of another image is dropped, for its box would lie beside the lesion."""
+    write_csv(tmp_path / "DL_info.csv", [{"Image_size": "30, 24"}, {"Image_size": "512, 512"}])
     write_slices(tmp_path / "Images_png" / "000001_01_01", [1, 2, 5, 6, 12], shape=(24, 30))
     report = convert_deeplesion(tmp_path, units="hu")
     volume = load(tmp_path).volumes[0]
     assert (volume.first_slice, volume.num_slices, volume.shape_yx) == (1, 12, (24, 30))
     assert report.missing_slices == {"000001_01_01": 3}
     assert "no image for 3 slices of 1 series" in report.summary()
+    assert [lesion.id for lesion in load(tmp_path).lesions] == [0]
+    assert "dropped, Image_size is 512 x 512, the PNG 30 x 24: 1 row: line 3" in report.summary()
+    write_csv(tmp_path / "DL_info.csv", [{}])
+    with pytest.raises(InputError, match=r"no PNG is as large as .*Image_size is 32 x 32, the PNG 30 x 24"):
+        convert_deeplesion(tmp_path, units="hu", overwrite=True)
+
+
+def test_rows_that_contradict_themselves_or_their_series(tmp_path, convert):
+    changes = [
+        {"Spacing_mm_px_": "0.8, 0.8, 1"},
+        {"Image_size": "64, 64"},
+        {"Key_slice_index": "6"},
+        {"Slice_range": "6, 9"},
+        {"Spacing_mm_px_": "0.8, 0.9, 5"},
+    ]
+    report = convert([{}, *changes])
+    assert [lesion.id for lesion in load(tmp_path).lesions] == [0, 1]
+    assert [(row.line, row.reason) for row in report.dropped] == [
+        (5, "Key_slice_index is not the slice of File_name"),
+        (6, "Slice_range does not hold the key slice"),
+        (7, "pixels of Spacing_mm_px_ are not square"),
+        (4, "Image_size is 64 x 64, in the first row of its series 32 x 32"),
+    ]
+    assert "differ in Spacing_mm_px_, the first row's is taken: 1: 000001_01_01" in report.summary()
+    with pytest.raises(InputError, match=r"no row can be used \(line 2: Slice_range does not hold"):
+        convert([{"Slice_range": "6, 9"}], overwrite=True)
 
 
 def test_lesions_without_their_image_are_dropped(tmp_path, write_csv, write_slices):

@@ -65,6 +65,21 @@ def test_key_slices_give_voxel_size_and_type(tmp_path: Path, raw: Path, write_cs
     assert [lesion.attributes for lesion in found.lesions] == [{}, {"key_slice_lesion": 0}, {}, {}]
 
 
+def test_boxes_in_another_frame_than_the_slices_are_left_out(tmp_path: Path, raw: Path, write_slices) -> None:
+    """Without the key slices' annotations slices are taken for 512 x 512."""
+    write_slices(tmp_path / "Images_png" / "000001_01_01", [4], shape=(24, 30))
+    report = convert_deeplesion_3d(tmp_path, raw, units="hu")
+    assert [len(load(tmp_path, split).volumes) for split in ("test", "val")] == [0, 1]
+    left = report.remarks["volume left out"]
+    assert len(left) == 2 and left[0].startswith(
+        "000001_01_01_001-002 (slices are [24, 30] (y, x), its boxes are taken"
+    )
+    write_slices(tmp_path / "Images_png" / "000009_01_02", [1], shape=(24, 30))
+    with pytest.raises(InputError, match=r"none of 3 sub-volumes could be converted; the first: 000009_01_02"):
+        convert_deeplesion_3d(tmp_path, raw, units="hu", overwrite=True)
+    assert len(load(tmp_path, "val").volumes) == 1
+
+
 @pytest.mark.parametrize("protocol", [3, 4])
 def test_pickle_of_arrays_reads_like_json(tmp_path: Path, raw: Path, protocol: int) -> None:
     convert_deeplesion_3d(tmp_path, raw)

@@ -69,6 +69,12 @@ def test_a_sphere_between_two_slices_takes_the_one_of_its_centre(one_scan):
     assert found.lesions[0].attributes["slice_boxes"] == [pytest.approx([4, 9.5, 8.0, 11.5, 9.0])]
 
 
+@pytest.mark.parametrize("rows", ["", "9.9,0,0,0,5\n"])
+def test_a_table_of_other_scans_makes_no_scans_without_nodules(one_scan, rows):
+    with pytest.raises(InputError, match=r"annotations\.csv: none of its [01] nodules? is in one of the 1 scan"):
+        one_scan(rows)
+
+
 def test_marks_without_scan_outside_or_repeated_are_reported(one_scan):
     (one_scan.root / "seriesuids.csv").write_text("1.2\n1.3\n\n")
     report = one_scan("9.9,0,0,0,5\n1.2,0,0,0,5\n1.2,105,-42,-1,5\n1.2,105,-42,-1,5\n")
