@@ -47,19 +47,6 @@ def test_source_tree_gets_no_copies(distributions):
     assert all(path.is_symlink() for path in files)
 
 
-def test_installed_package_finds_its_zoo(installed, run, tmp_path):
-    folder, site = installed
-    code = (
-        "from pathlib import Path; import mmpluld; from mmpluld.engine.config import find_config\n"
-        "print(Path(mmpluld.__file__).parent); print(find_config('a3d_densenet121-fpn_7s_20e_deeplesion').path)"
-    )
-    done = run(folder / "bin" / "python", "-c", code, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    package, config = map(Path, done.stdout.split())
-    assert package == site / "mmpluld"
-    assert config == package / ".mim/configs/a3d/a3d_densenet121-fpn_7s_20e_deeplesion.py"
-
-
 def test_user_in_an_empty_folder(installed, run, tmp_path):
     """Bases by package name through plain MMEngine, its hub, and a copy of a config that stands alone."""
     folder, site = installed
@@ -68,16 +55,27 @@ def test_user_in_an_empty_folder(installed, run, tmp_path):
         f'_base_ = "mmpluld::pluld/{name}.py"\nmodel = dict(rpn_head=dict(loss_cls=dict(neg_weight=0.25)))\n'
     )
     code = f"""
-import mmpluld.registry
+import sys
+import mmpluld
 from mmengine.config import Config
-from mmengine.hub import get_config
+from mmengine.hub import get_config, get_model
+import mmpluld.registry
 print(mmpluld.registry.__file__)
+print("mmdet.models" in sys.modules)
 print(Config.fromfile("mine.py").model.rpn_head.loss_cls.neg_weight)
 print(get_config("mmpluld::pluld/{name}.py").model.rpn_head.loss_cls.neg_weight)
+model = get_model("mmpluld::pluld/{name}.py")
+print(type(model).__name__, type(model.backbone).__name__, type(model.rpn_head.loss_cls).__name__)
 """
     done = run(python, "-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [str(site / "mmpluld" / "registry.py"), "0.25", "0.6"]
+    assert done.stdout.splitlines() == [
+        str(site / "mmpluld" / "registry.py"),
+        "False",
+        "0.25",
+        "0.6",
+        "MaskRCNN TruncatedDenseNet PartialLabelLoss",
+    ]
     done = run(python, "-m", "mmpluld", "config", "mine.py", "--twin", "--out", "alone.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "neg_weight=0.25" in (tmp_path / "alone.py").read_text()
