@@ -281,7 +281,7 @@ def _calibration(matches: Matches, patients: Sequence[Hashable]) -> tuple[Calibr
     counts = hit | matches.false_positive
     numbers = {patient: number for number, patient in enumerate(dict.fromkeys(patients))}
     owner = np.array([numbers[patient] for patient in patients], dtype=np.intp)[matches.image]
-    edges = np.linspace(0, 1, _NUM_BINS + 1)
+    edges = np.arange(_NUM_BINS + 1) / _NUM_BINS  # linspace has 0.7000000000000001, and 0.7 would lie below it
     place = np.clip(np.searchsorted(edges, matches.score, side="right") - 1, 0, _NUM_BINS - 1)
     bins = []
     for number, (low, high) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
