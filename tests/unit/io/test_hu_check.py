@@ -162,7 +162,9 @@ def test_the_sample_of_a_large_slice_is_small_and_the_outcome_the_same(ct):
     large = np.repeat(np.repeat(ct, 8, axis=0), 8, axis=1)
     assert hu_sample(large[:, :, 0]).size <= 5000
     assert volume_fault(large) is None
-    assert volume_fault(large + 1024) == volume_fault(large + 1024) is not None
+    # The range and peaks that follow are those of the sample.
+    faults = [(volume_fault(array + 1024) or "").split("; found are ")[0] for array in (large, ct)]
+    assert faults[0] == faults[1] != ""
 
 
 def test_real_scans_are_hu(real_data):
