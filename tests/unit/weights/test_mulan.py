@@ -300,17 +300,21 @@ def predict(model: torch.nn.Module) -> InstanceData:
     return result.pred_instances
 
 
-@pytest.fixture
-def pair(published: SimpleNamespace, tiny_config: Path, tmp_path: Path) -> tuple[PublishedMulan, torch.nn.Module]:
-    """The published detector and ours with its weights."""
+@pytest.fixture(scope="module")
+def pair(
+    published: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[PublishedMulan, torch.nn.Module]:
+    """The published detector and ours with its weights, for all tests: who changes a part puts it back."""
+    folder = tmp_path_factory.mktemp("converted")
+    tiny_config = write_tiny_config(folder)
     state_dict = weights(seed=3)
     # Features of order 1, so that scores do not saturate and boxes spread over the image.
     spread = PublishedMulan(published, state_dict).features(stack()).std().float()
     state_dict["feature_fuse.conv.weight"] /= spread
-    source = write(tmp_path, state_dict)
-    convert_mulan(source, tmp_path / "mulan.pth", config=tiny_config)
-    model = MODELS.build(load_config(tiny_config).model).eval()
-    load_weights(model, tmp_path / "mulan.pth")
+    convert_mulan(write(folder, state_dict), folder / "mulan.pth", config=tiny_config)
+    with DefaultScope.overwrite_default_scope("mmpluld"):
+        model = MODELS.build(load_config(tiny_config).model).eval()
+    load_weights(model, folder / "mulan.pth")
     return PublishedMulan(published, state_dict), model
 
 
@@ -360,8 +364,12 @@ class TestScores:
                 {**stock.roi_head.bbox_roi_extractor, "out_channels": 8},
             ),
         }[part]
+        own = getattr(place, attribute)
         setattr(place, attribute, registry.build(config))
-        found = predict(model)
+        try:
+            found = predict(model)
+        finally:
+            setattr(place, attribute, own)
         assert len(found) != len(expected) or float((found.scores - expected.scores).abs().max()) > 1e-3
 
 
