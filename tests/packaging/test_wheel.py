@@ -59,8 +59,7 @@ import sys
 import mmpluld
 from mmengine.config import Config
 from mmengine.hub import get_config, get_model
-import mmpluld.registry
-print(mmpluld.registry.__file__)
+print(mmpluld.__file__)
 print("mmdet.models" in sys.modules)
 print(Config.fromfile("mine.py").model.rpn_head.loss_cls.neg_weight)
 print(get_config("mmpluld::pluld/{name}.py").model.rpn_head.loss_cls.neg_weight)
@@ -70,7 +69,7 @@ print(type(model).__name__, type(model.backbone).__name__, type(model.rpn_head.l
     done = run(python, "-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        str(site / "mmpluld" / "registry.py"),
+        str(site / "mmpluld" / "__init__.py"),
         "False",
         "0.25",
         "0.6",
