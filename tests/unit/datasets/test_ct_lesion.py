@@ -12,10 +12,12 @@ from mmengine.registry import DefaultScope
 
 from mmpluld.datasets import CTLesionDataset
 from mmpluld.datasets.converters.pseudo_masks import encode_mask
+from mmpluld.datasets.folds import fold_of_patients
 from mmpluld.datasets.slice_pictures import read_slice
 from mmpluld.errors import InputError
 from mmpluld.io.slice_sources import PNGSliceSource
 from mmpluld.registry import DATASETS
+from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
 
 LESIONS = [
     {"volume": "a", "box": (4, 5, 2, 10, 12, 5), "key_slice": 3},
@@ -157,25 +159,46 @@ def test_uncertain_lesions_as_truth(build):
     assert dataset.sample_groups()[0] == {0: [0, 1], 1: [1], 3: [3]}, "what is drawn stays"
 
 
-def test_share_of_the_patients(build):
-    whole = {volume for volume, _ in keys(build())}
-    halves = [{volume for volume, _ in keys(build(fraction=0.5, fraction_seed=seed))} for seed in range(8)]
-    assert whole == {"a", "b"}
-    assert all(len(half) == 1 for half in halves)
-    assert {frozenset(half) for half in halves} == {frozenset("a"), frozenset("b")}
-    assert keys(build(fraction=0.5)) == keys(build(fraction=0.5)) == keys(build(fraction=0.01))
+# The volumes of a patient lie apart, and patients sort otherwise than volumes.
+PATIENTS = dict(zip("abcdefgh", ("p6", "p1", "p4", "p3", "p6", "p2", "p5", "p1"), strict=True))
 
 
-def test_parts_of_a_fold_are_the_patients(build):
-    inside = {volume for volume, _ in keys(build(fold=(0, 2)))}
-    outside = {volume for volume, _ in keys(build(fold=(0, 2), fold_part="out"))}
-    assert {frozenset(inside), frozenset(outside)} == {frozenset("a"), frozenset("b")}
-    assert keys(build(fold=(1, 2))) == keys(build(fold=(0, 2), fold_part="out"))
+@pytest.fixture
+def patients_of(tmp_path):
+    """Function: the patients of a choice of volumes, each with all of hers."""
+    source = {"kind": "npy", "path": "none.npy"}
+    volumes = [
+        VolumeRecord(name, patient, "1", "1", source, 0, 9, (32, 32), (5.0, 0.8, 0.8))
+        for name, patient in PATIENTS.items()
+    ]
+    lesions = [LesionRecord(number, name, (4, 5, 3, 10, 12, 4), 3) for number, name in enumerate(PATIENTS)]
+    AnnotationSet({"name": "test", "label_scope": "x"}, volumes, lesions).save(tmp_path / "train.json")
+
+    def run(**options):
+        found = {volume for volume, _ in keys(CTLesionDataset(str(tmp_path / "train.json"), **options))}
+        patients = {PATIENTS[volume] for volume in found}
+        assert found == {volume for volume, patient in PATIENTS.items() if patient in patients}
+        return patients
+
+    return run
+
+
+def test_share_of_the_patients(patients_of):
+    shares = [patients_of(fraction=fraction) for fraction in (0.01, 1 / 3, 2 / 3, 1.0)]
+    assert [len(share) for share in shares] == [1, 2, 4, 6]
+    assert shares[0] < shares[1] < shares[2] < shares[3]
+    drawn = [frozenset(patients_of(fraction=0.5, fraction_seed=seed)) for seed in (0, 1, 2, 3, 0)]
+    assert drawn[0] == drawn[-1] and len(set(drawn)) > 1
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_parts_of_a_fold_are_the_patients(patients_of, seed):
+    inside = patients_of(fold=(1, 3), fold_seed=seed)
+    assert inside == fold_of_patients(PATIENTS.values(), 1, 3, seed)
+    assert patients_of(fold=(1, 3), fold_seed=seed, fold_part="out") == set(PATIENTS.values()) - inside
 
 
 def test_slices_outside_the_volume_are_no_samples(write_annotations):
-    from mmpluld.structures import AnnotationSet
-
     root = write_annotations(LESIONS[3:])
     path = root / "annotations" / "train.json"
     part = AnnotationSet.load(path)

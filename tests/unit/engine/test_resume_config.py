@@ -204,6 +204,11 @@ def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
     refused(tmp_path, r"epoch_1.pth: .* another model, of 4 tensors 3 of another shape \(first: layer", model=Toy(3))
     plateau = {"type": "ReduceOnPlateauLR", "monitor": "loss"}
     refused(tmp_path, r"epoch_1.pth: .*\(0 -> 1 schedulers\), because ReduceOnPlateau", scheduler=[plateau])
+    adam["optimizer"]["type"] = "Adam"
+    runner(tmp_path / "adam", GOOD, 1, optim_wrapper=adam).train()
+    adam["optimizer"]["type"] = "AdamW"
+    with pytest.raises(InputError, match=r"epoch_1.pth: .* its optimizer is Adam, the config's is AdamW"):
+        runner(tmp_path / "adam", GOOD, 2, optim_wrapper=adam, resume=True).train()
     path = tmp_path / "old" / "epoch_1.pth"
     content = torch.load(path, weights_only=True)
     for key in ("optimizer", "message_hub", "meta"):
@@ -225,7 +230,10 @@ def test_optimizers_of_older_checkpoints_are_told_by_their_settings(tmp_path: Pa
     del content["meta"]["optimizers"], content["meta"]["epoch_length"]
     torch.save(content, path)
     refused(tmp_path, "its optimizer is another one", optim_wrapper={"optimizer": {"type": "AdamW", "lr": 0.1}})
+    shutil.copytree(tmp_path / "old", tmp_path / "shorter")
     assert len(train(tmp_path / "old", 3, resume=True)) == 2 * STEPS
+    longer = train(tmp_path / "shorter", 3, resume=True, train_dataloader=loader(GOOD, batch_size=1))
+    assert len(longer) == 2 * 4, "epochs of another length count, too"
 
 
 @pytest.mark.parametrize("where", ["state_dict", "optimizer"])

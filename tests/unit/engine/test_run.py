@@ -12,6 +12,7 @@ from mmpluld import outputs
 from mmpluld.cli.main import main
 from mmpluld.engine.refusals import refusals
 from mmpluld.engine.run import _made_by, train
+from mmpluld.engine.runner import TrainingRunner
 from mmpluld.errors import InputError
 from mmpluld.outputs import folder_lock
 
@@ -55,6 +56,20 @@ def test_a_refused_training_is_one_line_and_leaves_no_folder(tmp_path, capsys, o
     assert re.search(message, error)
     assert error.splitlines()[-1].startswith("mmpluld: error: ")
     assert not list(tmp_path.iterdir())
+
+
+def test_seed_and_scaled_rate_enter_the_config_of_a_training(tmp_path, monkeypatch):
+    seen = []
+
+    def stop(cfg):
+        seen.append(cfg)
+        raise InputError("seen")
+
+    monkeypatch.setattr(TrainingRunner, "from_cfg", stop)
+    command = ["train", TWIN, "--work-dir", str(tmp_path / "work"), "--seed", "7", "--auto-scale-lr"]
+    assert main([*command, "--cfg-options", "randomness.deterministic=True"]) == 2
+    assert seen[0].randomness == {"seed": 7, "deterministic": True}
+    assert seen[0].auto_scale_lr.enable is True
 
 
 def test_a_folder_that_was_there_or_holds_more_stays(tmp_path):

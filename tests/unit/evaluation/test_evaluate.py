@@ -134,9 +134,9 @@ def test_strict_adds_other_measures(truth: Path, predictions: Path) -> None:
 
 def test_bootstrap_is_seeded_and_plain(truth: Path, predictions: Path) -> None:
     result = evaluate_files(predictions, truth, "deeplesion-2d", bootstrap=50, seed=1)
-    low, high = result["interval"]["average"]
-    assert low <= result["average"] <= high
-    assert len(result["interval"]["sensitivity"]) == 6
+    # Drawn are patients: p with 2 of 3 lesions found, q with 1 of 1; of its three images one has 1 of 2 found.
+    assert result["interval"]["average"] == [pytest.approx(2 / 3), 1.0]
+    assert result["interval"]["sensitivity"] == [[pytest.approx(2 / 3), 1.0]] * 6
     assert result == evaluate_files(predictions, truth, "deeplesion-2d", bootstrap=50, seed=1)
 
 
@@ -164,6 +164,7 @@ def test_compare_files(truth: Path, predictions: Path, tmp_path: Path) -> None:
     result = compare_files(predictions, nothing, truth, "deeplesion-2d", bootstrap=20)
     assert (result["first"], result["second"], result["average_difference"]) == (0.75, 0, 0.75)
     assert result["difference"] == [0.75] * 6
+    assert result["interval"]["average"] == [pytest.approx(2 / 3), 1.0]  # of patients drawn, not of images
     assert "p = " in format_table(result)
     json.dumps(result, allow_nan=False)
 

@@ -14,7 +14,7 @@ from mmpluld.errors import InputError
 from mmpluld.evaluation import evaluate_files, format_table
 from mmpluld.evaluation.functional import LENS_3D, match_detections, sensitivity_at
 from mmpluld.evaluation.pairing import Pairing, Truth
-from mmpluld.evaluation.strata import stratify
+from mmpluld.evaluation.strata import long_diameter_mm, stratify
 from mmpluld.structures.records import AnnotationSet, Detections, DetectionSet, LesionRecord, VolumeRecord
 
 
@@ -63,6 +63,14 @@ def test_choice_is_printed_and_checked(files: list[str], capsys: pytest.CaptureF
     assert "detections that find another lesion are ignored" in capsys.readouterr().out
     assert main(["evaluate", *files, "--protocol", "lens-3d", "--others", "fp", "--by", "interval"]) == 2
     assert "--others fp says nothing without --by type or --by size" in capsys.readouterr().err
+
+
+def test_diameters_in_pixels_that_are_not_square() -> None:
+    volume = VolumeRecord("v", "p", "1", "1", {"kind": "png16", "path": "v"}, 0, 9, (99, 99), (5.0, 0.5, 0.8))
+    marked = LesionRecord(0, "v", box(0), recist=(10, 10, 22, 18, 0, 0, 1, 1))
+    assert long_diameter_mm(marked, volume) == pytest.approx(10.4)  # 12 x 0.8 along x and 8 x 0.5 along y
+    boxed = LesionRecord(0, "v", (10.0, 10.0, 1.0, 21.0, 27.0, 3.0))
+    assert long_diameter_mm(boxed, volume) == pytest.approx(8.8)  # of 11 x 0.8 and 17 x 0.5
 
 
 @settings(max_examples=40, deadline=None)

@@ -75,6 +75,15 @@ def test_boxes_without_area_are_none(grid):
     assert link_lesions([flat] * 9, grid, DetectionSettings()) == []
 
 
+@pytest.mark.parametrize(("tag_thr", "names"), [(None, "cb"), (0.6, "c"), (0.1, "cba"), (0.9, "c"), (1.0, "")])
+def test_tags_are_those_that_score_enough(grid, tag_thr, names):
+    tags = np.array([[0.2, 0.5, 0.9]])
+    given = [SliceBoxes(np.array([BOX]), np.array([score]), tag_scores=tags) for score in SCORES]
+    settings = DetectionSettings() if tag_thr is None else DetectionSettings(tag_thr=tag_thr)
+    (lesion,) = link_lesions(given, grid, settings, ["a", "b", "c"])
+    assert [name for name, _ in lesion.tags] == list(names)
+
+
 def test_mask_of_the_key_slice_is_kept(grid):
     masks = np.zeros((9, 1, 4, 4))
     masks[4, 0, :2] = 1  # on the key slice the upper half, elsewhere nothing

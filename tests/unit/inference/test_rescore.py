@@ -104,6 +104,8 @@ def test_findings_are_sorted_and_dropped_by_their_new_score(tmp_path, config, br
     found = Rescorer(config, bright).rescored(given, source, np.arange(12), settings, "a")
     assert [item.found.score for item in found] == pytest.approx([0.7, 0.35], abs=2e-3)
     assert [tuple(item.found.box) for item in found] == [BRIGHT, DARK]
+    last = replace(settings, score_thr=found[-1].found.score)
+    assert Rescorer(config, bright).rescored(given, source, np.arange(12), last, "a") == found
     alone = Rescorer(config, bright, "alone").rescored(given, source, np.arange(12), settings, "a")
     assert [item.found.score for item in alone] == pytest.approx([1.0], abs=3e-3)
     one = replace(settings, max_boxes=1)

@@ -164,6 +164,8 @@ def test_min_iogt_refuses_shrunken_boxes() -> None:
     speck = [[4.0, 4, 5, 5]]
     assert sensitivity_at(one_image(speck, [0.9], [LESION], overlap="iobb"), [1.0]) == 1
     assert sensitivity_at(one_image(speck, [0.9], [LESION], overlap="iobb", min_iogt=0.3), [1.0]) == 0
+    half = [[0.0, 0, 10, 5]]
+    assert sensitivity_at(one_image(half, [0.9], [LESION], overlap="iobb", min_iogt=0.5), [1.0]) == 1
 
 
 def test_detections_on_ignored_lesions_count_neither_way() -> None:

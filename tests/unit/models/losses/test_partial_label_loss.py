@@ -129,6 +129,10 @@ def test_renorm_divides_by_what_the_mask_left() -> None:
     torch.manual_seed(0)
     loss = build(neg_weight=1.0, renorm_by_kept=True)(logits, labels, weight, avg_factor=50)
     torch.testing.assert_close(loss, values.sum() / kept)
+    for reduction, expected in (("sum", values.sum()), ("none", values)):  # these divide by nothing
+        torch.manual_seed(0)
+        renormed = build(neg_weight=1.0, renorm_by_kept=True)
+        torch.testing.assert_close(renormed(logits, labels, weight, reduction_override=reduction), expected)
 
 
 def test_unsampled_anchors_count_for_nothing() -> None:

@@ -23,6 +23,8 @@ def assign(gt: InstanceData, ignored: InstanceData | None, **changes: object) ->
 
 def test_ignored_region_without_ground_truth() -> None:
     assert assign(boxes(), boxes([0.0, 0, 10, 9])) == [-1, 0, 0]  # 90 % and 45 % of the first two priors
+    assert assign(boxes(), boxes([0.0, 0, 10, 5])) == [0, 0, 0]  # 50 % is not more than 50 %
+    assert assign(boxes(), boxes([0.0, 0, 10, 20]), ignore_wrt_candidates=False) == [0, -1, 0]
 
 
 def test_ignored_region_with_ground_truth() -> None:
