@@ -8,6 +8,7 @@ raw dataset.
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -82,7 +83,7 @@ class PNGSliceSource:
     def shape_yx(self) -> tuple[int, int]:
         """Height and width, read from the header of the first slice."""
         if self._shape_yx is None:
-            path = self.folder / self._names[int(self.indices[0])]
+            path = os.path.join(self.folder, self._names[int(self.indices[0])])
             self._shape_yx = _png16_shape(_bytes_of(path, 33), path)
         return self._shape_yx
 
@@ -94,7 +95,7 @@ class PNGSliceSource:
         """
         if index not in self._names:
             raise InputError(f"{self.folder}: no slice {index}; there are slices {_ranges(self.indices)}")
-        return read_png16(self.folder / self._names[index])
+        return read_png16(os.path.join(self.folder, self._names[index]))
 
 
 class VolumeSliceSource:
@@ -187,7 +188,6 @@ def read_png16(path: StrPath) -> npt.NDArray[np.int16]:
     """
     import cv2
 
-    path = Path(path)
     data = _bytes_of(path)
     height, width = _png16_shape(data, path)
     rows = _inflated_rows(_pixel_data(data, path), _passes(height, width, data[28]), path)
@@ -201,19 +201,23 @@ def read_png16(path: StrPath) -> npt.NDArray[np.int16]:
     return hu
 
 
-def _bytes_of(path: Path, count: int = -1) -> bytes:
+def _bytes_of(path: StrPath, count: int = -1) -> bytes:
     """Content of a regular file that is no larger than an uncompressed slice may be."""
-    size = file_size(path, "a slice, or another data root")
+    try:
+        status = os.stat(path)  # before it is opened: a pipe would block
+        if stat.S_ISREG(status.st_mode) and 0 < status.st_size <= _MOST_BYTES:
+            with open(path, "rb") as stream:
+                return stream.read(count)
+        reason = "changed while it was read"
+    except (OSError, ValueError) as error:
+        reason = str(getattr(error, "strerror", error))
+    size = file_size(path, "a slice, or another data root")  # says what is wrong with most
     if size > _MOST_BYTES:
         raise InputError(f"{path}: is {size} bytes large; allowed is {_MOST_BYTES}, give one slice a file")
-    try:
-        with path.open("rb") as stream:
-            return stream.read(count)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); restore the file") from error
+    raise InputError(f"{path}: cannot be read ({reason}); restore the file")
 
 
-def _png16_shape(data: bytes, path: Path) -> tuple[int, int]:
+def _png16_shape(data: bytes, path: StrPath) -> tuple[int, int]:
     """Height and width from the header; InputError unless it announces 16-bit greyscale."""
     if data[:8] != _PNG_SIGNATURE or data[12:16] != b"IHDR" or len(data) < 33:
         raise InputError(f"{path}: not a PNG file, or cut off in its header; restore the file")
@@ -229,7 +233,7 @@ def _png16_shape(data: bytes, path: Path) -> tuple[int, int]:
     return height, width
 
 
-def _pixel_data(data: bytes, path: Path) -> bytes:
+def _pixel_data(data: bytes, path: StrPath) -> bytes:
     """The compressed pixels; InputError unless every chunk is whole, its check sum right and the end marker there."""
     view, position = memoryview(data), len(_PNG_SIGNATURE)
     found: list[memoryview] = []
@@ -255,7 +259,7 @@ def _passes(height: int, width: int, interlaced: int) -> list[tuple[int, int]]:
     return [(rows, 1 + 2 * columns) for rows, columns in sizes if rows and columns]
 
 
-def _inflated_rows(compressed: bytes, passes: list[tuple[int, int]], path: Path) -> bytes:
+def _inflated_rows(compressed: bytes, passes: list[tuple[int, int]], path: StrPath) -> bytes:
     """The rows of a PNG, each with its filter before it; InputError unless they are as many as the header says."""
     size = sum(rows * stride for rows, stride in passes)
     stream = zlib.decompressobj()
