@@ -39,6 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a proposal is a false positive below this overlap with every lesion, on every slice (default: "
         "%(default)s)",
     )
+    parser.add_argument(
+        "--min-score",
+        type=score,
+        default=0.0,
+        metavar="SCORE",
+        help="leave out proposals that score less (default: %(default)s, none)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -47,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
 
     if not str(options.out).endswith(".json"):
         raise InputError(f"--out {options.out}: candidates are a .json file; change the suffix")
-    rules = HarvestRules(options.theta, options.theta_fp)
+    rules = HarvestRules(options.theta, options.theta_fp, options.min_score)
     found = harvest_files(options.annotations, options.proposals, rules)
     found.save(options.out)
     lesions = sum(item.lesion is not None for item in found.candidates)

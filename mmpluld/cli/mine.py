@@ -22,7 +22,11 @@ _RULES = {
     "delta": (not_negative, "distance below which a tracklet is a lesion of another volume (0.15)"),
     "sigma": (score, "score above which boxes of single-type experts are uncertain, 0..1 (0.5)"),
     "uncertain_iou": (score, "overlap with a certain lesion above which they are not, 0..1 (0: any overlap)"),
-    "conflict_iou": (score, "overlap above which a mined box is dropped where one is already, 0..1 (0.5)"),
+    "conflict_share": (
+        score,
+        "part of the smaller box above which a mined positive box is dropped where another lesion's is, 0..1 (0.5)",
+    ),
+    "conflict_iou": (score, "overlap above which an uncertain box is dropped where one is already, 0..1 (0.5)"),
     "box_score": (score, "score of a 2D box with which tracklets begin and end, 0..1 (0: as they were linked)"),
     "depth": (
         not_negative,

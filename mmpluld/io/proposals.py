@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,12 @@ class VolumeProposals:
     def num_tracklets(self) -> int:
         """How many tracklets there are."""
         return int(self.tracklet.max(initial=-1)) + 1
+
+    def of_expert(self, number: int) -> VolumeProposals:
+        """The boxes of one expert."""
+        own = self.expert == number
+        columns = ("boxes", "scores", "expert", "run", "grid", "slice", "tracklet")
+        return replace(self, **{name: getattr(self, name)[own] for name in columns})
 
     def tracklet_boxes(self, box_score: float = 0.0) -> BoolArray:
         """Which boxes (N,) are in a tracklet, from its first to its last that scores at least ``box_score``."""

@@ -30,6 +30,8 @@ class HarvestRules:
     Attributes:
         theta: A proposal is a lesion if it overlaps the lesion on its key slice by more (IoU).
         theta_fp: It is a false positive if it overlaps every lesion, uncertain ones too, by less, on every slice.
+        min_score: Proposals that score less are left out, in [0, 1]. Most false positives score little and are easily
+            told; with all of them an epoch shows few of those that matter at low false-positive rates.
 
     Raises:
         InputError: If a value is not allowed.
@@ -37,10 +39,13 @@ class HarvestRules:
 
     theta: float = 0.5
     theta_fp: float = 0.3
+    min_score: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.theta_fp <= self.theta < 1:
             raise InputError(f"theta is {self.theta}, theta_fp {self.theta_fp}; allowed is 0 < theta_fp <= theta < 1")
+        if not 0 <= self.min_score <= 1:
+            raise InputError(f"min_score is {self.min_score}; allowed is 0 to 1")
 
 
 def harvest_files(
@@ -119,6 +124,8 @@ def _of_volume(
     everything = SliceIndex(lesions)
     certain = [(lesion, boxes_by_slice(lesion)) for lesion in lesions if not lesion.ignore]
     for item in scan_tracklets(proposals):
+        if item.score < rules.min_score:
+            continue
         lesion = _found(item, certain, rules.theta)
         overlaps = (everything.overlap(index, box) for index, box in item.boxes.items())
         if lesion is not None or all(overlap < rules.theta_fp for overlap in overlaps):

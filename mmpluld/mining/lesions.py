@@ -16,6 +16,7 @@ from mmpluld.structures import (
     origins_by_slice,
     pairwise_overlap,
 )
+from mmpluld.structures.overlaps import Overlap
 
 __all__ = ["SliceIndex", "extended", "is_annotation", "new_lesion", "patients_of", "with_lesions"]
 
@@ -50,14 +51,20 @@ class SliceIndex:
         """Slices with a box."""
         return set(self._rows)
 
-    def overlap(self, number: int, box: Box2D, but: int | None = None) -> float:
-        """The largest IoU of a box with those on its slice, leaving out one lesion; 0 where there are none."""
+    def overlap(self, number: int, box: Box2D, but: int | None = None, kind: Overlap = "iou") -> float:
+        """The largest overlap of a box with those on its slice, leaving out one lesion; 0 where there are none."""
         others = [other for lesion, other in self._rows.get(number, ()) if lesion != but]
-        return float(np.nan_to_num(pairwise_overlap(np.array([box]), np.array(others))).max()) if others else 0.0
+        if not others:
+            return 0.0
+        return float(np.nan_to_num(pairwise_overlap(np.array([box]), np.array(others), kind)).max())
+
+    def shared(self, number: int, box: Box2D, but: int | None = None) -> float:
+        """As :meth:`overlap`, in shares of the smaller of both boxes: 1 where one lies within the other."""
+        return self.overlap(number, box, but, "iobbgt")
 
 
 def extended(
-    lesion: LesionRecord, boxes: Mapping[int, Box2D], origin: str, taken: SliceIndex, conflict_iou: float
+    lesion: LesionRecord, boxes: Mapping[int, Box2D], origin: str, taken: SliceIndex, conflict_share: float
 ) -> LesionRecord:
     """The lesion with boxes on slices on which it had none; what it had stays as it was.
 
@@ -66,13 +73,14 @@ def extended(
         boxes: Boxes by slice.
         origin: Where they come from.
         taken: Positive boxes of the volume; those added are noted in it.
-        conflict_iou: A box is dropped that overlaps one of another lesion by more.
+        conflict_share: A box is dropped that shares more than this part of the smaller of both with one of another
+            lesion.
     """
     own, origins = boxes_by_slice(lesion), origins_by_slice(lesion)
     added = {
         number: box
         for number, box in boxes.items()
-        if number not in own and taken.overlap(number, box, but=lesion.id) <= conflict_iou
+        if number not in own and taken.shared(number, box, but=lesion.id) <= conflict_share
     }
     if not added:
         return lesion

@@ -175,7 +175,7 @@ def _check(
 def _lengths(annotations: AnnotationSet, pool: ProposalPool | None) -> dict[str, int]:
     """Number of slices of each volume: those examined, where there are proposals, else all in its range."""
     return {
-        volume.id: int(pool.load(volume.id).runs[:, 1].sum()) if pool and volume.id in pool else volume.num_slices
+        volume.id: int(pool.runs(volume.id)[:, 1].sum()) if pool and volume.id in pool else volume.num_slices
         for volume in annotations.volumes
     }
 

@@ -25,8 +25,9 @@ class MiningOptions:
         sigma: A box of a single-type expert is uncertain if it scores more, in [0, 1].
         uncertain_iou: A box that overlaps an annotation or mined lesion on its slice by more is none, in [0, 1). The
             paper says "does not overlap"; 0.3 is lenient.
-        conflict_iou: A mined box is dropped where one is already that it overlaps by more, in [0, 1): a positive one
-            where a positive box of another lesion is, an uncertain one where an uncertain one is.
+        conflict_share: A mined positive box is dropped where one of another lesion is, if both share more than this
+            part of the smaller, in [0, 1): hardly two lesions of a slice have boxes of which one lies in the other.
+        conflict_iou: An uncertain box is dropped where one is already that it overlaps by more, in [0, 1).
         several: Whose a tracklet is that passes the test with several lesions of its volume: all of it the ``best``
             overlap's, or each of its boxes the lesion's with the ``nearest`` annotated slice.
         match: What the distance of :attr:`delta` is one of: ``embedding``, or ``position``, of the centres as shares of
@@ -49,6 +50,7 @@ class MiningOptions:
     delta: float = 0.15
     sigma: float = 0.5
     uncertain_iou: float = 0.0
+    conflict_share: float = 0.5
     conflict_iou: float = 0.5
     several: Several = "best"
     match: MatchBy = "embedding"
@@ -61,7 +63,7 @@ class MiningOptions:
     reach: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("theta", "uncertain_iou", "conflict_iou"):
+        for name in ("theta", "uncertain_iou", "conflict_share", "conflict_iou"):
             _within(name, getattr(self, name), 0 <= getattr(self, name) < 1, "from 0 to below 1")
         for name in ("sigma", "box_score"):
             _within(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "from 0 to 1")

@@ -17,7 +17,7 @@ def _cross_slice(annotations: AnnotationSet, truth: Truth) -> AnnotationSet:
     for lesion in annotations.lesions:
         found = truth.of(lesion) if is_annotation(lesion) else None
         if found is not None:
-            changed[lesion.id] = extended(lesion, found.boxes, "propagated", SliceIndex(), conflict_iou=1)
+            changed[lesion.id] = extended(lesion, found.boxes, "propagated", SliceIndex(), conflict_share=1)
     return with_lesions(annotations, changed, [])
 
 
@@ -56,7 +56,7 @@ def _matched(
             continue
         if found.identity in own:
             lesion = own[found.identity]
-            joined[lesion.id] = extended(lesion, found.boxes, "matched", SliceIndex(), conflict_iou=1)
+            joined[lesion.id] = extended(lesion, found.boxes, "matched", SliceIndex(), conflict_share=1)
             continue
         attributes = {"matched_lesion": marks[0].id, "distance": 0.0}
         record = LesionRecord(

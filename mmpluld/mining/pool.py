@@ -10,6 +10,7 @@ from mmpluld.errors import InputError, counted, name_some
 from mmpluld.io.proposals import ProposalStore, VolumeProposals
 from mmpluld.mining.views import average_views
 from mmpluld.structures import AnnotationSet, VolumeRecord
+from mmpluld.typing import IntArray
 from mmpluld.zoo.download import sha256_of
 
 __all__ = ["ProposalPool"]
@@ -49,16 +50,28 @@ class ProposalPool:
     def __contains__(self, volume: str) -> bool:
         return volume in self._holders
 
-    def load(self, volume: str) -> VolumeProposals:
+    def load(self, volume: str, expert: int | None = None) -> VolumeProposals:
         """The proposals of a volume.
+
+        Args:
+            volume: Its id.
+            expert: Number of the only expert whose boxes are wanted; None: all.
 
         Raises:
             InputError: There are none, or they are damaged, or views of one volume have different grids.
         """
+        views = self._views(volume)
+        return average_views(views if expert is None else [view.of_expert(expert) for view in views])
+
+    def runs(self, volume: str) -> IntArray:
+        """The slices of a volume that were examined: (R, 2) first slice and number of slices of each run."""
+        return self._views(volume)[0].runs
+
+    def _views(self, volume: str) -> list[VolumeProposals]:
         if volume not in self._holders:
             folders = name_some([str(store.folder) for store in self.stores])
             raise InputError(f"{folders}: no proposals of volume '{volume}'; run `mmpluld propose` again")
-        return average_views([store.load(volume) for store in self._holders[volume]])
+        return [store.load(volume) for store in self._holders[volume]]
 
     @cached_property
     def digests(self) -> dict[Path, str]:

@@ -92,8 +92,9 @@ def score_strategy(
     strategy is after: boxes of lesions annotated in the volume (``cross-slice``, ``adjacent-slices``), annotated in
     another volume of the patient (``intra-patient``), of any lesion on slices with a certain box (``cross-dataset``) or
     without (``unlabeled``, ``distillation``).
-    ``precision_3d`` (``intra-patient``): the share of new lesions of which half or more of the boxes lie on one true
-    lesion; ``precision_pair``: and it is the very lesion that they were matched with. ``recall_3d``: the share of
+    ``precision_3d`` (``intra-patient``): the share of new records of which half or more of the boxes lie on one true
+    lesion that had no record in the volume before; of several records of one the first counts. ``precision_pair``: the
+    share that lies so on the very lesion that they were matched with, however often. ``recall_3d``: the share of
     lesions annotated in another volume, and unknown in this one before, that a new lesion is.
 
     Sub-groups of precision are those of the true lesion of the annotation that a box comes from, or of its expert;
@@ -175,7 +176,8 @@ def _score_matches(part: _Volume, truth: Truth, sources: dict[int, TrueLesion | 
     for lesion in new:
         found, source = truth.of(lesion), sources.get(lesion.attributes["matched_lesion"])
         groups = _origin_groups(lesion, sources)
-        tally.count("precision_3d", found is not None, groups)
+        fresh = found is not None and found.identity not in reached | part.known
+        tally.count("precision_3d", fresh, groups)
         same = found is not None and source is not None and found.identity == source.identity
         tally.count("precision_pair", same, groups)
         if found is not None:

@@ -68,17 +68,21 @@ def average_views(views: Sequence[VolumeProposals]) -> VolumeProposals:
 def _average(boxes: FloatArray, scores: FloatArray, owner: IntArray) -> tuple[FloatArray, FloatArray]:
     """Joint boxes and sums of scores on one slice; boxes come best first, ``owner`` is their view."""
     overlap = np.nan_to_num(pairwise_overlap(boxes, boxes))
-    free = np.ones(len(boxes), dtype=bool)
+    one, other = np.nonzero((overlap > _SAME) & (owner[:, None] != owner))
+    near = np.split(other, np.searchsorted(one, np.arange(1, len(boxes))))
+    free = [True] * len(boxes)
     means, sums = [], []
     for best in range(len(boxes)):
         if not free[best]:
             continue
-        members = [best]
-        for view in set(owner.tolist()) - {int(owner[best])}:
-            near = np.where(free & (owner == view), overlap[best], 0)
-            if near.max() > _SAME:
-                members.append(int(near.argmax()))
-        free[members] = False
+        nearest: dict[int, int] = {}
+        for index in near[best].tolist():
+            view = int(owner[index])
+            if free[index] and (view not in nearest or overlap[best, index] > overlap[best, nearest[view]]):
+                nearest[view] = index
+        members = [best, *(nearest[view] for view in sorted(nearest))]
+        for index in members:
+            free[index] = False
         total = scores[members].sum()
         weights = scores[members] / total if total > 0 else np.full(len(members), 1 / len(members))
         means.append(weights @ boxes[members])

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
+from mmpluld.mining.options import MiningOptions
 from mmpluld.reproduce.rows import FPR, Labels, Row, Table
 from mmpluld.reproduce.tables_lens import LENS, LONGER, MULAN, NO_FUSION, SINGLE, SPECIALTIES, lens_row
 
@@ -19,8 +20,7 @@ __all__ = ["TABLES_MINED"]
 
 _ORDER = ("cross-slice", "intra-patient", "cross-dataset", "unlabeled")
 # Chosen on validation patients; delta is a distance in the space of the miniature's own embedder.
-_TWIN_RULES = ("--box-score", "0.2", "--depth", "0.4", "--delta", "0.3")
-
+_TWIN_RULES = ("--box-score", "0.2", "--depth", "0.4", "--delta", "0.4", "--max-pairs", "1")
 
 _labels = partial(Labels, detector=LENS, twin_rules=_TWIN_RULES)
 
@@ -144,7 +144,7 @@ _TABLE5 = (
 
 
 def _figure5(rule: str, what: str, strategy: str, values: tuple[float, ...], twin_unit: float = 1.0) -> Table:
-    """Labels of a strategy, and of those before it, with one rule at several values.
+    """Labels of a strategy, and of those before it, with one rule at several values; Table IV's row where it has it.
 
     Args:
         rule: Its option, without dashes.
@@ -154,17 +154,22 @@ def _figure5(rule: str, what: str, strategy: str, values: tuple[float, ...], twi
         twin_unit: What 1 is in the miniature.
     """
     without = replace(LONGER, label="without mining", paper=())
+    usual = _up_to(strategy)
+    default = f"{getattr(MiningOptions(), rule):g}"
+    as_usual = (default, dict(zip(_TWIN_RULES[::2], _TWIN_RULES[1::2], strict=True)).get(f"--{rule}", default))
     rows = []
     for value in values:
-        key = f"{rule}-{value:g}"
+        paper, twin = f"{value:g}", f"{value * twin_unit:.3g}"
         labels = replace(
-            _up_to(strategy),
-            key=key,
-            rules=(f"--{rule}", f"{value:g}"),
-            twin_rules=(*_TWIN_RULES, f"--{rule}", f"{value * twin_unit:g}"),
+            usual,
+            key=f"{rule}-{paper}",
+            rules=(f"--{rule}", paper),
+            twin_rules=(*_TWIN_RULES, f"--{rule}", twin),
         )
-        name = f"{rule} {value:g}" + ("" if twin_unit == 1 else f" (miniature: {value * twin_unit:g})")
-        rows.append(replace(_alone(f"lens-{key}", name, labels), x=value))
+        if (paper, twin) == as_usual:
+            labels = usual
+        name = f"{rule} {paper}" + ("" if twin_unit == 1 else f" (miniature: {twin})")
+        rows.append(replace(_alone(f"lens-{labels.key}", name, labels), x=value))
     note = "The values are those of the papers' size. " if twin_unit != 1 else ""
     if strategy == "unlabeled":
         note += "In the miniature rows on mined labels take half as many steps again, on slices without lesions."
@@ -249,6 +254,6 @@ TABLES_MINED = (
         "without lesions, and data pooling, whose mixed batches are up to three fewer in an epoch. " + _ON_TOP,
         specialties=SPECIALTIES,
     ),
-    _figure5("delta", "distance of matched lesions", "intra-patient", (0.1, 0.15, 0.2, 0.25), twin_unit=2.0),
+    _figure5("delta", "distance of matched lesions", "intra-patient", (0.1, 0.15, 0.2, 0.25), twin_unit=8 / 3),
     _figure5("sigma", "score of uncertain boxes", "unlabeled", (0.3, 0.5, 0.7, 0.9)),
 )

@@ -37,7 +37,7 @@ def propagate_across_slices(
         for tracklet, overlaps in sorted((item for item in passed if item[1]), key=lambda item: -max(item[1].values())):
             for number, shared in _shared_out(tracklet, overlaps, marks, options).items():
                 boxes = within_depth(shared, marks[number], volume.spacing_mm, options.depth)
-                known[number] = extended(known[number], boxes, "propagated", taken, options.conflict_iou)
+                known[number] = extended(known[number], boxes, "propagated", taken, options.conflict_share)
         changed |= known
     return with_lesions(annotations, changed, [])
 
@@ -111,7 +111,7 @@ def adjacent_slices(annotations: AnnotationSet, proposals: ProposalPool, options
         long = [tracklet for tracklet in tracklets if len(tracklet.boxes) >= options.continuity]
         for number, lesion in known.items():
             copies = _copies(annotated_boxes(lesion), long, options)
-            known[number] = extended(lesion, copies, "propagated", taken, options.conflict_iou)
+            known[number] = extended(lesion, copies, "propagated", taken, options.conflict_share)
         changed |= known
     return with_lesions(annotations, changed, [])
 

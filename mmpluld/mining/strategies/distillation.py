@@ -41,14 +41,14 @@ def distil(annotations: AnnotationSet, proposals: ProposalPool, options: MiningO
     best = _Best(int(boxes / labelled * sum(volume.num_slices for volume in volumes)) + 1)
     unlabelled = 0
     for volume in track(volumes, "distillation: scores"):
-        shard = proposals.load(volume.id)
+        shard = proposals.load(volume.id, expert)
         slices = set(scan_slices(shard)) - certain[volume.id].slices
         unlabelled += len(slices)
         best.add([score for _, _, score, _ in boxes_on_scan(shard, slices, [expert], 0.0)])
     threshold = best.next_to(round(boxes / labelled * unlabelled))
     found = []
     for volume in track(volumes, "distillation"):
-        shard = proposals.load(volume.id)
+        shard = proposals.load(volume.id, expert)
         slices = set(scan_slices(shard)) - certain[volume.id].slices
         for number, (x1, y1, x2, y2), score, _ in boxes_on_scan(shard, slices, [expert], threshold):
             box = (x1, y1, float(number), x2, y2, number + 1.0)

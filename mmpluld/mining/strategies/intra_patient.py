@@ -38,9 +38,9 @@ def match_within_patients(
 
     All of a tracklet is mined if the distance to an annotation is less than ``delta``. A tracklet that overlaps a
     certain lesion of its own volume by more than ``theta`` on a slice is that lesion: its boxes join that record, on
-    slices on which it has none. Any other becomes a record of its own, without boxes that overlap another certain
-    lesion's by more than ``conflict_iou``, and says in ``attributes`` which annotation it was matched with
-    (``matched_lesion``) and how near (``distance``).
+    slices on which it has none. Any other becomes a record of its own, without boxes that share more than
+    ``conflict_share`` of the smaller with another certain lesion's, and says in ``attributes`` which annotation it was
+    matched with (``matched_lesion``) and how near (``distance``).
 
     Args:
         annotations: What is known.
@@ -135,14 +135,14 @@ def _entered(
             # As far as the lesion reaches from a person's mark; from all it has where it was mined itself.
             middle = annotated_boxes(records[owner]) or marks[owner]
             near = within_depth(pair.tracklet.boxes, middle, volume.spacing_mm, options.depth)
-            records[owner] = extended(records[owner], near, "matched", taken, options.conflict_iou)
+            records[owner] = extended(records[owner], near, "matched", taken, options.conflict_share)
             marks[owner] = boxes_by_slice(records[owner])
             joined.add(owner)
             continue
         record = _matched(volume, pair, -1 - len(fresh))
         best = {pair.tracklet.key_slice: pair.tracklet.boxes[pair.tracklet.key_slice]}
         near = within_depth(pair.tracklet.boxes, best, volume.spacing_mm, options.depth)
-        boxes = {number: box for number, box in near.items() if taken.overlap(number, box) <= options.conflict_iou}
+        boxes = {number: box for number, box in near.items() if taken.shared(number, box) <= options.conflict_share}
         if not boxes:
             continue
         fresh.append(new_lesion(record, boxes))

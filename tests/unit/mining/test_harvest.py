@@ -70,6 +70,16 @@ def kinds(found):
     return [(item.box[0], item.lesion) for item in found.candidates]
 
 
+def test_proposals_of_little_score_are_left_out(tmp_path):
+    chains = [still((0, 0, 10, 10), 0.19), still((40, 40, 50, 50), 0.2), still((50, 50, 60, 60), 0.1)]
+    found = harvest(
+        annotations(lesion(7, (0, 0, 10, 10))), [store_of(tmp_path, shard("a", chains))], HarvestRules(min_score=0.2)
+    )
+    assert kinds(found) == [(40, None)]
+    with pytest.raises(InputError, match=r"min_score is 1\.5; allowed is 0 to 1"):
+        HarvestRules(min_score=1.5)
+
+
 def test_lesions_false_positives_and_what_is_neither(tmp_path):
     # Boxes 10 wide and 10 high; shifted by d pixels in x their IoU is (10 - d) / (10 + d).
     store = store_of(
@@ -89,7 +99,7 @@ def test_lesions_false_positives_and_what_is_neither(tmp_path):
     assert kinds(found) == [(3, 7), (6, None), (40, None)]
     assert found.candidates[0].box == (3, 0, 14, 13, 10, 17)
     assert found.candidates[0].score == pytest.approx(0.5)
-    assert found.rules == {"theta": 0.5, "theta_fp": 0.3}
+    assert found.rules == {"theta": 0.5, "theta_fp": 0.3, "min_score": 0.0}
     assert kinds(harvest(annotations(lesion(7, (0, 0, 10, 10))), [store], HarvestRules(0.4, 0.4))) == [
         (3, 7), (4, 7), (5, None), (6, None), (40, None)
     ]  # fmt: skip

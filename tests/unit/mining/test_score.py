@@ -118,13 +118,14 @@ def test_scores_of_wrong_matches(known, truth, series):
             attributes={"slice_boxes": [[index, *box] for index in slices], "matched_lesion": 0, "distance": 0.1},
         )  # fmt: skip
 
-    # A lesion, but another one; nothing at all; the right one, on two of its three slices and one beyond.
-    found = [matched(1, TWO, [16, 17]), matched(2, (0, 0, 5, 5), [16]), matched(3, ONE, [17, 18, 19])]
+    # A lesion, but another one; nothing at all; the right one, on two of its three slices and one beyond; it again.
+    found = [matched(1, TWO, [16, 17]), matched(2, (0, 0, 5, 5), [16])]
+    found += [matched(3, ONE, [17, 18, 19]), matched(4, ONE, [17])]
     mined = AnnotationSet(known.dataset, series, [*known.lesions, *found])
     rows = score_strategy("intra-patient", known, mined, truth, 10)
     assert shares(rows) == {
-        ("precision_3d", "all"): (2, 3), ("precision_pair", "all"): (1, 3), ("recall_3d", "all"): (1, 1),
-        ("precision_2d", "all"): (4, 6), ("recall_2d", "all"): (2, 3),
+        ("precision_3d", "all"): (2, 4), ("precision_pair", "all"): (2, 4), ("recall_3d", "all"): (1, 1),
+        ("precision_2d", "all"): (5, 7), ("recall_2d", "all"): (2, 3),
     }  # fmt: skip
 
 

@@ -67,16 +67,16 @@ def test_a_tracklet_of_a_known_lesion_joins_it(series, annotated, lesion, pool, 
 
 
 def test_boxes_on_another_lesion_are_dropped(series, annotated, lesion, pool, places):
-    known = annotated(series, [lesion(0, A, 13, BOX), lesion(1, B, 12, (10, 10, 30, 36))])
-    rows = tracklet(0, 1, BOX, BOX)  # overlaps the annotation on slice 12 by 400 / 520 = 0.77
+    known = annotated(series, [lesion(0, A, 13, BOX), lesion(1, B, 12, (11, 10, 50, 50))])
+    rows = tracklet(0, 1, BOX, BOX)  # on slice 12 their IoU is 380 / 1580, and 380 / 400 of it is in the annotation
     proposals = pool((series[0], []), (series[1], rows), (series[2], []))
     found = {A: ({0: 0}, {}), B: ({1: 90}, {0: 1})}
-    options = MiningOptions(theta=0.9, conflict_iou=0.5)
+    options = MiningOptions(theta=0.9, conflict_share=0.5)
     mined = match_within_patients(known, proposals, options, places(proposals, found))
     assert [item.origin for item in mined.lesions] == ["annotated", "annotated", "matched"]
     assert boxes_by_slice(mined.lesions[2]) == {13: BOX}
     lenient = match_within_patients(
-        known, proposals, MiningOptions(theta=0.9, conflict_iou=0.8), places(proposals, found)
+        known, proposals, MiningOptions(theta=0.9, conflict_share=0.96), places(proposals, found)
     )
     assert boxes_by_slice(lenient.lesions[2]) == {12: BOX, 13: BOX}
 
