@@ -83,7 +83,7 @@ class PNGSliceSource:
     def shape_yx(self) -> tuple[int, int]:
         """Height and width, read from the header of the first slice."""
         if self._shape_yx is None:
-            path = os.path.join(self.folder, self._names[int(self.indices[0])])
+            path = self.folder / self._names[int(self.indices[0])]
             self._shape_yx = _png16_shape(_bytes_of(path, 33), path)
         return self._shape_yx
 
@@ -95,7 +95,7 @@ class PNGSliceSource:
         """
         if index not in self._names:
             raise InputError(f"{self.folder}: no slice {index}; there are slices {_ranges(self.indices)}")
-        return read_png16(os.path.join(self.folder, self._names[index]))
+        return read_png16(self.folder / self._names[index])
 
 
 class VolumeSliceSource:
@@ -188,6 +188,7 @@ def read_png16(path: StrPath) -> npt.NDArray[np.int16]:
     """
     import cv2
 
+    path = path if isinstance(path, Path) else Path(path)  # a Path is taken apart anew each time
     data = _bytes_of(path)
     height, width = _png16_shape(data, path)
     rows = _inflated_rows(_pixel_data(data, path), _passes(height, width, data[28]), path)
@@ -201,12 +202,12 @@ def read_png16(path: StrPath) -> npt.NDArray[np.int16]:
     return hu
 
 
-def _bytes_of(path: StrPath, count: int = -1) -> bytes:
+def _bytes_of(path: Path, count: int = -1) -> bytes:
     """Content of a regular file that is no larger than an uncompressed slice may be."""
     try:
-        status = os.stat(path)  # before it is opened: a pipe would block
+        status = path.stat()  # before it is opened: a pipe would block
         if stat.S_ISREG(status.st_mode) and 0 < status.st_size <= _MOST_BYTES:
-            with open(path, "rb") as stream:
+            with path.open("rb") as stream:
                 return stream.read(count)
         reason = "changed while it was read"
     except (OSError, ValueError) as error:
@@ -217,7 +218,7 @@ def _bytes_of(path: StrPath, count: int = -1) -> bytes:
     raise InputError(f"{path}: cannot be read ({reason}); restore the file")
 
 
-def _png16_shape(data: bytes, path: StrPath) -> tuple[int, int]:
+def _png16_shape(data: bytes, path: Path) -> tuple[int, int]:
     """Height and width from the header; InputError unless it announces 16-bit greyscale."""
     if data[:8] != _PNG_SIGNATURE or data[12:16] != b"IHDR" or len(data) < 33:
         raise InputError(f"{path}: not a PNG file, or cut off in its header; restore the file")
@@ -233,7 +234,7 @@ def _png16_shape(data: bytes, path: StrPath) -> tuple[int, int]:
     return height, width
 
 
-def _pixel_data(data: bytes, path: StrPath) -> bytes:
+def _pixel_data(data: bytes, path: Path) -> bytes:
     """The compressed pixels; InputError unless every chunk is whole, its check sum right and the end marker there."""
     view, position = memoryview(data), len(_PNG_SIGNATURE)
     found: list[memoryview] = []
@@ -259,7 +260,7 @@ def _passes(height: int, width: int, interlaced: int) -> list[tuple[int, int]]:
     return [(rows, 1 + 2 * columns) for rows, columns in sizes if rows and columns]
 
 
-def _inflated_rows(compressed: bytes, passes: list[tuple[int, int]], path: StrPath) -> bytes:
+def _inflated_rows(compressed: bytes, passes: list[tuple[int, int]], path: Path) -> bytes:
     """The rows of a PNG, each with its filter before it; InputError unless they are as many as the header says."""
     size = sum(rows * stride for rows, stride in passes)
     stream = zlib.decompressobj()

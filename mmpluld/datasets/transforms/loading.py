@@ -21,7 +21,7 @@ from mmpluld.registry import TRANSFORMS
 __all__ = ["LoadSliceStack", "RepeatKeySlice"]
 
 _WORTH_A_THREAD = 256 * 256
-"""Pixels of a slice from which several are decoded at the same time; smaller ones are sooner decoded than handed over."""
+"""Pixels of a slice from which threads pay; smaller ones are sooner decoded than handed over."""
 
 _pools: dict[int, ThreadPoolExecutor] = {}
 # A forked data-loader worker inherits the pool object but none of its threads.
