@@ -9,6 +9,7 @@ model = dict(
             use_sigmoid=True,
             loss={{_base_.model.rpn_head.loss_cls}},
             threshold=0.4,  # its focal loss gives 0.4 where a quarter is marked
+            limit=1.0,  # as many as marked ones; without a limit everything becomes a lesion
         )
     ),
     roi_head=dict(

@@ -10,6 +10,7 @@ model = dict(
             loss={{_base_.model.bbox_head.loss_cls}},
             threshold=0.3,  # a focal loss gives 0.3 where a quarter is marked
             warmup=0.25,
+            limit=1.0,  # as many as marked ones; without a limit everything becomes a lesion
         )
     )
 )

@@ -8,6 +8,7 @@ raw dataset.
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -187,7 +188,7 @@ def read_png16(path: StrPath) -> npt.NDArray[np.int16]:
     """
     import cv2
 
-    path = Path(path)
+    path = path if isinstance(path, Path) else Path(path)  # a Path is taken apart anew each time
     data = _bytes_of(path)
     height, width = _png16_shape(data, path)
     rows = _inflated_rows(_pixel_data(data, path), _passes(height, width, data[28]), path)
@@ -203,14 +204,18 @@ def read_png16(path: StrPath) -> npt.NDArray[np.int16]:
 
 def _bytes_of(path: Path, count: int = -1) -> bytes:
     """Content of a regular file that is no larger than an uncompressed slice may be."""
-    size = file_size(path, "a slice, or another data root")
+    try:
+        status = path.stat()  # before it is opened: a pipe would block
+        if stat.S_ISREG(status.st_mode) and 0 < status.st_size <= _MOST_BYTES:
+            with path.open("rb") as stream:
+                return stream.read(count)
+        reason = "changed while it was read"
+    except (OSError, ValueError) as error:
+        reason = str(getattr(error, "strerror", error))
+    size = file_size(path, "a slice, or another data root")  # says what is wrong with most
     if size > _MOST_BYTES:
         raise InputError(f"{path}: is {size} bytes large; allowed is {_MOST_BYTES}, give one slice a file")
-    try:
-        with path.open("rb") as stream:
-            return stream.read(count)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); restore the file") from error
+    raise InputError(f"{path}: cannot be read ({reason}); restore the file")
 
 
 def _png16_shape(data: bytes, path: Path) -> tuple[int, int]:

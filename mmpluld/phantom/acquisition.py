@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mmpluld.phantom.anatomy import paint_torso
+from mmpluld.phantom.anatomy import depth_range, paint_torso
 from mmpluld.phantom.canvas import Array, Canvas, Window, unrolled
 from mmpluld.phantom.lesions import Lesion
 from mmpluld.phantom.patient import Patient
@@ -80,21 +80,22 @@ def acquire(
         for lesion in lesions
         if (block := _lesion_block(patient, lesion, scan, heights, y_mm, x_mm))
     }
-    image = np.empty((scan.count, scan.size, scan.size), np.float32)
+    rows = _body_rows(patient, scan, y_mm, [window for window, _ in blocks.values()])
+    image = np.full((scan.count, scan.size, scan.size), -1000.0, np.float32)
     step = max(1, _CHUNK_VOXELS // (scan.size**2 * scan.layers))
     for first in range(0, scan.count, step):
         last = min(first + step, scan.count)
         layers = slice(first * scan.layers, last * scan.layers)
-        canvas = _canvas(patient, scan, heights[layers], y_mm, x_mm)
+        canvas = _canvas(patient, scan, heights[layers], y_mm, x_mm, rows)
         if organs is not None:
             canvas.organs = np.zeros(canvas.hu.shape, np.uint8)
         paint_torso(canvas, patient)
         for lesion in lesions:
             if lesion.number in blocks:
-                _paint_lesion(canvas, lesion, blocks[lesion.number], layers.start)
-        image[first:last] = canvas.hu.reshape(last - first, scan.layers, scan.size, scan.size).mean(axis=1)
+                _paint_lesion(canvas, lesion, blocks[lesion.number], layers.start, rows.start)
+        image[first:last, rows] = canvas.hu.reshape(last - first, scan.layers, -1, scan.size).mean(axis=1)
         if organs is not None and canvas.organs is not None:
-            organs[first:last] = canvas.organs[scan.layers // 2 :: scan.layers]
+            organs[first:last, rows] = canvas.organs[scan.layers // 2 :: scan.layers]
     image = np.maximum(image, table_hu(patient, y_mm, x_mm), out=image)
     shares = {number: _shares(window, distance, scan) for number, (window, distance) in blocks.items()}
     contrast = {number: _contrast(image, *block) for number, block in shares.items()}
@@ -102,13 +103,26 @@ def acquire(
     return np.clip(np.rint(noisy), -1024, 3071).astype(np.int16), shares, contrast
 
 
-def _canvas(patient: Patient, scan: Scan, heights: Array, y_mm: Array, x_mm: Array) -> Canvas:
+def _body_rows(patient: Patient, scan: Scan, y_mm: Array, lesions: list[Window]) -> slice:
+    """Rows that may hold a part of the patient; a third of an image is air in front and behind."""
+    low, high = (np.array([[0.0, side, 0.0]], np.float32) for side in depth_range(patient))
+    wide = np.array([[np.abs(scan.axis()).max() / patient.frame.scale[2], 0.0, 0.0]], np.float32)
+    low, high = unrolled(patient.frame.roll, low - wide, high + wide)
+    slack = np.float32(4 * patient.frame.warp_mm + scan.pixel_mm)
+    axis = y_mm / np.float32(patient.frame.scale[1])
+    first, last = int(np.searchsorted(axis, low[0, 1] - slack)), int(np.searchsorted(axis, high[0, 1] + slack))
+    return slice(min([first, *(item[1].start for item in lesions)]), max([last, *(item[1].stop for item in lesions)]))
+
+
+def _canvas(patient: Patient, scan: Scan, heights: Array, y_mm: Array, x_mm: Array, rows: slice) -> Canvas:
     frame = patient.frame
     z, y, x = frame.coordinates(heights, y_mm, x_mm)
     axes = frame.axes(heights, y_mm, x_mm)
+    # Fields of the whole grid, of which rows are taken: matrix products of another shape may round otherwise.
+    lumps, grain = patient.lumps.on_axes(*axes), patient.grain.on_axes(*axes)
     return Canvas(
-        *axes, z, y, x, patient.lumps.on_axes(*axes), patient.grain.on_axes(*axes), scan.pixel_mm, 4 * frame.warp_mm,
-        frame.roll,
+        axes[0], axes[1][rows], axes[2], z, y[:, rows], x[:, rows], lumps[:, rows], grain[:, rows], scan.pixel_mm,
+        4 * frame.warp_mm, frame.roll,
     )  # fmt: skip
 
 
@@ -134,14 +148,17 @@ def _lesion_block(
     return window, lesion.distance(z, y, x)
 
 
-def _paint_lesion(canvas: Canvas, lesion: Lesion, block: tuple[Window, Array], first_layer: int) -> None:
+def _paint_lesion(
+    canvas: Canvas, lesion: Lesion, block: tuple[Window, Array], first_layer: int, first_row: int
+) -> None:
     """Paint the part of a lesion that lies in this block of layers."""
     window, distance = block
     start, stop = max(window[0].start, first_layer), min(window[0].stop, first_layer + len(canvas.hu))
     if start >= stop:
         return
     part = distance[start - window[0].start : stop - window[0].start]
-    target = (slice(start - first_layer, stop - first_layer), window[1], window[2])
+    rows = slice(window[1].start - first_row, window[1].stop - first_row)
+    target = (slice(start - first_layer, stop - first_layer), rows, window[2])
     canvas.paint(target, part, lesion.values(part, canvas.grain[target]))
 
 

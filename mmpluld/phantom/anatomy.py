@@ -14,7 +14,15 @@ from mmpluld.phantom.canvas import Array, Canvas, Capsules
 from mmpluld.phantom.organs import Organ
 from mmpluld.phantom.patient import Patient
 
-__all__ = ["body_distance", "cavity_distance", "diaphragm_height", "liver_distance", "lung_distance", "paint_torso"]
+__all__ = [
+    "body_distance",
+    "cavity_distance",
+    "depth_range",
+    "diaphragm_height",
+    "liver_distance",
+    "lung_distance",
+    "paint_torso",
+]
 
 # Columns: z, half width, depth in front, depth behind.
 _MUSCLE = np.array([
@@ -55,6 +63,12 @@ def _squircle(z: Array, y: Array, x: Array, table: Array, grow: tuple[float, flo
 def body_distance(z: Array, y: Array, x: Array, fat_mm: tuple[float, float, float]) -> Array:
     """Signed distance to the skin; `fat_mm` lies outside the muscles (front, side, back)."""
     return _squircle(z, y, x, _MUSCLE, fat_mm)
+
+
+def depth_range(patient: Patient) -> tuple[float, float]:
+    """Least and largest depth y of the patient: of the skin, and 10 mm more, as bones and muscles may come close."""
+    front, _, back = patient.fat_mm
+    return -float(_MUSCLE[:, 2].max()) - front - 10, float(_MUSCLE[:, 3].max()) + back + 10
 
 
 def cavity_distance(z: Array, y: Array, x: Array) -> Array:
@@ -122,7 +136,8 @@ def paint_torso(canvas: Canvas, patient: Patient) -> None:
         _paint_pelvic_organs(canvas, patient)
         paint_pelvic_bones(canvas)
     canvas.part = None  # look-alikes of lesions belong to what they lie in, as lesions do
-    for item in patient.benign:
+    for index, _ in canvas.windows(*patient.benign_bounds):
+        item = patient.benign[index]
         canvas.ellipsoid(item.centre, item.radii, item.hu, turn=item.turn)
         if item.core_hu:
             x, y, z = item.radii

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mmpluld.phantom.organs import Organ
 
-__all__ = ["Array", "BodyFrame", "Canvas", "Capsules", "SmoothField", "Window", "unrolled"]
+__all__ = ["Array", "BodyFrame", "Canvas", "Capsules", "SmoothField", "Window", "ellipsoid_bounds", "unrolled"]
 
 Array = npt.NDArray[np.float32]
 Window = tuple[slice, slice, slice]
@@ -152,8 +152,7 @@ class Capsules:
         t += dy * axis[1]
         t += dz * axis[2]
         t /= axis @ axis + np.float32(1e-6)
-        np.maximum(t, 0, out=t)
-        np.minimum(t, 1, out=t)
+        t.clip(0, 1, out=t)
         dx -= t * axis[0]
         dy -= t * axis[1]
         dz = dz - t * axis[2]
@@ -167,6 +166,16 @@ class Capsules:
         t *= self.end_radii[i] - self.start_radii[i]
         dx -= t
         return np.asarray(dx, np.float32)
+
+
+def ellipsoid_bounds(
+    centre: tuple[float, float, float], radii: tuple[float, float, float], turn: float = 0.0, lumpy_mm: float = 0.0
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Lowest and highest corners, each (3,), of what `Canvas.ellipsoid` paints."""
+    reach = np.asarray(radii, np.float32) + np.float32(2.5 * lumpy_mm)
+    if turn:
+        reach[:2] = reach[:2].max()
+    return np.asarray(centre) - reach, np.asarray(centre) + reach
 
 
 @dataclass
@@ -215,13 +224,14 @@ class Canvas:
         wide = self.slack_mm + self.edge_mm
         spans = []
         for axis, column, slack in ((self.z_mm, 2, self.edge_mm), (self.y_mm, 1, wide), (self.x_mm, 0, wide)):
-            spans.append(np.searchsorted(axis, low[:, column] - np.float32(slack)))
-            spans.append(np.searchsorted(axis, high[:, column] + np.float32(slack), side="right"))
+            spans.append(axis.searchsorted(low[:, column] - np.float32(slack)))
+            spans.append(axis.searchsorted(high[:, column] + np.float32(slack), side="right"))
         z1, z2, y1, y2, x1, x2 = spans
-        meets = np.flatnonzero((z1 < z2) & (y1 < y2) & (x1 < x2))
+        meets = ((z1 < z2) & (y1 < y2) & (x1 < x2)).nonzero()[0]
+        ends = (span[meets].tolist() for span in spans)
         return [
-            (int(i), (slice(int(z1[i]), int(z2[i])), slice(int(y1[i]), int(y2[i])), slice(int(x1[i]), int(x2[i]))))
-            for i in meets
+            (i, (slice(z1, z2), slice(y1, y2), slice(x1, x2)))
+            for i, z1, z2, y1, y2, x1, x2 in zip(meets.tolist(), *ends, strict=True)
         ]
 
     def window(self, low: npt.ArrayLike, high: npt.ArrayLike) -> Window | None:
@@ -233,9 +243,7 @@ class Canvas:
         """Share of a voxel inside a shape, from the signed distance."""
         share: Array = distance * np.float32(-1.0 / self.edge_mm)
         share += np.float32(0.5)
-        np.maximum(share, 0, out=share)
-        np.minimum(share, 1, out=share)
-        return share
+        return share.clip(0, 1, out=share)
 
     def paint(self, window: Window, distance: Array, value: float | Array) -> None:
         """Blend `value` (HU) where `distance` is negative."""
@@ -274,9 +282,7 @@ class Canvas:
 
         Returns its window and signed distance for further painting (`value` None paints nothing), or None outside.
         """
-        reach = np.asarray(radii, np.float32) + np.float32(2.5 * lumpy_mm)
-        reach[:2] = reach[:2].max() if turn else reach[:2]
-        window = self.window(np.asarray(centre) - reach, np.asarray(centre) + reach)
+        window = self.window(*ellipsoid_bounds(centre, radii, turn, lumpy_mm))
         if window is None:
             return None
         dx, dy = self.x[window] - np.float32(centre[0]), self.y[window] - np.float32(centre[1])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
-from mmpluld.phantom.canvas import Array, BodyFrame, Capsules, SmoothField
+from mmpluld.phantom.canvas import Array, BodyFrame, Capsules, SmoothField, ellipsoid_bounds
 from mmpluld.phantom.spec import PHASES
 
 __all__ = ["Patient", "Bowel", "make_patient", "with_study"]
@@ -100,6 +103,13 @@ class Patient:
     benign: tuple[Benign, ...]
     """Look-alikes of lesions."""
 
+    @cached_property
+    def benign_bounds(self) -> tuple[Array, Array]:
+        """Lowest and highest corners of the look-alikes, each (N, 3): most lie outside a block of slices."""
+        bounds = [ellipsoid_bounds(item.centre, item.radii, item.turn) for item in self.benign]
+        low, high = np.asarray(bounds, np.float32).swapaxes(0, 1)
+        return low, high
+
     def moved(self, organ: str, x: float, y: float, z: float) -> tuple[float, float, float]:
         """The standard position of an organ, shifted as in this patient."""
         dx, dy, dz = self.shift[organ]
@@ -179,6 +189,11 @@ def with_study(patient: Patient, rng: np.random.Generator, phases: Sequence[str]
     )  # fmt: skip
 
 
+def _length(vector: npt.NDArray[np.float64]) -> float:
+    """Length of a single vector: as ``np.linalg.norm``, whose checks would be most of the work here."""
+    return math.sqrt(vector.dot(vector))
+
+
 def _tree(
     rng: np.random.Generator,
     root: tuple[float, float, float],
@@ -201,7 +216,7 @@ def _tree(
         queue.append(
             (
                 start,
-                direction / np.linalg.norm(direction),
+                direction / _length(direction),
                 radius * rng.uniform(0.6, 1.0),
                 reach * rng.uniform(0.4, 0.75),
                 0,
@@ -211,14 +226,14 @@ def _tree(
         begin, direction, r, length, level = queue.pop()
         bend = direction + rng.normal(0, 0.18, 3)
         middle = begin + direction * length * 0.5
-        end = middle + bend / np.linalg.norm(bend) * length * 0.5
+        end = middle + bend / _length(bend) * length * 0.5
         pieces += [(begin, middle, r, r * 0.9), (middle, end, r * 0.9, r * 0.72)]
         if level < depth:
             for _ in range(2 if level else 3):
                 turn = direction + rng.normal(0, 0.5, 3)
                 child = r * rng.uniform(0.5, 0.75)
                 if child > 0.6:
-                    queue.append((end, turn / np.linalg.norm(turn), child, length * rng.uniform(0.6, 0.8), level + 1))
+                    queue.append((end, turn / _length(turn), child, length * rng.uniform(0.6, 0.8), level + 1))
     starts, ends, wide, narrow = zip(*pieces, strict=True)
     return Capsules(*(np.asarray(part, np.float32) for part in (starts, ends, wide, narrow)))
 
@@ -230,8 +245,8 @@ def _walk(
     points = [start]
     direction = rng.normal(0, 1, 3)
     for _ in range(steps):
-        direction = direction / np.linalg.norm(direction) + rng.normal(0, lazy, 3)
-        step = step_mm * direction / np.linalg.norm(direction)
+        direction = direction / _length(direction) + rng.normal(0, lazy, 3)
+        step = step_mm * direction / _length(direction)
         point = points[-1] + step
         beyond = (point < low) | (point > high)
         direction[beyond] *= -1

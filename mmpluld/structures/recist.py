@@ -97,16 +97,24 @@ def recist_lengths(ends: Sequence[float], spacing_yx: Sequence[float]) -> tuple[
 
 def _outline(share: npt.NDArray[Any]) -> FloatArray:
     """Points (N, 2) x, y in pixel-edge coordinates where the coverage crosses one half, by linear interpolation."""
-    padded = np.pad(np.asarray(share, np.float64), 1) - 0.5
-    points = []
-    for axis in (0, 1):
-        a = padded[:-1] if axis == 0 else padded[:, :-1]
-        b = padded[1:] if axis == 0 else padded[:, 1:]
-        rows, columns = np.nonzero((a >= 0) != (b >= 0))
-        fraction = a[rows, columns] / (a[rows, columns] - b[rows, columns])
-        offset = np.stack([columns + (axis == 1) * fraction, rows + (axis == 0) * fraction], axis=1)
-        points.append(offset - 0.5)  # the pad shifts by one pixel, the centre lies at a half
-    return np.concatenate(points)
+    height, width = share.shape
+    padded = np.full((height + 2, width + 2), -0.5)
+    np.subtract(share, 0.5, out=padded[1:-1, 1:-1], dtype=np.float64)
+    inside = padded >= 0
+    crossings = []
+    for a, b, crossed in (
+        (padded[:-1], padded[1:], inside[:-1] != inside[1:]),
+        (padded[:, :-1], padded[:, 1:], inside[:, :-1] != inside[:, 1:]),
+    ):
+        rows, columns = crossed.nonzero()
+        before = a[rows, columns]
+        crossings.append((columns, rows, before / (before - b[rows, columns])))
+    (x1, y1, down), (x2, y2, right) = crossings
+    points = np.empty((len(down) + len(right), 2))
+    points[: len(down), 0], points[: len(down), 1] = x1, y1 + down
+    points[len(down) :, 0], points[len(down) :, 1] = x2 + right, y2
+    points -= 0.5  # the pad shifts by one pixel, the centre lies at a half
+    return points
 
 
 def _diameters(points: FloatArray) -> FloatArray | None:
@@ -116,13 +124,14 @@ def _diameters(points: FloatArray) -> FloatArray | None:
     if len(points) < 3 or np.linalg.matrix_rank(points - points.mean(0), tol=1e-6) < 2:
         return None
     hull = points[ConvexHull(points).vertices]
-    gaps = np.linalg.norm(hull[:, None] - hull[None], axis=2)
+    x, y = hull.T
+    gaps = np.sqrt((x[:, None] - x) ** 2 + (y[:, None] - y) ** 2)
     i, j = divmod(int(gaps.argmax()), len(hull))
     start, end = hull[i], hull[j]
     along = (end - start) / gaps[i, j]
     across = np.array([-along[1], along[0]])
     t, s = (hull - start) @ along, (hull - start) @ across
-    positions = np.unique(np.concatenate([t, np.linspace(0, gaps[i, j], 33)]))
+    positions = np.sort(np.concatenate([t, np.linspace(0, gaps[i, j], 33)]))
     edges = []
     for keep in (s >= -1e-9, s <= 1e-9):
         order = np.argsort(t[keep], kind="stable")

@@ -73,8 +73,6 @@ __twin_steps = dict(
 twin_data = dict(
     num_tags=8,
     train_dataloader=dict(batch_size=64, num_workers=0, dataset=dict(pipeline=__twin_steps)),
-    # No such file is made: to test the miniature, give --cfg-options test_dataloader.dataset.ann_file=truth/val.json.
-    # The name stays, since runs of tables are known by all that their configs say, and these only train the miniature.
-    test_dataloader=dict(num_workers=0, dataset=dict(ann_file="annotations/val_numbered.json", pipeline=__twin_steps)),
+    test_dataloader=dict(num_workers=0, dataset=dict(ann_file="truth/val.json", pipeline=__twin_steps)),
 )
 twin_source = dict(data_root="data/phantom")

@@ -20,6 +20,9 @@ from mmpluld.registry import TRANSFORMS
 
 __all__ = ["LoadSliceStack", "RepeatKeySlice"]
 
+_WORTH_A_THREAD = 256 * 256
+"""Pixels of a slice from which threads pay; smaller ones are sooner decoded than handed over."""
+
 _pools: dict[int, ThreadPoolExecutor] = {}
 # A forked data-loader worker inherits the pool object but none of its threads.
 os.register_at_fork(after_in_child=_pools.clear)
@@ -44,7 +47,7 @@ class LoadSliceStack(BaseTransform):
         num_slices: D, odd.
         slice_gap_mm: Distance of the stack's slices in mm; 0 repeats the key slice.
         interp: ``exact``, ``peer``, ``native`` or ``native-peer``, see :func:`mmpluld.io.slice_stack.plan_stack`.
-        num_threads: Slices decoded at the same time; 0 decodes in the calling thread.
+        num_threads: Large slices decoded at the same time; 0 decodes all in the calling thread.
         z_jitter: In training, take a slice near the key slice as the centre, at most this share of half the smallest
             diameter in ``recist_mm`` away, nearer ones more often (MULAN's code: 0.5); boxes stay those of the key
             slice. 0 takes the key slice.
@@ -74,6 +77,7 @@ class LoadSliceStack(BaseTransform):
         self.interp: Interpolation = interp
         self.num_threads = num_threads
         self.z_jitter = z_jitter
+        self._pixels = _WORTH_A_THREAD
         self._slices: dict[int, np.ndarray] = {}
         self._remember(None, None)
 
@@ -144,9 +148,10 @@ class LoadSliceStack(BaseTransform):
 
     def _read(self, source: SliceSource, indices: list[int]) -> dict[int, np.ndarray]:
         missing = [index for index in indices if index not in self._slices]
-        several = self.num_threads > 0 and len(missing) > 1
+        several = self.num_threads > 0 and len(missing) > 1 and self._pixels >= _WORTH_A_THREAD
         fresh = _pool(self.num_threads).map(source.read, missing) if several else map(source.read, missing)
         loaded = self._slices | dict(zip(missing, map(without_padding, fresh), strict=True))
+        self._pixels = loaded[indices[0]].size
         return {index: loaded[index] for index in indices}
 
     def _remember(self, source: SliceSource | None, place: str | None) -> None:
@@ -163,6 +168,7 @@ class LoadSliceStack(BaseTransform):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._pixels = _WORTH_A_THREAD
         self._remember(None, None)
 
     def __repr__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, TypeAlias
 
@@ -22,14 +23,20 @@ class _DoubtfulNegatives(nn.Module, ABC):
     """Finds the doubtful negatives, changes their target or weight, and leaves the rest to the wrapped loss.
 
     Doubtful is an anchor, cell or region whose target is background and whose highest score of a class is above
-    ``threshold``, once the share ``warmup`` of the training is over. Scores are those of the wrapped loss: sigmoids, or
-    the softmax without its last column, the background.
+    ``threshold``, once the share ``warmup`` of the training is over; of more than ``limit`` for each positive those
+    with the highest scores. Scores are those of the wrapped loss: sigmoids, or the softmax without its last column, the
+    background.
     """
 
     refused: tuple[type[nn.Module], ...] = ()
 
     def __init__(
-        self, loss: dict[str, Any] | nn.Module, threshold: float, warmup: float = 0.0, use_sigmoid: bool = False
+        self,
+        loss: dict[str, Any] | nn.Module,
+        threshold: float,
+        warmup: float = 0.0,
+        limit: float | None = None,
+        use_sigmoid: bool = False,
     ) -> None:
         super().__init__()
         name = type(self).__name__
@@ -39,9 +46,13 @@ class _DoubtfulNegatives(nn.Module, ABC):
             raise InputError(f"{name}: threshold is {threshold}; it is a score above 0 and below 1")
         if isinstance(warmup, bool) or not isinstance(warmup, (int, float)) or not 0 <= warmup < 1:
             raise InputError(f"{name}: warmup is {warmup}; it is a share of the training, 0 for none up to below 1")
+        number = limit is None or (isinstance(limit, (int, float)) and not isinstance(limit, bool))
+        if not number or not 0 < (1 if limit is None else limit) < math.inf:
+            raise InputError(f"{name}: limit is {limit}; it is a number above 0 (negatives for each positive), or None")
         self.loss = MODELS.build(loss) if isinstance(loss, dict) else loss
         self.threshold = float(threshold)
         self.warmup = float(warmup)
+        self.limit = limit
         self.use_sigmoid = use_sigmoid
         kind = type(self.loss).__name__
         innermost = self.loss
@@ -60,7 +71,7 @@ class _DoubtfulNegatives(nn.Module, ABC):
             )
 
     def extra_repr(self) -> str:
-        return f"threshold={self.threshold}, warmup={self.warmup}"
+        return f"threshold={self.threshold}, warmup={self.warmup}, limit={self.limit}"
 
     def forward(
         self,
@@ -83,7 +94,7 @@ class _DoubtfulNegatives(nn.Module, ABC):
             InputError: The targets are no class indices, or nobody counts the iterations of the warm-up.
         """
         if self.training and has_begun(self.warmup, f"{type(self).__name__}: warmup"):
-            label, weight = self._changed(label, weight, *self._doubtful(cls_score, label))
+            label, weight = self._changed(label, weight, *self._doubtful(cls_score, label, weight))
         result: Tensor = self.loss(
             cls_score, label, weight, avg_factor=avg_factor, reduction_override=reduction_override
         )
@@ -95,7 +106,7 @@ class _DoubtfulNegatives(nn.Module, ABC):
     ) -> tuple[Label, Tensor | None]:
         """New targets and weights, given which anchors (N,) are doubtful, and the class (N,) with the highest score."""
 
-    def _doubtful(self, cls_score: Tensor, label: Label) -> tuple[Tensor, Tensor]:
+    def _doubtful(self, cls_score: Tensor, label: Label, weight: Tensor | None) -> tuple[Tensor, Tensor]:
         classes = label[0] if isinstance(label, tuple) else label
         if classes.dim() != 1 or classes.is_floating_point():
             raise InputError(
@@ -105,7 +116,14 @@ class _DoubtfulNegatives(nn.Module, ABC):
         logits = cls_score.detach().float()
         scores = logits.sigmoid() if self.use_sigmoid else logits.softmax(-1)[:, :-1]
         highest, likely = scores.max(-1)
-        return (classes == scores.size(-1)) & (highest > self.threshold), likely
+        doubtful = (classes == scores.size(-1)) & (highest > self.threshold)
+        if self.limit is not None:
+            counted = torch.ones_like(doubtful) if weight is None else weight > 0
+            positives = int((counted & (classes >= 0) & (classes < scores.size(-1))).sum())
+            ranked = torch.where(doubtful & counted, highest, -1.0).argsort(descending=True, stable=True)
+            doubtful = doubtful.clone()
+            doubtful[ranked[int(self.limit * positives) :]] = False
+        return doubtful, likely
 
 
 @MODELS.register_module()
@@ -127,6 +145,7 @@ class IgnoreHardNegatives(_DoubtfulNegatives):
             docs/explanation/partial_label_loss.md.
         warmup: Share of the training's iterations, from the first, in which the loss is the wrapped one, in [0, 1).
             mmengine's runner counts them, so a resumed training goes on where it was.
+        limit: Most negatives that are left out, for each positive of the batch on this process, above 0; None: all.
         use_sigmoid: That of the wrapped loss, said once more: mmdet's dense heads read it beside ``type``.
 
     Raises:
@@ -161,6 +180,9 @@ class BackgroundRecalibrationLoss(_DoubtfulNegatives):
         loss: As for ``IgnoreHardNegatives``, except ``QualityFocalLoss``: a likely lesion has no known quality.
         threshold: Score above which a negative is taken for a lesion, in (0, 1); see ``IgnoreHardNegatives``.
         warmup: As for ``IgnoreHardNegatives``. What is mistaken early stays mistaken.
+        limit: Most negatives that are taken for lesions, for each positive of the batch on this process, above 0; None:
+            all. In a dense head take one, such as the number of unmarked lesions for each marked one: without, what is
+            mistaken lifts its neighbours' scores above the threshold, until everything is a lesion.
         use_sigmoid: As for ``IgnoreHardNegatives``.
 
     Raises:

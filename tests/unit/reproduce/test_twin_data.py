@@ -67,11 +67,13 @@ def test_another_phantom_is_refused(small, command, tmp_path, monkeypatch):
         twin_data.ensure_phantom(root, command)
 
 
-def test_description_states_what_differs_from_the_usual_phantom(small, command, tmp_path):
+def test_the_command_makes_it_and_says_what_differs_from_the_usual_phantom(small, tmp_path, capsys):
     root = tmp_path / "phantom"
     assert twin_data.describe_phantom(root) is None
-    twin_data.ensure_phantom(root, command)
+    assert main(["phantom", "twins", str(root)]) == 0
+    assert (root / "annotations/test.json").is_file()
     text = twin_data.describe_phantom(root)
+    assert capsys.readouterr().out.endswith(f"{text}\n")
     assert text.startswith("Phantom of seed 0, 1 training and 1 test patients, size=48, regions=['abdomen']")
     assert "mark_prob" not in text
 

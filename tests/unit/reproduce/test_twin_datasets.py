@@ -153,8 +153,9 @@ def test_training_ignores_what_the_truth_says(root):
     assert seen["train_unmarked_ignored"][1] < seen["train_key_slices"][1]
 
 
-def test_command_takes_no_settings(tmp_path, capsys):
-    assert main(["phantom", "lens", str(tmp_path), "--patients", "3"]) == 2
+@pytest.mark.parametrize("layout", ["twins", "lens"])
+def test_command_takes_no_settings(layout, tmp_path, capsys):
+    assert main(["phantom", layout, str(tmp_path), "--patients", "3"]) == 2
     assert "takes no options" in capsys.readouterr().err
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -71,6 +72,20 @@ def test_each_slice_is_read_once(num_threads):
     source = CountingSource()
     LoadSliceStack(9, num_threads=num_threads)({"slice_source": source, "key_slice": 8})
     assert sorted(source.read_indices) == [6, 7, 8, 9, 10]
+
+
+@pytest.mark.parametrize(("size", "threaded"), [(255, False), (256, True)])
+def test_small_slices_are_decoded_in_the_calling_thread(size, threaded):
+    class Source(CountingSource):
+        def read(self, index):
+            self.read_indices.append(threading.current_thread() is not threading.main_thread())
+            return np.zeros((size, size), np.int16)
+
+    first, second, load = Source(), Source(), LoadSliceStack(3, num_threads=2)
+    for source in (first, second):
+        load({"slice_source": source, "key_slice": 8})
+    assert all(first.read_indices)  # of the first stack the size is not known
+    assert set(second.read_indices) == {threaded}
 
 
 def test_neighbouring_stacks_share_what_was_read():

@@ -73,6 +73,45 @@ def test_gradient_of_a_negative_vanishes_or_turns_round_at_the_threshold() -> No
     torch.testing.assert_close(logits.grad, torch.stack([p - 1, p - 1, 1 - p]).view(-1, 1))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_more_than_the_limit_for_each_positive_and_the_highest_scores_first(kind: str) -> None:
+    # Two positives that count; negatives with scores 0.99, 0.95 (not sampled), 0.88, 0.95, 0.73, 0.5.
+    logits = torch.tensor([[2.0], [2.0], [2.0], [5.0], [3.0], [2.0], [3.0], [1.0], [0.0]])
+    labels = torch.tensor([LESION] * 3 + [BACKGROUND] * 6)
+    weight = torch.tensor([1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0])
+    plain = MODELS.build(BCE)(logits, labels, weight, reduction_override="none").flatten()
+    for limit, doubtful in (
+        (0.4, []),
+        (0.5, [3]),
+        (1.4, [3, 6]),
+        (1.5, [3, 6, 5]),
+        (9, [3, 6, 5, 7]),
+        (None, [3, 6, 5, 7]),
+    ):
+        loss = build(kind, limit=limit)(logits, labels, weight, reduction_override="none").flatten()
+        assert (loss != plain).nonzero().flatten().tolist() == sorted(doubtful)
+
+
+def test_a_dense_head_does_not_run_away_with_a_limit() -> None:
+    """A field of scores with one bias for all: with a limit the many hold it down, without it goes up."""
+    torch.manual_seed(0)
+    features = torch.randn(2000, 4)
+    labels = torch.where(torch.arange(2000) < 10, LESION, BACKGROUND)
+    features[:20] += torch.tensor([2.0, 0, 0, 0])  # ten more like the ten marked
+    shares = {}
+    for limit in (None, 1.0):
+        weight, bias = torch.zeros(4, 1, requires_grad=True), torch.full((1,), 0.9, requires_grad=True)
+        optimizer = torch.optim.SGD([weight, bias], 0.5)
+        module = build("BackgroundRecalibrationLoss", FOCAL, 0.3, limit=limit)
+        for _ in range(300):
+            optimizer.zero_grad()
+            module(features @ weight + bias, labels, avg_factor=10).backward()
+            optimizer.step()
+        shares[limit] = float(((features @ weight + bias).sigmoid() > 0.5).float().mean())
+    assert shares[None] == 1.0
+    assert shares[1.0] < 0.05
+
+
 def test_softmax_by_hand() -> None:
     logits = torch.tensor([[3.0, 0.0], [3.0, 0.0], [0.0, 3.0]], requires_grad=True)
     labels = torch.tensor([LESION, BACKGROUND, BACKGROUND])
@@ -175,6 +214,9 @@ def test_warm_up_without_a_runner_is_refused() -> None:
         ({"threshold": math.nan}, "threshold is nan"),
         ({"warmup": 1.0}, "warmup is 1.0; it is a share of the training"),
         ({"warmup": -0.1}, "warmup is -0.1"),
+        ({"limit": 0}, "limit is 0; it is a number above 0"),
+        ({"limit": True}, "limit is True"),
+        ({"limit": math.nan}, "limit is nan"),
         ({"use_sigmoid": False}, "is False, but .* CrossEntropyLoss is True; write use_sigmoid=True beside type"),
         ({"loss": {"type": "VarifocalLoss", "use_sigmoid": True}}, "cannot wrap VarifocalLoss"),
         ({"loss": {"type": "GaussianFocalLoss"}, "use_sigmoid": False}, "cannot wrap GaussianFocalLoss"),
