@@ -56,9 +56,9 @@ def test_user_in_an_empty_folder(installed, run, tmp_path):
     )
     code = f"""
 import sys
-import mmpluld
 from mmengine.config import Config
 from mmengine.hub import get_config, get_model
+import mmpluld
 print(mmpluld.__file__)
 print("mmdet.models" in sys.modules)
 print(Config.fromfile("mine.py").model.rpn_head.loss_cls.neg_weight)
