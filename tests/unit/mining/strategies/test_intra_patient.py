@@ -106,6 +106,14 @@ def test_position_alone(series, annotated, lesion, pool):
     assert mined.lesions[1].attributes["distance"] == pytest.approx(0.07)
 
 
+def test_a_distance_of_delta_is_no_match(series, annotated, lesion, pool):
+    known = annotated(series, [lesion(0, A, 13, (90, 40, 110, 60))])
+    proposals = pool((series[0], []), (series[1], tracklet(0, 2, (140, 40, 160, 60))), (series[2], []))  # 0.25 aside
+    for delta, count in ((0.25, 1), (0.250001, 2)):
+        mined = match_within_patients(known, proposals, MiningOptions(match="position", delta=delta))
+        assert len(mined.lesions) == count
+
+
 def test_what_does_not_belong_together_is_refused(series, annotated, lesion, pool, embeddings):
     known = annotated(series, [lesion(0, A, 13, BOX)])
     proposals = pool((series[0], []), (series[1], tracklet(0, 1, BOX)), (series[2], []))
