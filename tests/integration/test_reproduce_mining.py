@@ -54,9 +54,9 @@ def logs(work_dir: Path) -> set[Path]:
 
 
 def found(work_dir: Path) -> dict[str, object]:
-    """What every run found, and what was mined."""
+    """What every run found, and what was mined; not the header, which names the checkpoint's file with its time."""
     results = {path.parts[-3]: json.loads(path.read_text())["sensitivity"] for path in work_dir.rglob("result.json")}
-    mined = {path.parts[-3]: path.read_text() for path in work_dir.rglob("mined.json")}
+    mined = {path.parts[-3]: json.loads(path.read_text())["lesions"] for path in work_dir.rglob("mined.json")}
     return results | mined
 
 
