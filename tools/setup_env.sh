@@ -22,3 +22,5 @@ else
 fi
 pip install --no-compile --no-deps --no-build-isolation --editable .
 "$venv/bin/python" -m pip --disable-pip-version-check check
+# yapf, which mmengine imports, writes a cache at its first import; tests are several processes that would read it half-written.
+"$venv/bin/python" -c "import yapf"

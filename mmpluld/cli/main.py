@@ -123,7 +123,10 @@ def run(argv: Sequence[str]) -> int:
 
     import logging  # here, because it takes as long as all else that `--help` needs
 
+    from mmpluld.compat.processes import import_in_turn
+
     logging.raiseExceptions = given.debug  # a log that nobody reads any more is no error
+    import_in_turn()
     with ends_with_signals():
         return int(module.run(given) or 0)
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 
+from mmpluld.compat.system import lock_file
 from mmpluld.errors import InputError
 
-__all__ = ["PATIENCE_S", "check_alone", "check_launcher", "is_first", "started_by"]
+__all__ = ["PATIENCE_S", "check_alone", "check_launcher", "import_in_turn", "is_first", "started_by"]
 
 PATIENCE_S = 7200
 """How long processes wait for one another, whose shares, as of the volumes of a test, are unequal; NCCL's own patience
@@ -52,6 +57,24 @@ def started_by(environment: Mapping[str, str]) -> tuple[str, int] | None:
         if count.isdigit() and int(count) > 1 and needed[0] in environment:
             return launcher, int(count)
     return None
+
+
+def import_in_turn(environment: Mapping[str, str] = os.environ) -> None:
+    """Let the processes that a launcher started import yapf one after the other.
+
+    mmengine imports it; at its first import by a user it writes a cache that another process may read half-written, and
+    end with ``EOFError``.
+    """
+    spec = importlib.util.find_spec("yapf")
+    if started_by(environment) is None or spec is None or spec.origin is None:
+        return
+    folder = os.open(Path(spec.origin).parent, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            lock_file(folder)
+        importlib.import_module("yapf")
+    finally:
+        os.close(folder)
 
 
 def check_alone(command: str, environment: Mapping[str, str] = os.environ) -> None:

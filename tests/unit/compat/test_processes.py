@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -96,6 +100,24 @@ def test_one_result_in_several_processes(command, environment: dict[str, str], m
 
 def test_mining_in_one_process_of_a_launcher() -> None:
     check_alone("mine", {**TORCHRUN, "WORLD_SIZE": "1"})
+
+
+def test_processes_of_a_launcher_wait_for_one_another_to_write_the_cache_of_yapf(tmp_path: Path) -> None:
+    """In a home without the cache, several at once; the file is large enough to be read half-written otherwise."""
+    code = (
+        "from mmpluld.compat.processes import import_in_turn; import sys; import_in_turn();"
+        "assert 'yapf' in sys.modules; from yapf_third_party._ylib2to3 import pygram"
+    )
+    environment = {**os.environ, **TORCHRUN, "XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    processes = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(4)]
+    assert [process.wait() for process in processes] == [0] * 4
+    assert any(tmp_path.rglob("*.pickle"))
+
+
+def test_a_single_process_imports_nothing() -> None:
+    code = "from mmpluld.compat.processes import import_in_turn as it; import sys; it(); print('yapf' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_launchers_that_need_gpus() -> None:
