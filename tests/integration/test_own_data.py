@@ -101,7 +101,9 @@ def test_the_config_of_the_page_loads_the_data(home, monkeypatch):
 def test_tables_of_the_page_can_be_read(tmp_path):
     (tmp_path / "boxes.csv").write_text(blocks("text")[0])
     rows = read_box_csv(tmp_path / "boxes.csv", Convention())
-    assert [(row.volume, row.empty) for row in rows][::2] == [("p1/scan.nii.gz", False), ("p2/scan.nii.gz", True)]
+    assert [(row.volume, row.empty) for row in rows] == [
+        ("p1/scan.nii.gz", False), ("p1/later.nii.gz", False), ("p2/scan.nii.gz", False), ("p3/scan.nii.gz", True),
+    ]  # fmt: skip
     (tmp_path / "boxes.json").write_text(blocks("json")[0])
     assert [row.flat for row in read_box_coco(tmp_path / "boxes.json", Convention())] == [True, False]
 
