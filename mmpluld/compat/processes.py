@@ -65,8 +65,10 @@ def import_in_turn(environment: Mapping[str, str] = os.environ) -> None:
     mmengine imports it; at its first import by a user it writes a cache that another process may read half-written, and
     end with ``EOFError``.
     """
+    if started_by(environment) is None:
+        return
     spec = importlib.util.find_spec("yapf")
-    if started_by(environment) is None or spec is None or spec.origin is None:
+    if spec is None or spec.origin is None:
         return
     folder = os.open(Path(spec.origin).parent, os.O_RDONLY)
     try:

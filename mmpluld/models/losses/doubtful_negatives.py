@@ -46,8 +46,9 @@ class _DoubtfulNegatives(nn.Module, ABC):
             raise InputError(f"{name}: threshold is {threshold}; it is a score above 0 and below 1")
         if isinstance(warmup, bool) or not isinstance(warmup, (int, float)) or not 0 <= warmup < 1:
             raise InputError(f"{name}: warmup is {warmup}; it is a share of the training, 0 for none up to below 1")
-        number = limit is None or (isinstance(limit, (int, float)) and not isinstance(limit, bool))
-        if not number or not 0 < (1 if limit is None else limit) < math.inf:
+        if limit is not None and (
+            isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit < math.inf
+        ):
             raise InputError(f"{name}: limit is {limit}; it is a number above 0 (negatives for each positive), or None")
         self.loss = MODELS.build(loss) if isinstance(loss, dict) else loss
         self.threshold = float(threshold)
@@ -121,7 +122,6 @@ class _DoubtfulNegatives(nn.Module, ABC):
             counted = torch.ones_like(doubtful) if weight is None else weight > 0
             positives = int((counted & (classes >= 0) & (classes < scores.size(-1))).sum())
             ranked = torch.where(doubtful & counted, highest, -1.0).argsort(descending=True, stable=True)
-            doubtful = doubtful.clone()
             doubtful[ranked[int(self.limit * positives) :]] = False
         return doubtful, likely
 
