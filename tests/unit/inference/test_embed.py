@@ -100,7 +100,7 @@ def test_a_gpu_makes_the_same_vectors(data):
     _embed(data, "gpu", device="cuda")
     for name in ("a", "b/c"):
         cpu, gpu = (EmbeddingStore(data / folder).load(name) for folder in ("out", "gpu"))
-        np.testing.assert_allclose(gpu.lesion_vectors, cpu.lesion_vectors, atol=1e-5)
+        np.testing.assert_allclose(gpu.lesions, cpu.lesions, atol=1e-5)
         np.testing.assert_allclose(gpu.tracklet_vectors, cpu.tracklet_vectors, atol=1e-5)
 
 
