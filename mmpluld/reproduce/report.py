@@ -233,13 +233,15 @@ def _pair_section(summary: Summary) -> list[str]:
     header = ["pair", "seeds", "difference of averages", "p", "verdict", "s.e. patients", "s.e. seeds", "detectable"]
     rows = []
     for pair in summary.pairs:
-        if pair.difference is None:
-            rows.append([_names(pair), "0", *["-"] * 6])
+        if (d := pair.difference) is None:
             continue
-        d = pair.difference
         errors = [f"{100 * value[-1]:.2f}" for value in (d.se_patients, d.se_seeds, d.detectable)]
         errors = ["-" if text == "nan" else text for text in errors]
         rows.append([_names(pair), _counts(d.seeds), _interval(pair), _p_value(pair), d.verdict, *errors])
+    left_out = [f"{_names(pair)} ({pair.reason})" for pair in summary.pairs if pair.difference is None]
+    last = [f"Not compared: {'; '.join(left_out)}."] if left_out else []
+    if not rows:
+        return last
     margin = f"{summary.table.margin:g}"
     paired = any(pair.difference and pair.difference.paired for pair in summary.pairs)
     return [
@@ -253,11 +255,12 @@ def _pair_section(summary: Summary) -> list[str]:
         "that a repetition would find significant four times in five. With one seed, nothing is known about other "
         "trainings. Not corrected for the number of comparisons."
         + (" Rows that test the same trainings are paired by seed." if paired else ""),
+        *(["", *last] if last else []),
     ]
 
 
 def _specialty_section(summary: Summary) -> list[str]:
-    """Averages of all rows by specialty, then all pairs of each."""
+    """Averages of all rows by specialty, then the pairs of each, but for those with a row that was not run."""
     parts = summary.specialties
     averages = [
         [
@@ -266,7 +269,12 @@ def _specialty_section(summary: Summary) -> list[str]:
         ]
         for item, *cells in zip(summary.rows, *(part.rows for part in parts), strict=True)
     ]
-    pairs = [[part.name, *_specialty_cells(pair)] for part in parts for pair in part.pairs]
+    pairs = [
+        [part.name, *_specialty_cells(pair)]
+        for part in parts
+        for pair, of_all in zip(part.pairs, summary.pairs, strict=True)
+        if of_all.difference
+    ]
     lines = [
         "Average sensitivity in % on lesions of some types alone, with 95 % interval over seeds. False positives, and "
         "so operating points, remain those of the whole test.",

@@ -58,6 +58,7 @@ def test_missing_and_failed_rows_are_marked(planned, finish):
     text = markdown(summary, "mini.png", "mmpluld reproduce mini", None)
     assert "| A3D | 1 |" in text
     assert "| A3D + partial-label loss | failed | - | - |" in text
+    assert "\nNot compared: A3D + partial-label loss − A3D (A3D + partial-label loss failed).\n" in text
     assert pair_line(summary.pairs[0]).endswith("A3D: not compared (A3D + partial-label loss failed)")
     summary = collect(MINI, planned(), resamples=20)
     assert "| A3D + partial-label loss | not run |" in markdown(summary, "mini.png", "command", None)
