@@ -47,7 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--export", action=OutputFolder, metavar="DIR", help="copy the report and each run's figures to DIR/TABLE"
     )
     parser.add_argument(
-        "--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="changes to every config"
+        "--cfg-options",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="changes to the config of every detector",
     )
     parser.add_argument(
         "--pretrained",
@@ -105,7 +110,7 @@ def _reproduce(
         start_of=_start_of(table, rows, resources, options),
     )
     wanted = [item for item in runs if item.row in rows]
-    jobs = with_needs(wanted)
+    jobs = with_needs(wanted, unfinished=True)
     for job in jobs:
         if isinstance(job, Run):
             job.batch_shares(resources.gpus)  # refused before the first training
@@ -231,6 +236,10 @@ def _check(tables: Sequence[Table], options: argparse.Namespace) -> None:
         raise InputError(
             f"--pretrained {options.pretrained[0]}: twins start from trunks of their own; leave it out, or say none"
         )
+    if any(item.partition("=")[0].strip() == "data_root" for item in options.cfg_options):
+        raise InputError(
+            "--cfg-options data_root: would not reach the steps between trainings; give the folder by --data-root"
+        )
     keys = [row.key for table in tables for row in table.rows]
     for name in _names(options.rows):
         if name not in keys:
@@ -267,12 +276,13 @@ def _check_gpus(resources: Resources) -> None:
 
 
 def _command(options: argparse.Namespace, table: Table) -> str:
-    """The command without what changes no figure: folders, jobs and GPUs."""
+    """The command without what changes no figure: where results lie, jobs and GPUs."""
     import shlex
 
     parts = ["mmpluld", "reproduce", options.table, "--seeds", str(options.seeds or table.seeds)]
     parts += ["--twins"] if options.twins else []
     parts += ["--recipe", options.recipe] if options.recipe else []
+    parts += ["--data-root", options.data_root] if options.data_root else []
     given = [item.partition("=")[::2] for item in options.pretrained]
     files = [f"{name}={Path(source).name}" if source else name for name, source in given]
     parts += ["--pretrained", *files] if files else []

@@ -136,6 +136,7 @@ class Summary:
         specialties: On those of each specialty that the test set has lesions of.
         negatives: By key of a row, shares of its sampled negatives that touch an unmarked lesion: the mean over the
             seeds that tell it, by the part of the detector.
+        versions: Of mmpluld, with which the runs were made.
     """
 
     table: Table
@@ -145,6 +146,7 @@ class Summary:
     whole: Part
     specialties: tuple[Part, ...]
     negatives: dict[str, dict[str, float]]
+    versions: tuple[str, ...] = ()
 
     @property
     def rows(self) -> tuple[RowResult, ...]:
@@ -198,6 +200,7 @@ def collect(table: Table, runs: Sequence[Run], resamples: int = 1000) -> Summary
         parts[0],
         tuple(parts[1:]),
         _negatives(done),
+        tuple(sorted({str(result["version"]) for run in done if (result := run.result())})),
     )
 
 
@@ -332,7 +335,10 @@ def _negatives(done: Sequence[Run]) -> dict[str, dict[str, float]]:
     """Means over seeds of what the trainings measured of their negatives."""
     found: dict[str, dict[str, list[float]]] = {}
     for run in done:
-        path = (run.trainer or run).folder / "negatives.json"
+        trained = run
+        while trained.trainer is not None:
+            trained = trained.trainer
+        path = trained.folder / "negatives.json"
         if not path.is_file():
             continue
         told = read_object(path, "the shares as the training wrote them, or remove the file", ())

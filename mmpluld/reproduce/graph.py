@@ -20,7 +20,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
-from mmpluld.atomic import atomic_write_text
+from mmpluld.atomic import TEMPORARY, atomic_write_text
 from mmpluld.errors import InputError, MMPluldError
 from mmpluld.reproduce.children import Children, Resources, RunFailed, slots_of
 from mmpluld.structures.text_files import read_object
@@ -38,6 +38,7 @@ __all__ = [
     "identity_digest",
     "last_weights",
     "launched",
+    "refuse_unknown",
     "save_record",
 ]
 
@@ -119,10 +120,12 @@ class Job(ABC):
         """Find out whether it is done.
 
         Raises:
-            InputError: If its folder holds a result of another identity.
+            InputError: If its folder holds a result of another identity, or of which nothing is known.
         """
         path = self.folder / self.record_name
-        if path.is_file():
+        if not path.is_file():
+            refuse_unknown(self.folder, self.record_name)
+        else:
             known = read_object(path, RECORD_HINT, ("identity",))["identity"]
             changed = [name for name in {**self.identity, **known} if known.get(name) != self.identity.get(name)]
             if changed:
@@ -263,6 +266,19 @@ def batch_shares(cfg: Config, gpus: int) -> list[str]:
     if loader.sampler.get("batch_size") is not None:  # batches of one dataset
         options.append(f"train_dataloader.sampler.batch_size={size // gpus}")
     return options
+
+
+def refuse_unknown(folder: Path, record: str) -> None:
+    """Refuse a folder with files of which no record says what they depend on: they would be taken for ours.
+
+    Raises:
+        InputError: It holds files.
+    """
+    if folder.is_dir() and any(not path.name.startswith(TEMPORARY) for path in folder.iterdir()):
+        raise InputError(
+            f"{folder}: has files and no {record}, so what they were made from is not known; remove the folder or "
+            "choose another --work-dir"
+        )
 
 
 def save_record(path: Path, data: Mapping[str, Any]) -> None:

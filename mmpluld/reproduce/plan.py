@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -50,26 +50,33 @@ def plan(
         twins: Take the configs of phantom size.
         split: ``val`` tests on the validation patients: on the config's truth of the test with that word in its name.
         data_root: Replaces the configs' dataset folder.
-        cfg_options: Further changes to every config; they come after the row's own.
+        cfg_options: Further changes to the config of every detector; they come after the row's own.
         start_of: What the backbones of a config start from.
 
     Raises:
-        InputError: If a config or its annotation files are missing, or a run's folder holds a run of another config,
-            data or options.
+        InputError: If a config or its annotation files are missing, if ``cfg_options`` make two rows the same, or a
+            run's folder holds a run of another config, data or options.
     """
     planned = Plan(rows, work_dir, protocol, twins, split, data_root, cfg_options, start_of)
+    if cfg_options:
+        planned.refuse_levelling()
     runs = [planned.run(row, seed) for seed in range(seeds) for row in rows]
     for job in with_needs(runs):
         job.look()
     return runs
 
 
-def with_needs(jobs: Iterable[Job]) -> list[Job]:
-    """Some jobs and all that they need, each once and after its needs."""
+def with_needs(jobs: Iterable[Job], unfinished: bool = False) -> list[Job]:
+    """Some jobs and all that they need, each once and after its needs.
+
+    Args:
+        jobs: Which.
+        unfinished: Leave out what is done, and what only that needed: it may have been tidied away since.
+    """
     ordered: dict[Job, None] = {}
 
     def add(job: Job) -> None:
-        if job not in ordered:
+        if job not in ordered and not (unfinished and job.state == "done"):
             for need in job.needs:
                 add(need)
             ordered[job] = None
@@ -122,6 +129,26 @@ class Plan:
         if key not in self._configs:
             self._configs[key] = load_config(name, list(changes))
         return self._configs[key]
+
+    def refuse_levelling(self) -> None:
+        """Refuse options that set what rows differ in: the table would show one config under several names.
+
+        Raises:
+            InputError: Two rows that train for themselves are the same with the options, and are not without.
+        """
+        for one, two in combinations((row for row in self.rows.values() if not row.weights_of), 2):
+            if self._same(one, two, self.cfg_options) and not self._same(one, two, ()):
+                raise InputError(
+                    f"--cfg-options {' '.join(self.cfg_options)}: makes the rows {one.key} and {two.key} the same; "
+                    "leave out what the table compares"
+                )
+
+    def _same(self, one: Row, two: Row, options: Sequence[str]) -> bool:
+        """Whether two rows are one training with some options."""
+        if (one.labels, one.fpr, one.fold) != (two.labels, two.fpr, two.fold):
+            return False
+        cfgs = [self._loaded(row.config_name(self.twins), [*row.options, *options]) for row in (one, two)]
+        return config_digest(cfgs[0]) == config_digest(cfgs[1])
 
     def run(self, row: Row, seed: int, split: str | None = None) -> Run:
         """The run of a row with a seed, tested on the patients of ``split``, by default the table's."""
@@ -248,7 +275,7 @@ class Plan:
         """Changes to a detector's config that make it look at larger or smaller images in the test."""
         if factor == 1:
             return []
-        cfg = self._loaded(detector.config_name(self.twins), detector.options)
+        cfg = self._loaded(detector.config_name(self.twins), [*detector.options, *self.cfg_options])
         resize, place = cfg.test_dataloader.dataset.pipeline.resize, "test_dataloader.dataset.pipeline.resize"
         changes = [f"{place}.pixel_mm={resize.pixel_mm / factor:g}"]
         if resize.get("max_size"):  # else larger images would be shrunk again
@@ -385,7 +412,7 @@ class Plan:
         """Annotation file and folder of the dataset whose labels are mined, as it was before."""
         from mmpluld.datasets.named_concat import dataset_settings
 
-        cfg = self._loaded(detector.config_name(self.twins), detector.options)
+        cfg = self._loaded(detector.config_name(self.twins), [*detector.options, *self.cfg_options])
         part = dataset_settings(cfg.train_dataloader.dataset)[0]
         root = Path(self.data_root or part["data_root"]).absolute()
         images = root / part.get("data_prefix", {}).get("img_path", "")
@@ -400,7 +427,8 @@ def _of_split(cfg: Config, name: str, split: str) -> str:
             f"{name}: it tests on {path}, of which no file of the {split} patients is known; give the test's file a "
             "name with 'test' in it"
         )
-    return str(path.with_name(path.name.replace("test", split)))
+    before, _, after = path.name.rpartition("test")
+    return str(path.with_name(f"{before}{split}{after}"))
 
 
 def _annotation_files(cfg: Config, data_root: Path | None, row: Row) -> list[Path]:

@@ -62,7 +62,7 @@ def _differences(axes: Any, summary: Summary) -> None:
     for place, pair in enumerate(summary.pairs):
         d = pair.difference
         if d is None:
-            axes.text(0.02, place, "not run", va="center", color=_GREY, transform=axes.get_yaxis_transform())
+            axes.text(0.02, place, "not compared", va="center", color=_GREY, transform=axes.get_yaxis_transform())
             continue
         _bar(axes, place, 100 * d.value[-1], 100 * d.low[-1], 100 * d.high[-1], _RED)
     _finish(axes, [f"{pair.first.label}\n− {pair.second.label}" for pair in summary.pairs])

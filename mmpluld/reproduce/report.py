@@ -14,7 +14,6 @@ from mmpluld.errors import counted
 from mmpluld.io.writers import plain_cell
 from mmpluld.reproduce.collect import Noise, PairResult, Part, RowResult, Summary
 from mmpluld.reproduce.runner import Run
-from mmpluld.version import __version__
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -135,7 +134,7 @@ def markdown(summary: Summary, picture: str, command: str, data: str | None) -> 
     if summary.negatives:
         lines += ["", "## Negatives on unmarked lesions", "", *_negatives_section(summary)]
     lines += ["", f"![{summary.table.title}]({picture})", "", "## How this was made", "", "```", command, "```", ""]
-    lines += [f"mmpluld {__version__}."]
+    lines += [f"mmpluld {', '.join(summary.versions)}."] if summary.versions else []
     lines += [f"Test set: {summary.test_set}."] if summary.test_set else []
     lines += [data] if data is not None else []
     return "\n".join(lines) + "\n"

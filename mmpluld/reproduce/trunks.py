@@ -15,7 +15,7 @@ from mmpluld.atomic import atomic_path, is_unfinished
 from mmpluld.errors import InputError
 from mmpluld.phantom.layout_organs import organs_record
 from mmpluld.reproduce.children import Resources, run_commands
-from mmpluld.reproduce.graph import config_digest, last_weights, save_record
+from mmpluld.reproduce.graph import config_digest, last_weights, refuse_unknown, save_record
 from mmpluld.reproduce.start import Start, StartOf, architecture, backbones, start_options
 from mmpluld.reproduce.twin_data import SEED, digest, phantom_command
 from mmpluld.structures.text_files import read_object
@@ -155,12 +155,14 @@ def _identity(name: str, data: Path, cfg_options: Sequence[str]) -> dict[str, An
 
 
 def _is_there(root: Path, name: str, identity: dict[str, Any]) -> bool:
-    """Whether a trunk is trained; refused if its folder holds another one, or its weights are not those of the record.
+    """Whether a trunk is trained; refused if its folder holds another one or one of which nothing is known, or its
+    weights are not those of the record.
 
     What was trained for another config would be resumed from, or be the start of runs that say they had this one.
     """
     path = root / name / "trunk.json"
     if not path.is_file():
+        refuse_unknown(path.parent, path.name)
         return False
     record = read_object(path, _RECORD, ("identity", "sha256"))
     if record["identity"] != identity:

@@ -98,6 +98,20 @@ def test_a_second_round_starts_from_the_labels_of_the_first_and_the_detector_tra
     assert list(mine.arguments())[:2] == ["mine", str(first.makes)]
 
 
+def test_options_of_the_command_reach_the_steps_too(planned):
+    options = ["test_dataloader.dataset.pipeline.resize.pixel_mm=1.4"]
+    jobs = {job.name: job for job in with_needs(planned(TABLE4.row("lens-distillation"), cfg_options=options))}
+    assert "test_dataloader.dataset.pipeline.resize.pixel_mm=1.75" in jobs["propose-0.8"].identity["settings"]
+
+
+def test_labels_are_mined_from_the_dataset_that_options_name(planned, data, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    data.rename(elsewhere)
+    options = [f"train_dataloader.dataset.datasets.deeplesion.data_root={elsewhere}"]
+    plain = Plan([], tmp_path, "lens-3d", True, "test", None, options, random_start)
+    assert plain._training_data(TABLE2.row("lens"))[0] == elsewhere / "deeplesion/annotations/train.json"
+
+
 def test_oracles_need_no_proposals_and_views_of_distillation_are_three(planned):
     assert names(with_needs(planned(TABLE4.row("lens-oracle-unlabeled")))) == [
         "mine-oracle-unlabeled", "lens-oracle-unlabeled",

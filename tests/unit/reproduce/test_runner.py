@@ -17,6 +17,7 @@ from mmpluld.cli.reproduce import _chosen
 from mmpluld.errors import InputError
 from mmpluld.reproduce.children import Children, Resources, RunFailed, run_command
 from mmpluld.reproduce.graph import execute
+from mmpluld.reproduce.plan import with_needs
 from mmpluld.reproduce.runner import _command
 from mmpluld.reproduce.tables import TABLES, Row, Table, with_recipe
 
@@ -249,11 +250,33 @@ def test_options_of_a_row_make_another_run(planned, finish):
 
 
 def test_options_of_the_command_come_after_those_of_the_row(planned):
-    short = planned(SHORT, seeds=1, cfg_options=["train_cfg.max_epochs=3"])[1]
-    assert short.identity["cfg_options"] == ["train_cfg.max_epochs=1", "train_cfg.max_epochs=3"]
+    short = planned(SHORT, seeds=1, cfg_options=["train_cfg.val_interval=3"])[1]
+    assert short.identity["cfg_options"] == ["train_cfg.max_epochs=1", "train_cfg.val_interval=3"]
     assert short.options[:2] == short.identity["cfg_options"]
-    same = planned(SHORT, seeds=1, cfg_options=["train_cfg.max_epochs=3"])[0]
-    assert short.identity["config_sha256"] == same.identity["config_sha256"]
+
+
+def test_options_that_make_two_rows_the_same_are_refused(planned):
+    with pytest.raises(InputError, match=r"max_epochs=3: makes the rows a3d and a3d-short the same; leave out"):
+        planned(SHORT, seeds=1, cfg_options=["train_cfg.max_epochs=3"])
+
+
+def test_files_of_which_nothing_is_known_are_refused(planned, finish):
+    run = planned(seeds=1)[0]
+    finish(run, 0.5)
+    assert planned(seeds=1)[0].state == "done"
+    (run.folder / "run.json").unlink()
+    with pytest.raises(InputError, match=r"seed0: has files and no run\.json, .*; remove the folder"):
+        planned(seeds=1)
+
+
+def test_what_only_a_finished_run_needed_is_not_made_again(planned, finish):
+    run = planned(seeds=1, split="val")[0]
+    finish(run, 0.5)
+    (done, *_), (waiting, *_) = planned(seeds=1, split="val"), planned(seeds=2, split="val")[2:]
+    assert done.state == "done"
+    assert [job.state for job in with_needs([done])] == ["waiting", "done"], "its training is not here"
+    assert with_needs([done], unfinished=True) == []
+    assert with_needs([waiting], unfinished=True) == [waiting.trainer, waiting]
 
 
 def test_other_options_of_a_row_are_refused(planned, finish):
