@@ -89,7 +89,8 @@ class ShiftScaleRotate(BaseTransform):
             results["gt_masks"] = _warp_masks(results["gt_masks"], matrix)
         if results.get("gt_seg_map") is not None:
             classes = results["gt_seg_map"][..., None]
-            results["gt_seg_map"] = _warp(classes, matrix, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT, _UNKNOWN_CLASS)[..., 0]
+            moved = _warp(classes, matrix, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT, _UNKNOWN_CLASS)
+            results["gt_seg_map"] = moved[..., 0]
         before = results.get("homography_matrix")
         results["homography_matrix"] = matrix if before is None else matrix @ before
         return results
