@@ -57,7 +57,7 @@ class PatientSampler(Sampler[int]):
 
     def __len__(self) -> int:
         """Number of samples of this process in an epoch."""
-        return self._share * self.views
+        return int(self._share * self.views)
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the epoch; mmengine's runner does."""
