@@ -19,8 +19,8 @@ __all__ = ["PatientSampler"]
 class PatientSampler(Sampler[int]):
     """Draw every sample, those of a patient one after the other, the patients in a new order each epoch.
 
-    So a batch holds whole patients, but for the first and the last of it. The patients are shared out among the
-    processes of a distributed run; those that get fewer samples begin again with their first.
+    So a batch holds whole patients, but for the first and the last of it. In a distributed run each process has as
+    long a stretch of that order; the last one's goes on with the first samples where the number does not divide.
 
     Args:
         dataset: A ``CTLesionDataset``.
@@ -29,7 +29,7 @@ class PatientSampler(Sampler[int]):
         seed: The same in all processes; None draws one and shares it.
 
     Raises:
-        InputError: ``views`` is below 1, or there are fewer patients than processes.
+        InputError: ``views`` is below 1.
     """
 
     def __init__(self, dataset: Sized, views: int = 1, seed: int | None = None) -> None:
@@ -42,24 +42,22 @@ class PatientSampler(Sampler[int]):
         groups: dict[str, list[int]] = {}
         for index in range(len(dataset)):
             groups.setdefault(dataset.get_data_info(index)["patient"], []).append(index)  # type: ignore[attr-defined]
-        if len(groups) < self.world_size:
-            raise InputError(f"PatientSampler: {len(groups)} patients for {self.world_size} processes; start fewer")
         self._groups = [torch.tensor(group) for group in groups.values()]
-        self.num_samples = math.ceil(len(dataset) / self.world_size) * views
+        # The same in each epoch, by which mmengine's loop and schedules count their steps.
+        self._share = math.ceil(len(dataset) / self.world_size)
 
     def __iter__(self) -> Iterator[int]:
         """Iterate the indices of this process."""
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         order = torch.randperm(len(self._groups), generator=generator).tolist()
         shuffled = [group[torch.randperm(len(group), generator=generator)] for group in self._groups]
-        own = torch.cat([shuffled[place] for place in order[self.rank :: self.world_size]]).repeat_interleave(
-            self.views
-        )
-        return iter(own.repeat(math.ceil(self.num_samples / len(own)))[: self.num_samples].tolist())
+        drawn = torch.cat([shuffled[place] for place in order])
+        own = torch.arange(self.rank * self._share, (self.rank + 1) * self._share) % len(drawn)
+        return iter(drawn[own].repeat_interleave(self.views).tolist())
 
     def __len__(self) -> int:
         """Number of samples of this process in an epoch."""
-        return int(self.num_samples)
+        return int(self._share * self.views)
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the epoch; mmengine's runner does."""

@@ -19,6 +19,8 @@ from mmpluld.registry import TRANSFORMS
 
 __all__ = ["CropAtLesion", "ResizeToSpacing", "ShiftScaleRotate"]
 
+_UNKNOWN_CLASS = 255  # mmdet's own steps pad maps of classes with it, too
+
 
 @TRANSFORMS.register_module()
 class ShiftScaleRotate(BaseTransform):
@@ -29,7 +31,8 @@ class ShiftScaleRotate(BaseTransform):
     sample passes on as it was.
 
     Required key: ``img`` (H, W, D) float32. Modified keys: ``img``, ``gt_bboxes``, ``gt_bboxes_labels``,
-    ``gt_ignore_flags``, ``gt_masks``, ``homography_matrix``.
+    ``gt_ignore_flags``, ``gt_masks``, ``gt_seg_map`` (H, W), which is 255, unknown, where the image is mirrored,
+    ``homography_matrix``.
 
     Args:
         prob: Probability of changing a sample at all.
@@ -84,6 +87,10 @@ class ShiftScaleRotate(BaseTransform):
         results["img"] = _warp(results["img"], matrix, cv2.INTER_CUBIC, cv2.BORDER_REFLECT_101)
         if results.get("gt_masks") is not None:
             results["gt_masks"] = _warp_masks(results["gt_masks"], matrix)
+        if results.get("gt_seg_map") is not None:
+            classes = results["gt_seg_map"][..., None]
+            moved = _warp(classes, matrix, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT, _UNKNOWN_CLASS)
+            results["gt_seg_map"] = moved[..., 0]
         before = results.get("homography_matrix")
         results["homography_matrix"] = matrix if before is None else matrix @ before
         return results
@@ -211,15 +218,15 @@ def _affine(height: int, width: int, shift_x: float, shift_y: float, scale: floa
     return matrix
 
 
-def _warp(image: np.ndarray, matrix: np.ndarray, interpolation: int, border: int) -> np.ndarray:
-    """Warp (H, W, C) with a matrix on edge coordinates."""
+def _warp(image: np.ndarray, matrix: np.ndarray, interpolation: int, border: int, outside: int = 0) -> np.ndarray:
+    """Warp (H, W, C) with a matrix on edge coordinates; ``outside`` is the value beyond a constant border."""
     # OpenCV puts pixel i's centre at i, edges put it at i + 0.5.
     to_edges = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
     centred = (np.linalg.inv(to_edges) @ matrix @ to_edges)[:2]
     height, width, channels = image.shape
     # Plane by plane: OpenCV warps at most four channels at once, and single ones fastest.
     planes = [
-        cv2.warpAffine(plane, centred, (width, height), flags=interpolation, borderMode=border)
+        cv2.warpAffine(plane, centred, (width, height), flags=interpolation, borderMode=border, borderValue=outside)
         for plane in cv2.split(image)
     ]
     warped: np.ndarray = cv2.merge(planes).reshape(height, width, channels)

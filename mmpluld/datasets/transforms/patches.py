@@ -87,7 +87,7 @@ class PackLesionPatches(BaseTransform):
 
     Of each lesion: ``bboxes`` within its patch, ``tags`` (N, T) where :class:`LoadLesionTags` was before,
     ``lesion_ids`` and ``identities``, its number within the patient, -1 where it is not known. Lesions to be ignored
-    are left out.
+    are left out. Steps may drop boxes after :class:`LoadLesionTags`, by which each box knows its lesion.
 
     Args:
         meta_keys: Keys of the sample to keep.
@@ -100,13 +100,17 @@ class PackLesionPatches(BaseTransform):
         """Pack the sample.
 
         Raises:
-            InputError: A step has dropped boxes, so that patches and lesions do not go together.
+            InputError: A step has dropped boxes without ``LoadLesionTags`` before it, so that nobody knows which patch
+                is whose.
         """
         instances = results["instances"]
+        if "lesion_tags" in results:
+            places = results["gt_bboxes_labels"]
+            instances, tags = [instances[place] for place in places], results["lesion_tags"][places]
         if len(instances) != len(results["patches"]):
             raise InputError(
                 f"PackLesionPatches: {len(results['patches'])} patches of {len(instances)} lesions; leave steps that "
-                "drop boxes out of the pipeline"
+                "drop boxes out of the pipeline, or put LoadLesionTags before them"
             )
         kept = [row for row, item in enumerate(instances) if not item["ignore_flag"]]
         lesions = InstanceData(bboxes=torch.from_numpy(results["patch_boxes"][kept]))
@@ -114,7 +118,7 @@ class PackLesionPatches(BaseTransform):
         numbers = [instances[row].get("identity") for row in kept]
         lesions.identities = torch.tensor([UNKNOWN if n is None else n for n in numbers], dtype=torch.long)
         if "lesion_tags" in results:
-            lesions.tags = torch.from_numpy(results["lesion_tags"][kept])
+            lesions.tags = torch.from_numpy(tags[kept])
         sample = DetDataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})
         sample.gt_instances = lesions
         return {"inputs": torch.from_numpy(results["patches"][kept]), "data_samples": sample}

@@ -70,8 +70,9 @@ def centre_hidden(layer: Any, features: Tensor) -> Tensor:
 def _best_boxes(head: Any, features: Tensor, logits: Tensor, meta: dict[str, Any], rescale: bool) -> InstanceData:
     """Proposals of one image from ``features`` (C, H, W) and ``logits`` (1, H, W)."""
     cfg = head.test_cfg
+    # Half precision has so few values near 1 that most of the best would tie.
     scores, labels, cells, _ = filter_scores_and_topk(
-        logits.sigmoid().view(-1, 1), cfg.get("score_thr", 0), cfg.get("nms_pre", -1)
+        logits.float().sigmoid().view(-1, 1), cfg.get("score_thr", 0), cfg.get("nms_pre", -1)
     )
     points = head.prior_generator.grid_priors([logits.shape[1:]], device=logits.device)[0]
     # A row for each cell and one of zeros, the padding.

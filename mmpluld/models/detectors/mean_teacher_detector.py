@@ -13,6 +13,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmpluld.errors import InputError
+from mmpluld.models.data_preprocessors import SliceStacks
 from mmpluld.models.progress import has_begun
 from mmpluld.registry import MODELS
 
@@ -86,17 +87,18 @@ class MeanTeacherDetector(SemiBaseDetector):
     # The base class takes one loss on labelled and one on unlabelled images, from loaders of their own. Here the labels
     # of each image are partial: both kinds of truth meet in one image and one loss, and there is one view, so nothing
     # is projected between views. Building, freezing, the test and loading are the base's.
-    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Any]:
+    def loss(self, batch_inputs: Tensor | SliceStacks, batch_data_samples: SampleList) -> dict[str, Any]:
         """Losses of the student; ``mined_sure`` and ``mined_doubtful`` are boxes that were found per image."""
         found = {"mined_sure": 0.0, "mined_doubtful": 0.0}
         if has_begun(self.begin, "MeanTeacherDetector: begin"):
             batch_data_samples, found = self.get_pseudo_instances(batch_inputs, batch_data_samples)
         losses: dict[str, Any] = self.student.loss(batch_inputs, batch_data_samples)
-        return losses | {name: batch_inputs.new_tensor(count) for name, count in found.items()}
+        boxes = batch_data_samples[0].gt_instances.bboxes
+        return losses | {name: boxes.new_tensor(count) for name, count in found.items()}
 
     @torch.no_grad()
     def get_pseudo_instances(
-        self, batch_inputs: Tensor, batch_data_samples: SampleList
+        self, batch_inputs: Tensor | SliceStacks, batch_data_samples: SampleList
     ) -> tuple[SampleList, dict[str, float]]:
         """The samples with what the teacher finds, and how many boxes per image were found, sure and doubtful."""
         self.teacher.eval()

@@ -23,9 +23,9 @@ class _DoubtfulNegatives(nn.Module, ABC):
     """Finds the doubtful negatives, changes their target or weight, and leaves the rest to the wrapped loss.
 
     Doubtful is an anchor, cell or region whose target is background and whose highest score of a class is above
-    ``threshold``, once the share ``warmup`` of the training is over; of more than ``limit`` for each positive those
-    with the highest scores. Scores are those of the wrapped loss: sigmoids, or the softmax without its last column, the
-    background.
+    ``threshold``, once the share ``warmup`` of the training is over; of more than ``limit`` for each positive of the
+    call those with the highest scores. Scores are those of the wrapped loss: sigmoids, or the softmax without its last
+    column, the background.
     """
 
     refused: tuple[type[nn.Module], ...] = ()
@@ -145,7 +145,8 @@ class IgnoreHardNegatives(_DoubtfulNegatives):
             docs/explanation/partial_label_loss.md.
         warmup: Share of the training's iterations, from the first, in which the loss is the wrapped one, in [0, 1).
             mmengine's runner counts them, so a resumed training goes on where it was.
-        limit: Most negatives that are left out, for each positive of the batch on this process, above 0; None: all.
+        limit: Most negatives that are left out, for each positive of a call, above 0; None: all. A call has the batch
+            of this process; in a pyramid, of each level, as mmdet's anchor heads call once a level.
         use_sigmoid: That of the wrapped loss, said once more: mmdet's dense heads read it beside ``type``.
 
     Raises:
@@ -180,9 +181,9 @@ class BackgroundRecalibrationLoss(_DoubtfulNegatives):
         loss: As for ``IgnoreHardNegatives``, except ``QualityFocalLoss``: a likely lesion has no known quality.
         threshold: Score above which a negative is taken for a lesion, in (0, 1); see ``IgnoreHardNegatives``.
         warmup: As for ``IgnoreHardNegatives``. What is mistaken early stays mistaken.
-        limit: Most negatives that are taken for lesions, for each positive of the batch on this process, above 0; None:
-            all. In a dense head take one, such as the number of unmarked lesions for each marked one: without, what is
-            mistaken lifts its neighbours' scores above the threshold, until everything is a lesion.
+        limit: Most negatives that are taken for lesions, for each positive of a call, see ``IgnoreHardNegatives``;
+            None: all. In a dense head take one, such as the number of unmarked lesions for each marked one: without,
+            what is mistaken lifts its neighbours' scores above the threshold, until everything is a lesion.
         use_sigmoid: As for ``IgnoreHardNegatives``.
 
     Raises:

@@ -49,6 +49,7 @@ class PartialLabelLoss(nn.Module):
         renorm_by_kept: Divide by the number of samples that the mask left, not by all samples. The peer code
             and the default keep the full number, so that masking also lowers the weight of the negatives.
             For heads with a sampler; refused with losses that heads divide by the number of positives.
+            Samples are those of a call: in a pyramid, of each level, as mmdet's anchor heads call once a level.
         use_sigmoid: That of the wrapped loss, said once more: mmdet's heads read it beside ``type`` to decide
             on a background channel. True for all but ``GaussianFocalLoss``.
 

@@ -18,6 +18,8 @@ from mmpluld.registry import MODELS
 
 __all__ = ["OrganSegmentor"]
 
+_UNKNOWN_CLASS = 255  # where transforms move the map's border inwards
+
 
 @MODELS.register_module()
 class OrganSegmentor(BaseModel):
@@ -55,7 +57,10 @@ class OrganSegmentor(BaseModel):
     def forward(
         self, inputs: Tensor | SliceStacks, data_samples: list[DetDataSample] | None = None, mode: str = "tensor"
     ) -> Any:
-        """Logits (``tensor``), the cross entropy (``loss``), or the samples with ``pred_sem_seg`` (``predict``)."""
+        """Logits (``tensor``), the cross entropy (``loss``), or the samples with ``pred_sem_seg`` (``predict``).
+
+        Pixels of class 255 are unknown and left out of the loss.
+        """
         logits = self._logits(self.backbone(inputs))
         if mode == "tensor":
             return logits
@@ -63,7 +68,7 @@ class OrganSegmentor(BaseModel):
         if mode == "loss":
             truth = torch.cat([sample.gt_sem_seg.sem_seg for sample in data_samples or ()]).long()
             logits = logits[..., : truth.shape[-2], : truth.shape[-1]]  # the image is padded, the map is not
-            return {"loss_organ": F.cross_entropy(logits, truth)}
+            return {"loss_organ": F.cross_entropy(logits, truth, ignore_index=_UNKNOWN_CLASS)}
         for sample, found in zip(data_samples or (), logits.argmax(1, keepdim=True), strict=True):
             height, width = sample.img_shape
             sample.pred_sem_seg = PixelData(sem_seg=found[:, :height, :width])

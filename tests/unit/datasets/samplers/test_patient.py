@@ -37,19 +37,23 @@ def test_epochs_differ_and_come_again():
     assert tuple(sampler) == epochs[2]
 
 
-def test_processes_share_the_patients_out(monkeypatch):
+@pytest.mark.parametrize(("patients", "processes"), [(PATIENTS, 2), (["a"] * 10 + ["b"] * 2, 2), (["a", "b"], 4)])
+@pytest.mark.parametrize("epoch", range(3))
+def test_processes_draw_every_sample_between_them(monkeypatch, patients, processes, epoch):
     shares = []
-    for rank in range(2):
-        monkeypatch.setattr("mmpluld.datasets.samplers.patient.get_dist_info", lambda rank=rank: (rank, 2))
-        shares.append(list(PatientSampler(Dataset(PATIENTS), seed=1)))
-    assert [len(share) for share in shares] == [3, 3]
-    patients = [{PATIENTS[index] for index in share} for share in shares]
-    assert not patients[0] & patients[1]
+    for rank in range(processes):
+        monkeypatch.setattr("mmpluld.datasets.samplers.patient.get_dist_info", lambda rank=rank: (rank, processes))
+        sampler = PatientSampler(Dataset(patients), views=2, seed=1)
+        sampler.set_epoch(epoch)
+        shares.append(list(sampler))
+        assert len(shares[-1]) == len(sampler) == 2 * -(-len(patients) // processes)
+        assert shares[-1][::2] == shares[-1][1::2]
+    drawn = [index for share in shares for index in share]
+    assert set(drawn) == set(range(len(patients)))
+    once = list(dict.fromkeys(drawn))
+    assert len(list(groupby(once, key=patients.__getitem__))) == len(set(patients))
 
 
-def test_faulty_settings(monkeypatch):
+def test_faulty_settings():
     with pytest.raises(InputError, match="views is 0"):
         PatientSampler(Dataset(PATIENTS), views=0)
-    monkeypatch.setattr("mmpluld.datasets.samplers.patient.get_dist_info", lambda: (0, 4))
-    with pytest.raises(InputError, match="3 patients for 4 processes"):
-        PatientSampler(Dataset(PATIENTS), seed=0)

@@ -95,6 +95,25 @@ def test_boxes_that_leave_go_with_label_flag_and_mask():
         assert extent(mask) == box
 
 
+@pytest.mark.parametrize("shift", [(0.25, -0.125), (-0.5, 0.25)])
+def test_map_of_classes_moves_with_the_image(shift):
+    image = np.random.default_rng(0).integers(0, 18, (64, 96)).astype(np.uint8)
+    moved = fixed(*shift)({"img": image[..., None].astype(np.float32), "gt_seg_map": image})
+    classes = moved["gt_seg_map"]
+    known = classes != 255
+    assert (classes.dtype, classes.shape) == (np.uint8, (64, 96))
+    np.testing.assert_allclose(moved["img"][..., 0][known], classes[known], atol=1e-3)
+    assert known.mean() == (1 - abs(shift[0])) * (1 - abs(shift[1]))  # the rest of the image is mirrored
+
+
+def test_turned_map_of_classes_keeps_its_classes():
+    image = np.zeros((64, 64), np.uint8)
+    image[16:24, 20:40] = 9
+    moved = fixed(degrees=90)({"img": image[..., None].astype(np.float32), "gt_seg_map": image})
+    np.testing.assert_array_equal(moved["gt_seg_map"] == 9, moved["img"][..., 0] > 4.5)
+    assert set(np.unique(moved["gt_seg_map"])) <= {0, 9, 255}
+
+
 def test_boxes_are_clipped_to_the_image():
     results = fixed(shift_x=-0.25)(sample([[16, 30, 40, 40]]))
     assert results["gt_bboxes"].tensor.tolist() == [[0, 30, 16, 40]]

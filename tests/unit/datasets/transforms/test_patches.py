@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmpluld.datasets.transforms import CropLesionPatches, PackLesionPatches
+from mmpluld.datasets.transforms import CropLesionPatches, LoadLesionTags, PackLesionPatches, ShiftScaleRotate
 from mmpluld.errors import InputError
 
 
@@ -72,13 +72,33 @@ def test_packed_are_the_lesions_that_count():
         {"lesion_id": 7, "ignore_flag": 0, "identity": None},
     ]
     results["lesion_tags"] = np.array([[1, 0], [0, 1], [np.nan, np.nan]], np.float32)
-    results |= {"patient": "p", "volume_id": "v"}
+    results |= {"gt_bboxes_labels": np.arange(3), "patient": "p", "volume_id": "v"}
     packed = PackLesionPatches().transform(results)
     lesions = packed["data_samples"].gt_instances
     assert packed["inputs"].shape == (2, 3, 4, 4)
     assert (lesions.lesion_ids.tolist(), lesions.identities.tolist()) == ([5, 7], [3, -1])
     assert lesions.tags[0].tolist() == [1, 0] and lesions.tags[1].isnan().all()
     assert (packed["data_samples"].patient, packed["data_samples"].volume_id) == ("p", "v")
+
+
+def test_box_that_left_the_image_goes_with_its_lesion():
+    results = _sample([[1, 4, 3, 6], [8, 1, 10, 3], [7, 5, 9, 8]])
+    results["gt_ignore_flags"] = np.zeros(3, bool)
+    results["instances"] = [
+        {"lesion_id": 5, "ignore_flag": 0, "identity": 1, "tags": [0]},
+        {"lesion_id": 6, "ignore_flag": 0, "identity": 2, "tags": [1]},
+        {"lesion_id": 7, "ignore_flag": 1, "identity": 3, "tags": []},
+    ]
+    results["gt_bboxes_labels"] = np.zeros(3, np.int64)
+    shift = ShiftScaleRotate(prob=1)
+    shift._draw = lambda: (-0.5, 0.0, 1.0, 0.0)  # six columns to the left: the first box leaves
+    for step in (LoadLesionTags(num_tags=2), shift, CropLesionPatches(size=4), PackLesionPatches()):
+        results = step.transform(results)
+    lesions = results["data_samples"].gt_instances
+    assert results["inputs"].shape == (1, 3, 4, 4)
+    assert lesions.bboxes.tolist() == [[1, 1, 3, 3]]
+    assert (lesions.lesion_ids.tolist(), lesions.identities.tolist()) == ([6], [2])
+    assert lesions.tags.tolist() == [[0, 1]]
 
 
 def test_faulty_settings():

@@ -10,6 +10,7 @@ from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
+from mmpluld.compat.half_precision import keep_boxes_exact
 from mmpluld.models.cpu import best_cells, plain_networks
 from mmpluld.models.dense_heads import AFPHead
 from mmpluld.registry import MODELS
@@ -60,6 +61,7 @@ def same(found: InstanceData, wanted: InstanceData) -> bool:
     )
 
 
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize(
     ("settings", "side", "counts"),
     [
@@ -70,11 +72,13 @@ def same(found: InstanceData, wanted: InstanceData) -> bool:
         ({"score_thr": 1.0}, 24.0, [0]),
     ],
 )
-def test_equals_distances_of_all_cells(settings, side, counts):
+def test_equals_distances_of_all_cells(settings, side, counts, half):
     head = build(settings, side)
+    keep_boxes_exact(head)
     features = torch.randn(2, 6, 20, 28)
-    found, computed = predict(head, features, all_cells=False)
-    wanted, _ = predict(head, features, all_cells=True)
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        found, computed = predict(head, features, all_cells=False)
+        wanted, _ = predict(head, features, all_cells=True)
     assert all(same(*pair) for pair in zip(found, wanted, strict=True))
     assert len(found) == 2
     if counts is not None:

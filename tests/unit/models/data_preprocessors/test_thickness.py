@@ -37,9 +37,9 @@ def detector(kind: str, **changes):
     """The AlignShift twin with another detector around the same backbone, small and without masks."""
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope("mmpluld"):
-        if kind == "FasterRCNN":
+        if kind != "RetinaNet":
             model = copy.deepcopy(load_config(find_config("alignshift_densenet121-fpn_7s_phantom")).model)
-            model.type = kind
+            model.type = "FasterRCNN"
             model.data_preprocessor.pad_mask = False
             for key in [key for key in model.roi_head if key.startswith("mask")]:
                 del model.roi_head[key]
@@ -48,7 +48,7 @@ def detector(kind: str, **changes):
             model.data_preprocessor = {"type": "ThicknessPreprocessor", "pad_size_divisor": 32}
             model.backbone.slice_mixer = {"type": "AlignShiftMixer"}
         model.backbone.update(changes)
-        built = MODELS.build(model)
+        built = MODELS.build({"type": kind, "detector": model} if kind == "MeanTeacherDetector" else model)
         built.init_weights()
     return built
 
@@ -71,14 +71,14 @@ def test_missing_interval_is_named():
         ThicknessPreprocessor()(batch([5.0, None]))
 
 
-@pytest.mark.parametrize("kind", ["FasterRCNN", "RetinaNet"])
+@pytest.mark.parametrize("kind", ["FasterRCNN", "RetinaNet", "MeanTeacherDetector"])
 @pytest.mark.parametrize("with_cp", [False, True])
 def test_through_a_whole_detector(kind, with_cp):
     model = detector(kind, with_cp=with_cp)
     model.train()
     total, _ = model.parse_losses(model(**model.data_preprocessor(batch([5.0, float("nan")]), True), mode="loss"))
     total.backward()
-    trained = [p for p in model.backbone.parameters() if p.requires_grad]
+    trained = [p for p in getattr(model, "student", model).backbone.parameters() if p.requires_grad]
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in trained)
     model.eval()
     with torch.no_grad():

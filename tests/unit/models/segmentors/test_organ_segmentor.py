@@ -52,6 +52,19 @@ def test_learns_a_map_and_predicts_it_in_the_size_of_the_image():
     assert float((found[0] == truth[0]).float().mean()) > 0.9
 
 
+def test_pixels_of_an_unknown_class_count_nothing():
+    torch.manual_seed(0)
+    model = MODELS.build(load_config("trunk-faster-rcnn_r50_3s_phantom").model).eval()
+    image = torch.randn(1, 3, 32, 32)
+    truth = torch.randint(0, 18, (1, 32, 32), dtype=torch.uint8)
+    truth[:, 20:] = 255
+    with torch.no_grad():
+        logits = torch.nn.functional.interpolate(model(image), scale_factor=4, mode="bilinear")
+        loss = model(image, samples(truth), mode="loss")["loss_organ"]
+    by_hand = -logits.log_softmax(1)[:, :, :20].gather(1, truth[:, None, :20].long()).mean()
+    torch.testing.assert_close(loss, by_hand)
+
+
 @pytest.mark.parametrize(("trunk", "row"), TRUNK_OF.items(), ids=lambda name: name.split("_")[0])
 def test_a_detector_starts_from_the_trunk_of_its_backbone(tmp_path, trunk, row):
     torch.manual_seed(1)
