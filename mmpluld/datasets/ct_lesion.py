@@ -49,11 +49,12 @@ class CTLesionDataset(BaseDataset):
     :func:`~mmpluld.datasets.slice_pictures.picture_address`), ``volume_id``, ``key_slice``,
     ``patient``, ``source`` (kind and absolute path), ``first_slice``, ``spacing_mm`` (z, y, x),
     ``slice_interval_mm``, ``height``, ``width``, ``instances`` (``bbox`` as pixel edges x1, y1, x2, y2;
-    ``bbox_label`` 0; ``ignore_flag``; ``lesion_id``; ``tags``, numbers of the header's terms, and ``uncertain_tags``,
-    those of them that are doubtful, or None; ``identity``, number of the lesion within its patient, or None; ``mask``
-    as COCO run lengths, empty where it is unknown or the slice is not the lesion's key slice), ``recist_mm`` (long and
-    short diameter of every lesion that counts, in the order of ``instances``; NaN where unknown), ``body_context``
-    (z in the body, sex, 1 for male, and age / 100; NaN where unknown), ``sample_idx``.
+    ``bbox_label`` 0; ``ignore_flag``; ``lesion_id``; ``key_slice``, the lesion's own, or None; ``tags``, numbers of the
+    header's terms, and ``uncertain_tags``, those of them that are doubtful, or None; ``identity``, number of the lesion
+    within its patient, or None; ``mask`` as COCO run lengths, empty where it is unknown or the slice is not the
+    lesion's key slice), ``recist_mm`` (long and short diameter of every lesion that counts, in the order of
+    ``instances``; NaN where unknown), ``body_context`` (z in the body, sex, 1 for male, and age / 100; NaN where
+    unknown), ``sample_idx``.
 
     Args:
         ann_file: Annotation file, absolute or relative to ``data_root``.
@@ -330,6 +331,7 @@ def _instance(lesion: LesionRecord, box: Box2D, volume: VolumeRecord) -> dict[st
         "bbox_label": 0,
         "ignore_flag": int(lesion.ignore),
         "lesion_id": lesion.id,
+        "key_slice": lesion.key_slice,
         "tags": lesion.attributes.get("tags"),
         "uncertain_tags": lesion.attributes.get("uncertain_tags"),
         "identity": lesion.attributes.get("lesion"),

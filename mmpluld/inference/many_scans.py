@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mmpluld.compat.allocator import tune_allocator
 from mmpluld.errors import BusyError, InputError, NoMemoryError, NoRoomError, counted, printable
@@ -227,7 +227,7 @@ class _Many:
     def _record_error(self, name: str, scan: Scan, error: Exception) -> str:
         status = "refused" if isinstance(error, InputError) else "failed"
         reason = str(error) if status == "refused" else f"{type(error).__name__}: {error}"
-        reason = " ".join(printable(reason).split())
+        reason = _told(reason)
         if status == "failed" and os.environ.get("MMPLULD_DEBUG") == "1":
             traceback.print_exception(error)
         message = reason if self.request.identifiers else _public(reason, scan, name)
@@ -263,9 +263,26 @@ def _row(name: str, scan: Scan, found: Findings) -> Row:
 def _public(reason: str, scan: Scan, name: str) -> str:
     """A message without paths, UIDs and what else tells whose scan it is; of files the last name is kept."""
     reason = _BEHIND.sub(r"\1", reason)
+    # By their names as they are, for a folder "Doe, Jane (3)" ends where no pattern can tell.
+    folders = "|".join(re.escape(_told(f"{folder}/")) for folder in _folders(scan))
+    if folders:
+        reason = re.sub(rf"(?<![\w-])(?:{folders})", "", reason)
     # As a whole word: an input may be called "ct", which is part of many words.
-    root = rf"(?<![\w./-]){re.escape(printable(str(scan.given)))}(?![\w-])"
-    reason = re.sub(rf"{root}/(?:[^:;,()]*/)?", "", reason)
-    reason = re.sub(root, name, reason)
+    root = rf"(?<![\w./-]){re.escape(_told(str(scan.given)))}(?![\w-])"
+    reason = re.sub(rf"^{root}/[^:]*/|{root}/(?:[^:;,()]*/)?", "", reason)
+    reason = re.sub(root, name, reason).replace(_told(f"{scan.given.parent}/"), "")
     reason = _FOLDERS.sub("", _QUOTED.sub(r"\1\2\1", reason))
+    reason = f"{name}{reason}" if reason.startswith(":") else reason
     return _UID.sub("UID", _WHOSE.sub(r"\1", _OPTION.sub("--series", reason)))
+
+
+def _folders(scan: Scan) -> list[str]:
+    """The folders of a scan's files below its input, the longest first."""
+    files = map(PurePosixPath, (*scan.files, f"{scan.inner}/file"))
+    found = {str(folder) for file in files for folder in file.parents}
+    return sorted(found - {".", "/"}, key=len, reverse=True)
+
+
+def _told(text: str) -> str:
+    """As messages have it."""
+    return " ".join(printable(text).split())

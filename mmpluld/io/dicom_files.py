@@ -185,7 +185,7 @@ def files_below(folder: Path, without: Path | None = None) -> Iterator[Path]:
 
     def refuse(error: OSError) -> None:
         raise InputError(
-            f"{error.filename}: the folder cannot be opened ({error.strerror}); allow reading it, slices may be in it"
+            f"{error.filename}/: the folder cannot be opened ({error.strerror}); allow reading it, slices may be in it"
         )
 
     entered = set()

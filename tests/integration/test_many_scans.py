@@ -282,6 +282,19 @@ def test_messages_for_the_table_name_nobody():
          "s: series UID holds 2 parts that are not one volume, by PatientID; choose one with --series"),
     ):  # fmt: skip
         assert _public(reason, scan, "s") == wanted
+    for folder in ("DOE, JOHN/CT", "ROE JANE (12345)/CT", "O'NEIL; X: 1/A  B"):
+        scan = Scan(Path("/data/in"), "in", "1", folder, (f"{folder}/IM1",))
+        for reason in (f"/data/in/{folder}/IM1: is cut off", f"s: {folder}/IM1 is cut off"):
+            assert _public(" ".join(reason.split()), scan, "s") in ("IM1: is cut off", "s: IM1 is cut off")
+    whole = Scan(Path("/data/in"), "in", "1")  # an input of which nothing is known
+    told = _public("/data/in/DOE, JOHN (1)/: the folder cannot be opened", whole, "s")
+    assert told == "s: the folder cannot be opened"
+    medium = Scan(Path("/data/DOE, JOHN/DICOMDIR"), "DICOMDIR", "1", "A (1)", ("A (1)/IM1",))
+    for reason, wanted in (
+        ("/data/DOE, JOHN/A (1)/IM1: is cut off", "IM1: is cut off"),
+        ("/data/DOE, JOHN/DICOMDIR: is cut off", "s: is cut off"),
+    ):
+        assert _public(reason, medium, "s") == wanted
     short = Scan(Path("mp"), "mp", "1")
     assert (
         _public("mp/Doe/IM1: is uneven; resample the scan in mp", short, "s")

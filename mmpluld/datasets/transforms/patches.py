@@ -86,8 +86,9 @@ class PackLesionPatches(BaseTransform):
     """Pack the patches of a sample: ``inputs`` (N, D, S, S), and ``gt_instances`` of its lesions.
 
     Of each lesion: ``bboxes`` within its patch, ``tags`` (N, T) where :class:`LoadLesionTags` was before,
-    ``lesion_ids`` and ``identities``, its number within the patient, -1 where it is not known. Lesions to be ignored
-    are left out. Steps may drop boxes after :class:`LoadLesionTags`, by which each box knows its lesion.
+    ``lesion_ids``, ``identities``, its number within the patient, -1 where it is not known, and ``on_key_slice``,
+    whether the sample is of its own key slice. Lesions to be ignored are left out. Steps may drop boxes
+    after :class:`LoadLesionTags`, by which each box knows its lesion.
 
     Args:
         meta_keys: Keys of the sample to keep.
@@ -117,6 +118,8 @@ class PackLesionPatches(BaseTransform):
         lesions.lesion_ids = torch.tensor([instances[row]["lesion_id"] for row in kept], dtype=torch.long)
         numbers = [instances[row].get("identity") for row in kept]
         lesions.identities = torch.tensor([UNKNOWN if n is None else n for n in numbers], dtype=torch.long)
+        own = [instances[row].get("key_slice") == results.get("key_slice") for row in kept]
+        lesions.on_key_slice = torch.tensor(own, dtype=torch.bool)
         if "lesion_tags" in results:
             lesions.tags = torch.from_numpy(tags[kept])
         sample = DetDataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})

@@ -20,10 +20,11 @@ __all__ = ["MatchingMetric"]
 class MatchingMetric(BaseMetric):
     """Precision and recall of pairs of marks in two volumes of a patient that lie nearer than delta.
 
-    Data samples need ``gt_instances.identities``, ``pred_instances.embeddings`` and the names ``patient`` and
-    ``volume_id``. Marks whose lesion has no number are left out. Returned are the ``average_precision``, ``f1``,
-    ``precision``, ``recall`` and ``delta`` of the best F-score, and the number of ``pairs`` and of those that are one
-    lesion (``same``).
+    Data samples need ``gt_instances`` with ``identities`` and ``on_key_slice``
+    (:class:`~mmpluld.datasets.transforms.PackLesionPatches`), ``pred_instances.embeddings`` and the names ``patient``
+    and ``volume_id``. A mark counts on its own key slice alone, not on those of others that it crosses; marks whose
+    lesion has no number are left out. Returned are the ``average_precision``, ``f1``, ``precision``, ``recall`` and
+    ``delta`` of the best F-score, and the number of ``pairs`` and of those that are one lesion (``same``).
 
     Args:
         collect_device: ``cpu`` or ``gpu``, for distributed tests.
@@ -39,16 +40,18 @@ class MatchingMetric(BaseMetric):
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
         """Keep the marks of a batch."""
         for sample in data_samples:
-            identities = to_array(sample["gt_instances"]["identities"])
+            lesions, names = sample["gt_instances"], (sample["patient"], sample["volume_id"])
+            numbers, own = to_array(lesions["identities"]), to_array(lesions["on_key_slice"]) > 0
             vectors = to_array(sample["pred_instances"]["embeddings"])
-            for identity, vector in zip(identities.tolist(), vectors, strict=True):
-                if identity >= 0:
-                    self.results.append((sample["patient"], sample["volume_id"], identity, vector))
+            marks = zip(numbers.astype(int).tolist(), own.tolist(), vectors, strict=True)
+            # One entry a sample, with or without marks: MMEngine keeps as many entries as there are samples.
+            self.results.append([(*names, number, vector) for number, here, vector in marks if here and number >= 0])
 
-    def compute_metrics(self, results: list[tuple[str, str, int, Any]]) -> dict[str, float]:
+    def compute_metrics(self, results: list[list[tuple[str, str, int, Any]]]) -> dict[str, float]:
         """Evaluate all pairs; see the class."""
-        patients, volumes, numbers = (np.array([row[place] for row in results]) for place in range(3))
-        first, second = np.triu_indices(len(results), 1)
+        marks = [mark for sample in results for mark in sample]
+        patients, volumes, numbers = (np.array([mark[place] for mark in marks]) for place in range(3))
+        first, second = np.triu_indices(len(marks), 1)
         paired = (patients[first] == patients[second]) & (volumes[first] != volumes[second])
         first, second = first[paired], second[paired]
         same = numbers[first] == numbers[second]
@@ -58,7 +61,7 @@ class MatchingMetric(BaseMetric):
                 "lesions have numbers: one that `mmpluld convert deeplesion --lesion-pairs` wrote, or a phantom's "
                 "truth/val.json"
             )
-        vectors = np.stack([row[3] for row in results]).astype(np.float64)
+        vectors = np.stack([mark[3] for mark in marks]).astype(np.float64)
         curve = matching_curve(np.linalg.norm(vectors[first] - vectors[second], axis=1), same)
         point = curve.best
         precision, recall = float(curve.precision[point]), float(curve.recall[point])

@@ -88,8 +88,8 @@ def test_one_sample_by_hand(build):
         "height": 32,
         "width": 32,
         "instances": [
-            {"bbox": [4, 5, 10, 12], "bbox_label": 0, "ignore_flag": 0, "lesion_id": 0, **REST},
-            {"bbox": [20, 5, 26, 12], "bbox_label": 0, "ignore_flag": 0, "lesion_id": 1, **REST},
+            {"bbox": [4, 5, 10, 12], "bbox_label": 0, "ignore_flag": 0, "lesion_id": 0, "key_slice": 3, **REST},
+            {"bbox": [20, 5, 26, 12], "bbox_label": 0, "ignore_flag": 0, "lesion_id": 1, "key_slice": 4, **REST},
         ],
         "recist_mm": [pytest.approx((math.nan, math.nan), nan_ok=True)] * 2,
         "body_context": pytest.approx((math.nan,) * 3, nan_ok=True),
@@ -114,7 +114,8 @@ def test_class_and_dataset_facts(build):
 
 def test_boxes_are_clipped_and_ignored_lesions_flagged(build):
     info = build("all_slices").get_data_info(8)
-    assert info["instances"] == [{"bbox": [0, 20, 8, 32], "bbox_label": 0, "ignore_flag": 1, "lesion_id": 2, **REST}]
+    item = {"bbox": [0, 20, 8, 32], "bbox_label": 0, "ignore_flag": 1, "lesion_id": 2, "key_slice": 8, **REST}
+    assert info["instances"] == [item]
     assert info["recist_mm"] == []
 
 

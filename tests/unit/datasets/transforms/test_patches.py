@@ -67,16 +67,17 @@ def test_edges_of_boxes_move():
 def test_packed_are_the_lesions_that_count():
     results = CropLesionPatches(size=4).transform(_sample([[5, 4, 7, 6], [2, 2, 4, 4], [8, 2, 10, 4]]))
     results["instances"] = [
-        {"lesion_id": 5, "ignore_flag": 0, "identity": 3},
+        {"lesion_id": 5, "ignore_flag": 0, "identity": 3, "key_slice": 8},
         {"lesion_id": 6, "ignore_flag": 1},
-        {"lesion_id": 7, "ignore_flag": 0, "identity": None},
+        {"lesion_id": 7, "ignore_flag": 0, "identity": None, "key_slice": 9},
     ]
     results["lesion_tags"] = np.array([[1, 0], [0, 1], [np.nan, np.nan]], np.float32)
-    results |= {"gt_bboxes_labels": np.arange(3), "patient": "p", "volume_id": "v"}
+    results |= {"gt_bboxes_labels": np.arange(3), "patient": "p", "volume_id": "v", "key_slice": 8}
     packed = PackLesionPatches().transform(results)
     lesions = packed["data_samples"].gt_instances
     assert packed["inputs"].shape == (2, 3, 4, 4)
     assert (lesions.lesion_ids.tolist(), lesions.identities.tolist()) == ([5, 7], [3, -1])
+    assert lesions.on_key_slice.tolist() == [True, False]
     assert lesions.tags[0].tolist() == [1, 0] and lesions.tags[1].isnan().all()
     assert (packed["data_samples"].patient, packed["data_samples"].volume_id) == ("p", "v")
 
