@@ -20,7 +20,7 @@ import numpy as np
 
 from mmpluld.errors import InputError, did_you_mean, name_some
 from mmpluld.io.dicom_files import DicomFolder, DicomImage, header_text
-from mmpluld.io.dicom_geometry import Slice
+from mmpluld.io.dicom_geometry import Slice, parse_slice
 
 __all__ = [
     "TAGS", "Choice", "SeriesFacts", "check_one_volume", "check_passes", "choose_images", "fits", "refuse_no_series",
@@ -219,8 +219,8 @@ class SeriesFacts:
         uid, number, description, kernel, thickness, patient: SeriesInstanceUID, SeriesNumber, SeriesDescription,
             ConvolutionKernel, SliceThickness and PatientID; where images differ, that of the first.
         images: How many files.
-        positions: How many places along the normal they have.
-        interval_mm: Usual distance of neighbouring places; None if there is one alone or none is known.
+        positions: How many places along the normal they have; None if that of one is not known.
+        interval_mm: Usual distance of neighbouring places; None if there is one alone or they are not known.
         size: Columns and rows.
     """
 
@@ -231,36 +231,34 @@ class SeriesFacts:
     thickness: str
     patient: str
     images: int
-    positions: int
+    positions: int | None
     interval_mm: float | None
     size: tuple[str, str]
 
 
-def series_facts(uid: str, images: Sequence[DicomImage]) -> SeriesFacts:
-    """Gather what the headers of a series say."""
+def series_facts(uid: str, images: Sequence[DicomImage], whole: bool = True) -> SeriesFacts:
+    """Gather what the headers of a series say; it is not ``whole`` if files that may belong to it cannot be read."""
 
     def text(name: str) -> str:
         return header_text(images[0].header, name)
 
     depths = _depths(images)
+    gaps = np.diff(depths or [])
     return SeriesFacts(
         uid, text("SeriesNumber"), text("SeriesDescription"), text("ConvolutionKernel"), text("SliceThickness"),
-        text("PatientID"), len(images), len(depths), float(np.median(np.diff(depths))) if len(depths) > 1 else None,
-        (text("Columns"), text("Rows")),
+        text("PatientID"), len(images), len(depths) if depths and whole else None,
+        float(np.median(gaps)) if gaps.size else None, (text("Columns"), text("Rows")),
     )  # fmt: skip
 
 
-def _depths(images: Sequence[DicomImage]) -> list[float]:
-    """Places along the normal of the first image, in mm, to 0.01 mm; none if the headers do not say."""
+def _depths(images: Sequence[DicomImage]) -> list[float] | None:
+    """Places along the normal of the first image, in mm, to 0.01 mm; None if one of the images is no readable slice."""
     try:
-        orientation = [float(item) for item in header_text(images[0].header, "ImageOrientationPatient").split("\\")]
-        normal = np.cross(orientation[:3], orientation[3:])
-        places = [
-            [float(item) for item in header_text(image.header, "ImagePositionPatient").split("\\")] for image in images
-        ]
-        return sorted({round(float(np.dot(place, normal)), 2) for place in places})
-    except ValueError:
-        return []
+        slices = [parse_slice(image) for image in images]
+    except InputError:
+        return None
+    normal = slices[0].normal
+    return sorted({round(float(item.position @ normal), 2) for item in slices})
 
 
 def _series_images(folder: Path, found: DicomFolder, choice: Choice) -> list[DicomImage]:

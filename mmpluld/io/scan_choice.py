@@ -11,7 +11,7 @@ from dataclasses import replace
 from mmpluld.errors import InputError, did_you_mean, name_some, printable
 from mmpluld.inputs import own_path
 from mmpluld.io.archives import is_archive
-from mmpluld.io.dicom_series import Choice
+from mmpluld.io.dicom_series import Choice, SeriesFacts
 from mmpluld.io.hounsfield import Units
 from mmpluld.io.scans import Scan, ScanReader, find_scans
 from mmpluld.progress import note
@@ -161,7 +161,7 @@ def _without_choice(scans: Sequence[Scan], everything: Sequence[Scan]) -> list[S
     if len(dicom) < 2 or not one_input or len({scan.facts.patient for scan in dicom if scan.facts}) > 1:
         return list(scans)
     given = scans[0].given
-    volumes = [scan for scan in dicom if scan.facts and scan.facts.positions >= _FEWEST_POSITIONS]
+    volumes = [scan for scan in dicom if scan.facts and not _is_no_volume(scan.facts)]
     if len(volumes) == 1:
         place = everything.index(volumes[0]) + 1
         others = "the others" if len(dicom) == len(everything) else "the other series"
@@ -173,6 +173,11 @@ def _without_choice(scans: Sequence[Scan], everything: Sequence[Scan]) -> list[S
         "each scan with --series all",
         everything,
     )
+
+
+def _is_no_volume(facts: SeriesFacts) -> bool:
+    """Whether the places of a series are known, and too few; of images that cannot be read nothing is known."""
+    return facts.positions is not None and facts.positions < _FEWEST_POSITIONS
 
 
 def _of_series(scans: Sequence[Scan], dicom: Sequence[Scan], series: str) -> list[Scan]:

@@ -251,7 +251,7 @@ def _series(given: Path, root: Path, found: DicomFolder, choice: Choice, whole: 
                 _common(root, files),
                 tuple(names),
                 uid or None,
-                series_facts(uid, images),
+                series_facts(uid, images, whole=not lost),
                 fits(images, choice),
                 _digest(root, looked_at),
             )

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
 from pydicom.fileset import FileSet
@@ -41,6 +42,11 @@ def _found(*inputs, series=None, out=None):
     with ScanReader() as reader:
         scans = find_scans(inputs, reader, series, out)
         return scans, [None if scan.fault else reader.read(scan) for scan in scans]
+
+
+def _unread(*inputs):
+    with ScanReader() as reader:
+        return find_scans(inputs, reader)
 
 
 def _write_nifti(path: Path) -> Path:
@@ -333,6 +339,33 @@ def test_the_only_volume_is_taken_and_said(patient, write_dicom_series, capfd):
     scans, _ = _found(patient)
     assert [scan.series for scan in choose_scans(scans)] == [None, "1.2.2"]
     assert "series 3 of 3 taken; the other series have images at fewer" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("fault", ["no position", "flat", "frames", "cut off"])
+def test_a_series_is_left_out_only_if_its_places_are_known(patient, write_dicom_series, fault):
+    files = sorted((patient / "s1").iterdir())
+    if fault == "frames":  # Enhanced CT: a file of many slices, whose positions are told elsewhere
+        shutil.rmtree(patient / "s1")
+        tags = {"NumberOfFrames": 300, "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2.1", "PatientID": "P"}
+        write_dicom_series(patient / "s1", _HU[:, :, :1], _AFFINE, series="1.2.1", ImagePositionPatient=None, **tags)
+    elif fault == "cut off":
+        for file in files[2:]:
+            file.write_bytes(file.read_bytes()[:300])
+    else:
+        name, value = {
+            "no position": ("ImagePositionPatient", None),
+            "flat": ("ImageOrientationPatient", [1, 0, 0, 1, 0, 0]),
+        }[fault]
+        header = pydicom.dcmread(files[0])
+        setattr(header, name, value)
+        header.save_as(files[0])
+    scans = _unread(patient)
+    with pytest.raises(SeveralSeriesError, match=r"2 CT series of one patient: 1.2.1 \([124] files?\), 1.2.2"):
+        choose_scans(scans)
+    for file in sorted((patient / "s2").iterdir())[2:]:
+        file.unlink()  # beside a topogram it is taken, and refused by its reader
+    (scan,) = choose_scans(_unread(patient))
+    assert scan.series == "1.2.1"
 
 
 def test_what_lies_beside_the_series_of_a_patient_does_not_choose(patient, write_dicom_series):
