@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Test and print the metrics."""
+    from mmpluld.compat.processes import is_first
     from mmpluld.engine.run import test
 
     metrics = test(
@@ -53,6 +54,6 @@ def run(options: argparse.Namespace) -> int:
         launcher=options.launcher,
         local_rank=options.local_rank,
     )
-    for name, value in metrics.items():
+    for name, value in metrics.items() if is_first(options.launcher) else ():
         print(f"{name:<16} {value:.4f}")
     return 0

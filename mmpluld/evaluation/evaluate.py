@@ -190,7 +190,8 @@ def compare_files(
 
     Returns:
         Plain values: ``first`` and ``second`` (average each), ``difference`` and ``average_difference``
-        (first - second), ``interval`` with ``p_value``.
+        (first - second), ``interval`` with ``p_value``, and in ``volumes`` those of the truth that each record has
+        not, and those that it has beyond.
 
     Raises:
         InputError: As ``evaluate_files``.
@@ -199,7 +200,7 @@ def compare_files(
     detections = _load_detections(pred_path)
     truth = load_truth(gt_path, rules, like=detections)
     pairing, first = _match(pred_path, detections, truth, rules, strict)
-    _, second = _match(other_path, _load_detections(other_path), truth, rules, strict)
+    others, second = _match(other_path, _load_detections(other_path), truth, rules, strict)
     if len(set(pairing.patients)) < 2:
         raise InputError(f"{gt_path}: {ONE_UNIT.format('patient')}; give a truth of several, or mend 'patient'")
     interval = bootstrap_difference(first, second, pairing.patients, rules, resamples=bootstrap, seed=seed)
@@ -207,7 +208,12 @@ def compare_files(
     return {
         "protocol": rules.name,
         "mode": "strict" if strict else "compat",
+        "per": rules.per,
         "levels": list(rules.levels),
+        "volumes": {
+            name: {"missing_volumes": part.missing, "extra_volumes": part.extra}
+            for name, part in (("first", pairing), ("second", others))
+        },
         "first": averages[0],
         "second": averages[1],
         "difference": interval.value.tolist(),
@@ -234,6 +240,8 @@ def format_table(result: Mapping[str, Any]) -> str:
             f"average: first {100 * result['first']:.2f}, second {100 * result['second']:.2f}; "
             f"p = {result['interval']['p_value']:.3g} (two-sided, paired bootstrap over patients)"
         ]
+        for name, volumes in result["volumes"].items():
+            footer += _notes(volumes, f"{name}: ")
     else:
         rows = [_row("sensitivity %", result["sensitivity"], result["average"]), *_interval_rows(result)]
         thresholds = ["-" if value is None else f"{value:.4g}" for value in result["threshold_at_level"]]
@@ -437,13 +445,13 @@ def _counts(result: Mapping[str, Any]) -> list[str]:
     return lines + _notes(result)
 
 
-def _notes(result: Mapping[str, Any]) -> list[str]:
+def _notes(result: Mapping[str, Any], whose: str = "") -> list[str]:
     """What was left out or counts otherwise, one line each."""
     # Number, noun, and what is said of one and of several.
     found = (
-        (result["num_ignored_lesions"], "lesion", "marked ignore is not counted", "marked ignore are not counted"),
+        (result.get("num_ignored_lesions"), "lesion", "marked ignore is not counted", "marked ignore are not counted"),
         (
-            result["num_off_slice_detections"],
+            result.get("num_off_slice_detections"),
             "detection",
             "lies on no evaluated slice and is left out",
             "lie on no evaluated slice and are left out",
@@ -479,7 +487,7 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
             "are unknown to the truth and left out",
         ),
     )
-    return [f"note: {counted(n, noun)} {one if n == 1 else several}" for n, noun, one, several in found if n]
+    return [f"note: {whose}{counted(n, noun)} {one if n == 1 else several}" for n, noun, one, several in found if n]
 
 
 def _align(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -13,12 +13,14 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import init_default_scope
 
+from mmpluld.datasets.folds import proposed_volumes
 from mmpluld.datasets.steps import pipeline_steps
 from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights
 from mmpluld.engine.device import checked_device
 from mmpluld.engine.numbered_patients import NUMBERED
 from mmpluld.engine.run import prepare_config, sole_writer
 from mmpluld.errors import InputError, counted, name_some
+from mmpluld.inference.settings import config_digest
 from mmpluld.inference.volumes import Examined, join, lacking_shards, share_out
 from mmpluld.io.embeddings import EmbeddingHeader, EmbeddingStore, Vectors, VolumeEmbeddings
 from mmpluld.io.proposals import ProposalStore, VolumeProposals
@@ -79,7 +81,7 @@ def embed(
     weights = local_checkpoint(checkpoint)
     content = AnnotationSet.load(annotations)
     store = None if proposals is None else ProposalStore(proposals)
-    volumes = content.volumes if store is None else _proposed(content.volumes, store, annotations)
+    volumes = content.volumes if store is None else proposed_volumes(store, content.volumes, annotations)
     check_patients(weights, volumes, annotations)
     with sole_writer(out, launcher):
         alone = join(cfg, launcher)
@@ -100,6 +102,7 @@ def _header(
     """What the embeddings are of."""
     return EmbeddingHeader(
         config=Path(cfg.filename).stem,
+        config_sha256=config_digest(cfg),
         checkpoint=sha256_of(weights),
         annotations=sha256_of(annotations),
         proposals="" if store is None else sha256_of(store.folder / "proposals.json"),
@@ -247,15 +250,3 @@ def _sample(
         "patient": volume.patient,
         "instances": instances,
     }
-
-
-def _proposed(volumes: Sequence[VolumeRecord], store: ProposalStore, annotations: StrPath) -> list[VolumeRecord]:
-    """The volumes that a proposal store is of, all of which must be there."""
-    missing = set(store.missing(volume.id for volume in volumes))
-    if missing and store.header.fold is None:
-        names = sorted(missing)
-        raise InputError(
-            f"{store.folder}: no proposals of {counted(len(names), 'volume')} of {annotations} ({name_some(names)}); "
-            "run `mmpluld propose` again, which makes what is missing"
-        )
-    return [volume for volume in volumes if volume.id not in missing]

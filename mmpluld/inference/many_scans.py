@@ -163,7 +163,9 @@ class _Many:
                     f"{request.out}: holds {beside[0]} of one scan, beside which those of many would lie; give another "
                     "folder, or remove it"
                 )
-        told = {"formats": list(request.formats), "identifiers": request.identifiers, "units": request.units}
+        # In one order: the same formats in another are no other results.
+        formats = [name for name in FORMATS if name in request.formats]
+        told = {"formats": formats, "identifiers": request.identifiers, "units": request.units}
         self.store.open({**settings, **told}, self.scans.keys(), request.overwrite)
         rows = self.store.rows()
         files = [FORMATS[name].file for name in request.formats]

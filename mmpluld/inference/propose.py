@@ -15,7 +15,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmpluld.datasets import CTLesionDataset
-from mmpluld.datasets.folds import fold_of_patients
+from mmpluld.datasets.folds import volumes_of_fold
 from mmpluld.datasets.named_concat import dataset_settings
 from mmpluld.engine.run import prepare_config, sole_writer
 from mmpluld.errors import InputError
@@ -96,13 +96,14 @@ def propose(
     path = Path(dataset.ann_file if ann_file is None else ann_file)
     root = Path(dataset.data_prefix["img_path"] if data_root is None else data_root)
     annotations = load_volumes(path)
-    volumes = _of_fold(annotations.volumes, fold, fold_seed)
+    part = None if fold is None else (*fold, fold_seed)
+    volumes = volumes_of_fold(annotations.volumes, part)
     with sole_writer(out, launcher):
         alone = join(cfg, launcher)
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
         detector = VolumeDetector(cfg, weights, rules, place, precision, batch_size)
         experts = keep_all_boxes(detector.model) or (_trained_on(dataset, path, annotations),)
-        header = _header(cfg, weights, path, experts, rules, precision, None if fold is None else (*fold, fold_seed))
+        header = _header(cfg, weights, path, experts, rules, precision, part)
         store = ProposalStore.create(out, header)
         first, wanted, mine = share_out(lambda: lacking_shards(store, volumes), leave=alone)
         by_id = {volume.id: volume for volume in volumes}
@@ -243,10 +244,3 @@ def _trained_on(dataset: CTLesionDataset, path: Path, annotations: AnnotationSet
             )
         annotations = AnnotationSet.load(dataset.ann_file)
     return str(annotations.dataset["name"])
-
-
-def _of_fold(volumes: Sequence[VolumeRecord], fold: Fold | None, seed: int) -> list[VolumeRecord]:
-    if fold is None:
-        return list(volumes)
-    patients = fold_of_patients((volume.patient for volume in volumes), *fold, seed)
-    return [volume for volume in volumes if volume.patient in patients]

@@ -28,7 +28,7 @@ from mmpluld.engine.device import checked_device
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.inference.link import Lesion3D
 from mmpluld.inference.running import FPRMode, check_batch_size, check_fpr_mode, check_precision
-from mmpluld.inference.settings import DetectionSettings
+from mmpluld.inference.settings import DetectionSettings, config_digest
 from mmpluld.io.patches import run_around
 from mmpluld.io.slice_sources import SliceSource, open_source
 from mmpluld.models.classifiers import PatchClassifier
@@ -200,7 +200,8 @@ def load_rescorer(
     found = find_config(config)
     cfg = load_config(found)
     check_config(cfg)
-    name = f"{found.name}, weights {weights.name} (SHA-256 {sha256_of(weights)[:16]})"
+    digests = config_digest(cfg)[:16], sha256_of(weights)[:16]
+    name = f"{found.name} (SHA-256 {digests[0]}), weights {weights.name} (SHA-256 {digests[1]})"
     return Rescorer(cfg, weights, mode, device, precision, name=name)
 
 

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from mmpluld.errors import InputError, did_you_mean, name_some
+from mmpluld.errors import InputError, counted, did_you_mean, name_some
 from mmpluld.io.dicom_files import DicomFolder, DicomImage, header_text
 from mmpluld.io.dicom_geometry import Slice, parse_slice
 
@@ -157,7 +157,7 @@ def check_passes(folder: Path, slices: Sequence[Slice], choice: Choice) -> list[
         runs = 1 + sum(one != two for one, two in zip(order, order[1:], strict=False))
         if runs > len(groups):
             raise InputError(f"{folder}: {_parts(images, 'AcquisitionNumber', groups, choice)}")
-        listed = f"{_listed(groups)}, " if len(groups) <= 8 else ""
+        listed = f"{_listed(groups, files=False)}, " if len(groups) <= 8 else ""
         notes.append(
             f"AcquisitionNumber takes {len(groups)} values along z, {listed}in one even stack: assumed one volume"
         )
@@ -348,10 +348,10 @@ def _parts(images: Sequence[DicomImage], name: str, groups: dict[str, list[Dicom
     )
 
 
-def _listed(groups: dict[str, list[DicomImage]]) -> str:
-    """Values with numbers of slices; a part of one slice with its file."""
+def _listed(groups: dict[str, list[DicomImage]], files: bool = True) -> str:
+    """Values with numbers of slices; a part of one slice with its file, but in notes, which go into histories."""
     items = [
-        f"'{value}' ({len(group)} slices)" if len(group) > 1 else f"'{value}' ({group[0].file.name})"
+        f"'{value}' ({group[0].file.name if len(group) == 1 and files else counted(len(group), 'slice')})"
         for value, group in groups.items()
     ]
     return name_some(items, 10)

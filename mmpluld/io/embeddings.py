@@ -35,6 +35,7 @@ class EmbeddingHeader:
 
     Attributes:
         config: Name of the embedder's config.
+        config_sha256: Of those of its values that decide a vector.
         checkpoint: SHA-256 of its weights.
         annotations: SHA-256 of the annotation file whose lesions were embedded.
         proposals: SHA-256 of the header of the proposal store whose tracklets were embedded; empty without one.
@@ -43,6 +44,7 @@ class EmbeddingHeader:
     """
 
     config: str
+    config_sha256: str
     checkpoint: str
     annotations: str
     proposals: str
@@ -158,7 +160,7 @@ class EmbeddingStore:
 
 def _read_header(path: Path) -> EmbeddingHeader:
     data = read_json(path, "a folder that `mmpluld embed` wrote")
-    kinds = {"config": str, "checkpoint": str, "annotations": str, "proposals": str, "size": int}
+    kinds = {"config": str, "config_sha256": str, "checkpoint": str, "annotations": str, "proposals": str, "size": int}
     if not isinstance(data, dict) or data.get("schema") != _SCHEMA:
         found = data.get("schema") if isinstance(data, dict) else None
         raise InputError(f"{path}: schema is {found!r}; allowed is '{_SCHEMA}', {_REMEDY}")

@@ -48,7 +48,7 @@ def to_hu(
         labels: True for a label mask: values need not look like CT, and stay as they are.
         units: ``hu`` to take values for HU that do not look like it, which is noted.
         notes: Gets a line for each thing that was found or changed.
-        slice_names: What the slices along k are called in messages.
+        slice_names: What the slices along k are called in errors; notes number them.
 
     Raises:
         InputError: If voxels are not single numbers or not finite, the scaling is beyond any scale, or (without
@@ -67,7 +67,8 @@ def to_hu(
     if labels:
         return hu
     found = [] if notes is None else notes
-    if fault := volume_fault(hu, slice_names) or _bits_fault(raw.dtype, slopes):
+    # What is noted goes into histories, where names of files may tell of a patient.
+    if fault := volume_fault(hu, slice_names if units is None else None) or _bits_fault(raw.dtype, slopes):
         if units is None and (mask := mask_fault(hu)):
             raise InputError(f"{source}: {mask}; give the scan itself, in HU")
         found.append(units_note(source, fault, units))

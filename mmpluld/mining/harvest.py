@@ -11,9 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from mmpluld.datasets.folds import proposed_volumes
 from mmpluld.errors import InputError
 from mmpluld.io.proposals import ProposalStore, VolumeProposals
 from mmpluld.mining.lesions import SliceIndex
+from mmpluld.mining.pool import refuse_other_annotations
+from mmpluld.mining.rounds import mined_rounds
 from mmpluld.mining.tracklets import ScanTracklet, scan_tracklets
 from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, boxes_by_slice, pairwise_overlap
 from mmpluld.structures.candidates import Candidate, CandidateSet
@@ -59,18 +62,14 @@ def harvest_files(
         rules: None takes the paper's thresholds.
 
     Raises:
-        InputError: As :func:`harvest`, or proposals are of other annotations.
+        InputError: As :func:`harvest`, or proposals are of other annotations or not of all their volumes.
     """
     annotations = AnnotationSet.load(annotation_file)
-    earlier = (entry["annotations_sha256"] for entry in annotations.dataset.get("mined", []))
-    known = {sha256_of(Path(annotation_file)), *earlier}
+    earlier = (entry["annotations_sha256"] for entry in mined_rounds(annotations, annotation_file))
     stores = [ProposalStore(folder) for folder in proposal_folders]
+    refuse_other_annotations(stores, [sha256_of(annotation_file), *earlier], annotation_file)
     for store in stores:
-        if store.header.annotations_sha256 not in known:
-            raise InputError(
-                f"{store.folder}: proposals of another annotation file, {store.header.annotations} (SHA-256 "
-                f"{store.header.annotations_sha256[:8]}), than {annotation_file}; give that one, or one mined from it"
-            )
+        proposed_volumes(store, annotations.volumes, annotation_file)
     return harvest(annotations, stores, rules)
 
 

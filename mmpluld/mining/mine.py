@@ -15,6 +15,7 @@ from mmpluld.mining.options import MiningOptions
 from mmpluld.mining.oracles import ORACLES
 from mmpluld.mining.places import EmbeddedPlaces, LesionPlaces
 from mmpluld.mining.pool import ProposalPool
+from mmpluld.mining.rounds import mined_rounds
 from mmpluld.mining.score import score_strategy
 from mmpluld.mining.truth import Truth
 from mmpluld.structures import AnnotationSet
@@ -83,7 +84,7 @@ def mine_files(
     rules = options or MiningOptions()
     _check(strategies, oracles, proposal_folders, embedding_folders, truth_file, rules)
     annotations = AnnotationSet.load(annotation_file)
-    history = _history(annotations, annotation_file)
+    history = mined_rounds(annotations, annotation_file)
     digests = [sha256_of(annotation_file), *(entry["annotations_sha256"] for entry in history)]
     pool = ProposalPool([ProposalStore(folder) for folder in proposal_folders]) if proposal_folders else None
     if pool is not None:
@@ -102,6 +103,7 @@ def mine_files(
             after = ORACLES[name](before, truth)
         elif pool is not None:
             after = _mined(name, before, pool, rules, places)
+        after = functions.without_found(after, rules.uncertain_iou)
         every = every or name in _ALL_SLICES
         result.annotations = after
         result.counts.append(count_boxes(name, after, lengths, every))
@@ -110,18 +112,6 @@ def mine_files(
     dataset = annotations.dataset | {"mined": [*history, _round(digests[0], pool, strategies, oracles, rules)]}
     result.annotations = AnnotationSet(dataset, annotations.volumes, result.annotations.lesions)
     return result
-
-
-def _history(annotations: AnnotationSet, where: StrPath) -> list[dict[str, Any]]:
-    """What the header says of earlier rounds."""
-    history = annotations.dataset.get("mined", [])
-    kinds = {"annotations_sha256": str, "strategies": list, "oracles": list}
-    rounds = history if isinstance(history, list) else [history]
-    if not all(isinstance(old, dict) and all(isinstance(old.get(key), kinds[key]) for key in kinds) for old in rounds):
-        raise InputError(
-            f"{where}: dataset.mined is not what `mmpluld mine` writes there; give a file that it wrote, or one without"
-        )
-    return rounds
 
 
 def _round(

@@ -66,7 +66,7 @@ class EmbeddedPlaces(LesionPlaces):
                     f"{store.folder}: embeddings of another annotation file; run `mmpluld embed` on the one that is "
                     "mined"
                 )
-            if store.header.checkpoint != stores[0].header.checkpoint:
+            if _network(store) != _network(stores[0]):
                 raise InputError(
                     f"{store.folder}: embeddings of another network than {stores[0].folder}; distances between two "
                     "mean nothing, embed all with one"
@@ -121,3 +121,8 @@ def _rows(store: EmbeddingStore, embeddings: VolumeEmbeddings, wanted: Sequence[
     return np.asarray(vectors[[rows[number] for number in wanted]], dtype=np.float64).reshape(
         len(wanted), vectors.shape[1]
     )
+
+
+def _network(store: EmbeddingStore) -> tuple[str, str]:
+    """Weights, and how they are asked."""
+    return store.header.checkpoint, store.header.config_sha256

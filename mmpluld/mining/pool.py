@@ -6,14 +6,15 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from mmpluld.datasets.folds import proposed_volumes
 from mmpluld.errors import InputError, counted, name_some
 from mmpluld.io.proposals import ProposalStore, VolumeProposals
 from mmpluld.mining.views import average_views
 from mmpluld.structures import AnnotationSet, VolumeRecord
-from mmpluld.typing import IntArray
+from mmpluld.typing import IntArray, StrPath
 from mmpluld.zoo.download import sha256_of
 
-__all__ = ["ProposalPool"]
+__all__ = ["ProposalPool", "refuse_other_annotations"]
 
 
 class ProposalPool:
@@ -110,16 +111,29 @@ class ProposalPool:
         Raises:
             InputError: They are not.
         """
-        known = set(digests)
+        refuse_other_annotations(self.stores, digests, where)
         for store in self.stores:
-            if store.header.annotations_sha256 not in known:
-                raise InputError(
-                    f"{store.folder}: proposals of another annotation file, {store.header.annotations} (SHA-256 "
-                    f"{store.header.annotations_sha256[:8]}), than {where}; propose on this one, or mine that one"
-                )
+            if store.header.fold is not None:
+                proposed_volumes(store, annotations.volumes, where)
         missing = [volume.id for volume in annotations.volumes if volume.id not in self]
         if missing and all(store.header.fold is None for store in self.stores):
             raise InputError(
                 f"{self.stores[0].folder}: no proposals of {counted(len(missing), 'volume')} of {where} "
                 f"({name_some(missing)}); run `mmpluld propose` again, which makes what is missing"
+            )
+
+
+def refuse_other_annotations(stores: Iterable[ProposalStore], digests: Iterable[str], where: StrPath) -> None:
+    """Refuse proposals of other annotations than a file, or those that it was mined from, with these SHA-256.
+
+    Raises:
+        InputError: A store is of others.
+    """
+    known = set(digests)
+    for store in stores:
+        if store.header.annotations_sha256 not in known:
+            raise InputError(
+                f"{store.folder}: proposals of another annotation file, {store.header.annotations} (SHA-256 "
+                f"{store.header.annotations_sha256[:8]}), than {where}; give that one or one mined from it, or propose "
+                "on this one"
             )

@@ -30,8 +30,8 @@ def format_result(result: MiningResult) -> str:
     head = ["strategy", "measure", "share", "95 %", "of"]
     lines = [
         [
-            row["strategy"], row["measure"], f"{row['value']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}",
-            f"{row['total']:,}",
+            row["strategy"], row["measure"], f"{row['value']:.3f}",
+            "-" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}", f"{row['total']:,}",
         ]
         for row in scores
     ]  # fmt: skip

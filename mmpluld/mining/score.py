@@ -37,7 +37,9 @@ class _Tally:
         for measure, stratum, group in sorted(self._counts):
             counts = self._counts[measure, stratum, group].values()
             hits, totals = zip(*counts, strict=True)
-            value, low, high = bootstrap_ratio(hits, totals, resamples=resamples, seed=seed)
+            value, *ends = bootstrap_ratio(hits, totals, resamples=resamples, seed=seed)
+            # One patient drawn again and again has an interval without width.
+            low, high = ends if len(totals) > 1 else (None, None)
             rows.append(
                 {
                     "strategy": strategy, "measure": measure, "stratum": stratum, "group": group,

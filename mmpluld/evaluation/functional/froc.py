@@ -223,7 +223,11 @@ def sensitivity_at(
 
 
 def threshold_at(matches: Matches, levels: ArrayLike) -> FloatArray:
-    """Lowest score accepted at each level, (L,); +inf where no detection may be accepted."""
+    """Lowest score accepted at each level, (L,); +inf where no detection may be accepted.
+
+    Of detections with this very score, those behind the point on the curve are not accepted; in strict mode there are
+    none.
+    """
     scores = np.r_[np.inf, matches.score]
     return np.asarray(scores[operating_ranks(matches, levels)], dtype=np.float64)
 

@@ -14,7 +14,7 @@ from mmpluld.postprocess import GridMap
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, boxes_by_slice
 
-__all__ = ["boxes_on_scan", "cross_dataset", "scan_slices", "unlabeled_slices"]
+__all__ = ["boxes_on_scan", "cross_dataset", "scan_slices", "unlabeled_slices", "without_found"]
 
 
 def cross_dataset(annotations: AnnotationSet, proposals: ProposalPool, options: MiningOptions) -> AnnotationSet:
@@ -23,8 +23,7 @@ def cross_dataset(annotations: AnnotationSet, proposals: ProposalPool, options: 
     A box of a single-type expert is uncertain if it scores more than ``sigma`` and overlaps no certain lesion on its
     slice by more than ``uncertain_iou``. On a slice of the scan count the boxes of the nearest grid slice. Each is a
     record with origin ``mined``, ``ignore``, its score, and ``attributes["expert"]``. Of uncertain boxes of one slice
-    that overlap by more than ``conflict_iou`` the best counts; mined ones that a lesion mined since overlaps are
-    dropped.
+    that overlap by more than ``conflict_iou`` the best counts.
 
     Source: LENS, Sec. V-B ("cross-dataset lesion mining").
     """
@@ -45,22 +44,15 @@ def _with_uncertain(
     annotations: AnnotationSet, proposals: ProposalPool, options: MiningOptions, labelled: bool
 ) -> AnnotationSet:
     experts = options.single_type_numbers(proposals.experts, str(annotations.dataset["name"]))
+    annotations = without_found(annotations, options.uncertain_iou)
     by_volume = annotations.lesions_by_volume()
     found: list[LesionRecord] = []
-    dropped: set[int] = set()
     for volume in track(proposals.volumes_of(annotations.volumes), "cross-dataset" if labelled else "unlabeled"):
         shard = proposals.load(volume.id)
         lesions = by_volume[volume.id]
         certain = SliceIndex(lesion for lesion in lesions if not lesion.ignore)
         slices = certain.slices if labelled else set(scan_slices(shard)) - certain.slices
-        doubtful = [lesion for lesion in lesions if lesion.ignore]
-        mined = {
-            lesion.id
-            for lesion in doubtful
-            if lesion.origin == "mined" and _overlaps(lesion, certain, options.uncertain_iou)
-        }
-        dropped |= mined
-        taken = SliceIndex(lesion for lesion in doubtful if lesion.id not in mined)
+        taken = SliceIndex(lesion for lesion in lesions if lesion.ignore)
         for number, box, score, expert in boxes_on_scan(shard, slices, experts, options.sigma):
             if (
                 certain.overlap(number, box) <= options.uncertain_iou
@@ -68,7 +60,18 @@ def _with_uncertain(
             ):
                 taken.add(number, -1, box)
                 found.append(_record(volume.id, number, box, score, proposals.experts[expert]))
-    return with_lesions(annotations, {}, found, keep=lambda lesion: lesion.id not in dropped)
+    return with_lesions(annotations, {}, found)
+
+
+def without_found(annotations: AnnotationSet, iou: float) -> AnnotationSet:
+    """Drop mined uncertain boxes that have become a lesion: that a certain one overlaps by more than ``iou``."""
+    dropped: set[int] = set()
+    for lesions in annotations.lesions_by_volume().values():
+        mined = [lesion for lesion in lesions if lesion.ignore and lesion.origin == "mined"]
+        if mined:
+            certain = SliceIndex(lesion for lesion in lesions if not lesion.ignore)
+            dropped |= {lesion.id for lesion in mined if _overlaps(lesion, certain, iou)}
+    return with_lesions(annotations, {}, (), keep=lambda lesion: lesion.id not in dropped) if dropped else annotations
 
 
 def _overlaps(lesion: LesionRecord, certain: SliceIndex, iou: float) -> bool:

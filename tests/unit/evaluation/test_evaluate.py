@@ -165,7 +165,11 @@ def test_compare_files(truth: Path, predictions: Path, tmp_path: Path) -> None:
     assert (result["first"], result["second"], result["average_difference"]) == (0.75, 0, 0.75)
     assert result["difference"] == [0.75] * 6
     assert result["interval"]["average"] == [pytest.approx(2 / 3), 1.0]  # of patients drawn, not of images
-    assert "p = " in format_table(result)
+    text = format_table(result)
+    assert "p = " in text
+    assert "FP per image" in text
+    assert "note: second: 2 volumes have no entry and count as without detections" in text
+    assert "note: first: 1 volume is unknown to the truth and left out" in text
     json.dumps(result, allow_nan=False)
 
 

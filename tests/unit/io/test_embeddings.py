@@ -11,7 +11,7 @@ import pytest
 from mmpluld.errors import InputError
 from mmpluld.io.embeddings import EmbeddingHeader, EmbeddingStore, VolumeEmbeddings
 
-HEADER = EmbeddingHeader("net", "ab" * 32, "cd" * 32, "", 2)
+HEADER = EmbeddingHeader("net", "ef" * 32, "ab" * 32, "cd" * 32, "", 2)
 ONE = VolumeEmbeddings(
     "a/1", np.array([7, 9]), np.array([[1, 0], [0.6, 0.8]], np.float32), np.array([3]), np.array([[0, -1]], np.float32)
 )
@@ -31,7 +31,9 @@ def test_saved_is_loaded(tmp_path):
     assert EmbeddingStore.create(tmp_path / "store", HEADER).volumes == ["a/1", "b"]
 
 
-@pytest.mark.parametrize("change", [{"checkpoint": "ef" * 32}, {"annotations": "x"}, {"proposals": "y"}, {"size": 3}])
+@pytest.mark.parametrize(
+    "change", [{"config_sha256": "x"}, {"checkpoint": "ef" * 32}, {"annotations": "x"}, {"proposals": "y"}, {"size": 3}]
+)
 def test_a_store_of_something_else_is_refused(tmp_path, change):
     EmbeddingStore.create(tmp_path, HEADER).save(ONE)
     with pytest.raises(InputError, match=rf"embeddings\.json: {next(iter(change))} is .*give another folder"):
@@ -46,7 +48,7 @@ def test_faulty_stores(tmp_path):
     with pytest.raises(InputError, match="schema is None"):
         EmbeddingStore(tmp_path)
     path.write_text(json.dumps({"schema": "mmpluld.embeddings/1", "config": "net"}))
-    with pytest.raises(InputError, match="has no checkpoint"):
+    with pytest.raises(InputError, match="has no config_sha256"):
         EmbeddingStore(tmp_path)
 
 

@@ -103,7 +103,7 @@ def embeddings(tmp_path) -> Callable[..., EmbeddingStore]:
     def make(
         found: dict[str, tuple[dict[int, float], dict[int, float]]], annotations: str = "", proposals: str = ""
     ) -> EmbeddingStore:
-        made = EmbeddingStore.create(tmp_path / "embeddings", EmbeddingHeader("c", "w", annotations, proposals, 2))
+        made = EmbeddingStore.create(tmp_path / "embeddings", EmbeddingHeader("c", "d", "w", annotations, proposals, 2))
         for name, (lesions, tracklets) in found.items():
             made.save(
                 VolumeEmbeddings(

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mmpluld.datasets.folds import volumes_of_fold
 from mmpluld.errors import InputError
 from mmpluld.io.proposals import ProposalHeader, ProposalStore, VolumeProposals
 from mmpluld.mining.harvest import HarvestRules, harvest, harvest_files
@@ -179,13 +180,32 @@ def test_proposals_of_other_annotations_are_refused(tmp_path):
     store = ProposalStore.create(tmp_path / "store", replace(HEADER, annotations_sha256=digest))
     store.save(shard("a", [still((0, 0, 10, 10))]))
     assert kinds(harvest_files(tmp_path / "train.json", [store.folder])) == [(0, 7)]
-    lesions.dataset["mined"] = [{"annotations_sha256": digest}]
+    lesions.dataset["mined"] = [{"annotations_sha256": digest, "strategies": [], "oracles": []}]
     lesions.save(tmp_path / "mined.json")
     assert kinds(harvest_files(tmp_path / "mined.json", [store.folder])) == [(0, 7)]
     other = annotations()
     other.save(tmp_path / "other.json")
     with pytest.raises(InputError, match=r"store: proposals of another annotation file, train.json"):
         harvest_files(tmp_path / "other.json", [store.folder])
+    lesions.dataset["mined"] = ["by hand"]
+    lesions.save(tmp_path / "hand.json")
+    with pytest.raises(InputError, match=r"hand\.json: dataset\.mined is not what `mmpluld mine` writes there"):
+        harvest_files(tmp_path / "hand.json", [store.folder])
+
+
+@pytest.mark.parametrize("fold", [None, (0, 2, 0)])
+def test_proposals_that_were_cut_off_are_refused(tmp_path, fold):
+    volumes = [replace(annotations().volumes[0], id=name, patient=name) for name in "abcd"]
+    AnnotationSet({"name": "made", "label_scope": "all"}, volumes, []).save(tmp_path / "train.json")
+    digest = sha256_of(tmp_path / "train.json")
+    store = ProposalStore.create(tmp_path / "store", replace(HEADER, annotations_sha256=digest, fold=fold))
+    wanted = [volume.id for volume in volumes_of_fold(volumes, fold)]
+    for name in wanted[:-1]:
+        store.save(shard(name, [still((0, 0, 10, 10))]))
+    with pytest.raises(InputError, match=rf"store: no proposals of 1 volume of .*train\.json \({wanted[-1]}\); run"):
+        harvest_files(tmp_path / "train.json", [store.folder])
+    store.save(shard(wanted[-1], [still((0, 0, 10, 10))]))
+    assert len(harvest_files(tmp_path / "train.json", [store.folder]).candidates) == len(wanted)
 
 
 @pytest.mark.parametrize(("theta", "theta_fp"), [(0.3, 0.5), (0.5, 0.0), (1.0, 0.3)])

@@ -104,7 +104,7 @@ def test_nobody_is_numbered(annotations):
 def test_command(tmp_path, annotations, capsys):
     path, out = tmp_path / "ann.json", tmp_path / "rows.json"
     annotations.save(path)
-    store = EmbeddingStore.create(tmp_path / "store", EmbeddingHeader("net", "x", sha256_of(path), "", 2))
+    store = EmbeddingStore.create(tmp_path / "store", EmbeddingHeader("net", "y", "x", sha256_of(path), "", 2))
     angles = {1: 0.0, 2: 1.5, None: 3.0}
     for volume in annotations.volumes:
         own = [lesion for lesion in annotations.lesions if lesion.volume == volume.id]

@@ -17,7 +17,7 @@ from mmpluld.errors import InputError
 from mmpluld.io.proposals import ProposalStore
 from mmpluld.mining.mine import STRATEGIES, mine_files
 from mmpluld.mining.options import MiningOptions
-from mmpluld.structures import AnnotationSet, boxes_by_slice, origins_by_slice
+from mmpluld.structures import AnnotationSet, LesionRecord, boxes_by_slice, origins_by_slice
 from mmpluld.zoo.download import sha256_of
 
 ALL = ["cross-slice", "intra-patient", "cross-dataset", "unlabeled"]
@@ -73,6 +73,24 @@ def test_all_strategies(case):
     assert entry["annotations_sha256"] == sha256_of(path)
     assert entry["options"]["delta"] == 0.3
     assert known.dataset == AnnotationSet.load(path).dataset  # the given file is as it was
+
+
+def test_an_uncertain_box_that_becomes_a_lesion_goes_whatever_finds_it(case, tmp_path):
+    path, folder = case()
+    first = mine_files(path, [folder], strategies=["cross-slice"], options=POSITION).annotations
+    lesion = first.lesions[0]
+    number = next(n for n, origin in origins_by_slice(lesion).items() if origin != "annotated")
+    x1, y1, x2, y2 = boxes_by_slice(lesion)[number]
+    doubtful = LesionRecord(
+        max(item.id for item in first.lesions) + 1, lesion.volume, (x1, y1, number, x2, y2, number + 1.0),
+        ignore=True, origin="mined", score=0.6, attributes={"expert": "lits"},
+    )  # fmt: skip
+    before = AnnotationSet.load(path)
+    mined = [{"annotations_sha256": sha256_of(path), "strategies": [], "oracles": []}]
+    round_two = AnnotationSet(before.dataset | {"mined": mined}, before.volumes, [*before.lesions, doubtful])
+    round_two.save(tmp_path / "two.json")
+    found = mine_files(tmp_path / "two.json", [folder], strategies=["cross-slice"], options=POSITION).annotations
+    assert not any(item.ignore for item in found.lesions)
 
 
 def test_the_order_of_everything_has_no_influence(case, tmp_path):

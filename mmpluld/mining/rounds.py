@@ -1,0 +1,27 @@
+"""What the header of a mined annotation file says of the rounds of mining that it comes from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmpluld.errors import InputError
+from mmpluld.structures import AnnotationSet
+from mmpluld.typing import StrPath
+
+__all__ = ["mined_rounds"]
+
+
+def mined_rounds(annotations: AnnotationSet, where: StrPath) -> list[dict[str, Any]]:
+    """Each round, the earliest first; none of annotations that nobody mined.
+
+    Raises:
+        InputError: The header says something else there.
+    """
+    history = annotations.dataset.get("mined", [])
+    kinds = {"annotations_sha256": str, "strategies": list, "oracles": list}
+    rounds = history if isinstance(history, list) else [history]
+    if not all(isinstance(old, dict) and all(isinstance(old.get(key), kinds[key]) for key in kinds) for old in rounds):
+        raise InputError(
+            f"{where}: dataset.mined is not what `mmpluld mine` writes there; give a file that it wrote, or one without"
+        )
+    return rounds
