@@ -112,14 +112,12 @@ class ProposalPool:
             InputError: They are not.
         """
         refuse_other_annotations(self.stores, digests, where)
-        for store in self.stores:
-            if store.header.fold is not None:
-                proposed_volumes(store, annotations.volumes, where)
-        missing = [volume.id for volume in annotations.volumes if volume.id not in self]
-        if missing and all(store.header.fold is None for store in self.stores):
+        covered = {volume.id for store in self.stores for volume in proposed_volumes(store, annotations.volumes, where)}
+        if left := [volume.id for volume in annotations.volumes if volume.id not in covered]:
+            # Without proposals nothing would be mined there, and the slices would be background.
             raise InputError(
-                f"{self.stores[0].folder}: no proposals of {counted(len(missing), 'volume')} of {where} "
-                f"({name_some(missing)}); run `mmpluld propose` again, which makes what is missing"
+                f"{name_some([str(store.folder) for store in self.stores])}: of folds that leave out "
+                f"{counted(len(left), 'volume')} of {where} ({name_some(left)}); give the proposals of all folds"
             )
 
 

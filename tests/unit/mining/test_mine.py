@@ -12,9 +12,11 @@ import pytest
 
 from mmpluld.cli.main import main
 from mmpluld.datasets import CTLesionDataset
+from mmpluld.datasets.folds import volumes_of_fold
 from mmpluld.datasets.samplers import LesionSampler
 from mmpluld.errors import InputError
 from mmpluld.io.proposals import ProposalStore
+from mmpluld.io.shards import shard_path
 from mmpluld.mining.mine import STRATEGIES, mine_files
 from mmpluld.mining.options import MiningOptions
 from mmpluld.structures import AnnotationSet, LesionRecord, boxes_by_slice, origins_by_slice
@@ -73,6 +75,24 @@ def test_all_strategies(case):
     assert entry["annotations_sha256"] == sha256_of(path)
     assert entry["options"]["delta"] == 0.3
     assert known.dataset == AnnotationSet.load(path).dataset  # the given file is as it was
+
+
+def test_folds_are_mined_together_or_not_at_all(case, tmp_path):
+    path, folder = case()
+    whole, volumes = ProposalStore(folder), AnnotationSet.load(path).volumes
+    stores = []
+    for fold in ((0, 2, 0), (1, 2, 0)):
+        stores.append(ProposalStore.create(tmp_path / f"fold{fold[0]}", replace(whole.header, fold=fold)))
+        for volume in volumes_of_fold(volumes, fold):
+            stores[-1].save(whole.load(volume.id))
+    first, second = (store.folder for store in stores)
+    wanted = mine_files(path, [folder], strategies=ALL, options=POSITION).annotations.lesions
+    assert mine_files(path, [first, second], strategies=ALL, options=POSITION).annotations.lesions == wanted
+    with pytest.raises(InputError, match=r"fold0: of folds that leave out \d volumes of .*; give the proposals of all"):
+        mine_files(path, [first], strategies=ALL, options=POSITION)
+    shard_path(second, stores[1].volumes[0]).unlink()
+    with pytest.raises(InputError, match=r"fold1: no proposals of 1 volume of .*; run `mmpluld propose` again"):
+        mine_files(path, [first, second], strategies=ALL, options=POSITION)
 
 
 def test_an_uncertain_box_that_becomes_a_lesion_goes_whatever_finds_it(case, tmp_path):
