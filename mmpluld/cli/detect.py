@@ -89,7 +89,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--identifiers",
         action="store_true",
-        help="write the path of the scan and the UID of its series into the outputs (default: its file name alone)",
+        help="say whose scan it is: its path in json, the UID of its series in json, html and luna16, the patient in "
+        "DICOM objects, and results named after paths (default: its file name alone)",
     )
     add_machine(parser)
     add_changes(parser)

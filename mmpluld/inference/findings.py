@@ -107,7 +107,7 @@ class Findings(ScanFindings):
             out: Folder to make.
             formats: Names of :data:`~mmpluld.inference.formats.FORMATS`.
             overwrite: Replace an earlier output.
-            identifiers: Write the scan's path and the UID of its series, too; else its file name alone.
+            identifiers: Say whose scan it is, as far as a format can; else its file name alone.
 
         Returns:
             The files, in the order of ``formats``.

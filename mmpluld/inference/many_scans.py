@@ -46,7 +46,7 @@ class Request:
         series: See :func:`~mmpluld.io.scan_choice.choose_scans`.
         units: See :func:`~mmpluld.io.read_volume`.
         formats: Names of :data:`~mmpluld.inference.formats.FORMATS`.
-        identifiers: Write paths and UIDs into the outputs, and name results after paths.
+        identifiers: See :meth:`~mmpluld.inference.Findings.save`; also names results after paths.
         overwrite: Replace earlier results.
         launcher: none | pytorch | slurm | mpi, what shares many scans out among processes.
         local_rank: Rank on this machine, as the launchers pass it.

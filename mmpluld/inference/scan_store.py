@@ -16,13 +16,13 @@ from mmpluld.atomic import atomic_write_text, remove_abandoned
 from mmpluld.compat.system import lock_file
 from mmpluld.errors import InputError
 from mmpluld.inference.collected import COLLECTED, collect, remove_collected
+from mmpluld.io.scans import HEADER
 from mmpluld.io.writers import plain_cell
 from mmpluld.structures.text_files import read_json
 from mmpluld.typing import StrPath
 
-__all__ = ["HEADER", "RESERVED", "SUMMARY", "Row", "ScanStore"]
+__all__ = ["RESERVED", "SUMMARY", "Row", "ScanStore"]
 
-HEADER = "detect.json"
 SUMMARY = "summary.csv"
 RESERVED = (HEADER, SUMMARY, ".lock", *COLLECTED)
 """Names in the folder that no result has."""

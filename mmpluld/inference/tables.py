@@ -115,7 +115,8 @@ def findings_of_frame(frame: DataFrame, volume: CTVolume) -> tuple[Finding, ...]
         Best score first.
 
     Raises:
-        InputError: A column is missing, a value is no number or outside the scan, or columns contradict each other.
+        InputError: A column is missing, a value is no number, a box lies outside the scan or a key slice outside its
+            box, or columns contradict each other.
     """
     missing = [name for name in _NEEDED if name not in frame.columns]
     if missing:
@@ -147,6 +148,7 @@ def _finding(place: int, row: dict[str, Any], volume: CTVolume) -> Finding:
         )
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
+    _check_place(numbers, volume, where)
     derived = ("key_slice_source", *_SOURCE, *_WORLD)
     for name, value in zip(derived, (made.key_slice_source, *made.box_source, *made.box_world_lps), strict=True):
         if name in row and not math.isclose(_number(row, name, where), value, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE):
@@ -155,6 +157,23 @@ def _finding(place: int, row: dict[str, Any], volume: CTVolume) -> Finding:
                 f"drop the column {name!r}"
             )
     return made
+
+
+def _check_place(numbers: dict[str, float], volume: CTVolume, where: str) -> None:
+    depth, height, width = volume.shape
+    ranges = {"x": width, "y": height, "z": depth, "key_x": width, "key_y": height}
+    for axis, size in ranges.items():
+        low, high = numbers[f"{axis}1"], numbers[f"{axis}2"]
+        if high <= 0 or low >= size:
+            raise InputError(
+                f"{where}: {axis}1 to {axis}2 are {low:g} to {high:g}, outside the scan; needed is a box that overlaps "
+                f"its voxels, 0 to {size}"
+            )
+    if not numbers["z1"] - 1 < numbers["key_slice"] < numbers["z2"]:
+        raise InputError(
+            f"{where}: key_slice is {numbers['key_slice']:g}, outside its box; needed is a slice from z1 "
+            f"{numbers['z1']:g} to z2 {numbers['z2']:g}"
+        )
 
 
 def _recist(row: dict[str, Any], where: str) -> RECIST | None:

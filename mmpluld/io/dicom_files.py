@@ -8,7 +8,7 @@ import struct
 import sys
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -172,12 +172,12 @@ def header_text(header: Any, name: str) -> str:
     return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def files_below(folder: Path, without: Path | None = None) -> Iterator[Path]:
+def files_below(folder: Path, passed: Callable[[Path, Sequence[str]], bool] | None = None) -> Iterator[Path]:
     """Yield all files below a folder; links are followed, each folder is entered once.
 
     Args:
         folder: The folder.
-        without: Folder, behind links, that is not entered.
+        passed: Says of a folder and the names of its files whether it is passed over.
 
     Raises:
         InputError: If a subfolder cannot be opened.
@@ -191,7 +191,7 @@ def files_below(folder: Path, without: Path | None = None) -> Iterator[Path]:
     entered = set()
     for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         status = Path(place).stat()
-        if (status.st_dev, status.st_ino) in entered or (without is not None and Path(place).resolve() == without):
+        if (status.st_dev, status.st_ino) in entered or (passed is not None and passed(Path(place), names)):
             folders.clear()
             continue
         entered.add((status.st_dev, status.st_ino))

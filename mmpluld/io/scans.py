@@ -22,14 +22,17 @@ from mmpluld.io.dicom_files import DicomFolder, Unreadable, files_below, scan_fi
 from mmpluld.io.dicom_series import Choice, SeriesFacts, fits, refuse_no_series, series_facts
 from mmpluld.io.dicomdir import add_missing, is_dicomdir, named_files
 from mmpluld.io.faults import quiet
+from mmpluld.io.findings.label_map import BOXES, MASKS
 from mmpluld.io.hounsfield import Units
 from mmpluld.io.readers import VOLUME_SUFFIXES, read_volume, volume_parts, volume_suffix
 from mmpluld.progress import note
 from mmpluld.structures.volume import CTVolume
 from mmpluld.typing import StrPath
 
-__all__ = ["Scan", "ScanReader", "find_scans", "scan_title"]
+__all__ = ["HEADER", "Scan", "ScanReader", "find_scans", "scan_title"]
 
+HEADER = "detect.json"
+"""What a folder of the results of many scans holds; it is passed over where scans are looked for."""
 _SAMPLE = 4096  # bytes
 _WANTED = f"a CT scan ({', '.join(VOLUME_SUFFIXES)}, DICOM folder, DICOMDIR or .zip)"
 
@@ -180,15 +183,30 @@ def _in_folder(given: Path, root: Path, choice: Choice, out: Path | None) -> lis
     volumes: list[Path] = []
     archives: list[Path] = []
     others: list[Path] = []
-    for file in files_below(root, out):
+    results: list[Path] = []
+
+    def passed(place: Path, names: Sequence[str]) -> bool:
+        if out is not None and place.resolve() == out:
+            return True
+        if place != root and HEADER in names:
+            results.append(place)
+            return True
+        return False
+
+    for file in files_below(root, passed):
         if file.name.startswith("._"):  # what macOS leaves beside each file on other systems' disks
             kind = others
+        elif file.name in (BOXES, MASKS):
+            kind = results
         elif is_archive(file):
             kind = archives
         else:
             kind = volumes if file.name.lower().endswith(VOLUME_SUFFIXES) else others
         kind.append(file)
-    if not volumes and not others and not archives:
+    if results:
+        names = name_some([item.relative_to(root).as_posix() for item in results])
+        note(f"{given}: earlier results in it left out: {names}")
+    if not (volumes or others or archives or results):
         raise InputError(f"{given}: the folder is empty; give a folder of DICOM files, or a volume file")
     found = _look_through(others)
     scans = [_volume(given, root, file) for file in volumes]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ import numpy as np
 
 from mmpluld.atomic import atomic_path
 from mmpluld.errors import InputError, printable
-from mmpluld.io.dicom_files import header_text, open_dicom
+from mmpluld.io.dicom_files import DicomImage, header_text, open_dicom
+from mmpluld.io.dicom_geometry import TAGS, parse_slice
 from mmpluld.io.faults import quiet
 from mmpluld.io.findings.label_map import box_voxels
 from mmpluld.progress import note
@@ -41,7 +44,8 @@ _UTF_8 = "ISO_IR 192"
 _CT = "1.2.840.10008.5.1.4.1.1.2"
 _NAMESPACE = uuid.UUID("5b1c3f2e-9c0e-5d0b-8f3e-0d6b8a4c7e21")
 _REFERENCES = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
-_GEOMETRY = ("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness")
+# Of these an object has one; software that writes single images makes up another for each.
+_SHARED = ("StudyInstanceUID", "FrameOfReferenceUID")
 # What the standard wants in every object, but lets be empty: of the patient, and of the study.
 _NAMES = ("PatientName", "ReferringPhysicianName")
 _NUMBERS = ("PatientID", "AccessionNumber", "StudyID")
@@ -92,14 +96,12 @@ def read_source(volume: CTVolume, identifiers: bool) -> DicomSource:
         )
     with quiet("pydicom"):
         images = tuple(_header(Path(file), identifiers) for file in volume.source_files)
-    seen: dict[str, str] = {}
-    for image, file in zip(images, volume.source_files, strict=True):
-        if (uid := str(image.SOPInstanceUID)) in seen:
-            raise InputError(
-                f"{file}: has the SOPInstanceUID of {Path(seen[uid]).name}; DICOM objects tell images apart by it, "
-                "export the series again or choose other formats"
-            )
-        seen[uid] = file
+    _check_uids(images, volume.source_files)
+    distance = float(np.linalg.norm(volume.source_affine_lps[:3, 2]))
+    for image in images:  # directions and spacing that differ less than the reader minds are those of the volume
+        image.ImageOrientationPatient = images[0].ImageOrientationPatient
+        image.PixelSpacing = images[0].PixelSpacing
+        image.SliceThickness = image.SliceThickness or distance  # without one highdicom reads no segmentation
     dated = images[0].StudyDate
     return DicomSource(images, dated or _NO_DATE, (images[0].StudyTime if dated else "") or _NO_TIME)
 
@@ -174,6 +176,23 @@ def _uid(*parts: str) -> str:
     return f"2.25.{uuid.uuid5(_NAMESPACE, '|'.join(parts)).int}"
 
 
+def _check_uids(images: Sequence[Any], files: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for image, file in zip(images, files, strict=True):
+        if (uid := str(image.SOPInstanceUID)) in seen:
+            raise InputError(
+                f"{file}: has the SOPInstanceUID of {Path(seen[uid]).name}; DICOM objects tell images apart by it, "
+                "export the series again or choose other formats"
+            )
+        seen[uid] = file
+        for name in _SHARED:
+            if image.get(name) != images[0].get(name):
+                raise InputError(
+                    f"{file}: has another {name} than {Path(files[0]).name}; DICOM objects refer to one, export the "
+                    "series again or choose other formats"
+                )
+
+
 def _header(file: Path, identifiers: bool) -> Any:
     from pydicom.dataset import Dataset
 
@@ -184,7 +203,7 @@ def _header(file: Path, identifiers: bool) -> Any:
                 stop_before_pixels=True,
                 specific_tags=[
                     *_REFERENCES,
-                    *_GEOMETRY,
+                    *TAGS,
                     *_NAMES,
                     *_NUMBERS,
                     *_DATES,
@@ -211,9 +230,7 @@ def _header(file: Path, identifiers: bool) -> Any:
             f"{file}: SOPClassUID is {image.SOPClassUID}; DICOM objects are written for CT Image Storage ({_CT}) "
             "alone, choose other formats"
         )
-    for name in _GEOMETRY:
-        if name in header:
-            setattr(image, name, header.get(name))
+    _set_geometry(image, DicomImage(file, {name: header_text(header, name) for name in TAGS}))
     for name in _NAMES:
         setattr(image, name, str(header.get(name) or "") if identifiers else "")
     for name in _NUMBERS:
@@ -224,6 +241,20 @@ def _header(file: Path, identifiers: bool) -> Any:
     image.PatientSex = sex if sex in ("F", "M", "O") else ""
     image.Modality, image.SpecificCharacterSet = "CT", _UTF_8
     return image
+
+
+def _set_geometry(image: Any, source: DicomImage) -> None:
+    """The geometry as it was read for the volume: a header may hold numbers that are none to pydicom."""
+    place = parse_slice(source)
+    image.Rows, image.Columns = place.shape_yx
+    image.PixelSpacing = list(place.pixel_spacing)
+    image.ImagePositionPatient = place.position.tolist()
+    image.ImageOrientationPatient = [*place.row_direction.tolist(), *place.column_direction.tolist()]
+    try:
+        thickness = float(source.header["SliceThickness"])
+    except ValueError:
+        thickness = math.nan
+    image.SliceThickness = thickness if 0 < thickness < math.inf else None
 
 
 def _moment(text: str, kind: str) -> str:

@@ -15,10 +15,10 @@ from mmpluld.io.writers import write_nifti
 from mmpluld.structures import CTVolume, Finding, ScanFindings
 from mmpluld.typing import BoolArray, StrPath
 
-__all__ = ["MASKS", "Outline", "box_voxels", "label_map", "write_label_maps"]
+__all__ = ["BOXES", "MASKS", "Outline", "box_voxels", "label_map", "write_label_maps"]
 
-MASKS = "masks.nii.gz"
-"""Name of the label map of masks, beside that of boxes."""
+BOXES, MASKS = "boxes.nii.gz", "masks.nii.gz"
+"""Names of the label maps of a result."""
 Outline = Literal["box", "mask", "either"]
 
 

@@ -16,6 +16,7 @@ import SimpleITK
 from pydicom.fileset import FileSet
 
 from mmpluld.errors import InputError
+from mmpluld.inference.formats import FORMATS
 from mmpluld.io import archives as archives_module
 from mmpluld.io import read_scan, read_volume
 from mmpluld.io.scan_choice import SeveralSeriesError, choose_scans, result_names, safe_name
@@ -122,6 +123,24 @@ def test_files_beside_scans(patient, tmp_path, capfd):
     assert "is given twice, examined once" in told
     with pytest.raises(InputError, match=r"lies in the output folder .*; give another output folder"):
         _found(patient / "out/boxes.nii.gz", out=patient / "out")
+
+
+def test_earlier_results_are_no_scans(tmp_path, capfd):
+    """So a scan has one number, whether an output folder is given, as to `detect`, or not, as with its --list."""
+    for name in ("ct1", "ct2"):
+        _write_nifti(tmp_path / f"in/{name}.nii.gz")
+        _write_nifti(tmp_path / f"in/a_many/{name}/boxes.nii.gz")
+    (tmp_path / "in/a_many/detect.json").write_text("{}")
+    for name in (FORMATS["nifti"].file, *FORMATS["nifti"].more):
+        _write_nifti(tmp_path / "in/a_one" / name)
+    for out in (None, tmp_path / "in/a_many", tmp_path / "in/a_one"):
+        scans, _ = _found(tmp_path / "in", out=out)
+        assert [scan.inner for scan in scans] == ["ct1.nii.gz", "ct2.nii.gz"]
+        left_out = {"a_many", "a_one/boxes.nii.gz", "a_one/masks.nii.gz"}
+        wanted = sorted(name for name in left_out if out is None or not name.startswith(out.name))
+        assert f"in: earlier results in it left out: {', '.join(wanted)}\n" in capfd.readouterr().err
+    (scan,), _ = _found(tmp_path / "in/a_one")
+    assert "a_one: no CT image among its files" in scan.fault
 
 
 def test_what_is_wrong_with_one_input_is_no_matter_to_the_others(patient, tmp_path, write_dicom_series):

@@ -8,6 +8,8 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import DataElement
 
 from mmpluld.errors import InputError
 from mmpluld.inference.findings import Findings
@@ -184,3 +186,61 @@ def test_series_without_what_references_need_are_refused(scan, tmp_path):
     (tmp_path / "in").rename(tmp_path / "moved")
     with pytest.raises(InputError, match="cannot be read any more"):
         check_source(volume)
+
+
+def _text(name, values):
+    """Function (dataset, k) that sets an attribute as text, whether it may be such; a value or a function of k."""
+
+    def change(dataset, k):
+        dataset[name] = DataElement(tag_for_keyword(name), "LO", values(k) if callable(values) else values)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "refusal"),
+    [
+        pytest.param(lambda dataset, k: None, None, id="as it should be"),
+        pytest.param(_text("FrameOfReferenceUID", lambda k: f"1.5.{k}"), "IM0007: has another Frame", id="frames"),
+        pytest.param(_text("StudyInstanceUID", lambda k: f"1.4.{k}"), "IM0007: has another StudyIn", id="studies"),
+        pytest.param(_text("SeriesInstanceUID", ""), "IM0000: has no SeriesInstanceUID", id="no series"),
+        pytest.param(
+            _text("ImageOrientationPatient", lambda k: f"1\\{k % 2 * 2e-4}\\0\\0\\1\\0"),
+            None,
+            id="directions that vary",
+        ),
+        pytest.param(_text("ImageOrientationPatient", "1.004\\0.004\\0\\0\\1\\0"), None, id="directions that are odd"),
+        pytest.param(_text("PixelSpacing", lambda k: f"{0.9 + k % 2 * 2e-4}\\0.7"), None, id="spacing that varies"),
+        pytest.param(_text("PixelSpacing", "0.90000000000000000001\\0.7"), None, id="spacing of too many digits"),
+        pytest.param(lambda dataset, k: delattr(dataset, "SliceThickness"), None, id="no thickness"),
+        pytest.param(
+            lambda dataset, k: delattr(dataset, "SliceThickness") if k == 3 else None, None, id="thickness of some"
+        ),
+        pytest.param(_text("SliceThickness", ""), None, id="empty thickness"),
+        pytest.param(_text("SliceThickness", "2,5"), None, id="thickness with a comma"),
+        pytest.param(_text("SliceThickness", "nan"), None, id="thickness NaN"),
+        pytest.param(_text("SliceThickness", "2\\3"), None, id="two thicknesses"),
+        pytest.param(_text("SliceThickness", "0"), None, id="thickness 0"),
+        pytest.param(_text("Rows", "8"), None, id="rows as text"),
+        pytest.param(_text("StudyInstanceUID", "1.4.ABC"), None, id="a study that is no UID"),
+    ],
+)
+def test_a_series_that_is_read_is_written_or_refused_before_the_network_runs(scan, tmp_path, change, refusal):
+    with pydicom.config.disable_value_validation():
+        for k, file in enumerate(scan().volume.source_files[::-1]):  # from the first one by name
+            dataset = pydicom.dcmread(file)
+            change(dataset, k)
+            dataset.save_as(file)
+    found = findings_of(read_dicom_folder(tmp_path / "in", units="hu"))
+    if refusal is not None:
+        with pytest.raises(InputError, match=refusal):
+            check_source(found.volume)
+        return
+    check_source(found.volume)
+    for kind, write in WRITERS.items():
+        write(tmp_path / f"{kind}.dcm", found, False)
+    used = hd.seg.segread(tmp_path / "seg.dcm")
+    measures = used.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    spacing = np.linalg.norm(found.volume.source_affine_lps[:3, :2], axis=0)
+    np.testing.assert_allclose(measures.PixelSpacing, spacing[::-1], rtol=1e-2)
+    assert float(measures.SliceThickness) == pytest.approx(2.5)

@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 
 from mmpluld.errors import InputError
 from mmpluld.evaluation.luna16 import evaluate_luna16
+from mmpluld.inference.findings import Findings
 from mmpluld.inference.formats import FORMATS, check_formats, output_names, parse_formats
 from mmpluld.io.findings.coco import write_coco
 from mmpluld.io.findings.label_map import box_voxels, label_map, write_label_maps
@@ -61,6 +62,23 @@ def test_luna16_names_the_series_on_request(found, tmp_path):
         with (tmp_path / "marks.csv").open() as stream:
             names.append({row["seriesuid"] for row in csv.DictReader(stream)})
     assert names == [{"scan"}, {"1.2.3"}]
+
+
+@pytest.mark.parametrize("identifiers", [False, True])
+def test_formats_tell_what_their_documentation_says_of_the_patient(found, tmp_path, identifiers):
+    place, uid = "/Doe^John/scan.nii.gz", "1.2.840.99"
+    known = replace(found.volume, source=place, identifiers=(f"SeriesInstanceUID {uid}",))
+    scan = Findings("scan", known, found.findings, found.details)
+    told = {}
+    for path in scan.save(tmp_path / "out", ["json", "html", "luna16", "coco", "csv", "slicer"], False, identifiers):
+        text = path.read_text()
+        told[path.name] = {name for name, secret in (("path", "Doe"), ("UID", uid), ("name", "scan")) if secret in text}
+    named = {"path", "UID", "name"} if identifiers else {"name"}
+    assert told["detections.json"] == named
+    assert told["report.html"] == named - {"path"}
+    assert told["luna16.csv"] == ({"UID"} if identifiers else {"name"})
+    assert told["coco.json"] == {"name"}
+    assert told["findings.csv"] | told["findings.mrk.json"] <= {"name"}
 
 
 def test_markups_keep_to_the_schema_of_slicer(found, tmp_path):
