@@ -54,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
         launcher=options.launcher,
         local_rank=options.local_rank,
     )
-    for name, value in metrics.items() if is_first(options.launcher) else ():
-        print(f"{name:<16} {value:.4f}")
+    if is_first(options.launcher):
+        for name, value in metrics.items():
+            print(f"{name:<16} {value:.4f}")
     return 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mmpluld.compat.extras import check_extra
 from mmpluld.errors import InputError, did_you_mean
+from mmpluld.io.findings.label_map import BOXES, MASKS
 
 if TYPE_CHECKING:
     from mmpluld.structures import CTVolume, ScanFindings
@@ -119,7 +120,7 @@ FORMATS = {
     "png": Format("pictures", "a picture of each finding, for papers", _png),
     "luna16": Format("luna16.csv", "candidates of LUNA16: centre in LPS millimetres and score", _luna16),
     "slicer": Format("findings.mrk.json", "markups of 3D Slicer, a ROI each", _slicer),
-    "nifti": Format("boxes.nii.gz", "label maps of boxes, and of masks if there are some", _nifti, ("masks.nii.gz",)),
+    "nifti": Format(BOXES, "label maps of boxes, and of masks if there are some", _nifti, (MASKS,)),
     "coco": Format("coco.json", "COCO: boxes and masks on key slices", _coco),
     "dicom-sr": Format("sr.dcm", "DICOM SR of measurements (TID 1500)", _sr, extra="dicom", check=_dicom),
     "dicom-seg": Format("seg.dcm", "DICOM SEG, a segment each", _seg, extra="dicom", check=_dicom),

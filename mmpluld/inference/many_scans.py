@@ -168,7 +168,7 @@ class _Many:
         told = {"formats": formats, "identifiers": request.identifiers, "units": request.units}
         self.store.open({**settings, **told}, self.scans.keys(), request.overwrite)
         rows = self.store.rows()
-        files = [FORMATS[name].file for name in request.formats]
+        files = [FORMATS[name].file for name in formats]
         lacking = [name for name, scan in self.scans.items() if not self.store.is_done(name, scan.digest, files, rows)]
         if lacking:
             self.store.begin(lacking)

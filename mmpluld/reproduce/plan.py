@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import combinations, pairwise
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -130,25 +130,26 @@ class Plan:
             self._configs[key] = load_config(name, list(changes))
         return self._configs[key]
 
+    def _changes(self, row: Row) -> list[str]:
+        """Changes to the config of a row's detector."""
+        return [*row.options, *self.cfg_options]
+
     def refuse_levelling(self) -> None:
         """Refuse options that set what rows differ in: the table would show one config under several names.
 
         Raises:
             InputError: Two rows that train for themselves are the same with the options, and are not without.
         """
-        for one, two in combinations((row for row in self.rows.values() if not row.weights_of), 2):
-            if self._same(one, two, self.cfg_options) and not self._same(one, two, ()):
+        known: dict[tuple[Any, ...], tuple[str, str]] = {}
+        for row in (row for row in self.rows.values() if not row.weights_of):
+            name = row.config_name(self.twins)
+            plain, changed = (config_digest(self._loaded(name, part)) for part in (row.options, self._changes(row)))
+            other, before = known.setdefault((changed, row.labels, row.fpr, row.fold), (row.key, plain))
+            if before != plain:
                 raise InputError(
-                    f"--cfg-options {' '.join(self.cfg_options)}: makes the rows {one.key} and {two.key} the same; "
+                    f"--cfg-options {' '.join(self.cfg_options)}: makes the rows {other} and {row.key} the same; "
                     "leave out what the table compares"
                 )
-
-    def _same(self, one: Row, two: Row, options: Sequence[str]) -> bool:
-        """Whether two rows are one training with some options."""
-        if (one.labels, one.fpr, one.fold) != (two.labels, two.fpr, two.fold):
-            return False
-        cfgs = [self._loaded(row.config_name(self.twins), [*row.options, *options]) for row in (one, two)]
-        return config_digest(cfgs[0]) == config_digest(cfgs[1])
 
     def run(self, row: Row, seed: int, split: str | None = None) -> Run:
         """The run of a row with a seed, tested on the patients of ``split``, by default the table's."""
@@ -203,7 +204,7 @@ class Plan:
         from mmpluld.reproduce.twin_data import digest
 
         name = row.config_name(self.twins)
-        changes = [*row.options, *self.cfg_options]
+        changes = self._changes(row)
         if row.fold is not None:
             changes += [f"{_FIRST}.fold=[{row.fold[0]},{row.fold[1]}]"]
             changes += [f"{_FIRST}.fold_part=out"]
@@ -275,7 +276,7 @@ class Plan:
         """Changes to a detector's config that make it look at larger or smaller images in the test."""
         if factor == 1:
             return []
-        cfg = self._loaded(detector.config_name(self.twins), [*detector.options, *self.cfg_options])
+        cfg = self._loaded(detector.config_name(self.twins), self._changes(detector))
         resize, place = cfg.test_dataloader.dataset.pipeline.resize, "test_dataloader.dataset.pipeline.resize"
         changes = [f"{place}.pixel_mm={resize.pixel_mm / factor:g}"]
         if resize.get("max_size"):  # else larger images would be shrunk again
@@ -412,7 +413,7 @@ class Plan:
         """Annotation file and folder of the dataset whose labels are mined, as it was before."""
         from mmpluld.datasets.named_concat import dataset_settings
 
-        cfg = self._loaded(detector.config_name(self.twins), [*detector.options, *self.cfg_options])
+        cfg = self._loaded(detector.config_name(self.twins), self._changes(detector))
         part = dataset_settings(cfg.train_dataloader.dataset)[0]
         root = Path(self.data_root or part["data_root"]).absolute()
         images = root / part.get("data_prefix", {}).get("img_path", "")
