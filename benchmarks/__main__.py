@@ -9,6 +9,7 @@ import pkgutil
 import platform
 import sys
 from pathlib import Path
+from typing import Any
 
 from mmpluld.atomic import atomic_write_text
 from mmpluld.cli.numbers import whole
@@ -22,7 +23,7 @@ TITLES = {"cpu": "Benchmarks", "cuda": "Benchmarks on a GPU"}
 COMMANDS = {"cpu": "python -m benchmarks", "cuda": "python -m benchmarks --device cuda"}
 
 
-def _table(rows: list[dict]) -> str:
+def _table(rows: list[dict[str, Any]]) -> str:
     """Rows as a Markdown table; the columns are the keys of the first row."""
     columns = list(rows[0])
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
@@ -122,7 +123,7 @@ def _names(device: str) -> list[str]:
 def _has_gpu() -> bool:
     import torch
 
-    return torch.cuda.is_available()
+    return bool(torch.cuda.is_available())
 
 
 if __name__ == "__main__":

@@ -24,5 +24,5 @@ def peak_memory_mb() -> float:
     It only rises, so what is to be compared runs :func:`apart`.
     """
     # Not getrusage(): what it says of a new process can be the memory of the one that started it.
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e6
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(peak) * 1024 / 1e6

@@ -24,7 +24,7 @@ def _annotations(folder: Path) -> dict[str, Any]:
     for number in range(UNCERTAIN):
         z = 1 + number % SLICES
         box, name = (10.123, 20.5, z, 40.25, 50.125, z + 1), volumes[number // SLICES].id
-        record = {"ignore": True, "origin": "mined", "score": 0.75, "attributes": {"expert": "lits"}}
+        record: dict[str, Any] = {"ignore": True, "origin": "mined", "score": 0.75, "attributes": {"expert": "lits"}}
         lesions.append(LesionRecord(number, name, box, **record))
     held, start = peak_memory_mb(), time.process_time()
     made = AnnotationSet({"name": "deeplesion", "label_scope": "universal-partial"}, volumes, lesions)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks._apart import apart, peak_memory_mb
-from mmpluld.io.embeddings import EmbeddingHeader, EmbeddingStore, VolumeEmbeddings
+from mmpluld.io.embeddings import EmbeddingHeader, EmbeddingStore, Vectors, VolumeEmbeddings
 from mmpluld.io.proposals import ProposalHeader, ProposalStore, VolumeProposals
 from mmpluld.mining.mine import mine_files
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
@@ -67,9 +67,9 @@ def _proposals(volume: VolumeRecord, rng: np.random.Generator) -> VolumeProposal
     )  # fmt: skip
 
 
-def _vectors(rng: np.random.Generator, count: int) -> np.ndarray:
-    vectors = rng.normal(size=(count, 256)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+def _vectors(rng: np.random.Generator, count: int) -> Vectors:
+    vectors: FloatArray = rng.normal(size=(count, 256))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
 def simulate(folder: Path, slices: int, seed: int = 0) -> None:
@@ -88,7 +88,7 @@ def simulate(folder: Path, slices: int, seed: int = 0) -> None:
     store = ProposalStore.create(folder / "proposals", header)
     embedded = EmbeddingStore.create(
         folder / "embeddings",
-        EmbeddingHeader("simulated", "", digest, sha256_of(folder / "proposals" / "proposals.json"), 256),
+        EmbeddingHeader("simulated", "", "", digest, sha256_of(folder / "proposals" / "proposals.json"), 256),
     )
     shared = _vectors(np.random.default_rng(seed), LESIONS)
     for number, volume in enumerate(volumes):
@@ -99,7 +99,9 @@ def simulate(folder: Path, slices: int, seed: int = 0) -> None:
         # The same ten lesions in both volumes of a patient.
         vectors = np.vstack([shared, _vectors(rng, len(tracklets) - LESIONS)])
         marked = 1 - number % 2
-        embedded.save(VolumeEmbeddings(volume.id, np.array([number])[:marked], shared[:marked], tracklets, vectors))
+        numbers = np.array([number])[:marked]
+        made_of = sha256_of(store.path(volume.id))
+        embedded.save(VolumeEmbeddings(volume.id, numbers, shared[:marked], tracklets, vectors, made_of))
 
 
 def _mine(folder: Path) -> dict[str, Any]:

@@ -105,7 +105,8 @@ def _first(folders: Sequence[Path], path: str) -> Path | None:
 def _exclusive(rows: Iterable[dict[str, Any]]) -> FloatArray:
     """Boxes that count their last voxel, as those that end behind it."""
     boxes = as_boxes([row["box"] for row in rows], 3)
-    return boxes + np.array([0, 0, 0, 1, 1, 1])
+    boxes[:, 3:] += 1
+    return boxes
 
 
 def _labelled(name: str, image: Path, labels: Path) -> Case:
@@ -173,8 +174,8 @@ def _png16(path: Path) -> np.ndarray:
     """A slice of DeepLesion in HU, int16 (H, W)."""
     import cv2
 
-    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    return np.clip(stored.astype(np.int32) - 32768, -1024, 3071).astype(np.int16)
+    stored = np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), np.int32)
+    return np.clip(stored - 32768, -1024, 3071).astype(np.int16)
 
 
 def examine_case(detector: VolumeDetector, case: Case) -> Found:

@@ -65,7 +65,8 @@ def plain_loader(folder: Path, key: int, interval_mm: float) -> FloatArray:
 
 
 def _read(folder: Path, index: int) -> FloatArray:
-    return cv2.imread(str(folder / f"{index:03d}.png"), cv2.IMREAD_UNCHANGED).astype(np.float32) - 32768
+    stored = np.asarray(cv2.imread(str(folder / f"{index:03d}.png"), cv2.IMREAD_UNCHANGED), np.float32)
+    return stored - 32768
 
 
 def run() -> dict[str, Any]:

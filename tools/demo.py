@@ -48,7 +48,7 @@ def say(text: str, stream: TextIO | None = None) -> None:
     print(text, file=stream, flush=True)
 
 
-def start(*arguments: str, log: Path, threads: int) -> subprocess.Popen:
+def start(*arguments: str, log: Path, threads: int) -> subprocess.Popen[bytes]:
     """Start an ``mmpluld`` command with its output in ``log``."""
     say(f"$ mmpluld {' '.join(arguments)}")
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
@@ -63,7 +63,7 @@ def standing(log: Path) -> str:
     return f"{log.stem}, epoch {marks[-1][0]}, {marks[-1][1]} left" if marks else log.stem
 
 
-def finish(processes: dict[Path, subprocess.Popen]) -> None:
+def finish(processes: dict[Path, subprocess.Popen[bytes]]) -> None:
     """Wait for all; on a failure stop the others and show the end of the log."""
     waiting = dict(processes)
     try:

@@ -52,7 +52,7 @@ TYPES = {
 @cache
 def registered() -> dict[str, str]:
     """Name of every registered type -> its dotted path, as docs/reference.md lists them."""
-    found = {}
+    found: dict[str, str] = {}
     for line in (ROOT / "docs/reference.md").read_text(encoding="utf-8").splitlines():
         if line.startswith("| `"):
             names, file = line.split("|")[1], re.search(r"`(mmpluld/\S+)\.py`", line)

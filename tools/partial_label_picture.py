@@ -48,8 +48,10 @@ class Proposals:
         """Per cell (rows, columns): 1 where an anchor is a lesion, 0 background, -1 ignored; the loss' weights."""
         side = SIZE // self.anchors.strides[0][0]
         (grid,) = self.anchors.grid_priors([(side, side)], device="cpu")
-        truth = InstanceData(bboxes=torch.tensor(lesions), labels=torch.zeros(len(lesions), dtype=torch.long))
-        spared = InstanceData(bboxes=torch.tensor(ignored))
+        truth = InstanceData(
+            bboxes=torch.tensor(lesions, dtype=torch.float), labels=torch.zeros(len(lesions), dtype=torch.long)
+        )
+        spared = InstanceData(bboxes=torch.tensor(ignored, dtype=torch.float))
         found = self.assigner.assign(InstanceData(priors=grid), truth, spared).gt_inds.reshape(side, side, -1)
         label = torch.where((found > 0).any(2), 1, torch.where((found < 0).any(2), -1, 0))
         target = (label.flatten() != 1).long()  # to the loss the background is the class after the last
@@ -60,7 +62,7 @@ class Proposals:
 
 def boxes(lesions: list[PhantomLesion], index: int) -> FloatArray:
     """(n, 4), pixel edges."""
-    return np.array([lesion.slices[index].box for lesion in lesions], np.float32).reshape(-1, 4)
+    return np.array([lesion.slices[index].box for lesion in lesions], np.float64).reshape(-1, 4)
 
 
 def within(cells: int, lesions: FloatArray) -> BoolArray:
@@ -93,7 +95,7 @@ def draw(out: Path) -> None:
     shown = [lesion for lesion in series.lesions if index in lesion.slices]
     marked = boxes([lesion for lesion in shown if lesion.marked], index)
     unmarked = boxes([lesion for lesion in shown if not lesion.marked], index)
-    head, none = Proposals(CONFIG), np.zeros((0, 4), np.float32)
+    head, none = Proposals(CONFIG), np.zeros((0, 4))
     label, weight = head.told(marked, none)
     wrong = within(len(label), unmarked)
     spared, _ = head.told(marked, unmarked)

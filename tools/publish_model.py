@@ -104,7 +104,8 @@ def _validation(options: argparse.Namespace) -> Any:
         if options.fp_rate is not None:
             raise InputError("--fp-rate says nothing without --validation; give detections and truth")
         return None
-    return Validation(*options.validation, options.protocol, options.fp_rate)
+    detections, truth = options.validation
+    return Validation(detections, truth, options.protocol, options.fp_rate)
 
 
 def _reduction(options: argparse.Namespace) -> Any:

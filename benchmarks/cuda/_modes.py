@@ -54,7 +54,8 @@ class Mode:
 
     def autocast(self, device: str) -> AbstractContextManager[Any]:
         """A context that computes in this precision."""
-        return torch.autocast(device, self.dtype, enabled=self.dtype is not None)
+        context: AbstractContextManager[Any] = torch.autocast(device, self.dtype, enabled=self.dtype is not None)
+        return context
 
     def laid_out(self, tensor: Tensor) -> Tensor:
         """The tensor in this layout, if it has two or three axes of space."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +27,9 @@ STACKS = 4
 BAR = 1.05
 
 
-def _row(label: str, forward: Callable[[Tensor], Any], model: Any, mode: Mode, x: Tensor, repeats: int) -> dict:
+def _row(
+    label: str, forward: Callable[[Tensor], Any], model: Any, mode: Mode, x: Tensor, repeats: int
+) -> dict[str, Any]:
     """Time of evaluation and of a step, and memory of the step."""
     device = x.device.type
 
@@ -57,9 +60,12 @@ def _row(label: str, forward: Callable[[Tensor], Any], model: Any, mode: Mode, x
 
 def _forward(model: Any, config: Config) -> Callable[[Tensor], Any]:
     """The backbone as a function of images alone; AlignShift also has to know the slice interval."""
-    if config.model.data_preprocessor.type != "ThicknessPreprocessor":
-        return model
-    return lambda images: model(SliceStacks(images, images.new_full((len(images),), INTERVAL_MM)))
+    aligned = config.model.data_preprocessor.type == "ThicknessPreprocessor"
+
+    def forward(images: Tensor) -> Any:
+        return model(SliceStacks(images, images.new_full((len(images),), INTERVAL_MM)) if aligned else images)
+
+    return forward
 
 
 def run(device: str = "cuda", size: int = 512, repeats: int = REPEATS) -> dict[str, Any]:
@@ -72,8 +78,7 @@ def run(device: str = "cuda", size: int = 512, repeats: int = REPEATS) -> dict[s
             x = mode.laid_out(torch.randn(STACKS, num_slices(config) or 1, size, size, device=device))
             rows.append(_row(label, _forward(model, config), model, mode, x, repeats))
             if label == "A3D":
-                network = model
-                rows.append(_row(PLAIN, lambda images, n=network: plain_forward(n, images), model, mode, x, repeats))
+                rows.append(_row(PLAIN, partial(plain_forward, model), model, mode, x, repeats))
     plain = {(row["precision"], row["layout"]): row for row in rows if row["backbone"] == PLAIN}
     for row in rows:
         other = plain[row["precision"], row["layout"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -87,13 +88,24 @@ def embed(
         alone = join(cfg, launcher)
         embedder = VolumeEmbedder(cfg, weights, device or ("cuda" if torch.cuda.is_available() else "cpu"), batch_size)
         done = EmbeddingStore.create(out, _header(cfg, weights, annotations, store, embedder.size, box_score))
-        first, wanted, mine = share_out(lambda: lacking_shards(done, volumes), leave=alone)
+        first, wanted, mine = share_out(lambda: _lacking(done, store, volumes), leave=alone)
         lesions, by_id = content.lesions_by_volume(), {volume.id: volume for volume in volumes}
         for name in track(mine, "volumes") if first else mine:
             source = open_source(by_id[name], data_root)
             shard = None if store is None else store.load(name)
-            done.save(embed_volume(embedder, by_id[name], source, lesions[name], shard, box_score))
+            found = embed_volume(embedder, by_id[name], source, lesions[name], shard, box_score)
+            done.save(replace(found, proposals_sha256=_shard_digest(store, name)))
     return Examined(done.folder, len(volumes), len(volumes) - len(wanted), len(mine))
+
+
+def _lacking(done: EmbeddingStore, store: ProposalStore | None, volumes: Sequence[VolumeRecord]) -> list[str]:
+    """Ids of the volumes to be embedded: those without a whole file, and those whose proposals were made anew."""
+    return lacking_shards(done, volumes, lambda found: found.proposals_sha256 == _shard_digest(store, found.volume))
+
+
+def _shard_digest(store: ProposalStore | None, volume: str) -> str:
+    """SHA-256 of a volume's proposals; empty without a store."""
+    return "" if store is None else sha256_of(store.path(volume))
 
 
 def _header(

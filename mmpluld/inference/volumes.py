@@ -83,28 +83,34 @@ def join(config: Config, launcher: str) -> bool:
     return alone
 
 
-def lacking_shards(store: _Store, volumes: Sequence[VolumeRecord]) -> list[str]:
+def lacking_shards(
+    store: _Store, volumes: Sequence[VolumeRecord], fits: Callable[[Any], bool] = lambda _: True
+) -> list[str]:
     """Ids of the volumes without a whole file, those with most slices first, so that shares come out alike.
 
     What an interrupted call left half written is removed.
+
+    Args:
+        store: Where the files are.
+        volumes: Volumes that belong into it.
+        fits: Whether what a whole file holds is still what is wanted.
     """
     remove_abandoned(shard_path(store.folder, "").parent)
     there = set(store.volumes)
     lacking = {volume.id for volume in volumes if volume.id not in there}
-    damaged = [volume.id for volume in volumes if volume.id not in lacking and not _is_whole(store, volume.id)]
+    damaged = [volume.id for volume in volumes if volume.id not in lacking and not _is_whole(store, volume.id, fits)]
     if damaged:
-        note(f"{store.folder}: {counted(len(damaged), 'damaged shard')}, made anew")
+        note(f"{store.folder}: {counted(len(damaged), 'damaged or outdated shard')}, made anew")
     lacking.update(damaged)
     by_size = sorted(volumes, key=lambda volume: (-volume.num_slices, volume.id))
     return [volume.id for volume in by_size if volume.id in lacking]
 
 
-def _is_whole(store: _Store, volume: str) -> bool:
+def _is_whole(store: _Store, volume: str, fits: Callable[[Any], bool]) -> bool:
     try:
-        store.load(volume)
+        return fits(store.load(volume))
     except InputError:
         return False
-    return True
 
 
 def share_out(lacking: Callable[[], list[str]], leave: bool) -> tuple[bool, list[str], list[str]]:

@@ -62,6 +62,8 @@ class VolumeEmbeddings:
         lesions: (A, C) float32, each on its key slice.
         tracklets: (T,) int64, numbers of the volume's tracklets in the proposal store, ascending.
         tracklet_vectors: (T, C) float32, each on its centre slice.
+        proposals_sha256: Of the volume's shard of proposals, in which alone these numbers mean these tracklets; empty
+            without one.
     """
 
     volume: str
@@ -69,6 +71,7 @@ class VolumeEmbeddings:
     lesions: Vectors
     tracklets: IntArray
     tracklet_vectors: Vectors
+    proposals_sha256: str = ""
 
 
 class EmbeddingStore:
@@ -127,10 +130,12 @@ class EmbeddingStore:
                 "lesions": ("float32", ("A", size)),
                 "tracklets": ("int64", ("T",)),
                 "tracklet_vectors": ("float32", ("T", size)),
+                "proposals_sha256": ("str", ()),
             },
             _REMEDY,
         )
-        found = VolumeEmbeddings(volume, **arrays)
+        digest = str(arrays.pop("proposals_sha256"))
+        found = VolumeEmbeddings(volume, **arrays, proposals_sha256=digest)
         _check_lengths(f"{self.folder}: volume {volume}", found)
         return found
 
@@ -154,6 +159,7 @@ class EmbeddingStore:
             "lesions": np.asarray(found.lesions, np.float32),
             "tracklets": np.asarray(found.tracklets, np.int64),
             "tracklet_vectors": np.asarray(found.tracklet_vectors, np.float32),
+            "proposals_sha256": np.array(found.proposals_sha256),
         }
         write_shard(self.folder, found.volume, arrays)
 

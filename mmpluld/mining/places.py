@@ -91,7 +91,7 @@ class EmbeddedPlaces(LesionPlaces):
         """See :class:`LesionPlaces`.
 
         Raises:
-            InputError: There are no embeddings of these proposals, or not of a tracklet.
+            InputError: There are no embeddings of these proposals, or of earlier ones, or not of a tracklet.
         """
         (digest,) = proposals.header_digests(volume.id)
         if digest not in self._stores:
@@ -100,8 +100,13 @@ class EmbeddedPlaces(LesionPlaces):
                 "`mmpluld embed` on these"
             )
         store = self._stores[digest]
-        wanted = [tracklet.number for tracklet in tracklets]
-        return _rows(store, store.load(volume.id), wanted, "tracklet")
+        embeddings = store.load(volume.id)
+        if [embeddings.proposals_sha256] != proposals.shard_digests(volume.id):
+            raise InputError(
+                f"{store.folder}: the proposals of volume '{volume.id}' were made anew since its tracklets were "
+                "embedded; run `mmpluld embed` again, which mends this"
+            )
+        return _rows(store, embeddings, [tracklet.number for tracklet in tracklets], "tracklet")
 
 
 def _rows(store: EmbeddingStore, embeddings: VolumeEmbeddings, wanted: Sequence[int], kind: str) -> FloatArray:

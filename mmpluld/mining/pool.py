@@ -83,6 +83,10 @@ class ProposalPool:
         """SHA-256 of the headers of the stores that hold a volume."""
         return [self.digests[store.folder] for store in self._holders[volume]]
 
+    def shard_digests(self, volume: str) -> list[str]:
+        """SHA-256 of the shards of a volume."""
+        return [sha256_of(store.path(volume)) for store in self._holders[volume]]
+
     def refuse_views(self, strategy: str) -> None:
         """Refuse volumes that several stores hold: their averaged boxes are in no tracklet.
 

@@ -115,6 +115,16 @@ def test_a_second_call_makes_what_is_missing(data):
         assert shard_path(data / "out", name).read_bytes() == content
 
 
+def test_tracklets_of_proposals_that_were_made_anew_are_embedded_again(data):
+    _embed(data)
+    before = EmbeddingStore(data / "out").load("a").tracklet_vectors
+    found = _proposals("a")
+    turned = np.where(found.tracklet >= 0, 1 - found.tracklet, -1)
+    ProposalStore(data / "proposals").save(replace(found, tracklet=turned))
+    assert _embed(data).num_made == 1
+    np.testing.assert_array_equal(EmbeddingStore(data / "out").load("a").tracklet_vectors, before[::-1])
+
+
 def test_lesions_alone(data):
     _embed(data, proposals=None)
     found = EmbeddingStore(data / "out").load("a")

@@ -13,8 +13,9 @@ from mmpluld.io.embeddings import EmbeddingHeader, EmbeddingStore, VolumeEmbeddi
 
 HEADER = EmbeddingHeader("net", "ef" * 32, "ab" * 32, "cd" * 32, "", 2)
 ONE = VolumeEmbeddings(
-    "a/1", np.array([7, 9]), np.array([[1, 0], [0.6, 0.8]], np.float32), np.array([3]), np.array([[0, -1]], np.float32)
-)
+    "a/1", np.array([7, 9]), np.array([[1, 0], [0.6, 0.8]], np.float32), np.array([3]), np.array([[0, -1]], np.float32),
+    "12" * 32,
+)  # fmt: skip
 
 
 def test_saved_is_loaded(tmp_path):
@@ -27,7 +28,8 @@ def test_saved_is_loaded(tmp_path):
     assert (again.header, again.volumes) == (HEADER, ["a/1", "b"])
     for name in ("lesion_ids", "lesions", "tracklets", "tracklet_vectors"):
         np.testing.assert_array_equal(getattr(again.load("a/1"), name), getattr(ONE, name))
-    assert again.load("b").tracklet_vectors.shape == (0, 2)
+    assert again.load("a/1").proposals_sha256 == ONE.proposals_sha256
+    assert (again.load("b").tracklet_vectors.shape, again.load("b").proposals_sha256) == ((0, 2), "")
     assert EmbeddingStore.create(tmp_path / "store", HEADER).volumes == ["a/1", "b"]
 
 

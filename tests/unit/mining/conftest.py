@@ -10,8 +10,10 @@ import pytest
 
 from mmpluld.io.embeddings import EmbeddingHeader, EmbeddingStore, VolumeEmbeddings
 from mmpluld.io.proposals import ProposalHeader, ProposalStore, VolumeProposals
+from mmpluld.io.shards import shard_path
 from mmpluld.mining.pool import ProposalPool
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.zoo.download import sha256_of
 
 EXPERTS = ("deeplesion", "lits", "luna16")
 
@@ -105,10 +107,12 @@ def embeddings(tmp_path) -> Callable[..., EmbeddingStore]:
     ) -> EmbeddingStore:
         made = EmbeddingStore.create(tmp_path / "embeddings", EmbeddingHeader("c", "d", "w", annotations, proposals, 2))
         for name, (lesions, tracklets) in found.items():
+            shard = shard_path(tmp_path / "proposals", name)
             made.save(
                 VolumeEmbeddings(
                     name, np.array(list(lesions), np.int64), _unit(lesions.values()),
                     np.array(list(tracklets), np.int64), _unit(tracklets.values()),
+                    sha256_of(shard) if shard.exists() else "",
                 )
             )  # fmt: skip
         return made

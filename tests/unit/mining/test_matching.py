@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from mmpluld.cli.main import main
 from mmpluld.errors import InputError
 from mmpluld.io.embeddings import EmbeddingHeader, EmbeddingStore, VolumeEmbeddings
+from mmpluld.io.proposals import ProposalHeader, ProposalStore
+from mmpluld.mining.match import match_files
 from mmpluld.mining.matching import LesionPairs, MillimetrePlaces, evaluate_pairs, lesion_pairs, nearest_accuracy
 from mmpluld.mining.places import LesionPlaces
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
@@ -121,3 +124,15 @@ def test_command(tmp_path, annotations, capsys):
     assert 0.03 < best["delta"] < 1.4
     assert rows["position", "two studies"]["num_pairs"] == 12
     assert main(["match", str(tmp_path / "none.json")]) == 2
+
+
+def test_proposals_that_do_not_fit_are_refused(tmp_path, annotations):
+    path = tmp_path / "ann.json"
+    annotations.save(path)
+    header = ProposalHeader("c", "", "w", "", "ann.json", "other", ("toy",), {})
+    ProposalStore.create(tmp_path / "other", header)
+    with pytest.raises(InputError, match=r"other: proposals of another annotation file"):
+        match_files(path, truth=path, proposals=tmp_path / "other")
+    ProposalStore.create(tmp_path / "cut", replace(header, annotations_sha256=sha256_of(path)))
+    with pytest.raises(InputError, match=r"cut: no proposals of 4 volumes .*run `mmpluld propose` again"):
+        match_files(path, truth=path, proposals=tmp_path / "cut")

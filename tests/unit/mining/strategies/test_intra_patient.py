@@ -129,6 +129,9 @@ def test_what_does_not_belong_together_is_refused(series, annotated, lesion, poo
         EmbeddedPlaces([store], ["ann"], box_score=0.2)
     with pytest.raises(InputError, match=r"volume '1_02_01' lacks the embedding of 1 tracklet \(0\)"):
         match_within_patients(known, proposals, MiningOptions(), EmbeddedPlaces([store], ["ann"]))
+    pool((series[1], tracklet(0, 2, BOX)))  # the same tracklet's number, another place
+    with pytest.raises(InputError, match=r"the proposals of volume '1_02_01' were made anew since .*embed` again"):
+        match_within_patients(known, proposals, MiningOptions(), EmbeddedPlaces([store], ["ann"]))
     (store.folder / "embeddings.json").write_text(
         (store.folder / "embeddings.json").read_text().replace(digest, "0" * 64)
     )
