@@ -68,8 +68,8 @@ def _proposals(volume: VolumeRecord, rng: np.random.Generator) -> VolumeProposal
 
 
 def _vectors(rng: np.random.Generator, count: int) -> Vectors:
-    vectors: FloatArray = rng.normal(size=(count, 256))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    vectors = rng.normal(size=(count, 256))
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
 def simulate(folder: Path, slices: int, seed: int = 0) -> None:
