@@ -102,7 +102,8 @@ def run(seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
                 rows[-1]["ok"] = BAR[0] <= rows[-1]["extent / true, mean"] <= BAR[1]
     lesions = sum(len(truth) for *_, truth in scans)
     return {
-        "name": f"Extent of findings along z, {len(scans)} phantom scans with {lesions} lesions",
-        "bar": f"linked from {usual}: mean of extent / true extent {BAR[0]} to {BAR[1]}",
+        "name": "Extent of findings along z, phantom scans",
+        "bar": f"linked from {usual}: mean of extent / true extent {BAR[0]} to {BAR[1]} "
+        f"({len(scans)} scans with {lesions} lesions)",
         "rows": rows,
     }

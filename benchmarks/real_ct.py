@@ -157,7 +157,9 @@ def key_slices(folders: Sequence[Path]) -> list[tuple[str, str, CTVolume, FloatA
     with table.open(encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream):
             rows[row["File_name"]] = row
-            boxes.setdefault(row["File_name"], []).append([float(v) for v in row["Bounding_boxes"].split(",")])
+            x1, y1, x2, y2 = (float(value) for value in row["Bounding_boxes"].split(","))
+            # Pixels counted from 1, the last one included.
+            boxes.setdefault(row["File_name"], []).append([x1 - 1, y1 - 1, x2, y2])
     slices = []
     for name, row in rows.items():
         series, _, number = name.removesuffix(".png").rpartition("_")

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole(0, 999_999),  # ids have six digits
         metavar="N",
         help="deeplesion: patients per split, TRAIN VAL TEST (default: 40 10 10); organs: TRAIN VAL "
-        "(default: 40 5); starter: TRAIN VAL (default: 2000 24); others: how many (default: 20)",
+        "(default: 40 5); starter: TRAIN VAL (default: 2000 24); luna16, lits, nih-ln: how many (default: 20)",
     )
     parser.add_argument("--seed", type=natural, help="same seed and options, same files (default: 0)")
     parser.add_argument(
@@ -102,6 +102,8 @@ def run(options: argparse.Namespace) -> int:
         write_organs_layout(options.out, (patients[0], patients[1]), seed, overwrite=options.overwrite, **settings)
         print(f"{options.out}: phantom written")
         return 0
+    if options.patients:
+        raise InputError("phantom scan: makes one scan, of one patient; leave --patients out")
     _check_scan(Path(options.out), options.overwrite)
     truth = write_nifti(make_phantom(seed, **settings), options.out)
     print(f"{options.out}: phantom written; complete truth in {truth}")

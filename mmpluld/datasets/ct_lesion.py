@@ -16,7 +16,15 @@ from mmpluld.datasets.steps import pipeline_steps
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.io.slice_sources import open_source, source_path
 from mmpluld.registry import DATASETS
-from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, boxes_by_slice, recist_lengths
+from mmpluld.structures import (
+    AnnotationSet,
+    Box2D,
+    LesionRecord,
+    VolumeRecord,
+    boxes_by_slice,
+    clipped_box,
+    recist_lengths,
+)
 
 __all__ = ["CTLesionDataset"]
 
@@ -320,14 +328,11 @@ class CTLesionDataset(BaseDataset):
 
 def _instance(lesion: LesionRecord, box: Box2D, volume: VolumeRecord) -> dict[str, Any] | None:
     """A 2D box of a lesion in mmdet's form; None if nothing of it is inside the image."""
-    height, width = volume.shape_yx
-    x1, y1, x2, y2 = box
-    x1, x2 = max(x1, 0.0), min(x2, float(width))
-    y1, y2 = max(y1, 0.0), min(y2, float(height))
-    if x2 <= x1 or y2 <= y1:
+    clipped = clipped_box(box, volume.shape_yx)
+    if clipped is None:
         return None
     return {
-        "bbox": [x1, y1, x2, y2],
+        "bbox": list(clipped),
         "bbox_label": 0,
         "ignore_flag": int(lesion.ignore),
         "lesion_id": lesion.id,

@@ -114,12 +114,21 @@ def grid_of_record(found: Detections) -> Grid:
 
 
 def adopt_frame(found: Detections, other: Detections | None) -> Detections:
-    """A record that does not tell its frame, or not the geometry of its file, counts as the one it is compared with."""
+    """A record that does not tell its frame, or not the geometry of its file, counts as the one it is compared with.
+
+    Raises:
+        InputError: It tells another number or size of voxels than that one.
+    """
     if other is None or other.frame is None:
         return found
     untold = found.frame is None or (found.frame == other.frame == FILE_VOXELS and found.affine_lps is None)
     if not untold:
         return found
+    if found.shape is not None and other.shape is not None and found.shape != other.shape:
+        raise InputError(
+            f"records of one volume tell {grid_of_record(found)} and {grid_of_record(other)}; boxes of another crop or "
+            "of a resampled scan cannot be compared, examine the scan that the truth is of"
+        )
     return replace(
         found, frame=other.frame, shape=other.shape, affine_lps=other.affine_lps, first_slice=other.first_slice
     )

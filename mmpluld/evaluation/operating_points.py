@@ -132,6 +132,11 @@ class OperatingPoints:
             InputError: The rate lies outside what was measured; the message tells the range.
         """
         least, most = max(1 / self.num_images, self.curve[0][1]), self.curve[-1][1]
+        if most < least:
+            raise InputError(
+                f"--fp-rate {rate:g}: {counted(self.num_images, f'validation {self.per}')} gave less than one false "
+                f"positive in all, so that no rate was measured ({self.protocol}); use --score-thr"
+            )
         if not least <= rate <= most:
             raise InputError(
                 f"--fp-rate {rate:g}: allowed are {_rounded(least, up=True)} to {_rounded(most, up=False)} false "

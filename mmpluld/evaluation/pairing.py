@@ -20,7 +20,7 @@ from mmpluld.evaluation.frames import (
 )
 from mmpluld.evaluation.functional import FROCProtocol
 from mmpluld.structures.records import AnnotationSet, Detections, DetectionSet, LesionRecord, VolumeRecord
-from mmpluld.structures.slice_boxes import boxes_by_slice
+from mmpluld.structures.slice_boxes import boxes_by_slice, clipped_box
 from mmpluld.structures.text_files import read_json
 from mmpluld.typing import FloatArray, StrPath
 
@@ -178,6 +178,7 @@ def _truth_from_annotations(path: StrPath, protocol: FROCProtocol) -> Truth:
             images[lesion.volume, None].append(lesion)
     else:
         keys: dict[str, set[int]] = {}
+        shapes = {volume.id: volume.shape_yx for volume in annotations.volumes}
         for lesion in annotations.lesions:
             if not lesion.ignore:
                 key_slice = _key_slice(path, lesion)
@@ -185,7 +186,7 @@ def _truth_from_annotations(path: StrPath, protocol: FROCProtocol) -> Truth:
                 images.setdefault((lesion.volume, key_slice), [])
         for lesion in annotations.lesions:
             for key_slice in sorted(keys.get(lesion.volume, ())):
-                if (cut := _cut(lesion, key_slice)) is not None:
+                if (cut := _cut(lesion, key_slice, shapes[lesion.volume])) is not None:
                     images[lesion.volume, key_slice].append(cut)
     volumes = {volume.id: volume for volume in annotations.volumes}
     for lesion in annotations.lesions:
@@ -199,12 +200,13 @@ def _truth_from_annotations(path: StrPath, protocol: FROCProtocol) -> Truth:
     return Truth(str(path), images, volumes, {name: grid_of_volume(volume) for name, volume in volumes.items()})
 
 
-def _cut(lesion: LesionRecord, key_slice: int) -> LesionRecord | None:
+def _cut(lesion: LesionRecord, key_slice: int, shape_yx: tuple[int, int]) -> LesionRecord | None:
     """What is of a lesion on a slice, with the box that a sample of ``CTLesionDataset`` has there."""
     found = boxes_by_slice(lesion).get(key_slice)
-    if found is None:
+    clipped = None if found is None else clipped_box(found, shape_yx)
+    if clipped is None:
         return None
-    x1, y1, x2, y2 = found
+    x1, y1, x2, y2 = clipped
     return replace(lesion, box=(x1, y1, key_slice, x2, y2, key_slice + 1), key_slice=key_slice)
 
 

@@ -29,7 +29,7 @@ from mmpluld.io.slice_sources import SliceSource, open_source
 from mmpluld.models.embedders import LesionEmbedder
 from mmpluld.progress import track
 from mmpluld.registry import MODELS, TRANSFORMS
-from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, key_box
+from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, clipped_box, key_box
 from mmpluld.typing import StrPath
 from mmpluld.zoo.download import local_checkpoint, sha256_of
 
@@ -245,14 +245,13 @@ def _sample(
     height, width = source.shape_yx
     instances = []
     for row in rows:
-        x1, y1, x2, y2 = places[row][1]
-        box = [max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))]
-        if not (box[0] < box[2] and box[1] < box[3]):
+        box = clipped_box(places[row][1], source.shape_yx)
+        if box is None:
             raise InputError(
                 f"volume {volume.id}: box {list(places[row][1])} on slice {places[row][0]} lies outside the image of "
                 f"{width} x {height} pixels; mend the annotation file"
             )
-        instances.append({"bbox": box, "bbox_label": 0, "ignore_flag": 0, "lesion_id": row})
+        instances.append({"bbox": list(box), "bbox_label": 0, "ignore_flag": 0, "lesion_id": row})
     key = places[rows[0]][0]
     return {
         "slice_source": source,

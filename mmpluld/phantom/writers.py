@@ -89,8 +89,9 @@ def write_deeplesion_layout(
         num_patients: Patients in training, validation and test. More of one split leave those of it and of the others
             as they are, but for their ids, which count through.
         seed: Same seed and settings give the same files, whatever the number of workers.
-        all_slices: False writes only the slices within 30 mm of marked key slices, as DeepLesion does; the truth is
-            then restricted to them, and series without a mark are left out.
+        all_slices: False writes of each series the slices from 30 mm before the first marked key slice to 30 mm behind
+            the last, about what DeepLesion's PNGs hold; the truth is then restricted to them, and series without a mark
+            are left out.
         workers: Processes; None takes one per core.
         overwrite: Replace what an earlier call wrote there; other folders are never touched.
         settings: Fields of `PhantomSpec`, such as ``size=128, mark_prob=0.5``.

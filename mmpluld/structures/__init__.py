@@ -24,7 +24,14 @@ from mmpluld.structures.records import (
     VolumeRecord,
 )
 from mmpluld.structures.samples import instance_boxes, predicted_boxes, to_array
-from mmpluld.structures.slice_boxes import Box2D, annotated_boxes, boxes_by_slice, key_box, origins_by_slice
+from mmpluld.structures.slice_boxes import (
+    Box2D,
+    annotated_boxes,
+    boxes_by_slice,
+    clipped_box,
+    key_box,
+    origins_by_slice,
+)
 from mmpluld.structures.slice_masks import SliceMask
 from mmpluld.structures.tags import read_tag_names
 from mmpluld.structures.volume import CTVolume
@@ -49,6 +56,7 @@ __all__ = [
     "annotated_boxes",
     "as_boxes",
     "boxes_by_slice",
+    "clipped_box",
     "boxes_hull_transform",
     "clip_boxes",
     "edges_to_inclusive",

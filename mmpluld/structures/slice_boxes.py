@@ -7,7 +7,7 @@ import math
 from mmpluld.errors import InputError
 from mmpluld.structures.records import LesionRecord
 
-__all__ = ["Box2D", "annotated_boxes", "boxes_by_slice", "key_box", "origins_by_slice"]
+__all__ = ["Box2D", "annotated_boxes", "boxes_by_slice", "clipped_box", "key_box", "origins_by_slice"]
 
 Box2D = tuple[float, float, float, float]
 
@@ -25,6 +25,15 @@ def boxes_by_slice(lesion: LesionRecord, own: bool = True) -> dict[int, Box2D]:
     if rows is None:
         return dict.fromkeys(range(math.ceil(z1), math.ceil(z2)), (x1, y1, x2, y2))
     return {int(index): (float(x1), float(y1), float(x2), float(y2)) for index, x1, y1, x2, y2 in rows}
+
+
+def clipped_box(box: Box2D, shape_yx: tuple[int, int]) -> Box2D | None:
+    """What is of a box (x1, y1, x2, y2) within an image of (height, width) pixels; None if nothing is."""
+    height, width = shape_yx
+    x1, y1, x2, y2 = box
+    x1, x2 = max(x1, 0.0), min(x2, float(width))
+    y1, y2 = max(y1, 0.0), min(y2, float(height))
+    return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
 
 
 def origins_by_slice(lesion: LesionRecord) -> dict[int, str]:

@@ -333,10 +333,12 @@ def _overlapping(
 ) -> tuple[IndexArray, IndexArray, FloatArray]:
     """Of given pairs, those that overlap enough; axes drop disjoint pairs one by one, since most are."""
     dim = protocol.dim
+    # A detection without extent overlaps nothing, but its centre can lie in a lesion.
+    meet = np.greater_equal if protocol.overlap == "centre" else np.greater
     for axis in range(dim):
         near = np.maximum(boxes[detection, axis], lesions[lesion, axis])
         far = np.minimum(boxes[detection, axis + dim], lesions[lesion, axis + dim])
-        keep = far > near
+        keep = meet(far, near)
         detection, lesion = detection[keep], lesion[keep]
     overlap = paired_overlap(boxes[detection], lesions[lesion], protocol.overlap)
     keep = overlap >= protocol.threshold

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Literal
 
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.structures.overlaps import OVERLAPS, Overlap
@@ -69,6 +70,24 @@ class FROCProtocol:
         return [self.levels.index(level) for level in self.headline_levels]
 
 
+def _from_fields(values: Mapping[str, Any]) -> FROCProtocol:
+    """The protocol of a config."""
+    known = {field.name: field.default is MISSING for field in fields(FROCProtocol)}
+    for name in values:
+        if name not in known:
+            raise InputError(f"FROC protocol: it has no field '{name}'{did_you_mean(name, known)}")
+    if lacking := [name for name, needed in known.items() if needed and name not in values]:
+        raise InputError(f"FROC protocol: lacks {', '.join(lacking)}; give them, or the name of one there is")
+    for name in ("levels", "headline_levels"):
+        if not isinstance(values[name], Sequence) or isinstance(values[name], str):
+            raise InputError(f"FROC protocol: {name} is {values[name]!r}; it must be a list of numbers")
+    lists = {name: tuple(values[name]) for name in ("levels", "headline_levels")}
+    try:
+        return FROCProtocol(**{**values, **lists})
+    except TypeError as error:
+        raise InputError(f"FROC protocol '{values['name']}': a value is of the wrong type ({error})") from None
+
+
 def _ascending(levels: tuple[float, ...]) -> bool:
     return bool(levels) and all(
         math.isfinite(level) and low < level for low, level in zip((0.0, *levels), levels, strict=False)
@@ -108,14 +127,16 @@ CENTRE_3D = FROCProtocol(
 PROTOCOLS = {protocol.name: protocol for protocol in (DEEPLESION_2D, LENS_3D, CENTRE_3D)}
 
 
-def get_protocol(protocol: str | FROCProtocol) -> FROCProtocol:
-    """Return the protocol of this name, or ``protocol`` itself if it is one.
+def get_protocol(protocol: str | Mapping[str, Any] | FROCProtocol) -> FROCProtocol:
+    """Return the protocol of this name, that of these fields, or ``protocol`` itself if it is one.
 
     Raises:
-        InputError: If no protocol has this name.
+        InputError: No protocol has this name, or the fields are not those of a protocol.
     """
     if isinstance(protocol, FROCProtocol):
         return protocol
+    if isinstance(protocol, Mapping):
+        return _from_fields(protocol)
     if protocol not in PROTOCOLS:
         hint = did_you_mean(protocol, PROTOCOLS)
         raise InputError(f"FROC protocol '{protocol}' is not one of {', '.join(PROTOCOLS)}{hint}")

@@ -66,7 +66,7 @@ class FROCMetric(BaseMetric):
         collect_dir: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
-        self.protocol = _protocol(protocol)
+        self.protocol = get_protocol(protocol)
         if self.protocol.dim != 2:
             raise InputError(
                 f"FROCMetric: protocol '{self.protocol.name}' is 3D, but data samples are key slices; use a "
@@ -119,16 +119,6 @@ class FROCMetric(BaseMetric):
                 len(results),
             )
         return headline_values(matches, self.protocol)
-
-
-def _protocol(protocol: str | dict[str, Any] | FROCProtocol) -> FROCProtocol:
-    """Build the protocol from its name or from config values."""
-    if isinstance(protocol, dict):
-        values = dict(protocol)
-        for key in ("levels", "headline_levels"):
-            values[key] = tuple(values[key])
-        return FROCProtocol(**values)
-    return get_protocol(protocol)
 
 
 def headline_values(matches: Matches, protocol: FROCProtocol) -> dict[str, float]:

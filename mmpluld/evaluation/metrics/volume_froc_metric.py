@@ -49,7 +49,7 @@ class VolumeFROCMetric(BaseMetric):
 
     def __init__(
         self,
-        protocol: str | FROCProtocol = "lens-3d",
+        protocol: str | dict[str, Any] | FROCProtocol = "lens-3d",
         outfile_prefix: str | None = None,
         made_by: str | None = None,
         collect_device: str = "cpu",

@@ -275,6 +275,19 @@ def test_a_lesion_without_a_box_on_its_key_slice_is_refused(tmp_path, prediction
         evaluate_files(predictions, tmp_path / "gt.json", "deeplesion-2d")
 
 
+def test_of_a_lesion_that_leaves_the_image_the_part_inside_is_found(tmp_path: Path) -> None:
+    """As a sample of the dataset has it."""
+    outside = [
+        LesionRecord(0, "p_1", (-25.0, 10.0, 5.0, 20.0, 30.0, 6.0), 5),
+        LesionRecord(1, "p_1", (500.0, 490.0, 5.0, 560.0, 512.5, 6.0), 5),
+    ]
+    gt = tmp_path / "gt.json"
+    AnnotationSet({"name": "made", "label_scope": "x"}, [volume("p_1", "p")], outside).save(gt)
+    found = [((0.0, 10.0, 5.0, 20.0, 30.0, 6.0), 0.9), ((500.0, 490.0, 5.0, 512.0, 512.0, 6.0), 0.8)]
+    result = evaluate_files(save_detections(tmp_path / "p.json", {"p_1": found}), gt, "deeplesion-2d")
+    assert result["sensitivity"][0] == 1
+
+
 def test_no_common_volume_is_refused(truth: Path, tmp_path: Path) -> None:
     pred = save_detections(tmp_path / "pred.json", {"scan": [(box(10, 5), 0.9)]})
     with pytest.raises(

@@ -206,6 +206,16 @@ def test_another_scan_than_the_truth_is_refused(
     assert "\n" not in str(caught.value)
 
 
+def test_a_truth_of_another_size_is_refused_where_it_does_not_tell_its_place(tmp_path: Path) -> None:
+    found = other()
+    gt = replace(found, affine_lps=None, shape=(found.shape[0], found.shape[1] + 1, found.shape[2]), scores=None)
+    for untold in (gt, replace(gt, frame=None)):
+        with pytest.raises(
+            InputError, match=r"records of one volume tell .* voxels and .* voxels.*boxes of another crop"
+        ):
+            evaluate_files(save(tmp_path / "p.json", scan=found), save(tmp_path / "gt.json", scan=untold), "lens-3d")
+
+
 def test_numbers_that_a_test_wrote_are_those_of_the_truth(tmp_path: Path) -> None:
     """With a frame or, in older files, without."""
     gt = annotated(tmp_path / "gt.json", SERIES, FIRST, "png16")

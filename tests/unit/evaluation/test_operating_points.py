@@ -42,6 +42,12 @@ def test_rates_that_were_not_measured(points, rate):
         points.at(rate)
 
 
+def test_without_a_false_positive_there_is_no_rate(points):
+    right = replace(points, curve=((0.9, 0.0, 0.5), (0.5, 0.0, 1.0)))
+    with pytest.raises(InputError, match=r"--fp-rate 1: 4 validation volumes gave less than one false positive in all"):
+        right.at(1)
+
+
 def test_calibration(points):
     bins = {round(item.low, 1): item for item in points.calibration}
     assert len(bins) == 10

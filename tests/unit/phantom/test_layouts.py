@@ -78,6 +78,8 @@ def test_command(tmp_path, capsys):
     assert main(["convert", "luna16", out, "--split", "1", "0", "0"]) == 0
     assert main(["check-data", out]) == 0
     assert main(["phantom", "lits", str(tmp_path / "x"), "--patients", "1", "2", "3"]) == 2
+    assert main(["phantom", "scan", str(tmp_path / "x.nii.gz"), "--patients", "5"]) == 2
+    assert not (tmp_path / "x.nii.gz").exists()
     assert main(["convert", "luna16", out, "--masks", "exact"]) == 2
     assert "--masks: is no option of luna16, only of deeplesion" in capsys.readouterr().err
 

@@ -126,11 +126,14 @@ def test_near_slices_only(tmp_path: Path) -> None:
     root = write_deeplesion_layout(tmp_path / "near", (2, 0, 0), seed=1, all_slices=False, workers=1, **settings)
     truth = AnnotationSet.load(root / "truth" / "train.json")
     assert truth.volumes
+    behind = []
     for volume in truth.volumes:
         numbers = sorted(int(path.stem) for path in (root / volume.source["path"]).iterdir())
         assert numbers == list(range(volume.first_slice, volume.first_slice + volume.num_slices))
         keys = [int(row["Key_slice_index"]) for row in _rows(root) if row["File_name"].startswith(volume.id)]
         assert numbers[0] == max(1, min(keys) - 6)
+        behind.append(numbers[-1] - max(keys))
+    assert max(behind) == 6  # fewer where the series ends
 
 
 def test_existing_folders_are_safe(tmp_path: Path) -> None:

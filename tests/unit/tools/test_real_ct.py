@@ -70,7 +70,7 @@ def test_key_slices_with_all_their_lesions_in_hu(data):
     assert (name, patient) == ("000016_02_01_253.png", "16")
     assert volume.shape == (1, 12, 16)
     assert (volume.array == 40).all()
-    assert boxes.tolist() == [[2, 3, 8, 9], [9, 3, 12, 9]]
+    assert boxes.tolist() == [[1, 2, 8, 9], [8, 2, 12, 9]]  # from pixels counted from 1, the last one included
 
 
 def test_sensitivity_by_each_rule():

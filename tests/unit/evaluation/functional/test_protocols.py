@@ -66,7 +66,7 @@ def test_centre_3d_finds_what_the_challenge_finds() -> None:
     for _ in range(6):
         centres, radii = rng.uniform(20, 80, (4, 3)), rng.uniform(3, 12, (4, 1))
         points = np.concatenate([centres[:3] + rng.uniform(-6, 6, (3, 3)), rng.uniform(20, 80, (5, 3))])
-        half = rng.uniform(1, 9, (len(points), 3))
+        half = rng.uniform(1, 9, (len(points), 3)) * rng.integers(0, 2, (len(points), 3))  # also without extent
         nodules.append(np.concatenate([centres, 2 * radii], axis=1))
         nodule_boxes.append(np.concatenate([centres - radii, centres + radii], axis=1) / np.tile(spacing, 2))
         marks.append(points)

@@ -14,7 +14,7 @@ from mmengine.structures import InstanceData
 
 from mmpluld.errors import InputError
 from mmpluld.evaluation import evaluate_files
-from mmpluld.evaluation.metrics import FROCMetric
+from mmpluld.evaluation.metrics import FROCMetric, VolumeFROCMetric
 from mmpluld.registry import METRICS
 from mmpluld.structures.records import AnnotationSet, DetectionSet, LesionRecord, VolumeRecord
 
@@ -102,6 +102,26 @@ def test_no_lesions_warn_and_give_nan() -> None:
 def test_no_detections_give_zero() -> None:
     metrics = evaluate(FROCMetric(), [sample("p_1", 5, [], [], [LESION])])
     assert set(metrics.values()) == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"treshold": 0.5}, r"it has no field 'treshold'; did you mean 'threshold'\?"),
+        ({"levels": 1}, r"levels is 1; it must be a list of numbers"),
+        ({"threshold": "half"}, r"protocol 'mine': a value is of the wrong type"),
+        ({}, r"lacks headline_levels; give them, or the name"),
+    ],
+)
+def test_faulty_protocols_of_configs_are_explained(change: dict[str, Any], message: str) -> None:
+    whole = {"name": "mine", "dim": 2, "overlap": "iou", "threshold": 0.5, "levels": [1], "headline_levels": [1]}
+    protocol = whole | change
+    if not change:
+        del protocol["headline_levels"]
+    for metric in (FROCMetric, VolumeFROCMetric):
+        with pytest.raises(InputError, match=message):
+            metric(protocol=protocol)
+    assert VolumeFROCMetric(protocol=whole | {"dim": 3}).protocol.name == "mine"
 
 
 def test_protocol_from_config_values(samples: list[DetDataSample]) -> None:
