@@ -12,20 +12,24 @@ from mmpluld.datasets.steps import num_slices
 from mmpluld.engine.config import FoundConfig, has_twin, load_config
 from mmpluld.errors import InputError
 from mmpluld.reproduce.tables import TABLES
-from mmpluld.zoo.index import AVERAGE, LEVELS, PAPER, ZooModel, dump_metafile, load_index, load_metafile
+from mmpluld.zoo.index import IMAGE, PAPER, VOLUME, Scale, ZooModel, dump_metafile, load_index, load_metafile
 
 __all__ = ["complete_metafiles", "format_page", "model_table", "write_pages"]
 
 _BEGIN, _END = "<!-- models: written by tools/model_zoo.py -->", "<!-- end of models -->"
+# Of the tables of LENS those whose rows differ in their configs. Those of Table III had mined labels in the paper, and
+# those of Table IV are one config with several labels.
+_OF_CONFIGS = ("lens-table2", "lens-table5")
 _CONVERTED = "legacy-"  # begins the names of configs for weights that another code base trained
 _INTRODUCTION = """# Model zoo
 
 Written by `python tools/model_zoo.py` from `configs/*/metafile.yml`; do not edit.
 
-Sensitivity in per cent at 0.5, 1, 2, 4, 8 and 16 false positives per image, and its mean over 0.5 to 4. A row from
-*paper* repeats what the paper prints; nobody has reached it with this package unless a row of the same model says
-*measured*. Twins (`_phantom`) are miniatures trained on synthetic CT; their figures say nothing about patients. No
-model is for diagnosis.
+Sensitivity in per cent at so many false positives per image, or per volume where the table says so, and its mean over
+some of these levels. A row from *paper* repeats what the paper prints; nobody has reached it with this package unless a
+row of the same model says *measured*. Twins (`_phantom`) are miniatures trained on synthetic CT; their figures say
+nothing about patients. What the papers' tables gave in miniature is on
+[another page](how_to/reproduce.md#what-the-twins-gave). No model is for diagnosis.
 
 `mmpluld models` lists the same in the terminal, `mmpluld download NAME` fetches weights and config; see
 [how to](how_to/model_zoo.md).
@@ -81,16 +85,30 @@ def format_page(root: str | os.PathLike[str] | None = None) -> str:
 
 
 def model_table(models: Iterable[ZooModel], up: str) -> str:
-    """Table of models in Markdown; ``up`` leads from the page's folder to the root."""
-    header = ["model", "from", *(f"{level:g}" for level in LEVELS), "0.5-4", "weights"]
-    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+    """Table of models in Markdown, or two, of figures per image and per volume; ``up`` leads to the root.
+
+    Models without figures stand in the first.
+    """
+    models = list(models)
+    scales = [scale for scale in (IMAGE, VOLUME) if any(result.scale == scale for m in models for result in m.results)]
+    first, *more = scales or [IMAGE]
+    tables = [_table(models, first, up), *(_table([m for m in models if m.results], scale, up) for scale in more)]
+    return "\n".join(tables)
+
+
+def _table(models: Iterable[ZooModel], scale: Scale, up: str) -> str:
+    """Table of the figures of one scale, and of the models without figures."""
+    model_column = "model" if scale is IMAGE else f"model (false positives per {scale.per})"
+    header = [model_column, "from", *(f"{level:g}" for level in scale.levels), scale.mean_of, "weights"]
+    lines = [_row(*header), "|" + "---|" * len(header)]
     for model in models:
         name = f"[`{model.name}`]({up}{model.config})"
         address = f"{up}{model.weights}" if model.shipped else model.weights
         weights = f"[{model.weights_text}]({address})" if address else ""
         for result in model.results:
-            values = [_number(result.metrics.get(f"Sens@{level:g}")) for level in LEVELS]
-            lines.append(_row(name, result.source, *values, _number(result.average), weights))
+            if result.scale == scale:
+                values = [_number(result.metrics.get(metric)) for metric in scale.names]
+                lines.append(_row(name, result.source, *values, _number(result.average), weights))
         if not model.results:
             lines.append(_row(name, *[""] * (len(header) - 2), weights))
     return "\n".join(lines) + "\n"
@@ -143,16 +161,19 @@ def _results_entry(name: str, results: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _paper_figures() -> dict[str, dict[str, float]]:
-    """Config name -> metrics as the papers print them, of tests on key slices."""
-    names = [*(f"Sens@{level:g}" for level in LEVELS), AVERAGE]
-    return {
-        row.config_name(twin=False): {
-            f"{name}{PAPER}": value for name, value in zip(names, row.paper, strict=True) if value is not None
-        }
-        for table in TABLES.values()
-        for row in table.rows
-        if row.paper and not row.options and table.protocol == "deeplesion-2d"
-    }
+    """Config name -> metrics as the papers print them."""
+    found: dict[str, dict[str, float]] = {}
+    for table in TABLES.values():
+        scale = IMAGE if table.protocol == "deeplesion-2d" else VOLUME
+        if scale is VOLUME and table.name not in _OF_CONFIGS:
+            continue
+        names = [*scale.names, scale.average]
+        for row in table.rows:
+            if row.paper and not row.options and not row.fpr:
+                told = zip(names, row.paper, strict=True)
+                figures = {f"{name}{PAPER}": value for name, value in told if value is not None}
+                found.setdefault(row.config_name(twin=False), figures)
+    return found
 
 
 def _by_collection(models: Mapping[str, ZooModel]) -> dict[str, list[ZooModel]]:

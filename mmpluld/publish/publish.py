@@ -29,7 +29,7 @@ from mmpluld.typing import StrPath
 from mmpluld.version import __version__
 from mmpluld.zoo.bundle import CARD, CONFIG, FPR, PICTURE, POINTS, WEIGHTS, bundle_bytes
 from mmpluld.zoo.download import local_checkpoint, sha256_of
-from mmpluld.zoo.index import AVERAGE, PAPER, dump_metafile, load_metafile
+from mmpluld.zoo.index import IMAGE, PAPER, VOLUME, dump_metafile, load_metafile
 
 __all__ = [
     "Published",
@@ -397,11 +397,10 @@ def _index_metrics(result: Mapping[str, Any] | None) -> dict[str, float]:
     if result is None:
         return {}
     pairs = zip(result["levels"], result["sensitivity"], strict=True)
-    # Tables of the zoo are of false positives per image; those per volume get another name.
-    prefix = "Sens" if result.get("per", "image") == "image" else "Sens3D"
-    figures = {f"{prefix}@{level:g}": round(100 * value, 2) for level, value in pairs}
-    if prefix == "Sens" and result["headline_levels"] == [0.5, 1, 2, 4]:
-        figures[AVERAGE] = round(100 * result["average"], 2)
+    scale = IMAGE if result.get("per", "image") == "image" else VOLUME
+    figures = {f"Sens{scale.prefix}@{level:g}": round(100 * value, 2) for level, value in pairs}
+    if tuple(result["headline_levels"]) == scale.headline:
+        figures[scale.average] = round(100 * result["average"], 2)
     return figures
 
 

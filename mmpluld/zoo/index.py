@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -15,9 +15,11 @@ from mmpluld.errors import InputError, did_you_mean
 from mmpluld.structures.text_files import read_text
 
 __all__ = [
-    "LEVELS",
+    "IMAGE",
     "PAPER",
+    "VOLUME",
     "Result",
+    "Scale",
     "ZooModel",
     "default_model",
     "dump_metafile",
@@ -27,9 +29,43 @@ __all__ = [
     "zoo_root",
 ]
 
-LEVELS = (0.5, 1, 2, 4, 8, 16)  # false positives per image of the papers' tables
-AVERAGE = "Avg@0.5-4"
 PAPER = " (paper)"  # ends the name of a metric that was copied from a paper, not measured with this package
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What false positives are counted per in a table of the papers.
+
+    Attributes:
+        per: ``image`` or ``volume``.
+        levels: False positives per image or volume, at which sensitivity is told.
+        headline: Those that the mean is over.
+        prefix: Begins the names of the metrics.
+    """
+
+    per: Literal["image", "volume"]
+    levels: tuple[float, ...]
+    headline: tuple[float, ...]
+    prefix: str = ""
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the sensitivities, by level."""
+        return [f"Sens{self.prefix}@{level:g}" for level in self.levels]
+
+    @property
+    def mean_of(self) -> str:
+        """The levels of the mean, in words."""
+        return f"{self.headline[0]:g}-{self.headline[-1]:g}"
+
+    @property
+    def average(self) -> str:
+        """Name of the mean."""
+        return f"Avg{self.prefix}@{self.mean_of}"
+
+
+IMAGE = Scale("image", (0.5, 1, 2, 4, 8, 16), (0.5, 1, 2, 4))
+VOLUME = Scale("volume", (0.125, 0.25, 0.5, 1, 2, 4, 8), (0.125, 0.25, 0.5, 1, 2, 4, 8), "3D")
 
 
 @dataclass(frozen=True)
@@ -52,9 +88,14 @@ class Result:
         return "paper" if self.paper else "measured"
 
     @property
+    def scale(self) -> Scale:
+        """What false positives are counted per."""
+        return VOLUME if any(name in self.metrics for name in (*VOLUME.names, VOLUME.average)) else IMAGE
+
+    @property
     def average(self) -> float | None:
-        """Mean sensitivity at 0.5, 1, 2 and 4 false positives per image as the source gives it, or None."""
-        return self.metrics.get(AVERAGE)
+        """Mean sensitivity over the headline levels as the source gives it, or None."""
+        return self.metrics.get(self.scale.average)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mmpluld.errors import InputError, did_you_mean
-from mmpluld.zoo.index import ZooModel, load_index
+from mmpluld.zoo.index import IMAGE, VOLUME, ZooModel, load_index
 
 __all__ = ["as_records", "format_models", "select_models"]
 
@@ -48,18 +48,26 @@ def as_records(models: Iterable[ZooModel]) -> list[dict[str, Any]]:
 
 
 def format_models(models: Iterable[ZooModel]) -> str:
-    """One line per model: name, weights, mean sensitivity over 0.5 to 4 false positives per image.
+    """One line per model: name, weights, mean sensitivity.
 
     Those with weights are named again at the end, which is what a terminal shows of a long list.
     """
     models = list(models)
     rows = [("name", "weights", "paper", "measured")]
     for model in models:
-        averages = {result.source: f"{result.average:.2f}" for result in model.results if result.average is not None}
+        averages = {
+            result.source: f"{result.average:.2f}{'' if result.scale is IMAGE else ' (3D)'}"
+            for result in model.results
+            if result.average is not None
+        }
         rows.append((model.name, model.weights_text or "-", averages.get("paper", "-"), averages.get("measured", "-")))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines += ["", "paper, measured: mean sensitivity in per cent at 0.5, 1, 2, 4 false positives per image"]
+    lines += [
+        "",
+        f"paper, measured: mean sensitivity in per cent at {IMAGE.mean_of} false positives per image; (3D): at "
+        f"{VOLUME.mean_of} per volume",
+    ]
     ready = [f"  {model.name} ({model.weights_text})" for model in models if model.weights]
     lines += [f"with weights, for `mmpluld detect --model NAME`: {len(ready)} of {len(models)}", *ready]
     return "\n".join(lines)

@@ -25,6 +25,33 @@ def test_table_by_hand(make_zoo, entry) -> None:
     ]
 
 
+def test_figures_per_volume_have_a_table_of_their_own(make_zoo, entry) -> None:
+    image = {"Task": "Lesion Detection", "Dataset": "x", "Metrics": {"Avg@0.5-4": 7}}
+    volume = {"Task": "Lesion Detection", "Dataset": "x", "Metrics": {"Sens3D@0.125": 2, "Avg3D@0.125-8 (paper)": 36.8}}
+    root = make_zoo(entry("a", Results=[image]), entry("b", Results=[volume]), entry("c"))
+    models = load_index(root)
+    first, second = model_table(models.values(), "").split("\n\n")
+    assert [line[:8] for line in first.splitlines()[2:]] == ["| [`a`](", "| [`c`]("]
+    assert second.splitlines() == [
+        "| model (false positives per volume) | from | 0.125 | 0.25 | 0.5 | 1 | 2 | 4 | 8 | 0.125-8 | weights |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| [`b`](configs/toy/b.py) | paper |  |  |  |  |  |  |  | 36.80 |  |",
+        "| [`b`](configs/toy/b.py) | measured | 2.00 |  |  |  |  |  |  |  |  |",
+    ]
+    alone = model_table([models["b"], models["c"]], "").splitlines()
+    assert [line[:8] for line in alone] == ["| model ", "|---|---", "| [`b`](", "| [`b`](", "| [`c`]("]
+
+
+@pytest.mark.parametrize("name", load_index())
+def test_measured_figures_are_shown(name: str) -> None:
+    model = load_index()[name]
+    rows = [line for line in model_table([model], "").splitlines() if f"`{name}`" in line]
+    for result, row in zip(model.results, rows, strict=bool(model.results)):
+        cells = [cell.strip() for cell in row.split("|")[3:-2]]
+        assert cells[-1] == ("" if result.average is None else f"{result.average:.2f}")
+        assert len([cell for cell in cells if cell]) == len(result.metrics)
+
+
 def test_zoo_without_models(make_zoo) -> None:
     assert "##" not in format_page(make_zoo())
     assert len(model_table([], "").splitlines()) == 2
