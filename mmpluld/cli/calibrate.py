@@ -6,6 +6,7 @@ import argparse
 import shlex
 
 from mmpluld.cli.changes import add_changes
+from mmpluld.cli.device import add_device
 from mmpluld.cli.outputs import OutputFile
 
 EXAMPLE = "mmpluld calibrate CONFIG work_dirs/lens/epoch_8.pth work_dirs/lens/calibrated.pth"
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "out", action=OutputFile, help="checkpoint to write: the same with the fitted scale and bias of every expert"
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
+    add_device(parser)
     add_changes(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing OUT")
 

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from mmpluld.cli.changes import add_changes
+from mmpluld.cli.device import add_device
 from mmpluld.cli.fpr import add_fpr
 from mmpluld.cli.launcher import add_launcher
 from mmpluld.cli.numbers import natural, not_negative, score, whole
@@ -126,9 +127,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_machine(parser: argparse.ArgumentParser) -> None:
     """Declare the options of where and how the network runs."""
-    parser.add_argument(
-        "--device", default="auto", help="auto (CUDA if there is such a device, else cpu), cpu, cuda, cuda:1 (auto)"
-    )
+    add_device(parser)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="arithmetic (default: fp32)")
     parser.add_argument(
         "--batch-size", type=whole(1), metavar="N", help="slices at once (default: cpu 1, cuda 1 for every 4 GiB)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mmpluld.cli.changes import add_changes
+from mmpluld.cli.device import add_device
 from mmpluld.cli.launcher import add_launcher
 from mmpluld.cli.numbers import score, whole
 from mmpluld.cli.outputs import OutputFolder
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of the embeddings; what an earlier call with the same inputs has made in it stays",
     )
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU where there is one)")
+    add_device(parser)
     parser.add_argument(
         "--batch-size", type=whole(1), default=32, metavar="N", help="slices at once (default: %(default)s)"
     )

@@ -53,11 +53,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         choices=_STRATEGIES,
-        help="what to mine; they run in the order listed here",
+        help=f"what to mine, one or several of {', '.join(_STRATEGIES)}; they run in this order",
         metavar="NAME",
     )
     parser.add_argument(
-        "--oracle", nargs="+", default=[], choices=_ORACLES, metavar="NAME", help="strategies to do by --truth instead"
+        "--oracle",
+        nargs="+",
+        default=[],
+        choices=_ORACLES,
+        metavar="NAME",
+        help=f"strategies to do by --truth instead: {', '.join(_ORACLES)}; at least one of both is needed",
     )
     parser.add_argument("--out", required=True, action=OutputFile, metavar="FILE", help="annotation file to write")
     parser.add_argument(

@@ -6,6 +6,7 @@ import argparse
 
 from mmpluld.cli.changes import add_changes
 from mmpluld.cli.detect import RULES
+from mmpluld.cli.device import add_device
 from mmpluld.cli.launcher import add_launcher
 from mmpluld.cli.numbers import natural, seed, whole
 from mmpluld.cli.outputs import OutputFolder
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in _LINKING:
         kind, text = RULES[name]
         rules.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text.replace(_NOT_HERE, ""))
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU where there is one)")
+    add_device(parser)
     parser.add_argument(
         "--batch-size", type=whole(1), default=1, metavar="N", help="slices examined at once (default: %(default)s)"
     )

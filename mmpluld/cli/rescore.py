@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from mmpluld.cli.device import add_device
 from mmpluld.cli.fpr import add_fpr
 from mmpluld.cli.outputs import OutputFile
 from mmpluld.errors import InputError, counted, printable
@@ -23,19 +24,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", required=True, action=OutputFile, metavar="FILE", help="detection record to write (.json)"
     )
     add_fpr(parser, required=True)
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
+    add_device(parser)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="arithmetic of the network")
 
 
 def run(options: argparse.Namespace) -> int:
     """Rescore and name the file written."""
+    from mmpluld.engine.device import chosen_device
     from mmpluld.inference.rescore import load_rescorer, rescore_detections
 
     if not str(options.out).endswith(".json"):
         raise InputError(f"--out {options.out}: a detection record is a .json file; change the suffix")
-    rescorer = load_rescorer(
-        options.fpr, options.fpr_config, options.fpr_mode or "average", options.device, options.precision
-    )
+    device = chosen_device(options.device)
+    rescorer = load_rescorer(options.fpr, options.fpr_config, options.fpr_mode or "average", device, options.precision)
     found = rescore_detections(options.detections, options.annotations, options.data_root, rescorer)
     found.save(options.out)
     count = sum(len(item.boxes) for item in found.volumes.values())

@@ -17,7 +17,7 @@ from mmengine.registry import init_default_scope
 from mmpluld.datasets.folds import proposed_volumes
 from mmpluld.datasets.steps import pipeline_steps
 from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights
-from mmpluld.engine.device import checked_device
+from mmpluld.engine.device import checked_device, chosen_device
 from mmpluld.engine.numbered_patients import NUMBERED
 from mmpluld.engine.run import prepare_config, sole_writer
 from mmpluld.errors import InputError, counted, name_some
@@ -44,7 +44,7 @@ def embed(
     out: StrPath,
     proposals: StrPath | None = None,
     box_score: float = 0.0,
-    device: str | None = None,
+    device: str = "auto",
     batch_size: int = 32,
     twin: bool = False,
     cfg_options: Sequence[str] | None = None,
@@ -66,7 +66,7 @@ def embed(
             None embeds the lesions alone.
         box_score: Tracklets begin and end with a box that scores at least this, as they will be mined; without such a
             box they are not embedded.
-        device: ``cpu``, ``cuda`` or ``cuda:N``; None takes a GPU where there is one, each process its own.
+        device: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: a GPU where there is one, each process its own.
         batch_size: Slices at once.
         twin: Take the config's miniature.
         cfg_options: Changes to the config as "key.sub=value" strings.
@@ -86,7 +86,7 @@ def embed(
     check_patients(weights, volumes, annotations)
     with sole_writer(out, launcher):
         alone = join(cfg, launcher)
-        embedder = VolumeEmbedder(cfg, weights, device or ("cuda" if torch.cuda.is_available() else "cpu"), batch_size)
+        embedder = VolumeEmbedder(cfg, weights, chosen_device(device), batch_size)
         done = EmbeddingStore.create(out, _header(cfg, weights, annotations, store, embedder.size, box_score))
         first, wanted, mine = share_out(lambda: _lacking(done, store, volumes), leave=alone)
         lesions, by_id = content.lesions_by_volume(), {volume.id: volume for volume in volumes}

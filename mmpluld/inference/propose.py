@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
@@ -17,6 +16,7 @@ from torch import nn
 from mmpluld.datasets import CTLesionDataset
 from mmpluld.datasets.folds import volumes_of_fold
 from mmpluld.datasets.named_concat import dataset_settings
+from mmpluld.engine.device import chosen_device
 from mmpluld.engine.run import prepare_config, sole_writer
 from mmpluld.errors import InputError
 from mmpluld.inference.detector import VolumeDetector
@@ -52,7 +52,7 @@ def propose(
     data_root: StrPath | None = None,
     fold: Fold | None = None,
     fold_seed: int = 0,
-    device: str | None = None,
+    device: str = "auto",
     precision: Precision = "fp32",
     batch_size: int = 1,
     twin: bool = False,
@@ -75,7 +75,7 @@ def propose(
         data_root: Folder that the volumes' paths start from; None takes that dataset's.
         fold: ``(k, K)`` takes only the volumes of the patients of fold k of K.
         fold_seed: Of the dealing of patients, see :func:`~mmpluld.datasets.folds.fold_of_patients`.
-        device: ``cpu``, ``cuda`` or ``cuda:N``; None takes a GPU where there is one, each process its own.
+        device: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: a GPU where there is one, each process its own.
         precision, batch_size: See :class:`~mmpluld.inference.VolumeDetector`.
         twin: Take the config's miniature.
         cfg_options: Changes to the config as "key.sub=value" strings.
@@ -100,7 +100,7 @@ def propose(
     volumes = volumes_of_fold(annotations.volumes, part)
     with sole_writer(out, launcher):
         alone = join(cfg, launcher)
-        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        place = chosen_device(device)
         detector = VolumeDetector(cfg, weights, rules, place, precision, batch_size)
         experts = keep_all_boxes(detector.model) or (_trained_on(dataset, path, annotations),)
         header = _header(cfg, weights, path, experts, rules, precision, part)

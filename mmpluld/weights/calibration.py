@@ -17,7 +17,7 @@ from scipy.special import expit, logit
 
 from mmpluld.atomic import atomic_path
 from mmpluld.engine.checkpoint import checkpoint_bytes, load_checkpoint_safely, load_weights
-from mmpluld.engine.device import checked_device
+from mmpluld.engine.device import checked_device, chosen_device
 from mmpluld.engine.run import prepare_config
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import DEEPLESION_2D, match_detections
@@ -136,7 +136,7 @@ def calibrate(
     config: StrPath,
     checkpoint: StrPath,
     out: StrPath,
-    device: str = "cpu",
+    device: str = "auto",
     cfg_options: Sequence[str] | None = None,
     overwrite: bool = False,
     twin: bool = False,
@@ -151,7 +151,7 @@ def calibrate(
         config: Path, or name of a config of the zoo, of a detector with an ``ExpertBBoxHead``.
         checkpoint: Its weights: path, web address, or ``zoo:NAME``.
         out: Checkpoint to write: all that ``checkpoint`` holds, with other ``scale`` and ``bias``.
-        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        device: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: a GPU where there is one.
         cfg_options: Changes as "key.sub=value" strings.
         overwrite: Replace an existing ``out``; never the checkpoint itself.
         twin: Take the config's miniature.
@@ -165,7 +165,7 @@ def calibrate(
     """
     source = local_checkpoint(checkpoint)
     _check_out(out, source, overwrite)
-    where = checked_device(device)
+    where = checked_device(chosen_device(device))
     cfg = prepare_config(config, None, cfg_options, "none", 0, twin)
     if cfg.get("val_dataloader") is None:
         raise InputError(f"{config}: has no val_dataloader; calibration needs one, of key slices with marked lesions")
