@@ -147,6 +147,8 @@ def _fingerprint(files: Iterable[Path], override: Override, units: Units | None)
     # What changes the stored voxels or their geometry; written out, so that copies made before are known.
     kept = (override.spacing_mm, override.flip, override.flip_mask, override.exclude)
     text = "Override(spacing_mm={!r}, flip={!r}, flip_mask={!r}, exclude={!r})".format(*kept)
+    if override.spacing_mm is not None:  # copies of other places in the world were made with these numbers once
+        text += " about the file's first voxel"
     digest = hashlib.sha256((text + (units or "")).encode())
     for file in sorted(files):
         status = file.stat()
