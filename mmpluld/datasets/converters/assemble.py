@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,8 +86,8 @@ def check_annotation_files(root: Path, files: Sequence[Path], overwrite: bool) -
         raise InputError(f"{root}: holds a phantom that was interrupted; run `mmpluld phantom` again before converting")
     if not os.access(root, os.W_OK):
         raise InputError(
-            f"{root}: may not be written to, but annotations and volumes go there; make a folder with a link to it "
-            "(mkdir data, ln -s), and give that"
+            f"{root}: may not be written to, but annotations and volumes go there; make a folder with links to all "
+            f"that is in it (mkdir data; ln -s {shlex.quote(str(root.absolute()))}/* data), and give that"
         )
     existing = [str(path) for path in files if path.exists()]
     if existing and not overwrite and not any(is_unfinished(path) for path in files):

@@ -303,10 +303,23 @@ def test_bad_input(tmp_path, pair):
     shutil.copy(root / "volume-0.nii", root / "part" / "volume-0.nii")
     with pytest.raises(InputError, match=r"volume 0 is also at"):
         convert_lits(root)
-    for path in (root / "part" / "volume-0.nii", root / "segmentation-0.nii"):
+    (root / "part" / "volume-0.nii").rename(root / "part" / "segmentation-0.nii")
+    with pytest.raises(InputError, match=r"segmentation-0\.nii: segmentation 0 is also at .*keep one of them"):
+        convert_lits(root)
+    for path in (root / "part" / "segmentation-0.nii", root / "segmentation-0.nii"):
         path.unlink()
     with pytest.raises(InputError, match=r"no volume of 1 has its segmentation"):
         convert_lits(root)
+
+
+def test_numbers_with_leading_zeros_in_linked_folders(pair, tmp_path):
+    root = pair(labels_with(np.s_[2:5, 6:9, 10:14]))
+    for kind in ("volume", "segmentation"):
+        (root / f"{kind}-0.nii").rename(root / f"{kind}-000.nii")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "raw").symlink_to(root, target_is_directory=True)
+    found, _ = train(tmp_path / "linked")
+    assert [(lesion.volume, lesion.box) for lesion in found.lesions] == [("volume-0", (10, 6, 2, 14, 9, 5))]
 
 
 def killed_after(renames, convert):
