@@ -222,6 +222,18 @@ def test_an_empty_mask_is_noted(pair):
     assert found.lesions == [] and list(report.remarks) == ["mask is empty", "split without a lesion that counts"]
 
 
+@pytest.mark.parametrize("mask_mm", [1.0, 2.5], ids=["wrong as its scan's", "right"])
+def test_a_corrected_spacing_keeps_the_mask_on_its_scan(pair, tmp_path, mask_mm):
+    root = pair(labels_with(np.s_[2:5, 6:9, 10:14]))
+    for name, slice_mm in (("volume-0", 1.0), ("segmentation-0", mask_mm)):
+        image = nib.load(root / f"{name}.nii")
+        upwards = np.array(image.dataobj)[:, :, ::-1]
+        nib.save(nib.Nifti1Image(upwards, np.diag([-0.5, -1.0, slice_mm, 1.0]), image.header), root / f"{name}.nii")
+    (tmp_path / "fix.csv").write_text("volume,spacing_mm\nvolume-0,2.5 1 0.5\n")
+    found, _ = train(root, overrides=tmp_path / "fix.csv")
+    assert [lesion.box for lesion in found.lesions] == [(10, 6, 2, 14, 9, 5)]
+
+
 def test_overrides(pair, tmp_path):
     block = np.s_[2:5, 6:9, 10:14]
     for number in range(4):
