@@ -33,17 +33,17 @@ class CTLesionDataset(BaseDataset):
 
     A sample is one key slice; its boxes are those of all lesions on that slice, clipped to the image: the box that
     ``attributes["slice_boxes"]`` of a lesion has for the slice, else the x-y extent of a lesion whose z range holds
-    the slice. Which slices are samples is the sampling policy:
+    the slice's centre. Which slices are samples is the sampling policy:
 
     - ``key_slices``: every slice that the dataset's own mark of a lesion lies on (DeepLesion: one per mark);
     - ``lesion_slices``: every existing slice of every lesion, for 3D boxes;
     - ``all_slices``: every existing slice, with or without lesions.
 
-    Lesions to be ignored add no slices under the first two policies, but are on the samples they cross,
-    flagged. A slice without lesions is a negative under ``all_slices`` alone, so the other two suit datasets whose
-    unlabelled slices may hold lesions. How often a sample is drawn in an epoch is up to the sampler: with
-    :class:`~mmpluld.datasets.samplers.LesionSampler`, ``lesion_slices`` gives one random slice per lesion and
-    epoch, and ``all_slices`` any proportion of slices with and without lesions.
+    Lesions to be ignored add no slices under the first two policies, but are on the samples they cross, flagged; nor do
+    lesions that lie outside the image there. A slice without lesions is a negative under ``all_slices`` alone, so the
+    other two suit datasets whose unlabelled slices may hold lesions. How often a sample is drawn in an epoch is up to
+    the sampler: with :class:`~mmpluld.datasets.samplers.LesionSampler`, ``lesion_slices`` gives one random slice per
+    lesion and epoch, and ``all_slices`` any proportion of slices with and without lesions.
 
     Keys of a sample: ``dataset`` (its name), ``img_id`` ("VOLUME/SLICE"), ``img_path`` (a
     :func:`~mmpluld.datasets.slice_pictures.picture_address`), ``volume_id``, ``key_slice``,
@@ -220,6 +220,8 @@ class CTLesionDataset(BaseDataset):
             found = [(lesion, _instance(lesion, boxes[index], volume)) for lesion, boxes in cuts if index in boxes]
             crossing = [(lesion, item) for lesion, item in found if item is not None]
             counted = [lesion for lesion, _ in crossing if not lesion.ignore]
+            if not counted and self.policy != "all_slices":
+                continue
             yield {
                 "img_id": f"{volume.id}/{index:03d}",
                 "img_path": picture_address(source, volume.first_slice, index, volume.id),

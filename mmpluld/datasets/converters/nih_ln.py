@@ -28,6 +28,7 @@ from mmpluld.datasets.converters.assemble import (
     convert_cases,
     padded,
     place_in_scan,
+    slices_around,
     write_cases,
 )
 from mmpluld.datasets.converters.label_masks import mask_on_scan, read_labels
@@ -295,14 +296,13 @@ def _from_text(node: LymphNode, record: VolumeRecord, volume: CTVolume, pad_mm: 
     depth, height, width = volume.shape
     dz, dy, dx = volume.spacing_mm
     radius = max(node.sizes_mm) / 2
-    first = min(math.ceil(z - radius / dz - 0.5), math.floor(z))
-    end = max(math.floor(z + radius / dz - 0.5) + 1, math.floor(z) + 1)
+    slices = slices_around(z, radius / dz, depth)
     flat = (x - radius / dx, y - radius / dy, x + radius / dx, y + radius / dy)
     x1, y1, x2, y2 = padded(flat, pad_mm, volume.spacing_mm, (height, width))
     return LesionRecord(
         id=0,
         volume=record.id,
-        box=(x1, y1, float(max(first, 0)), x2, y2, float(min(end, depth))),
+        box=(x1, y1, float(slices.start), x2, y2, float(slices.stop)),
         key_slice=math.floor(z),
         type="lymph node",
         attributes={"point_lps": list(node.point_lps), "sizes_mm": list(node.sizes_mm)},

@@ -68,6 +68,16 @@ def test_lesion_faults(root):
     ]
 
 
+def test_boxes_of_slices_that_training_would_leave_out(root):
+    rows = [[1, 2, 3, 8, 9], [2, 2, 3, 21, 9], [3, 4, 3, 4, 9]]
+    save(root, "train", [volume("a")], [LesionRecord(0, "a", (2, 3, 1, 8, 9, 4), attributes={"slice_boxes": rows})])
+    where = "annotations/train.json: lesion 0 in volume a: box on slice"
+    assert found(root) == [
+        f"{where} 2 (2, 3, 21, 9) leaves the image of 20 x 16 pixels",
+        f"{where} 3 is empty",
+    ]
+
+
 def test_patients_in_two_splits_and_records_that_differ(root):
     save(root, "test", [volume("b", patient="a")])
     save(root, "train_mined", [volume("a", spacing_mm=(2.5, 1.0, 1.0))])

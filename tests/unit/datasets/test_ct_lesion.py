@@ -125,6 +125,19 @@ def test_box_outside_the_image_is_no_instance(build):
     assert [item["lesion_id"] for item in dataset.get_data_info(0)["instances"]] == [0]
 
 
+@pytest.mark.parametrize("policy", ["key_slices", "lesion_slices"])
+def test_a_slice_whose_lesion_has_no_box_there_is_no_sample(build, policy):
+    outside = {"volume": "a", "box": (32, 5, 7, 40, 12, 8), "key_slice": 7}
+    assert ("a", 7) not in keys(build(policy, lesions=[LESIONS[0], outside]))
+    assert ("a", 7) in keys(build("all_slices", lesions=[LESIONS[0], outside]))
+
+
+def test_a_lesion_is_on_the_slices_whose_centres_its_box_holds(build):
+    lesion = LESIONS[0] | {"box": (4, 5, 3.4, 10, 12, 5.4)}
+    assert keys(build("lesion_slices", lesions=[lesion])) == [("a", 3), ("a", 4)]
+    assert [item["bbox"] for item in build(lesions=[lesion]).get_data_info(0)["instances"]] == [[4, 5, 10, 12]]
+
+
 ROWS = [[3, 5, 6, 9, 11], [4, 6.5, 7, 8, 40]]
 CUT = [LESIONS[0] | {"attributes": {"slice_boxes": ROWS}}, LESIONS[1]]
 

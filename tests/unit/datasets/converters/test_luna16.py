@@ -70,6 +70,14 @@ def test_a_sphere_between_two_slices_takes_the_one_of_its_centre(one_scan):
     assert found.lesions[0].attributes["slice_boxes"] == [pytest.approx([4, 9.5, 8.0, 11.5, 9.0])]
 
 
+def test_slices_that_the_sphere_only_touches_are_not_its(one_scan):
+    found = AnnotationSet.load(one_scan("1.2,105,-42,-1,4\n1.2,105,-42,-2,2\n").files["train"])
+    # 4 mm around the centre of slice 4 of 2 mm touch the centres of 3 and 5; 2 mm around the edge of slices 4 and 5
+    # touch both of theirs, and take the one that holds the mark.
+    assert [lesion.box[2::3] for lesion in found.lesions] == [(4.0, 5.0), (5.0, 6.0)]
+    assert [[row[3] - row[1] for row in lesion.attributes["slice_boxes"]] for lesion in found.lesions] == [[8], [4]]
+
+
 @pytest.mark.parametrize("rows", ["", "9.9,0,0,0,5\n"])
 def test_a_table_of_other_scans_makes_no_scans_without_nodules(one_scan, rows):
     with pytest.raises(InputError, match=r"annotations\.csv: none of its [01] nodules? is in one of the 1 scan"):
