@@ -52,7 +52,7 @@ class Truth:
         a patient of its own.
         """
         if volume in self.volumes:
-            return self.volumes[volume].patient or ("volume", volume)
+            return self.volumes[volume].person
         named = DEEPLESION_NAME.fullmatch(volume)
         return named["patient"] if named else ("volume", volume)
 

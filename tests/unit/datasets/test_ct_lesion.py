@@ -212,6 +212,17 @@ def test_parts_of_a_fold_are_the_patients(patients_of, seed):
     assert patients_of(fold=(1, 3), fold_seed=seed, fold_part="out") == set(PATIENTS.values()) - inside
 
 
+def test_volumes_without_a_named_patient_are_patients_of_their_own(tmp_path):
+    source = {"kind": "npy", "path": "none.npy"}
+    volumes = [VolumeRecord(name, "", "", "", source, 0, 9, (32, 32), (5.0, 0.8, 0.8)) for name in "abcd"]
+    lesions = [LesionRecord(number, name, (4, 5, 3, 10, 12, 4), 3) for number, name in enumerate("abcd")]
+    AnnotationSet({"name": "test", "label_scope": "x"}, volumes, lesions).save(tmp_path / "train.json")
+    file = str(tmp_path / "train.json")
+    assert len(CTLesionDataset(file, fraction=0.5)) == len(CTLesionDataset(file, fold=(0, 2))) == 2
+    infos = map(CTLesionDataset(file).get_data_info, range(4))
+    assert len({info["patient"] for info in infos}) == 4  # what the samplers and losses go by
+
+
 def test_slices_outside_the_volume_are_no_samples(write_annotations):
     root = write_annotations(LESIONS[3:])
     path = root / "annotations" / "train.json"
