@@ -90,7 +90,7 @@ def check_dataset(root: StrPath, all_slices: bool = False, units: Units | None =
     Args:
         root: Folder of a converted dataset.
         all_slices: Read every slice, not only the first, the middle, the last and the key slices of each volume.
-        units: ``hu`` to only note values that do not look like HU.
+        units: ``hu`` to only note values that do not look like HU, as for volumes whose ``source`` says so.
 
     Raises:
         InputError: The folder has no annotation files, or its conversion was interrupted.
@@ -155,12 +155,11 @@ def _lesion_problems(path: Path, annotations: AnnotationSet) -> Iterator[Problem
                 if flat[2] <= flat[0] or flat[3] <= flat[1]:
                     yield Problem(str(path), item, f"box on slice {number:g} is empty")
             if lesion.recist is not None and not _within(lesion.recist, width, height):
-                shown = ", ".join(f"{value:g}" for value in lesion.recist)
-                yield Problem(str(path), item, f"RECIST mark ({shown}) leaves the image of {width} x {height} pixels")
-            number = max(lesion.attributes.get("tags") or (-1,))
-            if terms is not None and number >= terms:
-                yield Problem(str(path), item, f"has tag {number}, the file names {terms} (dataset.tags.terms)")
-        yield from _twins(path, name, lesions)
+                yield Problem(str(path), item, f"RECIST mark {_leaves(lesion.recist, width, height)}")
+            tag = max(lesion.attributes.get("tags") or (-1,))
+            if terms is not None and tag >= terms:
+                yield Problem(str(path), item, f"has tag {tag}, the file names {terms} (dataset.tags.terms)")
+        yield from _twins(path, name, [lesion for lesion in lesions if not lesion.ignore])
 
 
 def _within(points: Sequence[float], width: int, height: int) -> bool:
@@ -237,7 +236,8 @@ def _check_volumes(
             ]
             if fault := slices_fault(samples):
                 found = Problem(str(path), item, f"values are not HU: {fault}; {HU_NEEDED}")
-                (check.problems if units is None else check.notes).append(found)
+                taken = units or record.source.get("units")
+                (check.notes if taken else check.problems).append(found)
         except InputError as error:
             check.problems.append(Problem(str(path), item, str(error)))
 
