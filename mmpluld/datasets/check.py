@@ -81,16 +81,16 @@ def check_dataset(root: StrPath, all_slices: bool = False, units: Units | None =
     """Check ``ROOT/annotations/*.json`` and what they point to.
 
     Looked for: annotation files that break their schema or contradict themselves; volumes whose source does not open,
-    or differs from the record in slice size or slice range; slices that do not read; values that are
-    not HU (:mod:`mmpluld.io.hu_check`); boxes and RECIST marks that leave the image, empty boxes; lesions listed
-    twice (IoU above 0.95); tags without a name; ids that are no file names; voxel sizes that no CT has; the same volume
-    described differently by two files; patients or scans in two splits. Slices missing in a series are noted. Files
-    named after a split with a suffix (``train_mined.json``) belong to that split.
+    or differs from the record in slice size or slice range; slices that do not read; values that are not HU
+    (:mod:`mmpluld.io.hu_check`); boxes, those of single slices too, and RECIST marks that leave the image, empty boxes;
+    lesions that count listed twice (IoU above 0.95); tags without a name; ids that are no file names; voxel sizes that
+    no CT has; the same volume described differently by two files; patients or scans in two splits. Slices missing in a
+    series are noted. Files named after a split with a suffix (``train_mined.json``) belong to that split.
 
     Args:
         root: Folder of a converted dataset.
         all_slices: Read every slice, not only the first, the middle, the last and the key slices of each volume.
-        units: ``hu`` to only note values that do not look like HU.
+        units: ``hu`` to only note values that do not look like HU, as for volumes whose ``source`` says so.
 
     Raises:
         InputError: The folder has no annotation files, or its conversion was interrupted.
@@ -145,23 +145,31 @@ def _lesion_problems(path: Path, annotations: AnnotationSet) -> Iterator[Problem
         for lesion in lesions:
             x1, y1, z1, x2, y2, z2 = lesion.box
             item = f"lesion {lesion.id} in volume {name}"
-            if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
-                shown = ", ".join(f"{value:g}" for value in lesion.box)
-                yield Problem(str(path), item, f"box ({shown}) leaves the image of {width} x {height} pixels")
+            if not _within((x1, y1, x2, y2), width, height):
+                yield Problem(str(path), item, f"box {_leaves(lesion.box, width, height)}")
             if x2 <= x1 or y2 <= y1 or z2 <= z1:
                 yield Problem(str(path), item, "box is empty")
+            for number, *flat in lesion.attributes.get("slice_boxes") or ():
+                if not _within(flat, width, height):
+                    yield Problem(str(path), item, f"box on slice {number:g} {_leaves(flat, width, height)}")
+                if flat[2] <= flat[0] or flat[3] <= flat[1]:
+                    yield Problem(str(path), item, f"box on slice {number:g} is empty")
             if lesion.recist is not None and not _within(lesion.recist, width, height):
-                shown = ", ".join(f"{value:g}" for value in lesion.recist)
-                yield Problem(str(path), item, f"RECIST mark ({shown}) leaves the image of {width} x {height} pixels")
-            number = max(lesion.attributes.get("tags") or (-1,))
-            if terms is not None and number >= terms:
-                yield Problem(str(path), item, f"has tag {number}, the file names {terms} (dataset.tags.terms)")
-        yield from _twins(path, name, lesions)
+                yield Problem(str(path), item, f"RECIST mark {_leaves(lesion.recist, width, height)}")
+            tag = max(lesion.attributes.get("tags") or (-1,))
+            if terms is not None and tag >= terms:
+                yield Problem(str(path), item, f"has tag {tag}, the file names {terms} (dataset.tags.terms)")
+        yield from _twins(path, name, [lesion for lesion in lesions if not lesion.ignore])
 
 
 def _within(points: Sequence[float], width: int, height: int) -> bool:
     """Whether x, y in turn lie in an image."""
     return all(0 <= x <= width for x in points[::2]) and all(0 <= y <= height for y in points[1::2])
+
+
+def _leaves(values: Sequence[float], width: int, height: int) -> str:
+    """What is wrong with coordinates that are not in an image."""
+    return f"({', '.join(f'{value:g}' for value in values)}) leaves the image of {width} x {height} pixels"
 
 
 def _twins(path: Path, volume: str, lesions: list[LesionRecord]) -> Iterator[Problem]:
@@ -228,7 +236,8 @@ def _check_volumes(
             ]
             if fault := slices_fault(samples):
                 found = Problem(str(path), item, f"values are not HU: {fault}; {HU_NEEDED}")
-                (check.problems if units is None else check.notes).append(found)
+                taken = units or record.source.get("units")
+                (check.notes if taken else check.problems).append(found)
         except InputError as error:
             check.problems.append(Problem(str(path), item, str(error)))
 

@@ -41,28 +41,27 @@ class CTLesionDataset(BaseDataset):
 
     A sample is one key slice; its boxes are those of all lesions on that slice, clipped to the image: the box that
     ``attributes["slice_boxes"]`` of a lesion has for the slice, else the x-y extent of a lesion whose z range holds
-    the slice. Which slices are samples is the sampling policy:
+    the slice's centre. Which slices are samples is the sampling policy:
 
     - ``key_slices``: every slice that the dataset's own mark of a lesion lies on (DeepLesion: one per mark);
     - ``lesion_slices``: every existing slice of every lesion, for 3D boxes;
     - ``all_slices``: every existing slice, with or without lesions.
 
-    Lesions to be ignored add no slices under the first two policies, but are on the samples they cross,
-    flagged. A slice without lesions is a negative under ``all_slices`` alone, so the other two suit datasets whose
-    unlabelled slices may hold lesions. How often a sample is drawn in an epoch is up to the sampler: with
-    :class:`~mmpluld.datasets.samplers.LesionSampler`, ``lesion_slices`` gives one random slice per lesion and
-    epoch, and ``all_slices`` any proportion of slices with and without lesions.
+    Lesions to be ignored add no slices under the first two policies, but are on the samples they cross, flagged; nor do
+    lesions that lie outside the image there. A slice without lesions is a negative under ``all_slices`` alone, so the
+    other two suit datasets whose unlabelled slices may hold lesions. How often a sample is drawn in an epoch is up to
+    the sampler: with :class:`~mmpluld.datasets.samplers.LesionSampler`, ``lesion_slices`` gives one random slice per
+    lesion and epoch, and ``all_slices`` any proportion of slices with and without lesions.
 
     Keys of a sample: ``dataset`` (its name), ``img_id`` ("VOLUME/SLICE"), ``img_path`` (a
-    :func:`~mmpluld.datasets.slice_pictures.picture_address`), ``volume_id``, ``key_slice``,
-    ``patient``, ``source`` (kind and absolute path), ``first_slice``, ``spacing_mm`` (z, y, x),
-    ``slice_interval_mm``, ``height``, ``width``, ``instances`` (``bbox`` as pixel edges x1, y1, x2, y2;
-    ``bbox_label`` 0; ``ignore_flag``; ``lesion_id``; ``key_slice``, the lesion's own, or None; ``tags``, numbers of the
-    header's terms, and ``uncertain_tags``, those of them that are doubtful, or None; ``identity``, number of the lesion
-    within its patient, or None; ``mask`` as COCO run lengths, empty where it is unknown or the slice is not the
-    lesion's key slice), ``recist_mm`` (long and short diameter of every lesion that counts, in the order of
-    ``instances``; NaN where unknown), ``body_context`` (z in the body, sex, 1 for male, and age / 100; NaN where
-    unknown), ``sample_idx``.
+    :func:`~mmpluld.datasets.slice_pictures.picture_address`), ``volume_id``, ``key_slice``, ``patient`` (where none is
+    named, what stands for the volume), ``source`` (kind and absolute path), ``first_slice``, ``spacing_mm`` (z, y, x),
+    ``slice_interval_mm``, ``height``, ``width``, ``instances`` (``bbox`` as pixel edges x1, y1, x2, y2; ``bbox_label``
+    0; ``ignore_flag``; ``lesion_id``; ``key_slice``, the lesion's own, or None; ``tags``, numbers of the header's
+    terms, and ``uncertain_tags``, those of them that are doubtful, or None; ``identity``, number of the lesion within
+    its patient, or None; ``mask`` as COCO run lengths, empty where it is unknown or the slice is not the lesion's key
+    slice), ``recist_mm`` (long and short diameter of every lesion that counts, in the order of ``instances``; NaN where
+    unknown), ``body_context`` (z in the body, sex, 1 for male, and age / 100; NaN where unknown), ``sample_idx``.
 
     Args:
         ann_file: Annotation file, absolute or relative to ``data_root``.
@@ -199,14 +198,14 @@ class CTLesionDataset(BaseDataset):
         """The volumes of a random share of the patients, or of a part of the folds, in file order."""
         if self.fold is not None:
             fold, total = self.fold
-            inside = fold_of_patients((volume.patient for volume in volumes), fold, total, self.fold_seed)
-            volumes = [volume for volume in volumes if (volume.patient in inside) == (self.fold_part == "in")]
+            inside = fold_of_patients((volume.person for volume in volumes), fold, total, self.fold_seed)
+            volumes = [volume for volume in volumes if (volume.person in inside) == (self.fold_part == "in")]
         if self.fraction == 1:
             return volumes
-        patients = sorted({volume.patient for volume in volumes})
+        patients = sorted({volume.person for volume in volumes})
         order = np.random.default_rng(self.fraction_seed).permutation(len(patients))
         kept = {patients[index] for index in order[: max(1, round(self.fraction * len(patients)))]}
-        return [volume for volume in volumes if volume.patient in kept]
+        return [volume for volume in volumes if volume.person in kept]
 
     def _samples(self, volume: VolumeRecord, lesions: list[LesionRecord]) -> Iterator[dict[str, Any]]:
         """The samples of one volume."""
@@ -215,7 +214,7 @@ class CTLesionDataset(BaseDataset):
         shared = {
             "dataset": self._metainfo["dataset"]["name"],
             "volume_id": volume.id,
-            "patient": volume.patient,
+            "patient": volume.person,
             "source": source,
             "first_slice": volume.first_slice,
             "spacing_mm": tuple(volume.spacing_mm),
@@ -228,6 +227,8 @@ class CTLesionDataset(BaseDataset):
             found = [(lesion, _instance(lesion, boxes[index], volume)) for lesion, boxes in cuts if index in boxes]
             crossing = [(lesion, item) for lesion, item in found if item is not None]
             counted = [lesion for lesion, _ in crossing if not lesion.ignore]
+            if not counted and self.policy != "all_slices":
+                continue
             yield {
                 "img_id": f"{volume.id}/{index:03d}",
                 "img_path": picture_address(source, volume.first_slice, index, volume.id),

@@ -37,8 +37,8 @@ def volumes_of_fold(volumes: Sequence[VolumeRecord], fold: tuple[int, int, int] 
     """
     if fold is None:
         return list(volumes)
-    patients = fold_of_patients((volume.patient for volume in volumes), *fold)
-    return [volume for volume in volumes if volume.patient in patients]
+    patients = fold_of_patients((volume.person for volume in volumes), *fold)
+    return [volume for volume in volumes if volume.person in patients]
 
 
 def proposed_volumes(store: ProposalStore, volumes: Sequence[VolumeRecord], annotations: StrPath) -> list[VolumeRecord]:

@@ -51,8 +51,12 @@ def read_slice(address: str) -> SliceArray:
 
 @lru_cache(maxsize=1)
 def _open(kind: str, path: str, first_slice: int) -> SliceSource:
-    """The series that was read last stays open: neighbouring samples come from it."""
-    return open_source_at({"kind": kind, "path": path}, Path(), (float("nan"),) * 3, first_slice)
+    """The series that was read last stays open: neighbouring samples come from it.
+
+    A picture shows what is stored: whether that is HU, the dataset has said or tested.
+    """
+    source = {"kind": kind, "path": path, "units": "hu"}
+    return open_source_at(source, Path(), (float("nan"),) * 3, first_slice)
 
 
 @register_backend(_SCHEME, prefixes=_SCHEME)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +18,7 @@ from mmpluld.evaluation.frames import (
     turned,
 )
 from mmpluld.evaluation.functional import FROCProtocol
+from mmpluld.structures.boxes import centres_between
 from mmpluld.structures.records import AnnotationSet, Detections, DetectionSet, LesionRecord, VolumeRecord
 from mmpluld.structures.slice_boxes import boxes_by_slice, clipped_box
 from mmpluld.structures.text_files import read_json
@@ -52,7 +52,7 @@ class Truth:
         a patient of its own.
         """
         if volume in self.volumes:
-            return self.volumes[volume].patient or ("volume", volume)
+            return self.volumes[volume].person
         named = DEEPLESION_NAME.fullmatch(volume)
         return named["patient"] if named else ("volume", volume)
 
@@ -91,7 +91,7 @@ def load_truth(path: StrPath, protocol: FROCProtocol, like: DetectionSet | None 
     A 3D protocol evaluates every volume of the file. A 2D protocol evaluates the key slices that the file
     names: of annotations the ``key_slice`` of each lesion that counts (or the slice of a box one slice thick), with all
     lesions that cross it, as for the samples of :class:`~mmpluld.datasets.CTLesionDataset`; of a detection record the
-    slice where a box begins. A volume of a detection record without any box is one empty
+    first slice of a box. A volume of a detection record without any box is one empty
     image.
 
     Args:
@@ -119,7 +119,7 @@ def pair_images(
 ) -> Pairing:
     """Put the detections of each image beside its lesions, in the voxels of these.
 
-    In 2D a detection counts on every evaluated slice k with z1 <= k < z2.
+    In 2D a detection counts on every evaluated slice whose centre its box holds.
 
     Args:
         truth: The lesions.
@@ -146,7 +146,7 @@ def pair_images(
         pairing.unexamined += _count_unexamined(wanted, placed.examined.get(volume))
         boxes, scores = _scored(placed.detections.get(volume), volume)
         if key_slice is not None:
-            here = (boxes[:, 2] <= key_slice) & (key_slice < boxes[:, 5])
+            here = (boxes[:, 2] <= key_slice + 0.5) & (key_slice + 0.5 < boxes[:, 5])
             boxes, scores = boxes[here], scores[here]
         pairing.detections.append(boxes if protocol.dim == 3 else boxes[:, [0, 1, 3, 4]])
         pairing.scores.append(scores)
@@ -239,7 +239,7 @@ def _truth_from_detections(path: StrPath, protocol: FROCProtocol, like: Detectio
         if protocol.dim == 3 or not len(found.boxes):
             images[volume, None] = []
         for box in found.boxes.tolist():
-            key_slice = None if protocol.dim == 3 else math.floor(box[2])
+            key_slice = None if protocol.dim == 3 else centres_between(box[2], box[5]).start
             lesion = LesionRecord(id=number, volume=volume, box=tuple(box), key_slice=key_slice)
             images.setdefault((volume, key_slice), []).append(lesion)
             number += 1
@@ -270,8 +270,8 @@ def _count_unexamined(lesions: Iterable[LesionRecord], spans: list[tuple[int, in
 
 def _count_off_slice(boxes: FloatArray, evaluated: list[int | None]) -> int:
     """How many boxes lie on none of the evaluated slices; None stands for the whole volume."""
-    numbers = np.array(sorted(number for number in evaluated if number is not None))
-    if len(numbers) < len(evaluated):
+    centres = np.array(sorted(number + 0.5 for number in evaluated if number is not None))
+    if len(centres) < len(evaluated):
         return 0
-    # The box holds an evaluated slice if its near and far edge part the sorted slices differently.
-    return int((np.searchsorted(numbers, boxes[:, 2]) >= np.searchsorted(numbers, boxes[:, 5])).sum())
+    # The box holds an evaluated slice if its near and far edge part the sorted centres differently.
+    return int((np.searchsorted(centres, boxes[:, 2]) >= np.searchsorted(centres, boxes[:, 5])).sum())

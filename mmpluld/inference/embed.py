@@ -230,7 +230,7 @@ def check_patients(weights: Path, volumes: Sequence[VolumeRecord], annotations: 
         InputError: They were.
     """
     numbered = set(load_checkpoint_safely(weights).get("meta", {}).get(NUMBERED, ()))
-    shared = sorted(numbered & {volume.patient for volume in volumes})
+    shared = sorted(numbered & {volume.person for volume in volumes})
     if shared:
         raise InputError(
             f"{weights}: was trained with the identities of lesions of {counted(len(shared), 'patient')} of "
@@ -258,6 +258,6 @@ def _sample(
         "key_slice": key,
         "img_id": f"{volume.id}/{key}",
         "volume_id": volume.id,
-        "patient": volume.patient,
+        "patient": volume.person,
         "instances": instances,
     }

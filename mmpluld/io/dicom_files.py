@@ -17,7 +17,8 @@ from mmpluld.errors import InputError
 from mmpluld.progress import track
 
 __all__ = [
-    "DICOMDIR", "DicomFolder", "DicomImage", "Unreadable", "files_below", "header_text", "open_dicom", "scan_files",
+    "DICOMDIR", "DicomFolder", "DicomImage", "Unreadable", "files_below",
+    "folders_below", "header_text", "open_dicom", "scan_files",
 ]  # fmt: skip
 
 _CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"  # of enhanced and converted CT the beginning
@@ -173,7 +174,24 @@ def header_text(header: Any, name: str) -> str:
 
 
 def files_below(folder: Path, passed: Callable[[Path, Sequence[str]], bool] | None = None) -> Iterator[Path]:
-    """Yield all files below a folder; links are followed, each folder is entered once.
+    """Yield all files below a folder, as :func:`folders_below` finds them.
+
+    Args:
+        folder: The folder.
+        passed: Says of a folder and the names of its files whether it is passed over.
+
+    Raises:
+        InputError: If a subfolder cannot be opened.
+    """
+    for place, names in folders_below(folder, passed):
+        for name in names:
+            yield place / name
+
+
+def folders_below(
+    folder: Path, passed: Callable[[Path, Sequence[str]], bool] | None = None
+) -> Iterator[tuple[Path, list[str]]]:
+    """Yield a folder and all below it, with the names of their files; links are followed, each folder is entered once.
 
     Args:
         folder: The folder.
@@ -196,8 +214,7 @@ def files_below(folder: Path, passed: Callable[[Path, Sequence[str]], bool] | No
             continue
         entered.add((status.st_dev, status.st_ino))
         folders.sort()
-        for name in sorted(names):
-            yield Path(place, name)
+        yield Path(place), sorted(names)
 
 
 def _read_header(file: Path, tags: list[str]) -> Any:

@@ -94,10 +94,10 @@ class Choice:
         return f" ({', '.join(values)})" if values else ""
 
     def example(self, uid: str, name: str, value: str) -> str:
-        """The option that chooses this part of a series as well."""
+        """The option that chooses this part of a series as well, and what to do for commands that have none."""
         values = {**self.values, name: value}
         chosen = ":".join([uid, *(f"{key}={text}" for key, text in values.items())])
-        return f"--series {shlex.quote(chosen)}"
+        return f"--series {shlex.quote(chosen)} (`detect`), or keep its files in a folder of their own"
 
 
 def choose_images(folder: Path, found: DicomFolder, choice: Choice) -> list[DicomImage]:
@@ -166,7 +166,7 @@ def check_passes(folder: Path, slices: Sequence[Slice], choice: Choice) -> list[
         example = choice.example(uid, "InstanceNumber", next(iter(sweeps)))
         raise InputError(
             f"{folder}: InstanceNumber runs through the same stretch {len(sweeps)} times, {_listed(sweeps)}; a volume "
-            f"is one pass, choose one with {example}, or all that belong together by a wider range"
+            f"is one pass, choose one with {example}; a wider range takes all that belong together"
         )
     return notes
 
@@ -271,7 +271,10 @@ def _series_images(folder: Path, found: DicomFolder, choice: Choice) -> list[Dic
             raise InputError(f"{folder}: no CT series '{choice.uid}'; there are {listed}{hint}")
         return found.series[choice.uid]
     if len(found.series) > 1:
-        raise InputError(f"{folder}: {len(found.series)} CT series: {listed}; choose one with --series UID")
+        raise InputError(
+            f"{folder}: {len(found.series)} CT series: {listed}; choose one with --series UID (`detect`), or keep the "
+            "files of one in a folder of their own"
+        )
     return next(iter(found.series.values()))
 
 

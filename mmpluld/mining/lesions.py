@@ -124,8 +124,8 @@ def with_lesions(
 
 
 def patients_of(annotations: AnnotationSet) -> dict[str, list[VolumeRecord]]:
-    """The volumes of every patient, both in the order of their names."""
+    """The volumes of every patient, both in the order of their names; where none is named, each volume is one."""
     patients: dict[str, list[VolumeRecord]] = {}
-    for volume in sorted(annotations.volumes, key=lambda volume: (volume.patient, volume.id)):
-        patients.setdefault(volume.patient, []).append(volume)
+    for volume in sorted(annotations.volumes, key=lambda volume: (volume.person, volume.id)):
+        patients.setdefault(volume.person, []).append(volume)
     return patients

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,15 @@ import numpy as np
 
 from mmpluld.errors import InputError, name_some
 from mmpluld.evaluation.strata import long_diameter_mm
-from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, annotated_boxes, boxes_by_slice, pairwise_overlap
+from mmpluld.structures import (
+    AnnotationSet,
+    Box2D,
+    LesionRecord,
+    annotated_boxes,
+    boxes_by_slice,
+    centres_between,
+    pairwise_overlap,
+)
 from mmpluld.typing import StrPath
 
 __all__ = ["SAME", "TrueLesion", "Truth", "lies_on"]
@@ -42,7 +49,7 @@ class TrueLesion:
         """A 2D box on each slice that the lesion reaches; where it has none, that of the nearest slice with one."""
         if not self.boxes:
             return {}
-        reached = range(math.floor(self.box[2]), math.ceil(self.box[5]))
+        reached = centres_between(self.box[2], self.box[5])
         return {n: self.boxes[min(self.boxes, key=lambda other: (abs(other - n), other))] for n in reached}
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from mmpluld.structures.boxes import (
     as_boxes,
     boxes_hull_transform,
+    centres_between,
     clip_boxes,
     edges_to_inclusive,
     inclusive_to_edges,
 )
 from mmpluld.structures.findings import Finding, ScanFindings, findings_to_detections
+from mmpluld.structures.lesion_record import LesionRecord
 from mmpluld.structures.overlaps import OVERLAPS, paired_overlap, pairwise_overlap
 from mmpluld.structures.recist import RECIST, measure_recist, recist_ends, recist_lengths
 from mmpluld.structures.records import (
@@ -20,7 +22,6 @@ from mmpluld.structures.records import (
     AnnotationSet,
     Detections,
     DetectionSet,
-    LesionRecord,
     VolumeRecord,
 )
 from mmpluld.structures.samples import instance_boxes, predicted_boxes, to_array
@@ -58,6 +59,7 @@ __all__ = [
     "boxes_by_slice",
     "clipped_box",
     "boxes_hull_transform",
+    "centres_between",
     "clip_boxes",
     "edges_to_inclusive",
     "findings_to_detections",

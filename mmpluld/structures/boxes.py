@@ -7,6 +7,7 @@ float64 here.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from mmpluld.typing import FloatArray
 __all__ = [
     "as_boxes",
     "boxes_hull_transform",
+    "centres_between",
     "clip_boxes",
     "edges_to_inclusive",
     "inclusive_to_edges",
@@ -59,6 +61,23 @@ def as_boxes(boxes: Any, dim: int) -> FloatArray:
             f"give the near edges first ({'x1, y1, x2, y2' if dim == 2 else 'x1, y1, z1, x2, y2, z2'})"
         )
     return array
+
+
+def centres_between(low: float, high: float, size: int | None = None) -> range:
+    """Return the voxels of an axis whose centres lie between two edges; at least that in the middle.
+
+    Args:
+        low, high: The edges; a centre on the lower one counts.
+        size: Of the axis, to whose voxels the result is cut, at least one of them; None: not cut.
+    """
+    first, end = math.ceil(low - 0.5), math.ceil(high - 0.5)
+    if first >= end:
+        first = math.floor((low + high) / 2)
+        end = first + 1
+    if size is not None:
+        first = min(max(first, 0), size - 1)
+        end = min(max(end, first + 1), size)
+    return range(first, end)
 
 
 def inclusive_to_edges(boxes: npt.ArrayLike) -> FloatArray:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from mmpluld.structures.boxes import as_boxes
+from mmpluld.structures.lesion_record import Box
 from mmpluld.structures.recist import RECIST
-from mmpluld.structures.records import FILE_VOXELS, Box, Detections, DetectionSet
+from mmpluld.structures.records import FILE_VOXELS, Detections, DetectionSet
 from mmpluld.structures.slice_masks import SliceMask
 from mmpluld.structures.volume import CTVolume
 from mmpluld.typing import FloatArray

@@ -7,7 +7,6 @@ volume, unique ids) is checked here. Both are checked when a file is read and be
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,9 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mmpluld.atomic import atomic_write_text, refuse_unfinished
-from mmpluld.errors import InputError, did_you_mean
-from mmpluld.structures.boxes import as_boxes
+from mmpluld.errors import InputError, did_you_mean, name_some
+from mmpluld.structures.boxes import as_boxes, centres_between
+from mmpluld.structures.lesion_record import LesionRecord
 from mmpluld.structures.run_lengths import run_lengths
+from mmpluld.structures.slice_boxes import boxes_by_slice
 from mmpluld.structures.text_files import parse_json, read_json
 from mmpluld.structures.volume import checked_affine
 from mmpluld.structures.volume_record import (
@@ -61,40 +62,6 @@ _WANTED = {
     "annotations": "an annotation file (mmpluld.annotations/1 JSON)",
     "detections": "a detection file (mmpluld.detections/1 JSON)",
 }
-
-Box = tuple[float, float, float, float, float, float]
-
-
-@dataclass
-class LesionRecord:
-    """One lesion box in one volume.
-
-    Attributes:
-        id: Unique in its file.
-        volume: ``VolumeRecord.id``.
-        box: Voxel edges (x1, y1, z1, x2, y2, z2); z1 = k and z2 = k + 1 if only slice k is annotated.
-        key_slice: Slice that the dataset's own mark lies on.
-        recist: x, y of the end points of the long, then of the short diameter, in pixel-edge coordinates.
-        type: Lesion type in words, e.g. "lung".
-        ignore: True if detections on it are to count neither for nor against, in training and evaluation.
-        origin: annotated, propagated, matched, mined or distilled.
-        score: Confidence, for lesions that were not annotated by a person.
-        mask: Pixels of the lesion on its key slice as COCO run lengths: ``size`` [H, W] of the slice and ``counts``
-            (compressed, text). None: unknown.
-        attributes: Anything else, JSON types only.
-    """
-
-    id: int
-    volume: str
-    box: Box
-    key_slice: int | None = None
-    recist: tuple[float, ...] | None = None
-    type: str | None = None
-    ignore: bool = False
-    origin: str = "annotated"
-    score: float | None = None
-    mask: dict[str, Any] | None = None
-    attributes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -285,12 +252,35 @@ def _check_slices(item: str, lesion: LesionRecord, volume: VolumeRecord) -> None
             f"{item}: key slice {lesion.key_slice} is not a slice of volume '{volume.id}', allowed are "
             f"{first} to {end - 1}; mend the key slice"
         )
-    near, far = math.floor(lesion.box[2]), max(math.ceil(lesion.box[5]), math.floor(lesion.box[2]) + 1)
-    if lesion.key_slice is not None and not near <= lesion.key_slice < far:
+    _check_rows(item, lesion, range(first, end), volume.id)
+    held = centres_between(lesion.box[2], lesion.box[5])
+    if lesion.key_slice is not None and lesion.key_slice not in held:
         raise InputError(
             f"{item}: key slice {lesion.key_slice} lies outside its box, z {lesion.box[2]:g} to {lesion.box[5]:g}; "
-            f"allowed are {near} to {far - 1}, mend the key slice or the box"
+            f"allowed are {held.start} to {held.stop - 1}, mend the key slice or the box"
         )
+    if lesion.key_slice is not None and lesion.key_slice not in (slices := boxes_by_slice(lesion)):
+        listed = f"only on {name_some([str(number) for number in sorted(slices)])}" if slices else "on none"
+        raise InputError(
+            f"{item}: has no box on its key slice {lesion.key_slice}, {listed}; mend key_slice, box or slice_boxes"
+        )
+
+
+def _check_rows(item: str, lesion: LesionRecord, slices: range, volume: str) -> None:
+    """Refuse boxes of single slices that are none, or no slice's, or not the only one of theirs."""
+    seen = set()
+    for row in lesion.attributes.get("slice_boxes") or ():
+        number, x1, y1, x2, y2 = row
+        if number not in slices:
+            fault = f"slice {number:g} is not one of volume '{volume}', {slices.start} to {slices.stop - 1}"
+        elif number in seen:
+            fault = f"slice {number:g} occurs twice; a lesion has one box on a slice"
+        elif not (x1 <= x2 and y1 <= y2):
+            fault = "the box ends before it begins; order is slice, x1, y1, x2, y2"
+        else:
+            seen.add(number)
+            continue
+        raise InputError(f"{item}: slice_boxes has {row}: {fault}, mend the row")
 
 
 def _check_origins(item: str, attributes: Mapping[str, Any]) -> None:

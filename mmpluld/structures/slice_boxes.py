@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from mmpluld.errors import InputError
-from mmpluld.structures.records import LesionRecord
+from mmpluld.structures.boxes import centres_between
+from mmpluld.structures.lesion_record import LesionRecord
 
 __all__ = ["Box2D", "annotated_boxes", "boxes_by_slice", "clipped_box", "key_box", "origins_by_slice"]
 
@@ -15,6 +14,9 @@ Box2D = tuple[float, float, float, float]
 def boxes_by_slice(lesion: LesionRecord, own: bool = True) -> dict[int, Box2D]:
     """The lesion's box (x1, y1, x2, y2) on each of its slices, by slice number.
 
+    A lesion without boxes of its own for slices is on those whose centres its box holds, or on the one in the middle;
+    one that ends along z where it begins is on none.
+
     Args:
         lesion: The lesion.
         own: Take the boxes that slices have of their own, where they are told (an empty list tells that there are
@@ -23,7 +25,7 @@ def boxes_by_slice(lesion: LesionRecord, own: bool = True) -> dict[int, Box2D]:
     x1, y1, z1, x2, y2, z2 = lesion.box
     rows = lesion.attributes.get("slice_boxes") if own else None
     if rows is None:
-        return dict.fromkeys(range(math.ceil(z1), math.ceil(z2)), (x1, y1, x2, y2))
+        return dict.fromkeys(centres_between(z1, z2) if z1 < z2 else (), (x1, y1, x2, y2))
     return {int(index): (float(x1), float(y1), float(x2), float(y2)) for index, x1, y1, x2, y2 in rows}
 
 
@@ -65,6 +67,6 @@ def key_box(lesion: LesionRecord) -> tuple[int, Box2D]:
     if not boxes:
         raise InputError(
             f"lesion {lesion.id} of volume {lesion.volume} is on no slice: z {lesion.box[2]:g} to {lesion.box[5]:g} "
-            "holds no slice number, or slice_boxes is empty; mend or remove it in the annotation file"
+            "is empty, or slice_boxes is; mend or remove it in the annotation file"
         )
     return next((row for row in boxes if row[0] == lesion.key_slice), boxes[(len(boxes) - 1) // 2])

@@ -187,6 +187,13 @@ class CTVolume:
         affine: FloatArray = self.affine_lps @ inverse_index_matrix(to_source)
         return affine
 
+    @property
+    def first_voxel(self) -> FloatArray:
+        """Canonical voxel-centre index (x, y, z) of the file's first voxel: the one whose place its header tells."""
+        to_source = index_matrix(self.source_axes, self.source_shape, edges=False)
+        first: FloatArray = inverse_index_matrix(to_source)[:3, 3]
+        return first
+
     def boxes_to_world_lps(self, boxes: npt.ArrayLike) -> FloatArray:
         """Return the axis-aligned hulls in LPS mm (N, 6) of canonical boxes (N, 6), near <= far on each axis.
 

@@ -30,7 +30,7 @@ class VolumeRecord:
 
     Attributes:
         id: Unique in its file.
-        patient, study, series: As the raw dataset names them.
+        patient, study, series: As the raw dataset names them; see :attr:`person`.
         source: At least ``kind`` and ``path`` (relative to the dataset's root).
         first_slice: z of the first slice, as the raw dataset numbers it.
         num_slices: Slices from the first to the last, both included.
@@ -58,6 +58,11 @@ class VolumeRecord:
         if not self.frame:
             series = self.source.get("kind") == "png16" or self.first_slice != 0
             self.frame = SERIES_SLICES if series else CANONICAL_VOXELS
+
+    @property
+    def person(self) -> str:
+        """Whose volume it is: the patient; where none is named, a text that stands for this volume alone."""
+        return self.patient or f"volume {self.id}"
 
 
 def check_geometry(path: StrPath, volume: VolumeRecord) -> None:

@@ -239,7 +239,9 @@ def test_folder_without_ct(tmp_path, capfd):
 def test_two_series(dicom, capfd, write_dicom_series):
     folder = dicom[0].parent
     write_dicom_series(folder, _ARRAY[:, :, :2], _AFFINE, series="1.2.9", prefix="B")
-    _refused(capfd, folder, r"2 CT series: 1.2.3 \(8 files\), 1.2.9 \(2 files\); choose one with --series UID")
+    _refused(
+        capfd, folder, r"2 CT series: 1.2.3 \(8 files\), 1.2.9 \(2 files\); choose one .*, or keep the files of one in"
+    )
     _refused(capfd, folder, r"no CT series '1.2.8'; there are .*did you mean", series="1.2.8")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,9 +35,12 @@ __all__ = [
     "convert_cases",
     "padded",
     "place_in_scan",
+    "slices_around",
     "sphere_lesion",
     "write_cases",
 ]
+
+_TOUCHED = 1e-6  # slices by which a sphere must reach beyond a centre, for rounding may say that it touches one
 
 
 class Unusable(InputError):
@@ -85,8 +89,8 @@ def check_annotation_files(root: Path, files: Sequence[Path], overwrite: bool) -
         raise InputError(f"{root}: holds a phantom that was interrupted; run `mmpluld phantom` again before converting")
     if not os.access(root, os.W_OK):
         raise InputError(
-            f"{root}: may not be written to, but annotations and volumes go there; make a folder with a link to it "
-            "(mkdir data, ln -s), and give that"
+            f"{root}: may not be written to, but annotations and volumes go there; make a folder with links to all "
+            f"that is in it (mkdir data; ln -s {shlex.quote(str(root.absolute()))}/* data), and give that"
         )
     existing = [str(path) for path in files if path.exists()]
     if existing and not overwrite and not any(is_unfinished(path) for path in files):
@@ -230,6 +234,21 @@ def place_in_scan(point_lps: Sequence[float], volume: CTVolume) -> tuple[float, 
     return (x, y, z) if 0 <= x < width and 0 <= y < height and 0 <= z < depth else None
 
 
+def slices_around(z: float, reach: float, depth: int) -> range:
+    """The slices of a scan whose centres lie less than ``reach`` slices from ``z``; if none does, that which holds it.
+
+    Args:
+        z: Voxel edge coordinate within the scan.
+        reach: Above 0.
+        depth: Slices of the scan.
+    """
+    reach -= _TOUCHED
+    first, end = math.floor(z - reach - 0.5) + 1, math.ceil(z + reach - 0.5)
+    if first >= end:
+        first, end = math.floor(z), math.floor(z) + 1
+    return range(max(first, 0), min(end, depth))
+
+
 def sphere_lesion(
     centre_lps: Sequence[float], diameter_mm: float, volume: CTVolume, name: str, pad_mm: float
 ) -> LesionRecord | None:
@@ -252,15 +271,13 @@ def sphere_lesion(
     depth, height, width = volume.shape
     radius = diameter_mm / 2
     dz, dy, dx = volume.spacing_mm
-    first, end = math.ceil(z - radius / dz - 0.5), math.floor(z + radius / dz - 0.5) + 1
-    between = first >= end  # a small sphere between two slice centres
-    if between:
-        first, end = math.floor(z), math.floor(z) + 1
-    first, end = max(first, 0), min(end, depth)
+    slices = slices_around(z, radius / dz, depth)
     slice_boxes = []
     grid = volume.spacing_mm, (height, width)
-    for index in range(first, end):
-        cut = radius if between else math.sqrt(max(radius**2 - ((index + 0.5 - z) * dz) ** 2, 0.0))
+    for index in slices:
+        off = abs(index + 0.5 - z)
+        between = off >= radius / dz - _TOUCHED  # a small sphere between two slice centres
+        cut = radius if between else math.sqrt(radius**2 - (off * dz) ** 2)
         rx, ry = cut / dx, cut / dy
         slice_boxes.append([index, *padded((x - rx, y - ry, x + rx, y + ry), pad_mm, *grid)])
     rx, ry = radius / dx, radius / dy
@@ -268,7 +285,7 @@ def sphere_lesion(
     return LesionRecord(
         id=0,
         volume=name,
-        box=(x1, y1, float(first), x2, y2, float(end)),
+        box=(x1, y1, float(slices.start), x2, y2, float(slices.stop)),
         key_slice=math.floor(z),
         attributes={"centre_lps": list(centre_lps), "diameter_mm": diameter_mm, "slice_boxes": slice_boxes},
     )

@@ -10,7 +10,7 @@ import numpy as np
 from mmpluld.datasets.converters.assemble import Case, padded, place_in_scan, sphere_lesion
 from mmpluld.datasets.converters.box_rows import BoxRow
 from mmpluld.datasets.converters.pseudo_masks import encode_mask, pseudo_mask
-from mmpluld.structures import CTVolume, LesionRecord
+from mmpluld.structures import CTVolume, LesionRecord, centres_between
 
 __all__ = ["lesion_of_rows", "split_at_gaps"]
 
@@ -109,13 +109,9 @@ def _from_voxels(rows: list[BoxRow], volume: CTVolume, case: Case, pad_mm: float
 def _record(box: Sequence[float], case: Case, pad_mm: float) -> LesionRecord:
     """A lesion with a canonical box, within the image and along z on whole slices."""
     x1, y1, z1, x2, y2, z2 = (float(value) for value in box)
-    depth = case.volume.num_slices
-    first, end = max(math.ceil(z1 - 0.5), 0), min(math.ceil(z2 - 0.5), depth)
-    if first >= end:
-        first = min(math.floor((z1 + z2) / 2), depth - 1)
-        end = first + 1
+    slices = centres_between(z1, z2, case.volume.num_slices)
     flat = padded((x1, y1, x2, y2), pad_mm, case.volume.spacing_mm, case.volume.shape_yx)
-    return LesionRecord(0, case.volume.id, (*flat[:2], float(first), *flat[2:], float(end)))
+    return LesionRecord(0, case.volume.id, (*flat[:2], float(slices.start), *flat[2:], float(slices.stop)))
 
 
 def _key_slice(index: int, lesion: LesionRecord, volume: CTVolume) -> int:

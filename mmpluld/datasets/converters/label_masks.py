@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmpluld.datasets.converters.overrides import Override, mirrored, mirrored_affine
+from mmpluld.datasets.converters.overrides import Override, mirrored, mirrored_affine, resized_affine
 from mmpluld.errors import InputError
 from mmpluld.io import read_volume
 from mmpluld.structures import CTVolume
@@ -198,22 +198,20 @@ def _share(organ: npt.NDArray[np.bool_], scan: CTVolume, mirror: str, low: float
 
 def _is_identity(mask: CTVolume) -> bool:
     """Whether the file's voxels are 1 mm along the axes of its world, the first at the origin."""
-    axes, sizes = mask.source_axes, mask.shape[::-1]
-    first = np.array([0 if axis > 0 else size - 1 for axis, size in zip(axes, sizes, strict=True)])
     aligned = np.abs(mask.affine_lps[:3, :3]).round(6).tolist() == np.eye(3).tolist()
-    return aligned and axes[:2] in ((1, 2), (-1, -2)) and not mask.points_to_world_lps(first).round(6).any()
+    at_origin = not mask.points_to_world_lps(mask.first_voxel).round(6).any()
+    return aligned and mask.source_axes[:2] in ((1, 2), (-1, -2)) and at_origin
 
 
 def _fault(mask: CTVolume, scan: CTVolume, override: Override, origin: bool) -> str | None:
     """What says that the mask's voxels do not lie where the scan's do; None if they do."""
     if mask.shape != scan.shape:
         return _unlike(mask.shape[::-1], scan.shape[::-1])
-    # The corrections of the scan's header are undone: the mask's has not got them.
-    there = mirrored_affine(scan.affine_lps, scan.shape, override.flip)
-    here = mask.affine_lps.copy()
+    # The mask's header gets the corrections that the scan's has got.
+    there, here = scan.affine_lps, mirrored_affine(mask.affine_lps, mask.shape, override.flip)
     sizes = [np.linalg.norm(affine[:3, :3], axis=0) for affine in (here, there)]
     if override.spacing_mm is not None:
-        here[:3, :3] *= sizes[1] / sizes[0]
+        here = resized_affine(here, sizes[1] / sizes[0], scan.first_voxel)
     if not origin:
         here[:3, 3] = there[:3, 3]
     far = np.array(scan.shape[::-1]) - 1

@@ -8,7 +8,7 @@ matched by their headers, and the liver must have its density there, see
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from mmpluld.datasets.converters.report import ConversionReport
 from mmpluld.datasets.converters.volume_store import store_volume
 from mmpluld.errors import InputError
 from mmpluld.io import read_volume
+from mmpluld.io.dicom_files import files_below
 from mmpluld.io.hounsfield import Units
 from mmpluld.typing import StrPath
 
@@ -34,8 +35,6 @@ __all__ = ["convert_lits"]
 
 _LIVER, _TUMOUR = 1, 2
 _LIVER_HU = (_LIVER, "liver", -100.0, 300.0)
-_NAME = re.compile(r"volume-(\d+)\.nii(\.gz)?", re.ASCII)
-_MASK_NAME = re.compile(r"segmentation-(\d+)\.nii(\.gz)?", re.ASCII)
 
 
 def convert_lits(
@@ -68,24 +67,23 @@ def convert_lits(
         What was written, and what was left out and why.
 
     Raises:
-        InputError: No volume is there, two have one name, files exist, or no volume can be read.
+        InputError: No volume is there, two volumes or two masks have one number, files exist, or no volume can be read.
     """
     root = Path(root)
     report = ConversionReport(files=annotation_files(root, fractions, overwrite))
-    images = _files(root)
+    files = sorted(files_below(root))
+    images, segmentations = (_numbered(files, kind) for kind in ("volume", "segmentation"))
+    if not images:
+        raise InputError(f"{root}: no volume-N.nii in it; unpack LiTS there")
     masks = {}
     for name, image in images.items():
         # The dataset comes in several parts, which need not hold an image and its mask in one folder.
-        stem = f"segmentation-{_number(name)}.nii"
-        found = [path for path in (image.with_name(stem), image.with_name(f"{stem}.gz")) if path.exists()]
-        found = found or sorted(path for ending in ("", ".gz") for path in root.rglob(stem + ending))
-        if found:
-            masks[name] = found[0]
+        if name in segmentations:
+            masks[name] = segmentations[name]
         else:
             report.remark("no segmentation, left out", str(image))
-    for path in sorted(root.rglob("segmentation-*.nii*")):
-        match = _MASK_NAME.fullmatch(path.name)
-        if match and f"volume-{int(match[1])}" not in images:
+    for name, path in segmentations.items():
+        if name not in images:
             report.remark("segmentation without its volume, left out", str(path))
     if not masks:
         raise InputError(f"{root}: no volume of {len(images)} has its segmentation-N.nii; add the masks")
@@ -99,19 +97,18 @@ def convert_lits(
     return write_cases({"name": "lits", "label_scope": "liver-lesions"}, cases, splits, report)
 
 
-def _files(root: Path) -> dict[str, Path]:
-    """Id ("volume-7") -> image file, by number."""
+def _numbered(files: Iterable[Path], kind: str) -> dict[str, Path]:
+    """Id of a volume ("volume-7") -> the file ``KIND-7.nii`` or ``.nii.gz``, by number."""
+    pattern = re.compile(rf"{kind}-(\d+)\.nii(\.gz)?", re.ASCII)
     numbered: dict[int, Path] = {}
-    for path in sorted(root.rglob("volume-*.nii*")):
-        match = _NAME.fullmatch(path.name)
+    for path in files:
+        match = pattern.fullmatch(path.name)
         if match is None:
             continue
         number = int(match[1])
         if number in numbered:
-            raise InputError(f"{path}: volume {number} is also at {numbered[number]}; keep one of them")
+            raise InputError(f"{path}: {kind} {number} is also at {numbered[number]}; keep one of them")
         numbered[number] = path
-    if not numbered:
-        raise InputError(f"{root}: no volume-N.nii in it; unpack LiTS there")
     return {f"volume-{number}": numbered[number] for number in sorted(numbered)}
 
 

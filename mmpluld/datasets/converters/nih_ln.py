@@ -28,14 +28,16 @@ from mmpluld.datasets.converters.assemble import (
     convert_cases,
     padded,
     place_in_scan,
+    slices_around,
     write_cases,
 )
 from mmpluld.datasets.converters.label_masks import mask_on_scan, read_labels
 from mmpluld.datasets.converters.overrides import Override, read_overrides
 from mmpluld.datasets.converters.report import ConversionReport
-from mmpluld.datasets.converters.volume_store import store_volume
+from mmpluld.datasets.converters.volume_store import raw_files, store_volume
 from mmpluld.errors import InputError
 from mmpluld.io import read_volume
+from mmpluld.io.dicom_files import folders_below
 from mmpluld.io.hounsfield import Units
 from mmpluld.structures import CTVolume, LesionRecord, VolumeRecord
 from mmpluld.structures.text_files import parse_number, read_text
@@ -150,8 +152,8 @@ def _numbers(file: Path) -> list[list[float]]:
 def _cases(root: Path) -> dict[str, Path]:
     """Case -> folder of its DICOM files."""
     found: dict[str, Path] = {}
-    for path in sorted(root.rglob("*_LYMPH_*")):
-        if not path.is_dir() or not _CASE.fullmatch(path.name) or set(path.relative_to(root).parts) & set(_OTHERS):
+    for path in sorted(folder for folder, _ in folders_below(root)):
+        if not _CASE.fullmatch(path.name) or set(path.relative_to(root).parts) & set(_OTHERS):
             continue
         if path.name in found:
             raise InputError(f"{path}: case {path.name} is also at {found[path.name]}; keep one of them")
@@ -177,8 +179,8 @@ def _convert(
     if not mask_file.exists() and not texts.is_dir():
         raise InputError(f"{name}: neither {mask_file} nor {texts}; add one of them")
     folder = folders[name]
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    stored = store_volume(root, name, files, partial(read_volume, folder, units=units), override, overwrite, units)
+    read = partial(read_volume, folder, units=units)
+    stored = store_volume(root, name, raw_files(folder), read, override, overwrite, units)
     case = Case(stored.record(name, name, "1", "1"))
     case.remarks += [(what, str(folder)) for what in stored.remarks]
     nodes = read_nih_ln_nodes(texts) if texts.is_dir() else []
@@ -294,14 +296,13 @@ def _from_text(node: LymphNode, record: VolumeRecord, volume: CTVolume, pad_mm: 
     depth, height, width = volume.shape
     dz, dy, dx = volume.spacing_mm
     radius = max(node.sizes_mm) / 2
-    first = min(math.ceil(z - radius / dz - 0.5), math.floor(z))
-    end = max(math.floor(z + radius / dz - 0.5) + 1, math.floor(z) + 1)
+    slices = slices_around(z, radius / dz, depth)
     flat = (x - radius / dx, y - radius / dy, x + radius / dx, y + radius / dy)
     x1, y1, x2, y2 = padded(flat, pad_mm, volume.spacing_mm, (height, width))
     return LesionRecord(
         id=0,
         volume=record.id,
-        box=(x1, y1, float(max(first, 0)), x2, y2, float(min(end, depth))),
+        box=(x1, y1, float(slices.start), x2, y2, float(slices.stop)),
         key_slice=math.floor(z),
         type="lymph node",
         attributes={"point_lps": list(node.point_lps), "sizes_mm": list(node.sizes_mm)},

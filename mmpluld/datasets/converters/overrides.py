@@ -21,7 +21,7 @@ from mmpluld.structures.text_files import parse_number, parse_rows, read_json, r
 from mmpluld.structures.volume import VOXEL_MM
 from mmpluld.typing import FloatArray, StrPath
 
-__all__ = ["Override", "apply_override", "mirrored", "mirrored_affine", "read_overrides"]
+__all__ = ["Override", "apply_override", "mirrored", "mirrored_affine", "read_overrides", "resized_affine"]
 
 _KEYS = ("spacing_mm", "flip", "flip_mask", "match", "exclude")
 
@@ -70,18 +70,27 @@ def read_overrides(path: StrPath | None, volumes: Iterable[str]) -> dict[str, Ov
 def apply_override(volume: CTVolume, override: Override) -> CTVolume:
     """Return the volume with another spacing and mirrored axes.
 
-    World coordinates stay those of the file after a flip: the affine is mirrored with the array, so that marks given
-    in mm fall on the same tissue.
+    Marks given in mm fall on the same tissue: after a flip world coordinates stay those of the file, for the affine is
+    mirrored with the array, and another spacing leaves the file's first voxel where the header puts it.
     """
     affine = volume.affine_lps.copy()
     array, axes = mirrored(volume.array, override.flip), list(volume.source_axes)
     if override.spacing_mm is not None:
-        affine[:3, :3] *= np.asarray(override.spacing_mm[::-1]) / np.asarray(volume.spacing_mm[::-1])
+        factors = np.asarray(override.spacing_mm[::-1]) / np.asarray(volume.spacing_mm[::-1])
+        affine = resized_affine(affine, factors, volume.first_voxel)
     affine = mirrored_affine(affine, array.shape, override.flip)
     for letter in override.flip:
         axes["xyz".index(letter)] *= -1
     x, y, z = axes
     return CTVolume(np.ascontiguousarray(array), affine, volume.source_shape, (x, y, z), volume.source, volume.history)
+
+
+def resized_affine(affine_lps: FloatArray, factors_xyz: FloatArray, fixed_xyz: FloatArray) -> FloatArray:
+    """Affine (4, 4) of voxels larger by some factors, of which the voxel ``fixed_xyz`` keeps its place."""
+    affine: FloatArray = affine_lps.copy()
+    affine[:3, :3] *= factors_xyz
+    affine[:3, 3] += (affine_lps - affine)[:3, :3] @ fixed_xyz
+    return affine
 
 
 def mirrored(array: npt.NDArray[Any], letters: str) -> npt.NDArray[Any]:

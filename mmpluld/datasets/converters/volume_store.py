@@ -20,6 +20,7 @@ from mmpluld.atomic import atomic_write_text, mark_unfinished
 from mmpluld.datasets.converters.overrides import Override, apply_override
 from mmpluld.errors import InputError
 from mmpluld.io.array_store import open_array, write_array
+from mmpluld.io.dicom_files import files_below
 from mmpluld.io.hounsfield import Units
 from mmpluld.io.readers import volume_parts
 from mmpluld.structures import CTVolume, VolumeRecord
@@ -57,7 +58,7 @@ class StoredVolume:
 
 def raw_files(scan: Path) -> list[Path]:
     """The files that a scan is read from, as far as they are there: all of a folder, a header and those it names."""
-    files = scan.rglob("*") if scan.is_dir() else volume_parts(scan)
+    files = files_below(scan) if scan.is_dir() else volume_parts(scan)
     return [file for file in files if file.is_file()]
 
 
@@ -147,6 +148,8 @@ def _fingerprint(files: Iterable[Path], override: Override, units: Units | None)
     # What changes the stored voxels or their geometry; written out, so that copies made before are known.
     kept = (override.spacing_mm, override.flip, override.flip_mask, override.exclude)
     text = "Override(spacing_mm={!r}, flip={!r}, flip_mask={!r}, exclude={!r})".format(*kept)
+    if override.spacing_mm is not None:  # copies made before lie elsewhere in the world
+        text += " about the file's first voxel"
     digest = hashlib.sha256((text + (units or "")).encode())
     for file in sorted(files):
         status = file.stat()

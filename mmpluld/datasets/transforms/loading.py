@@ -136,10 +136,10 @@ class LoadSliceStack(BaseTransform):
             if source is not self._source:
                 self._remember(source, None)
             return source
-        kind, path = results["source"]["kind"], results["source"]["path"]
+        kind, path, units = (results["source"].get(key) for key in ("kind", "path", "units"))
         spacing, first_slice = results["spacing_mm"], results.get("first_slice", 0)
         # As text, because an unknown spacing is NaN, which equals nothing.
-        place = f"{kind} {path} {tuple(spacing)} {first_slice}"
+        place = f"{kind} {path} {units} {tuple(spacing)} {first_slice}"
         if self._source is None or place != self._place:
             opened = open_source_at(results["source"], Path(), spacing, first_slice)
             self._remember(opened, place)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mmpluld.errors import InputError
 from mmpluld.io.writers import write_nifti
-from mmpluld.structures import CTVolume, Finding, ScanFindings
+from mmpluld.structures import CTVolume, Finding, ScanFindings, centres_between
 from mmpluld.typing import BoolArray, StrPath
 
 __all__ = ["BOXES", "MASKS", "Outline", "box_voxels", "label_map", "write_label_maps"]
@@ -71,12 +71,8 @@ def label_map(volume: CTVolume, findings: Sequence[Finding], outline: Outline) -
 
 def box_voxels(low: float, high: float, size: int) -> slice:
     """The voxels of an axis whose centres lie between two edges; at least that in the middle."""
-    first, end = int(np.ceil(low - 0.5)), int(np.ceil(high - 0.5))
-    if end <= first:
-        first = int(np.floor((low + high) / 2))
-        end = first + 1
-    first = min(max(first, 0), size - 1)
-    return slice(first, min(max(end, first + 1), size))
+    found = centres_between(low, high, size)
+    return slice(found.start, found.stop)
 
 
 def _part(volume: CTVolume, finding: Finding, outline: Outline) -> tuple[tuple[slice, ...], BoolArray | slice]:

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from mmpluld.cli.main import main
+from mmpluld.datasets import CTLesionDataset
 from mmpluld.datasets.check import check_dataset
+from mmpluld.datasets.slice_pictures import read_slice
 from mmpluld.errors import InputError
+from mmpluld.io import write_volume
 from mmpluld.io.array_store import write_array
-from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+from mmpluld.structures import AnnotationSet, CTVolume, LesionRecord, VolumeRecord
 
 
 def volume(name, patient=None, **changes):
@@ -51,6 +54,20 @@ def test_a_good_dataset(root, capsys):
     assert capsys.readouterr().out.endswith("8 slices read, no problems\n")
 
 
+def test_a_volume_whose_source_says_that_it_is_in_hu(root):
+    tissue = np.random.default_rng(0).normal(60, 5, (6, 16, 20)).astype(np.int16)
+    crop = CTVolume.from_canonical(tissue, (5.0, 1.0, 1.0))
+    write_volume(crop, root / "volumes" / "a.nii.gz")
+    source = {"kind": "nifti", "path": "volumes/a.nii.gz"}
+    for said in ({}, {"units": "hu"}):
+        save(root, "train", [volume("a", source=source | said)], [LesionRecord(0, "a", (2, 3, 1, 8, 9, 3), 1)])
+        check = check_dataset(root)
+        what = [str(item) for item in (check.notes if said else check.problems)]
+        assert len(what) == len(check.notes + check.problems) == 1 and "values are not HU" in what[0]
+    dataset = CTLesionDataset("annotations/train.json", str(root))
+    assert read_slice(dataset.get_data_info(0)["img_path"]).tolist() == crop.array[1].tolist()
+
+
 def test_lesion_faults(root):
     lesions = [
         LesionRecord(0, "a", (-1, 3, 1, 8, 9, 3)),
@@ -58,6 +75,7 @@ def test_lesion_faults(root):
         LesionRecord(2, "a", (4, 4, 1, 4, 9, 3)),
         LesionRecord(5, "a", (10, 3, 1, 18, 9, 3)),
         LesionRecord(6, "a", (10, 3, 1, 18, 9.1, 3)),
+        LesionRecord(7, "a", (10, 3, 1, 18, 9, 3), ignore=True),
     ]
     save(root, "train", [volume("a")], lesions)
     assert found(root) == [
@@ -65,6 +83,16 @@ def test_lesion_faults(root):
         "annotations/train.json: lesion 1 in volume a: box (2, 3, 1, 8, 17, 3) leaves the image of 20 x 16 pixels",
         "annotations/train.json: lesion 2 in volume a: box is empty",
         "annotations/train.json: lesions 5 and 6 in volume a: the same box twice; remove one",
+    ]
+
+
+def test_boxes_of_slices_that_training_would_leave_out(root):
+    rows = [[1, 2, 3, 8, 9], [2, 2, 3, 21, 9], [3, 4, 3, 4, 9]]
+    save(root, "train", [volume("a")], [LesionRecord(0, "a", (2, 3, 1, 8, 9, 4), attributes={"slice_boxes": rows})])
+    where = "annotations/train.json: lesion 0 in volume a: box on slice"
+    assert found(root) == [
+        f"{where} 2 (2, 3, 21, 9) leaves the image of 20 x 16 pixels",
+        f"{where} 3 is empty",
     ]
 
 

@@ -125,6 +125,19 @@ def test_box_outside_the_image_is_no_instance(build):
     assert [item["lesion_id"] for item in dataset.get_data_info(0)["instances"]] == [0]
 
 
+@pytest.mark.parametrize("policy", ["key_slices", "lesion_slices"])
+def test_a_slice_whose_lesion_has_no_box_there_is_no_sample(build, policy):
+    outside = {"volume": "a", "box": (32, 5, 7, 40, 12, 8), "key_slice": 7}
+    assert ("a", 7) not in keys(build(policy, lesions=[LESIONS[0], outside]))
+    assert ("a", 7) in keys(build("all_slices", lesions=[LESIONS[0], outside]))
+
+
+def test_a_lesion_is_on_the_slices_whose_centres_its_box_holds(build):
+    lesion = LESIONS[0] | {"box": (4, 5, 3.4, 10, 12, 5.4)}
+    assert keys(build("lesion_slices", lesions=[lesion])) == [("a", 3), ("a", 4)]
+    assert [item["bbox"] for item in build(lesions=[lesion]).get_data_info(0)["instances"]] == [[4, 5, 10, 12]]
+
+
 ROWS = [[3, 5, 6, 9, 11], [4, 6.5, 7, 8, 40]]
 CUT = [LESIONS[0] | {"attributes": {"slice_boxes": ROWS}}, LESIONS[1]]
 
@@ -197,6 +210,17 @@ def test_parts_of_a_fold_are_the_patients(patients_of, seed):
     inside = patients_of(fold=(1, 3), fold_seed=seed)
     assert inside == fold_of_patients(PATIENTS.values(), 1, 3, seed)
     assert patients_of(fold=(1, 3), fold_seed=seed, fold_part="out") == set(PATIENTS.values()) - inside
+
+
+def test_volumes_without_a_named_patient_are_patients_of_their_own(tmp_path):
+    source = {"kind": "npy", "path": "none.npy"}
+    volumes = [VolumeRecord(name, "", "", "", source, 0, 9, (32, 32), (5.0, 0.8, 0.8)) for name in "abcd"]
+    lesions = [LesionRecord(number, name, (4, 5, 3, 10, 12, 4), 3) for number, name in enumerate("abcd")]
+    AnnotationSet({"name": "test", "label_scope": "x"}, volumes, lesions).save(tmp_path / "train.json")
+    file = str(tmp_path / "train.json")
+    assert len(CTLesionDataset(file, fraction=0.5)) == len(CTLesionDataset(file, fold=(0, 2))) == 2
+    infos = map(CTLesionDataset(file).get_data_info, range(4))
+    assert len({info["patient"] for info in infos}) == 4  # what the samplers and losses go by
 
 
 def test_slices_outside_the_volume_are_no_samples(write_annotations):

@@ -2,8 +2,9 @@
 
 import pytest
 
-from mmpluld.datasets.folds import fold_of_patients
+from mmpluld.datasets.folds import fold_of_patients, volumes_of_fold
 from mmpluld.errors import InputError
+from mmpluld.structures import VolumeRecord
 
 PATIENTS = [f"{number:02d}" for number in range(10)]
 
@@ -24,3 +25,10 @@ def test_order_and_repetition_do_not_matter_but_the_seed_does():
 def test_folds_that_there_are_not(k, total):
     with pytest.raises(InputError, match=f"fold is {k}/{total}"):
         fold_of_patients(PATIENTS, k, total)
+
+
+def test_volumes_without_a_named_patient_are_patients_of_their_own():
+    source = {"kind": "npy", "path": "none.npy"}
+    volumes = [VolumeRecord(name, "", "", "", source, 0, 9, (8, 8), (1.0, 1.0, 1.0)) for name in "abcde"]
+    folds = [{volume.id for volume in volumes_of_fold(volumes, (k, 2, 0))} for k in (0, 1)]
+    assert sorted(map(len, folds)) == [2, 3] and not folds[0] & folds[1]

@@ -103,8 +103,9 @@ def test_two_acquisitions_that_overlap(tmp_path, write_dicom_series, start_mm):
     _write(write_dicom_series, tmp_path, _TWO, start_mm, 2.5, 9, "B", AcquisitionNumber="2")
     text = _message(tmp_path)
     assert (
-        "AcquisitionNumber: '1' (8 slices), '2' (8 slices); choose one with --series 1.2.3:AcquisitionNumber=1" in text
+        "AcquisitionNumber: '1' (8 slices), '2' (8 slices); choose one with --series 1.2.3:AcquisitionNumber=1 " in text
     )
+    assert text.endswith("(`detect`), or keep its files in a folder of their own")
     np.testing.assert_array_equal(read_volume(tmp_path, "1.2.3:AcquisitionNumber=1").array, _canonical(_ONE))
     volume = read_volume(tmp_path, "AcquisitionNumber=2")
     np.testing.assert_array_equal(volume.array, _canonical(_TWO))

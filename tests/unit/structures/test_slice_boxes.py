@@ -39,8 +39,15 @@ def test_which_box_stands_for_a_lesion(key_slice, origins, place):
     assert key_box(LesionRecord(1, "a", (1, 1, 6, 5, 5, 10), key_slice=key_slice, attributes=attributes)) == place
 
 
+@pytest.mark.parametrize(
+    ("z1", "z2", "slices"), [(3.4, 5.4, [3, 4]), (3.6, 5.6, [4, 5]), (3.5, 5.5, [3, 4]), (3.6, 4.4, [4]), (3, 3, [])]
+)
+def test_a_box_is_on_the_slices_whose_centres_it_holds(z1, z2, slices):
+    assert list(boxes_by_slice(LesionRecord(0, "a", (1, 2, z1, 5, 6, z2)))) == slices
+
+
 def test_no_box_stands_for_a_lesion_on_no_slice():
-    for record in (lesion(slice_boxes=[]), LesionRecord(0, "a", (1, 2, 3.2, 5, 6, 3.8), key_slice=3)):
+    for record in (lesion(slice_boxes=[]), LesionRecord(0, "a", (1, 2, 3, 5, 6, 3))):
         with pytest.raises(InputError, match=r"lesion 0 of volume a is on no slice: .* mend or remove it"):
             key_box(record)
 

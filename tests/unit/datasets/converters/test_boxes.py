@@ -281,6 +281,23 @@ def test_override_mirrors_boxes_with_the_scan(own, tmp_path):
     assert sets["train"].volumes[0].spacing_mm == (4.0, 1.0, 1.0)
 
 
+@pytest.mark.parametrize("flips", [(False, False, False), (False, False, True), (True, True, True)])
+def test_a_wrong_spacing_moves_no_box_given_in_mm(own, tmp_path, flips):
+    own.root.mkdir()
+    for name, factor in (("right", 1.0), ("wrong", 2.5)):
+        affine = stored_affine(scan(), (0, 1, 2), flips)
+        affine[:3, 2] /= factor  # the slices
+        nib.save(nib.Nifti1Image(stored(scan().array.transpose(), (0, 1, 2), flips), affine), own.root / f"{name}.nii")
+    x, y, z = scan().points_to_world_lps((4.0, 2.0, 3.0))
+    rows = "".join(f"{name},{x},{y},{z},2,2,12\n" for name in ("right", "wrong"))
+    (tmp_path / "fix.csv").write_text("volume,spacing_mm\nwrong,5 0.75 0.5\n")
+    table = f"volume,x_lps,y_lps,z_lps,diameter_x_mm,diameter_y_mm,diameter_z_mm\n{rows}"
+    _, sets = own(table, (), overrides=tmp_path / "fix.csv", **ALL)
+    right, wrong = sets["train"].lesions
+    assert (wrong.box, wrong.key_slice) == (right.box, right.key_slice)
+    assert right.key_slice == 3
+
+
 def test_check_data_dataset_and_evaluation_take_the_result(own, tmp_path):
     report, sets = own(f"{HEAD},split\na,2,1,1,7,4,5,train\nb,1,1,0,4,4,3,test\n")
     assert check_dataset(own.root, all_slices=True).problems == []

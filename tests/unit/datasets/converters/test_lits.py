@@ -222,6 +222,18 @@ def test_an_empty_mask_is_noted(pair):
     assert found.lesions == [] and list(report.remarks) == ["mask is empty", "split without a lesion that counts"]
 
 
+@pytest.mark.parametrize("mask_mm", [1.0, 2.5], ids=["wrong as its scan's", "right"])
+def test_a_corrected_spacing_keeps_the_mask_on_its_scan(pair, tmp_path, mask_mm):
+    root = pair(labels_with(np.s_[2:5, 6:9, 10:14]))
+    for name, slice_mm in (("volume-0", 1.0), ("segmentation-0", mask_mm)):
+        image = nib.load(root / f"{name}.nii")
+        upwards = np.array(image.dataobj)[:, :, ::-1]
+        nib.save(nib.Nifti1Image(upwards, np.diag([-0.5, -1.0, slice_mm, 1.0]), image.header), root / f"{name}.nii")
+    (tmp_path / "fix.csv").write_text("volume,spacing_mm\nvolume-0,2.5 1 0.5\n")
+    found, _ = train(root, overrides=tmp_path / "fix.csv")
+    assert [lesion.box for lesion in found.lesions] == [(10, 6, 2, 14, 9, 5)]
+
+
 def test_overrides(pair, tmp_path):
     block = np.s_[2:5, 6:9, 10:14]
     for number in range(4):
@@ -303,10 +315,23 @@ def test_bad_input(tmp_path, pair):
     shutil.copy(root / "volume-0.nii", root / "part" / "volume-0.nii")
     with pytest.raises(InputError, match=r"volume 0 is also at"):
         convert_lits(root)
-    for path in (root / "part" / "volume-0.nii", root / "segmentation-0.nii"):
+    (root / "part" / "volume-0.nii").rename(root / "part" / "segmentation-0.nii")
+    with pytest.raises(InputError, match=r"segmentation-0\.nii: segmentation 0 is also at .*keep one of them"):
+        convert_lits(root)
+    for path in (root / "part" / "segmentation-0.nii", root / "segmentation-0.nii"):
         path.unlink()
     with pytest.raises(InputError, match=r"no volume of 1 has its segmentation"):
         convert_lits(root)
+
+
+def test_numbers_with_leading_zeros_in_linked_folders(pair, tmp_path):
+    root = pair(labels_with(np.s_[2:5, 6:9, 10:14]))
+    for kind in ("volume", "segmentation"):
+        (root / f"{kind}-0.nii").rename(root / f"{kind}-000.nii")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "raw").symlink_to(root, target_is_directory=True)
+    found, _ = train(tmp_path / "linked")
+    assert [(lesion.volume, lesion.box) for lesion in found.lesions] == [("volume-0", (10, 6, 2, 14, 9, 5))]
 
 
 def killed_after(renames, convert):

@@ -9,6 +9,7 @@ import shutil
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from mmpluld.datasets.converters.luna16 import convert_luna16, read_luna16_marks
 from mmpluld.errors import InputError
@@ -69,6 +70,14 @@ def test_a_sphere_between_two_slices_takes_the_one_of_its_centre(one_scan):
     assert found.lesions[0].attributes["slice_boxes"] == [pytest.approx([4, 9.5, 8.0, 11.5, 9.0])]
 
 
+def test_slices_that_the_sphere_only_touches_are_not_its(one_scan):
+    found = AnnotationSet.load(one_scan("1.2,105,-42,-1,4\n1.2,105,-42,-2,2\n").files["train"])
+    # 4 mm around the centre of slice 4 of 2 mm touch the centres of 3 and 5; 2 mm around the edge of slices 4 and 5
+    # touch both of theirs, and take the one that holds the mark.
+    assert [lesion.box[2::3] for lesion in found.lesions] == [(4.0, 5.0), (5.0, 6.0)]
+    assert [[row[3] - row[1] for row in lesion.attributes["slice_boxes"]] for lesion in found.lesions] == [[8], [4]]
+
+
 @pytest.mark.parametrize("rows", ["", "9.9,0,0,0,5\n"])
 def test_a_table_of_other_scans_makes_no_scans_without_nodules(one_scan, rows):
     with pytest.raises(InputError, match=r"annotations\.csv: none of its [01] nodules? is in one of the 1 scan"):
@@ -111,6 +120,26 @@ def test_override_corrects_spacing_and_direction(one_scan):
     assert found.lesions[0].box == pytest.approx((14.5, 6.0, 2.0, 24.5, 11.0, 3.0))
     assert report.remarks["mirrored along x"] == ["1.2"]
     assert report.remarks["spacing overridden (header: 2x1x0.5 mm)"] == ["1.2"]
+
+
+@pytest.mark.parametrize("signs", [(1, 1, -1), (1, 1, 1), (-1, -1, 1)])
+def test_a_wrong_spacing_moves_no_mark(tmp_path, signs):
+    origin, right, wrong = np.array([100.0, -50.0, 7.0]), np.array([0.5, 1.0, 2.0]), np.array([1.0, 1.0, 1.0])
+    (tmp_path / "subset0").mkdir()
+    image = sitk.GetImageFromArray(np.resize(np.int16([-1000, -90, 40]), (10, 20, 30)))
+    image.SetOrigin(origin)
+    image.SetDirection(np.diag(signs).astype(float).ravel())
+    for name, spacing in (("right", right), ("wrong", wrong)):
+        image.SetSpacing(spacing)
+        sitk.WriteImage(image, str(tmp_path / "subset0" / f"{name}.mhd"))
+    x, y, z = origin + right * signs * (10, 8, 4)
+    (tmp_path / "annotations.csv").write_text(HEAD + "".join(f"{n},{x},{y},{z},5\n" for n in ("right", "wrong")))
+    (tmp_path / "fix.csv").write_text("volume,spacing_mm\nwrong,2 1 0.5\n")
+    convert_luna16(tmp_path, fractions=(1, 0, 0), overrides=tmp_path / "fix.csv")
+    volumes, lesions = load_all(tmp_path)
+    found = {lesion.volume: (lesion.box, lesion.key_slice, lesion.attributes["slice_boxes"]) for lesion in lesions}
+    assert found["wrong"] == found["right"]
+    assert volumes["wrong"].affine_lps == volumes["right"].affine_lps
 
 
 def test_phantom_round_trip_with_reversed_headers(luna16, tmp_path):

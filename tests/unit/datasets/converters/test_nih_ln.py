@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mmpluld.datasets.converters.nih_ln import convert_nih_ln, read_nih_ln_nodes
+from mmpluld.datasets.converters.volume_store import raw_files
 from mmpluld.errors import InputError
 from mmpluld.io.slice_sources import open_source
 from mmpluld.structures import AnnotationSet
@@ -47,6 +48,21 @@ def test_phantom_round_trip(root):
     source = open_source(found.volumes[0], root)
     assert source.read(0).min() <= -1000 and source.shape_yx == (64, 64)
     assert not any("mirrored" in what for what in report.remarks)
+
+
+def test_cases_and_slices_behind_links(root, tmp_path):
+    want = convert(root)[0].lesions
+    (tmp_path / "slices").mkdir()
+    (tmp_path / "linked").mkdir()
+    for path in root.iterdir():
+        if path.name not in ("volumes", "annotations"):
+            (tmp_path / "linked" / path.name).symlink_to(path, target_is_directory=path.is_dir())
+    case = next(path for path in root.rglob("MED_LYMPH_003") if path.parent.name not in (MASKS, TEXTS))
+    for path in list(case.iterdir()):
+        path.rename(tmp_path / "slices" / path.name)
+    (case / "series").symlink_to(tmp_path / "slices", target_is_directory=True)
+    assert raw_files(case) and all(path.is_relative_to(case / "series") for path in raw_files(case))
+    assert convert(tmp_path / "linked")[0].lesions == want
 
 
 def test_a_node_in_pieces_takes_the_largest_and_small_ones_are_ignored(root):

@@ -48,6 +48,21 @@ def test_missing_table(tmp_path):
         read_overrides(tmp_path / "none.csv", ["a"])
 
 
+@pytest.mark.parametrize("signs", [(1, 1, -1), (1, 1, 1), (-1, -1, 1), (-1, 1, -1)])
+def test_another_spacing_leaves_the_first_voxel_of_the_file_where_its_header_puts_it(signs):
+    array = np.zeros((4, 3, 2), np.int16)
+    wrong, right = (np.diag([*np.multiply(spacing, signs), 1.0]) for spacing in ((1.0, 1.0, 1.0), (0.5, 2.0, 3.0)))
+    wrong[:3, 3] = right[:3, 3] = 10.0, 20.0, 30.0
+    volume = CTVolume.from_file_array(array, wrong, "scan")
+    want = CTVolume.from_file_array(array, right, "scan")
+    found = apply_override(volume, Override((3.0, 2.0, 0.5)))
+    np.testing.assert_allclose(found.affine_lps, want.affine_lps)
+    np.testing.assert_allclose(found.source_affine_lps, right)
+    turned = apply_override(volume, Override((3.0, 2.0, 0.5), "xz"))
+    corner = np.array([3.0, 0.0, 1.0])  # canonical voxel 0 of the mirrored array
+    np.testing.assert_allclose(turned.points_to_world_lps(corner), found.points_to_world_lps((0, 0, 0)))
+
+
 @given(flip=st.sampled_from(["", "x", "y", "z", "xy", "xyz"]), spacing=st.sampled_from([None, (3.0, 0.5, 2.0)]))
 def test_every_voxel_stays_at_its_place_in_the_world(flip, spacing):
     array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
