@@ -132,14 +132,13 @@ def train(
         cfg.optim_wrapper.loss_scale = "dynamic"
     if auto_scale_lr:
         enable_auto_scale_lr(cfg)
-    if resume == "auto":
-        cfg.resume, cfg.load_from = True, None
-    elif resume is not None:
-        if not Path(resume).is_file():
-            raise InputError(f"{resume}: no such checkpoint; `--resume` alone takes the last one of the work folder")
-        cfg.resume, cfg.load_from = True, resume
+    if resume not in (None, "auto") and not Path(resume).is_file():
+        raise InputError(f"{resume}: no such checkpoint; `--resume` alone takes the last one of the work folder")
     with sole_writer(cfg.work_dir, launcher) as made, refusals(cfg, made):
-        TrainingRunner.from_cfg(cfg).train()
+        runner = TrainingRunner.from_cfg(cfg)
+        if resume is not None:
+            runner.resume_from(None if resume == "auto" else resume)
+        runner.train()
     return Path(cfg.work_dir)
 
 
@@ -170,7 +169,7 @@ def test(
     from mmpluld.engine.checkpoint import load_weights
 
     cfg = prepare_config(config, work_dir, cfg_options, launcher, local_rank, twin)
-    cfg.load_from = None
+    cfg.load_from, cfg.resume = None, False  # either would replace the weights to test
     if out is not None:
         if Path(out).suffix != ".json":
             raise InputError(f"--out {out}: a detection record is a .json file; change the suffix")

@@ -53,6 +53,14 @@ class TrainingRunner(Runner):
         super().__init__(*args, **kwargs)
         keep_boxes_exact(self.model)
 
+    def resume_from(self, checkpoint: str | None) -> None:
+        """Resume, whatever the config says; the copy of it in the work folder does not say so, others start from that.
+
+        Args:
+            checkpoint: Its file; None for the last one of the work folder.
+        """
+        self._resume, self._load_from = True, checkpoint
+
     def train(self) -> nn.Module:
         """Train; where nothing is left to do, say so."""
         self.register_hook(self._resume_check)

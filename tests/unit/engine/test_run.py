@@ -6,15 +6,20 @@ import re
 import shutil
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
 
 from mmpluld import outputs
 from mmpluld.cli.main import main
 from mmpluld.engine.refusals import refusals
 from mmpluld.engine.run import _made_by, train
+from mmpluld.engine.run import test as run_test
 from mmpluld.engine.runner import TrainingRunner
 from mmpluld.errors import InputError
 from mmpluld.outputs import folder_lock
+from mmpluld.registry import METRICS, MODELS
 
 
 def test_resume_from_a_missing_checkpoint(tmp_path):
@@ -104,3 +109,72 @@ def test_two_trainings_in_one_folder(tmp_path, capsys, monkeypatch):
             f"mmpluld: error: {tmp_path / 'work'}: is being written by another process (pid {os.getpid()}); "
             "wait for it, or choose another place\n"
         )
+
+
+class OneNumber(BaseModel):
+    """Comes nearer to the mean of its samples, each step by the learning rate."""
+
+    def __init__(self):
+        super().__init__()
+        self.number = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, inputs, mode="loss"):
+        if mode == "predict":
+            return [{"number": float(self.number)}] * len(inputs)
+        return {"loss": (self.number - torch.tensor(inputs)).square().mean()}
+
+
+class NumberMetric(BaseMetric):
+    default_prefix = "toy"
+
+    def process(self, data_batch, data_samples):
+        self.results += [sample["number"] for sample in data_samples]
+
+    def compute_metrics(self, results):
+        return {"number": results[0]}
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """The file of a config that trains one number for an epoch."""
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setitem(MODELS.module_dict, "OneNumber", OneNumber)
+    monkeypatch.setitem(METRICS.module_dict, "NumberMetric", NumberMetric)
+    samples = [{"inputs": float(2**index)} for index in range(6)]
+    path = tmp_path / "toy.py"
+    path.write_text(f"""
+default_scope = "mmpluld"
+log_level = "WARNING"
+model = dict(type="OneNumber")
+_loader = dict(batch_size=2, dataset={samples}, sampler=dict(type="DefaultSampler", shuffle=True))
+train_dataloader = _loader
+test_dataloader = _loader
+test_evaluator = dict(type="NumberMetric")
+test_cfg = dict()
+train_cfg = dict(by_epoch=True, max_epochs=1)
+optim_wrapper = dict(optimizer=dict(type="SGD", lr=0.1))
+default_hooks = dict(checkpoint=dict(type="SafeCheckpointHook", interval=1))
+randomness = dict(seed=3)
+""")
+    return path
+
+
+def number(checkpoint):
+    return torch.load(checkpoint, weights_only=True)["state_dict"]["number"].item()
+
+
+def test_the_config_beside_a_resumed_run_resumes_nothing_by_itself(tmp_path, toy):
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    train(toy, one)
+    train(toy, two, resume=str(one / "epoch_1.pth"), cfg_options=["train_cfg.max_epochs=2"])
+    assert number(one / "epoch_1.pth") != number(two / "epoch_2.pth")
+    assert run_test(two / "toy.py", one / "epoch_1.pth") == {"toy/number": number(one / "epoch_1.pth")}
+    train(two / "toy.py", three)
+    assert sorted(path.name for path in three.glob("*.pth")) == ["epoch_1.pth", "epoch_2.pth"]
+
+
+def test_the_weights_named_are_tested_whatever_the_config_resumes(tmp_path, toy):
+    train(toy, tmp_path / "one")
+    torch.save({"state_dict": {"number": torch.tensor(7.0)}}, tmp_path / "seven.pth")
+    tested = run_test(toy, tmp_path / "seven.pth", tmp_path / "one", cfg_options=["resume=True"])
+    assert tested == {"toy/number": 7.0}
