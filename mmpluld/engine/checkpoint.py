@@ -277,7 +277,7 @@ class AtomicLocalBackend(LocalBackend):
     """mmengine's local files, written whole or not at all; removals can wait until a replacement is complete."""
 
     def __init__(self) -> None:
-        self._postponed: list[str] | None = None
+        self._postponed: list[tuple[str, os.stat_result]] | None = None
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write bytes to ``filepath``."""
@@ -293,16 +293,17 @@ class AtomicLocalBackend(LocalBackend):
         if self._postponed is None:
             super().remove(filepath)
         else:
-            self._postponed.append(str(filepath))
+            self._postponed.append((str(filepath), os.stat(filepath)))  # noqa: PTH116
 
     @contextmanager
     def removals_last(self) -> Iterator[None]:
-        """Carry out the removals of this block when it has succeeded."""
+        """Carry out the removals of this block when it has succeeded, but of files that it has replaced itself."""
         self._postponed = []
         try:
             yield
             outdated = self._postponed
         finally:
             self._postponed = None
-        for path in outdated:
-            super().remove(path)
+        for path, removed in outdated:
+            if os.path.samestat(removed, os.stat(path)):  # noqa: PTH116
+                super().remove(path)

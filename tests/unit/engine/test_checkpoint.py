@@ -221,6 +221,14 @@ class TestAtomicBackend:
         backend.remove(old)
         assert not old.exists()
 
+    def test_what_replaces_a_removed_file_of_the_same_name_stays(self, tmp_path: Path) -> None:
+        backend, path = AtomicLocalBackend(), tmp_path / "best.pth"
+        path.write_bytes(b"old")
+        with backend.removals_last():
+            backend.remove(path)
+            AtomicLocalBackend().put(b"new", path)  # mmengine takes another backend for each
+        assert path.read_bytes() == b"new"
+
 
 def test_getattr_serves_log_histories_only(tmp_path: Path) -> None:
     class Reach:
