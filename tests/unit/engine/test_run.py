@@ -145,6 +145,7 @@ def toy(tmp_path, monkeypatch):
     path.write_text(f"""
 default_scope = "mmpluld"
 log_level = "WARNING"
+experiment_name = "{tmp_path.name}"
 model = dict(type="OneNumber")
 _loader = dict(batch_size=2, dataset={samples}, sampler=dict(type="DefaultSampler", shuffle=True))
 train_dataloader = _loader
@@ -171,6 +172,28 @@ def test_the_config_beside_a_resumed_run_resumes_nothing_by_itself(tmp_path, toy
     assert run_test(two / "toy.py", one / "epoch_1.pth") == {"toy/number": number(one / "epoch_1.pth")}
     train(two / "toy.py", three)
     assert sorted(path.name for path in three.glob("*.pth")) == ["epoch_1.pth", "epoch_2.pth"]
+
+
+def test_resuming_without_a_checkpoint_starts_from_the_weights_of_the_config(tmp_path, toy, capsys):
+    weights = tmp_path / "seven.pth"
+    torch.save({"state_dict": {"number": torch.tensor(7.0)}}, weights)
+    options = [f"load_from={weights}", "optim_wrapper.optimizer.lr=0.0", "default_hooks.checkpoint.max_keep_ckpts=1"]
+    train(toy, tmp_path / "one", resume="auto", cfg_options=options)
+    assert f"no checkpoint to resume from, so training starts from {weights}" in capsys.readouterr().out
+    assert number(tmp_path / "one" / "epoch_1.pth") == 7
+    train(toy, tmp_path / "one", resume="auto", cfg_options=[*options, "train_cfg.max_epochs=2"])
+    assert [path.name for path in (tmp_path / "one").glob("*.pth")] == ["epoch_2.pth"]
+
+
+@pytest.mark.parametrize("other", ["4", "None"])
+def test_a_resumed_run_keeps_its_seed(tmp_path, toy, capsys, other):
+    train(toy, tmp_path / "whole", seed=5, cfg_options=["train_cfg.max_epochs=2"])
+    train(toy, tmp_path / "broken", seed=5)
+    capsys.readouterr()
+    options = ["train_cfg.max_epochs=2", f"randomness.seed={other}"]
+    train(toy, tmp_path / "broken", resume="auto", cfg_options=options)
+    assert number(tmp_path / "broken" / "epoch_2.pth") == number(tmp_path / "whole" / "epoch_2.pth")
+    assert ("its seed stays, 5 and not 4" in capsys.readouterr().out) is (other == "4")
 
 
 def test_the_weights_named_are_tested_whatever_the_config_resumes(tmp_path, toy):
