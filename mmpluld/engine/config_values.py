@@ -30,6 +30,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
 def _is_window(value: Any) -> bool:
     pair = isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_number(-math.inf), value))
     return pair and value[0] < value[1]
@@ -37,6 +41,7 @@ def _is_window(value: Any) -> bool:
 
 _FROM_1: _Rule = (_whole(1), "whole numbers from 1")
 _FROM_0: _Rule = (_whole(0), "whole numbers from 0")
+_FLAG: _Rule = (_is_flag, "True and False")
 _RANGES: dict[str, _Rule] = {
     r"(train|val|test)_dataloader\.batch_size": _FROM_1,
     r"(train|val|test)_dataloader\.num_workers": _FROM_0,
@@ -50,6 +55,11 @@ _RANGES: dict[str, _Rule] = {
     r"optim_wrapper\.clip_grad\.(max_norm|clip_value)": (lambda value: _is_number(value) and value > 0, "above 0"),
     r"randomness\.seed": (_whole(0, 2**32 - 1), "whole numbers from 0 to 4294967295"),
     r"auto_scale_lr\.base_batch_size": _FROM_1,
+    # A text would be true, whatever it says.
+    r"resume": (_is_flag, "True and False; `mmpluld train --resume CHECKPOINT` resumes from a file"),
+    r"auto_scale_lr\.enable|env_cfg\.cudnn_benchmark|find_unused_parameters|train_cfg\.by_epoch": _FLAG,
+    r"randomness\.(deterministic|diff_rank_seed)": _FLAG,
+    r"(train|val|test)_dataloader\.(drop_last|persistent_workers|pin_memory)": _FLAG,
 }
 _SHARED: dict[str, _Rule] = {
     "data_root": (lambda value: isinstance(value, str), "a path; in quotes, a path may look like a list"),
