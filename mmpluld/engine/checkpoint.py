@@ -89,7 +89,7 @@ def load_checkpoint_safely(path: str | os.PathLike[str], map_location: Any = "cp
         with _allow_list():
             checkpoint = torch.load(file, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
-        forbidden = re.search(r"GLOBAL ([\w.]+)", str(error))
+        forbidden = re.search(r"GLOBAL (\w+(?:\.\w+)+)", str(error))  # other names are lines of a text
         if forbidden:
             raise InputError(
                 f"{path}: refused, because reading it would run '{forbidden[1]}'; checkpoints may hold tensors and "

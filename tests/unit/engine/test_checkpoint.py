@@ -230,6 +230,13 @@ class TestAtomicBackend:
         assert path.read_bytes() == b"new"
 
 
+def test_a_text_is_no_checkpoint_that_runs_code(tmp_path: Path) -> None:
+    path = tmp_path / "config.py"
+    path.write_text('custom_imports = dict(imports=["mine"])\ndefault_scope = "mmpluld"\n')  # c begins a global
+    with pytest.raises(InputError, match=r"config\.py: not a checkpoint, or damaged"):
+        load_checkpoint_safely(path)
+
+
 def test_getattr_serves_log_histories_only(tmp_path: Path) -> None:
     class Reach:
         def __reduce__(self) -> tuple:
