@@ -52,6 +52,7 @@ TWIN = "pluld-faster-rcnn_r50-fpn_3s_phantom"
         ("model.neck.out_channels=-5", "ConvModule|FPN cannot be built"),
         ("train_cfg.max_epochs=one", "train_cfg.max_epochs is 'one'"),
         ("train_dataloader.batchsize=2", "did you mean 'batch_size'"),
+        ("val_dataloader=None", "val_dataloader: None or missing; .* belong together"),
     ],
 )
 def test_a_refused_training_is_one_line_and_leaves_no_folder(tmp_path, capsys, option, message):
@@ -75,6 +76,14 @@ def test_seed_and_scaled_rate_enter_the_config_of_a_training(tmp_path, monkeypat
     assert main([*command, "--cfg-options", "randomness.deterministic=True"]) == 2
     assert seen[0].randomness == {"seed": 7, "deterministic": True}
     assert seen[0].auto_scale_lr.enable is True
+
+
+def test_an_empty_work_folder_is_not_the_one_the_user_is_in(tmp_path, monkeypatch, toy):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(InputError, match="the place to write to is empty"):
+        train(toy, cfg_options=["work_dir=''"])
+    assert not list((tmp_path / "here").iterdir())
 
 
 def test_a_folder_that_was_there_or_holds_more_stays(tmp_path):
