@@ -72,7 +72,7 @@ def folder_lock(path: StrPath, name: str = LOCK) -> Iterator[bool]:
         InputError: It cannot be written to; a BusyError if another process holds it.
     """
     folder = Path(path)
-    check_output_folder(folder)
+    check_output_folder(path)  # as it is given: an empty text would be the folder one is in
     made = not folder.exists()
     with writing(folder, anything=True):
         folder.mkdir(parents=True, exist_ok=True)

@@ -89,7 +89,7 @@ def load_checkpoint_safely(path: str | os.PathLike[str], map_location: Any = "cp
         with _allow_list():
             checkpoint = torch.load(file, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
-        forbidden = re.search(r"GLOBAL ([\w.]+)", str(error))
+        forbidden = re.search(r"GLOBAL (\w+(?:\.\w+)+)", str(error))  # other names are lines of a text
         if forbidden:
             raise InputError(
                 f"{path}: refused, because reading it would run '{forbidden[1]}'; checkpoints may hold tensors and "
@@ -277,7 +277,7 @@ class AtomicLocalBackend(LocalBackend):
     """mmengine's local files, written whole or not at all; removals can wait until a replacement is complete."""
 
     def __init__(self) -> None:
-        self._postponed: list[str] | None = None
+        self._postponed: list[tuple[str, os.stat_result]] | None = None
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write bytes to ``filepath``."""
@@ -293,16 +293,17 @@ class AtomicLocalBackend(LocalBackend):
         if self._postponed is None:
             super().remove(filepath)
         else:
-            self._postponed.append(str(filepath))
+            self._postponed.append((str(filepath), os.stat(filepath)))  # noqa: PTH116
 
     @contextmanager
     def removals_last(self) -> Iterator[None]:
-        """Carry out the removals of this block when it has succeeded."""
+        """Carry out the removals of this block when it has succeeded, but of files that it has replaced itself."""
         self._postponed = []
         try:
             yield
             outdated = self._postponed
         finally:
             self._postponed = None
-        for path in outdated:
-            super().remove(path)
+        for path, removed in outdated:
+            if os.path.samestat(removed, os.stat(path)):  # noqa: PTH116
+                super().remove(path)

@@ -33,7 +33,16 @@ from mmpluld.errors import InputError, did_you_mean, name_some
 from mmpluld.typing import StrPath
 from mmpluld.zoo.index import zoo_root
 
-__all__ = ["FoundConfig", "apply_options", "find_config", "has_twin", "is_twin", "load_config", "twin_name"]
+__all__ = [
+    "FoundConfig",
+    "apply_options",
+    "find_config",
+    "has_twin",
+    "import_custom",
+    "is_twin",
+    "load_config",
+    "twin_name",
+]
 
 _TWIN_END = "_phantom"
 _LOGGER = logging.getLogger(__name__)
@@ -127,7 +136,7 @@ def load_config(config: StrPath | FoundConfig, cfg_options: Sequence[str] | None
         raise InputError(f"{found.path}: no such config file")
     try:
         loaded = Config.fromfile(found.path, import_custom_modules=False)
-        _import_custom(loaded, found.path)
+        import_custom(loaded)
         _drop_scope(loaded._cfg_dict)
         check_names(found.path, loaded)
         if found.recipe:
@@ -188,18 +197,23 @@ def _note_replaced(before: Mapping[str, Any], after: Mapping[str, Any], path: Pa
         )
 
 
-def _import_custom(config: Config, path: Path) -> None:
-    """Import what the config asks for, also modules beside it, wherever the command was called."""
+def import_custom(config: Config) -> None:
+    """Import what the config asks for, also modules beside it, wherever the command was called.
+
+    Raises:
+        InputError: A module cannot be imported, or ``custom_imports`` is no dict of names of modules.
+    """
     if not config.get("custom_imports"):
         return
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
+    folder = str(Path(config.filename).resolve().parent) if config.filename else ""
+    if folder and folder not in sys.path:
         sys.path.append(folder)  # last, so that a file there hides no package
     try:
         import_modules_from_strings(**config.custom_imports)
-    except ImportError as error:
+    except (ImportError, TypeError) as error:
         raise InputError(
-            f"{path}: custom_imports: {error}; put the module beside the config or name its folder in PYTHONPATH"
+            f"{config.filename or 'config'}: custom_imports: {error}; put the module beside the config or name its "
+            "folder in PYTHONPATH"
         ) from error
 
 

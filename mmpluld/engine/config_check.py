@@ -12,28 +12,33 @@ import mmdet.registry
 import mmengine.registry
 from mmengine.config import Config
 from mmengine.registry import Registry
-from mmengine.utils import import_modules_from_strings
 
 import mmpluld.registry
+from mmpluld.engine.config import import_custom
 from mmpluld.engine.config_keys import DEFAULT_TYPES, check_untyped, keywords_passed_on
 from mmpluld.engine.config_names import RUNNER_KEYS
-from mmpluld.engine.config_values import check_kinds, check_ranges
+from mmpluld.engine.config_values import check_kinds, check_ranges, check_top
 from mmpluld.errors import InputError, did_you_mean, nearest
 
-__all__ = ["check_config", "is_registered"]
+__all__ = ["check_complete", "check_config", "is_registered"]
 
 # Keys that mmengine's builders take out before they call the class, by registry.
 BUILDER_KEYS = {
     "hook": {"priority"},
     "parameter scheduler": {"convert_to_iter_based"},
     "optim_wrapper": {"constructor", "paramwise_cfg"},
-    "loop": {"by_epoch"},
     "weight initializer": {"override"},
     "model": {"bg_cls_weight"},  # the DETR heads take it out of their loss's config
 }
 # Under keys that end so, `type` names something that no registry holds, or a layer whose builder adds arguments.
 UNREGISTERED: tuple[str, ...] = ("norm_cfg", "act_cfg", "conv_cfg", "adapt_cfg", "dqs_cfg", "upsample_cfg", "nms_cfg")
 UNREGISTERED += ("_trans", "nms", "fusion", "dcn", "override", "roi_layer")
+# What mmengine's runner takes together.
+_TOGETHER = (
+    ("train_dataloader", "train_cfg", "optim_wrapper"),
+    ("val_dataloader", "val_cfg", "val_evaluator"),
+    ("test_dataloader", "test_cfg", "test_evaluator"),
+)
 
 
 def check_config(config: Config) -> None:
@@ -43,23 +48,47 @@ def check_config(config: Config) -> None:
         InputError: At the first unknown type, key or misspelt top-level key, or value that no run can use, with its
             place in the config.
     """
-    custom = config.get("custom_imports")
-    if custom:
-        import_modules_from_strings(**custom)
+    content = config._cfg_dict.to_dict()
+    check_top(content)
+    import_custom(config)
     for key in config:
         similar = nearest(key, RUNNER_KEYS, cutoff=0.87)
         # `tiny_train_pipeline` is somebody's own name, `train_piplines` is a slip.
         if similar is not None and similar != key and not key.endswith(f"_{similar}"):
             raise InputError(f"config key '{key}' is unknown; did you mean '{similar}'?")
-    content = config._cfg_dict.to_dict()
     for place, node in _typed_dicts(content, ""):
         _check_node(place, node, (node["type"],))
     for place, names in DEFAULT_TYPES.items():
         node = content.get(place)
         if isinstance(node, Mapping) and "type" not in node:
+            if place == "train_cfg":
+                node, names = _train_loop(node, names)
             _check_node(place, node, names)
     check_untyped(content, _is_ours_or_mmdets)
     check_ranges(content)
+
+
+def check_complete(config: Config) -> None:
+    """Check that of loader, loop and what belongs to them a run has all or none, of training, validation and test each.
+
+    Raises:
+        InputError: Some are missing.
+    """
+    for names in _TOGETHER:
+        missing = [name for name in names if config.get(name) is None]
+        if 0 < len(missing) < len(names):
+            raise InputError(
+                f"{' and '.join(missing)}: None or missing; {', '.join(names)} belong together, so give all three or "
+                "set all three to None"
+            )
+
+
+def _train_loop(node: Mapping[str, Any], names: tuple[str, ...]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """Keywords of a training loop without a type, and the name of the one that ``by_epoch`` chooses."""
+    rest = {key: value for key, value in node.items() if key != "by_epoch"}
+    if "by_epoch" not in node:
+        raise InputError("train_cfg: has no by_epoch; set it to True, or to False for a loop over iterations")
+    return rest, names[:1] if node["by_epoch"] else names[1:]
 
 
 def _typed_dicts(node: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from mmengine.utils.dl_utils import set_multi_processing
 from torch.utils.data import DataLoader
 
+from mmpluld.engine.config_values import is_part
 from mmpluld.errors import InputError, did_you_mean
 
 __all__ = ["DEFAULT_TYPES", "check_untyped", "keywords_passed_on"]
@@ -84,11 +85,30 @@ def check_untyped(config: Mapping[str, Any], known: Callable[[str], bool]) -> No
             usual = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
             hint = did_you_mean(name, usual, f"usual are {', '.join(usual)}", cutoff=0.7)
             raise InputError(f"default_hooks.{name}: has no type{hint if name not in usual else ''}")
-    schedulers = config.get("param_scheduler")
-    for index, scheduler in enumerate(schedulers if isinstance(schedulers, (list, tuple)) else ()):
-        if isinstance(scheduler, Mapping) and "type" not in scheduler:
-            raise InputError(f"param_scheduler[{index}]: has no type; name one, such as MultiStepLR")
+    for place, hook in _each("custom_hooks", config.get("custom_hooks")):
+        if not is_part(hook):
+            raise InputError(f"{place}: has no type; name one, such as EMAHook")
+    for place, scheduler in _schedulers(config.get("param_scheduler")):
+        if not is_part(scheduler):
+            raise InputError(f"{place}: has no type; name one, such as MultiStepLR")
     _check_detector(config.get("model"), "model", known)
+
+
+def _each(place: str, parts: Any) -> Iterator[tuple[str, Any]]:
+    """Place and value of each part of a list."""
+    for index, part in enumerate(parts if isinstance(parts, (list, tuple)) else ()):
+        yield f"{place}[{index}]", part
+
+
+def _schedulers(found: Any) -> Iterator[tuple[str, Any]]:
+    """Place and value of each scheduler, which may be the only one, in a list, or by the name of its optimizer."""
+    named = _items(found) if isinstance(found, Mapping) and "type" not in found else [("", found)]
+    for name, some in named:
+        place = f"param_scheduler.{name}".rstrip(".")
+        if isinstance(some, (list, tuple)):
+            yield from _each(place, some)
+        elif some is not None:
+            yield place, some
 
 
 def keywords_passed_on(entry: Any) -> set[str]:
@@ -108,7 +128,10 @@ def _check_environment(config: Mapping[str, Any]) -> None:
         group = _parameters(torch.distributed.init_process_group) | _parameters(init_dist)
         _refuse_others("env_cfg.dist_cfg", environment.get("dist_cfg"), group | {"init_backend", "port"})
     _refuse_others("randomness", config.get("randomness"), _parameters(Runner.set_randomness))
-    _refuse_others("auto_scale_lr", config.get("auto_scale_lr"), {"enable", "base_batch_size"})
+    scaling = config.get("auto_scale_lr")
+    _refuse_others("auto_scale_lr", scaling, {"enable", "base_batch_size"})
+    if isinstance(scaling, Mapping) and scaling.get("enable") and not scaling.get("base_batch_size"):
+        raise InputError("auto_scale_lr.enable is True, which needs base_batch_size, the one that the rate is for")
 
 
 def _check_optimizer(wrapper: Any) -> None:

@@ -36,9 +36,11 @@ RUNNER_KEYS = {
     "auto_scale_lr", "compile", "custom_hooks", "custom_imports", "data_preprocessor", "default_hooks",
     "default_scope", "env_cfg", "experiment_name", "find_unused_parameters", "launcher", "load_from", "log_level",
     "log_processor", "model", "model_wrapper_cfg", "optim_wrapper", "param_scheduler", "randomness", "resume",
-    "runner_type", "sync_bn", "test_cfg", "test_dataloader", "test_evaluator", "train_cfg", "train_dataloader",
-    "tta_model", "tta_pipeline", "val_cfg", "val_dataloader", "val_evaluator", "visualizer", "work_dir",
+    "sync_bn", "test_cfg", "test_dataloader", "test_evaluator", "train_cfg", "train_dataloader", "val_cfg",
+    "val_dataloader", "val_evaluator", "visualizer", "work_dir",
 }  # fmt: skip
+# What bases of mmdet have for its own script: no run here reads it.
+_OTHERS = {"runner_type", "tta_model", "tta_pipeline"}
 # At the top of a config each of these sets every argument of its name.
 SHARED = ("data_root", "num_slices", "interp", "window_hu", "num_tags", "neg_weight", "keep_prob")
 # What makes the miniature of a config, merged in this order: bases carry all but the last, a leaf may add that.
@@ -116,7 +118,7 @@ def _check_file(path: Path, config: Config, read_by_children: frozenset[str], is
     text = path.read_text(encoding="utf-8")
     bases = base_files(path)
     assigned, loaded = _names(path, text)
-    used = loaded | read_by_children | RUNNER_KEYS | {*SHARED, *TWIN_KEYS, "_base_"}
+    used = loaded | read_by_children | RUNNER_KEYS | {*SHARED, *TWIN_KEYS, "_base_"} | (set() if is_root else _OTHERS)
     # A config that was written out by a tool keeps the names of its source beside their copies.
     flat = is_root and not bases and "read_base" not in loaded
     for name in assigned:

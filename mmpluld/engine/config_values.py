@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 import re
 import types
@@ -13,7 +14,7 @@ from typing import Any, Union, get_args, get_origin
 
 from mmpluld.errors import InputError
 
-__all__ = ["check_kinds", "check_ranges", "check_shared"]
+__all__ = ["check_kinds", "check_ranges", "check_shared", "check_top", "is_part"]
 
 _Rule = tuple[Callable[[Any], bool], str]
 
@@ -30,6 +31,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
 def _is_window(value: Any) -> bool:
     pair = isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_number(-math.inf), value))
     return pair and value[0] < value[1]
@@ -37,6 +42,7 @@ def _is_window(value: Any) -> bool:
 
 _FROM_1: _Rule = (_whole(1), "whole numbers from 1")
 _FROM_0: _Rule = (_whole(0), "whole numbers from 0")
+_FLAG: _Rule = (_is_flag, "True and False")
 _RANGES: dict[str, _Rule] = {
     r"(train|val|test)_dataloader\.batch_size": _FROM_1,
     r"(train|val|test)_dataloader\.num_workers": _FROM_0,
@@ -50,7 +56,29 @@ _RANGES: dict[str, _Rule] = {
     r"optim_wrapper\.clip_grad\.(max_norm|clip_value)": (lambda value: _is_number(value) and value > 0, "above 0"),
     r"randomness\.seed": (_whole(0, 2**32 - 1), "whole numbers from 0 to 4294967295"),
     r"auto_scale_lr\.base_batch_size": _FROM_1,
+    # A text would be true, whatever it says.
+    r"resume": (_is_flag, "True and False; `mmpluld train --resume CHECKPOINT` resumes from a file"),
+    r"auto_scale_lr\.enable|env_cfg\.cudnn_benchmark|find_unused_parameters|train_cfg\.by_epoch": _FLAG,
+    r"randomness\.(deterministic|diff_rank_seed)": _FLAG,
+    r"(train|val|test)_dataloader\.(drop_last|persistent_workers|pin_memory)": _FLAG,
+    r"log_level": (
+        lambda value: _whole(0)(value) or isinstance(logging.getLevelName(value), int),
+        "DEBUG, INFO, WARNING, ERROR and CRITICAL",
+    ),
 }
+_LOADERS = {"train_dataloader", "val_dataloader", "test_dataloader"}
+_LOOPS = {"train_cfg", "val_cfg", "test_cfg"}
+# What stands at the top, by its kind.
+_TOP: dict[str, set[str]] = {
+    "dict": {
+        "auto_scale_lr", "custom_imports", "data_preprocessor", "default_hooks", "env_cfg", "log_processor", "model",
+        "model_wrapper_cfg", "optim_wrapper", "randomness", "visualizer", *_LOADERS, *_LOOPS,
+    },
+    "container": {"custom_hooks"},
+    "dict or container": {"param_scheduler", "test_evaluator", "val_evaluator"},
+    "text": {"default_scope", "experiment_name", "launcher", "load_from", "work_dir"},
+}  # fmt: skip
+_NEEDED = {"env_cfg", "log_level", "model", "randomness"}
 _SHARED: dict[str, _Rule] = {
     "data_root": (lambda value: isinstance(value, str), "a path; in quotes, a path may look like a list"),
     "num_slices": _FROM_1,
@@ -69,12 +97,39 @@ def check_shared(name: str, value: Any, source: str) -> None:
         raise InputError(f"{source}: {name} is {value!r}; allowed is {allowed}")
 
 
+def check_top(config: Mapping[str, Any]) -> None:
+    """Refuse values at the top of a config that are of another kind than the runner takes, and None where it needs one.
+
+    Raises:
+        InputError: At the first such value.
+    """
+    for name in sorted(_NEEDED & config.keys()):
+        if config[name] is None:
+            raise InputError(f"{name} is None; allowed is a {'text' if name == 'log_level' else 'dict'}")
+    for kinds, names in _TOP.items():
+        for name in sorted(names & config.keys()):
+            found = _kind(config[name])
+            if found is not None and found not in kinds.split(" or "):
+                said = kinds.replace("dict", "a dict").replace("container", "a list").replace("text", "a text")
+                raise InputError(f"{name} is {config[name]!r:.80}; allowed is {said}")
+
+
+def is_part(node: Any) -> bool:
+    """Whether something can be built from this: a dict with a ``type``, or what is built already."""
+    return "type" in node if isinstance(node, Mapping) else _kind(node) is None
+
+
 def check_ranges(config: Mapping[str, Any]) -> None:
     """Refuse values that are out of range at the places that every run reads, and numbers that are none anywhere.
 
     Raises:
         InputError: At the first such value, with its place and what is allowed.
     """
+    for name in sorted(_LOADERS):
+        loader = config.get(name)
+        for key in ("persistent_workers", "prefetch_factor"):
+            if isinstance(loader, Mapping) and loader.get(key) and not loader.get("num_workers"):
+                raise InputError(f"{name}.{key} is {loader[key]!r}, which needs num_workers from 1; there it is 0")
     for place, value in _leaves(config, ""):
         if isinstance(value, float) and math.isnan(value):
             raise InputError(f"{place} is nan; give a number")

@@ -70,8 +70,8 @@ class SafeCheckpointHook(CheckpointHook):
             "mae" when less.
 
     Raises:
-        InputError: Before training, or after validation, if no validation metric gives the value that ``save_best``
-            names.
+        InputError: ``max_keep_ckpts`` with a ``filename_tmpl`` of one name; or, before training or after validation, no
+            validation metric gives the value that ``save_best`` names.
     """
 
     _default_greater_keys = [*CheckpointHook._default_greater_keys, "froc"]
@@ -81,6 +81,13 @@ class SafeCheckpointHook(CheckpointHook):
         if kwargs.get("file_client_args") is None:
             kwargs.setdefault("backend_args", {"backend": "atomic"})
         super().__init__(**kwargs)
+        template = kwargs.get("filename_tmpl")
+        if self.max_keep_ckpts > 0 and template is not None and template.format(1) == template.format(2):
+            raise InputError(
+                f"default_hooks.checkpoint.filename_tmpl is {template!r}, one file for all checkpoints, and "
+                f"max_keep_ckpts={self.max_keep_ckpts} would remove it; put {{}} for the number, or leave out "
+                "max_keep_ckpts"
+            )
 
     def before_train(self, runner: Runner) -> None:
         """Prepare the folder, warn where exact resuming is out of reach, and repeat the last validation on resuming."""
@@ -103,22 +110,27 @@ class SafeCheckpointHook(CheckpointHook):
     def _stay_in_own_folder(self, runner: Runner) -> None:
         """In a work folder that was moved or copied, the best checkpoints so far are those in it.
 
-        A run that resumes knows them by their old paths, and would remove those files when a better one comes.
+        A run that resumes knows them by their old paths, and would remove those files when a better one comes. Of one
+        that is not in the folder the score is forgotten, too, or no file would be written until that is surpassed.
         """
         if not isinstance(self.file_backend, AtomicLocalBackend):
             return
         info = runner.message_hub.runtime_info
         for key, old in list(info.items()):
-            if key != "last_ckpt" and not key.startswith("best_ckpt") or not old:
+            if key != "last_ckpt" and not key.startswith("best_ckpt"):
                 continue
-            here = Path(self.out_dir) / Path(old).name
-            if here.resolve() == Path(old).resolve():
-                continue
+            here = Path(self.out_dir) / Path(old or "").name
             path = str(here) if here.is_file() else None
+            if path is not None and here.resolve() == Path(old).resolve():
+                continue
             info[key] = path
+            if key == "last_ckpt":
+                continue
+            if path is None and info.pop(key.replace("best_ckpt", "best_score"), None) is not None and old:
+                runner.logger.warning(f"{old}: is not in {self.out_dir}; from here on the best is looked for anew")
             if key == "best_ckpt":
                 self.best_ckpt_path = path
-            elif key != "last_ckpt":
+            else:
                 self.best_ckpt_path_dict[key.removeprefix("best_ckpt_")] = path
 
     def before_train_epoch(self, runner: Runner) -> None:

@@ -18,7 +18,7 @@ from mmpluld.compat.config_text import remember_formatted
 from mmpluld.compat.half_precision import keep_boxes_exact
 from mmpluld.compat.processes import PATIENCE_S, check_launcher, is_first
 from mmpluld.engine.config import find_config, load_config
-from mmpluld.engine.config_check import check_config
+from mmpluld.engine.config_check import check_complete, check_config
 from mmpluld.engine.refusals import refusals
 from mmpluld.engine.run_options import draw_tested_samples, enable_auto_scale_lr, write_detections
 from mmpluld.engine.runner import TrainingRunner
@@ -123,6 +123,7 @@ def train(
         TrainingDivergedError: A loss, a gradient or a weight is not finite.
     """
     cfg = prepare_config(config, work_dir, cfg_options, launcher, local_rank, twin)
+    check_complete(cfg)
     if seed is not None:
         cfg.randomness = {**cfg.get("randomness", {}), "seed": seed}
     if amp:
@@ -132,14 +133,13 @@ def train(
         cfg.optim_wrapper.loss_scale = "dynamic"
     if auto_scale_lr:
         enable_auto_scale_lr(cfg)
-    if resume == "auto":
-        cfg.resume, cfg.load_from = True, None
-    elif resume is not None:
-        if not Path(resume).is_file():
-            raise InputError(f"{resume}: no such checkpoint; `--resume` alone takes the last one of the work folder")
-        cfg.resume, cfg.load_from = True, resume
+    if resume not in (None, "auto") and not Path(resume).is_file():
+        raise InputError(f"{resume}: no such checkpoint; `--resume` alone takes the last one of the work folder")
     with sole_writer(cfg.work_dir, launcher) as made, refusals(cfg, made):
-        TrainingRunner.from_cfg(cfg).train()
+        runner = TrainingRunner.from_cfg(cfg)
+        if resume is not None:
+            runner.resume_from(None if resume == "auto" else resume)
+        runner.train()
     return Path(cfg.work_dir)
 
 
@@ -170,7 +170,8 @@ def test(
     from mmpluld.engine.checkpoint import load_weights
 
     cfg = prepare_config(config, work_dir, cfg_options, launcher, local_rank, twin)
-    cfg.load_from = None
+    check_complete(cfg)
+    cfg.load_from, cfg.resume = None, False  # either would replace the weights to test
     if out is not None:
         if Path(out).suffix != ".json":
             raise InputError(f"--out {out}: a detection record is a .json file; change the suffix")

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop, Runner
 from torch import nn
 
 from mmpluld.compat.half_precision import keep_boxes_exact
@@ -50,8 +50,20 @@ class TrainingRunner(Runner):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._resume_check = ResumeCheck()
+        self._prefer_last = False
         super().__init__(*args, **kwargs)
         keep_boxes_exact(self.model)
+
+    def resume_from(self, checkpoint: str | None) -> None:
+        """Resume, whatever the config says; the copy of it in the work folder does not say so, others start from that.
+
+        Args:
+            checkpoint: Its file; None for the last one of the work folder, and without any to start as the config says.
+        """
+        if checkpoint is None:
+            self._prefer_last = True
+        else:
+            self._resume, self._load_from = True, checkpoint
 
     def train(self) -> nn.Module:
         """Train; where nothing is left to do, say so."""
@@ -62,25 +74,18 @@ class TrainingRunner(Runner):
         if settings and settings.get("calibrated"):
             settings["calibrated"] = False
             self.logger.warning("validations are without calibration, which follows the training: `mmpluld calibrate`")
+        self._find_checkpoint()
+        if self._resume:
+            self._take_seed()
         try:
             return super().train()
         except _FinishedError:
             return self.model
 
     def load_or_resume(self) -> None:
-        """Find the checkpoint to resume from; without any, start anew."""
+        """As mmengine's; a training that is finished ends here."""
         if self._has_loaded:
             return
-        if self._resume and self._load_from is None:
-            found = latest_checkpoint(self.work_dir)
-            if found is None:
-                self.logger.warning(f"{self.work_dir}: no checkpoint to resume from, so training starts anew")
-                self._resume = False
-            else:
-                path, note = found
-                if note:
-                    self.logger.warning(note)
-                self._load_from = str(path)
         super().load_or_resume()
         if self._resume:
             self._end_if_finished()
@@ -90,6 +95,32 @@ class TrainingRunner(Runner):
         self._resume_check.source = str(filename)
         checkpoint: dict[str, Any] = super().load_checkpoint(filename, *args, **kwargs)
         return checkpoint
+
+    def _find_checkpoint(self) -> None:
+        """Find the checkpoint to resume from; without any, start as the config says."""
+        if not self._prefer_last and (not self._resume or self._load_from is not None):
+            return
+        found = latest_checkpoint(self.work_dir)
+        if found is None:
+            start = "starts anew" if self._load_from is None else f"starts from {self._load_from}, as the config says"
+            self.logger.warning(f"{self.work_dir}: no checkpoint to resume from, so training {start}")
+            self._resume = self._resume and self._load_from is not None
+            return
+        path, note = found
+        if note:
+            self.logger.warning(note)
+        self._resume, self._load_from = True, str(path)
+
+    def _take_seed(self) -> None:
+        """Take the seed of the checkpoint before the data loader is built, whose sampler and workers keep theirs."""
+        meta = CheckpointLoader.load_checkpoint(self._load_from, "cpu", logger="silent").get("meta")
+        seed, own = meta.get("seed") if isinstance(meta, dict) else None, self._randomness_cfg.get("seed")
+        if seed is None or seed == own:
+            return
+        if own is not None:
+            self.logger.warning(f"{self._load_from}: its seed stays, {seed} and not {own}")
+        self._randomness_cfg.update(seed=seed)
+        self.set_randomness(**self._randomness_cfg)
 
     def _end_if_finished(self) -> None:
         loop = self.train_loop

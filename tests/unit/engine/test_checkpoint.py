@@ -221,6 +221,21 @@ class TestAtomicBackend:
         backend.remove(old)
         assert not old.exists()
 
+    def test_what_replaces_a_removed_file_of_the_same_name_stays(self, tmp_path: Path) -> None:
+        backend, path = AtomicLocalBackend(), tmp_path / "best.pth"
+        path.write_bytes(b"old")
+        with backend.removals_last():
+            backend.remove(path)
+            AtomicLocalBackend().put(b"new", path)  # mmengine takes another backend for each
+        assert path.read_bytes() == b"new"
+
+
+def test_a_text_is_no_checkpoint_that_runs_code(tmp_path: Path) -> None:
+    path = tmp_path / "config.py"
+    path.write_text('custom_imports = dict(imports=["mine"])\ndefault_scope = "mmpluld"\n')  # c begins a global
+    with pytest.raises(InputError, match=r"config\.py: not a checkpoint, or damaged"):
+        load_checkpoint_safely(path)
+
 
 def test_getattr_serves_log_histories_only(tmp_path: Path) -> None:
     class Reach:

@@ -10,7 +10,7 @@ import pytest
 from mmengine.config import Config
 
 from mmpluld.engine.config import load_config
-from mmpluld.engine.config_check import check_config
+from mmpluld.engine.config_check import check_complete, check_config
 from mmpluld.errors import InputError
 from mmpluld.registry import MODELS
 
@@ -164,6 +164,16 @@ def test_mistakes_in_parts_without_a_type(place: str, value: object, message: st
         ("optim_wrapper.optimizer.lr", -1, r"optimizer\.lr is -1"),
         ("optim_wrapper.optimizer.lr", "fast", r"optimizer\.lr is 'fast'"),
         ("optim_wrapper.clip_grad.max_norm", 0, r"max_norm is 0; allowed are above 0"),
+        (
+            "resume",
+            "work/epoch_3.pth",
+            r"is 'work/epoch_3.pth'; allowed are True and False; .*--resume CHECKPOINT",
+        ),
+        ("resume", "no", "resume is 'no'; allowed are True and False"),
+        ("randomness.deterministic", "no", "deterministic is 'no'; allowed are True and False"),
+        ("auto_scale_lr.enable", "off", "enable is 'off'; allowed are True and False"),
+        ("find_unused_parameters", 5, "find_unused_parameters is 5; allowed are True and False"),
+        ("train_dataloader.drop_last", "no", "drop_last is 'no'; allowed are True and False"),
         ("randomness.seed", -1, r"randomness\.seed is -1; allowed are whole numbers from 0 to 4294967295"),
         ("param_scheduler.0.start_factor", math.nan, r"param_scheduler\[0\]\.start_factor is nan"),
         ("default_hooks.checkpoint.interval", "often", "interval is 'often'; SafeCheckpointHook takes a number"),
@@ -178,6 +188,75 @@ def test_values_that_no_run_can_use(place: str, value: object, message: str) -> 
     with pytest.raises(InputError, match=message) as error:
         check_config(config)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("model", 5, "^model is 5; allowed is a dict$"),
+        ("model", None, "^model is None; allowed is a dict$"),
+        ("env_cfg", None, "^env_cfg is None; allowed is a dict$"),
+        ("randomness", 5, "^randomness is 5; allowed is a dict$"),
+        ("test_cfg", 5, "^test_cfg is 5; allowed is a dict$"),
+        ("optim_wrapper", "SGD", "^optim_wrapper is 'SGD'; allowed is a dict$"),
+        ("param_scheduler", 5, "^param_scheduler is 5; allowed is a dict or a list$"),
+        ("param_scheduler", {"5": {"end": 3}}, r"^param_scheduler\.5: has no type; name one, such as MultiStepLR"),
+        ("param_scheduler", {"one": [{"end": 3}]}, r"^param_scheduler\.one\[0\]: has no type"),
+        ("param_scheduler", [5], r"^param_scheduler\[0\]: has no type"),
+        ("custom_hooks", {"0": {"type": "EMAHook"}}, "^custom_hooks is {'0': .*; allowed is a list$"),
+        ("custom_hooks", [{"momentum": 0.1}], r"^custom_hooks\[0\]: has no type"),
+        ("custom_imports", 5, "^custom_imports is 5; allowed is a dict$"),
+        ("custom_imports", {"imports": "no_such_module"}, "config: custom_imports: .*no_such_module; put the module"),
+        ("work_dir", 5, "^work_dir is 5; allowed is a text$"),
+        ("log_level", "LOUD", "^log_level is 'LOUD'; allowed are DEBUG, INFO, WARNING, ERROR and CRITICAL$"),
+        ("train_cfg", {"by_epoch": True, "max_iters": 5}, "train_cfg.max_iters: EpochBasedTrainLoop has no such arg"),
+        ("train_cfg", {"by_epoch": False, "max_epochs": 5}, "train_cfg.max_epochs: IterBasedTrainLoop has no such arg"),
+        ("train_cfg", {"by_epoch": "maybe", "max_epochs": 1}, "by_epoch is 'maybe'; allowed are True and False"),
+        ("train_cfg", {"max_epochs": 5}, "^train_cfg: has no by_epoch"),
+        ("train_cfg.by_epoch", True, r"train_cfg\.by_epoch: EpochBasedTrainLoop has no such argument"),
+        ("train_dataloader.persistent_workers", True, "persistent_workers is True, which needs num_workers from 1"),
+        ("train_dataloader.prefetch_factor", 2, "prefetch_factor is 2, which needs num_workers from 1"),
+        ("auto_scale_lr", {"enable": True}, "^auto_scale_lr.enable is True, which needs base_batch_size"),
+    ],
+)
+def test_what_the_runner_would_fail_on(place: str, value: object, message: str) -> None:
+    config = changed("work_dir", "x")
+    config.merge_from_dict(copy.deepcopy(LOADED))
+    parent, _, key = place.rpartition(".")
+    (config[parent] if parent else config)[key] = value
+    with pytest.raises(InputError, match=message) as error:
+        check_config(config)
+    assert "\n" not in str(error.value)
+
+
+def test_loader_loop_and_what_belongs_to_them_are_complete() -> None:
+    config = Config({"val_dataloader": {}, "val_cfg": {}, "val_evaluator": {}, "test_cfg": None})
+    check_complete(config)
+    config.val_dataloader = None
+    message = "^val_dataloader: None or missing; val_dataloader, val_cfg, val_evaluator belong together, so .* to None$"
+    with pytest.raises(InputError, match=message):
+        check_complete(config)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("train_cfg", {"by_epoch": False, "max_iters": 5}),
+        ("param_scheduler", {"type": "StepLR", "step_size": 1}),
+        ("param_scheduler", {"one": {"type": "StepLR", "step_size": 1}, "two": [{"type": "StepLR", "step_size": 1}]}),
+        ("param_scheduler", None),
+        ("custom_hooks", ({"type": "EMAHook"},)),
+        ("log_level", 30),
+        ("load_from", None),
+        ("default_hooks", None),
+        ("visualizer", None),
+        ("resume", None),
+    ],
+)
+def test_what_the_runner_takes(place: str, value: object) -> None:
+    config = changed("work_dir", "x")
+    config[place] = value
+    check_config(config)
 
 
 def test_what_is_not_ours_reads_what_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,6 +123,17 @@ def test_names_in_the_blocks_of_a_file(tmp_path, text):
         load_config(inheriting(tmp_path, text))
 
 
+def test_names_that_only_mmdets_own_script_reads(tmp_path):
+    base = tmp_path / "mmdets.py"
+    base.write_text("tta_model = dict(type='DetTTAModel')\nmodel = dict(type='RetinaNet')\n")
+    assert "tta_model" not in load_config(inheriting(tmp_path, "", base))
+    for name in ("tta_model", "tta_pipeline", "runner_type"):
+        with pytest.raises(InputError, match=f"mine.py: '{name}' has no effect, nothing reads it"):
+            load_config(inheriting(tmp_path, f"{name} = {{}}", base))
+        with pytest.raises(InputError, match=f"--cfg-options {name}: has no effect"):
+            load_config(LEAF, [f"{name}=a"])
+
+
 def test_names_of_other_formats_and_of_bases_without_bases(tmp_path):
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({"_base_": str(LEAF), "train_dataloadr": {"batch_size": 9}}))

@@ -187,6 +187,34 @@ def test_the_best_checkpoint_survives_a_full_disk(tmp_path: Path, monkeypatch: p
     assert kept(tmp_path / "fullbest") == ["best_froc_avg_epoch_1.pth", "epoch_2.pth"]
 
 
+def test_a_repeated_validation_with_a_better_value_keeps_its_best_checkpoint(tmp_path: Path) -> None:
+    run(tmp_path, best(), 2, Course([0.1, 0.3]))
+    run(tmp_path, best(), 3, Course([0.31, 0.2]), resume=True)
+    assert kept(tmp_path) == ["best_froc_avg_epoch_2.pth", "epoch_3.pth"]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_best_checkpoint_that_is_gone_has_no_score(tmp_path: Path, elsewhere: bool) -> None:
+    first, folder = tmp_path / "first", tmp_path / ("second" if elsewhere else "first")
+    run(first, best(), 3, Course([0.1, 0.5, 0.3]))
+    if elsewhere:
+        folder.mkdir()
+        for name in ("epoch_3.pth", "last_checkpoint"):
+            shutil.copy(first / name, folder)
+    else:
+        (folder / "best_froc_avg_epoch_2.pth").unlink()
+    resumed = run(folder, best(), 4, Course([0.3, 0.2]), resume=True)
+    assert kept(folder) == ["best_froc_avg_epoch_3.pth", "epoch_4.pth"]
+    assert resumed.message_hub.get_info("best_score") == 0.3
+
+
+def test_one_name_for_all_checkpoints_is_not_counted(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"filename_tmpl is 'latest.pth'.* max_keep_ckpts=1 would remove it; put \{\}"):
+        SafeCheckpointHook(interval=1, max_keep_ckpts=1, filename_tmpl="latest.pth")
+    run(tmp_path, SafeCheckpointHook(interval=1, filename_tmpl="latest.pth"), 3)
+    assert kept(tmp_path) == ["latest.pth"]
+
+
 @pytest.mark.parametrize(
     ("name", "known"), [("froc3d/avg", "validation gives froc/..."), ("froc/sens@1", "validation gives froc/avg")]
 )

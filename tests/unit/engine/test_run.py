@@ -6,15 +6,20 @@ import re
 import shutil
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
 
 from mmpluld import outputs
 from mmpluld.cli.main import main
 from mmpluld.engine.refusals import refusals
 from mmpluld.engine.run import _made_by, train
+from mmpluld.engine.run import test as run_test
 from mmpluld.engine.runner import TrainingRunner
 from mmpluld.errors import InputError
 from mmpluld.outputs import folder_lock
+from mmpluld.registry import METRICS, MODELS
 
 
 def test_resume_from_a_missing_checkpoint(tmp_path):
@@ -47,6 +52,7 @@ TWIN = "pluld-faster-rcnn_r50-fpn_3s_phantom"
         ("model.neck.out_channels=-5", "ConvModule|FPN cannot be built"),
         ("train_cfg.max_epochs=one", "train_cfg.max_epochs is 'one'"),
         ("train_dataloader.batchsize=2", "did you mean 'batch_size'"),
+        ("val_dataloader=None", "val_dataloader: None or missing; .* belong together"),
     ],
 )
 def test_a_refused_training_is_one_line_and_leaves_no_folder(tmp_path, capsys, option, message):
@@ -70,6 +76,14 @@ def test_seed_and_scaled_rate_enter_the_config_of_a_training(tmp_path, monkeypat
     assert main([*command, "--cfg-options", "randomness.deterministic=True"]) == 2
     assert seen[0].randomness == {"seed": 7, "deterministic": True}
     assert seen[0].auto_scale_lr.enable is True
+
+
+def test_an_empty_work_folder_is_not_the_one_the_user_is_in(tmp_path, monkeypatch, toy):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(InputError, match="the place to write to is empty"):
+        train(toy, cfg_options=["work_dir=''"])
+    assert not list((tmp_path / "here").iterdir())
 
 
 def test_a_folder_that_was_there_or_holds_more_stays(tmp_path):
@@ -104,3 +118,95 @@ def test_two_trainings_in_one_folder(tmp_path, capsys, monkeypatch):
             f"mmpluld: error: {tmp_path / 'work'}: is being written by another process (pid {os.getpid()}); "
             "wait for it, or choose another place\n"
         )
+
+
+class OneNumber(BaseModel):
+    """Comes nearer to the mean of its samples, each step by the learning rate."""
+
+    def __init__(self):
+        super().__init__()
+        self.number = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, inputs, mode="loss"):
+        if mode == "predict":
+            return [{"number": float(self.number)}] * len(inputs)
+        return {"loss": (self.number - torch.tensor(inputs)).square().mean()}
+
+
+class NumberMetric(BaseMetric):
+    default_prefix = "toy"
+
+    def process(self, data_batch, data_samples):
+        self.results += [sample["number"] for sample in data_samples]
+
+    def compute_metrics(self, results):
+        return {"number": results[0]}
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """The file of a config that trains one number for an epoch."""
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setitem(MODELS.module_dict, "OneNumber", OneNumber)
+    monkeypatch.setitem(METRICS.module_dict, "NumberMetric", NumberMetric)
+    samples = [{"inputs": float(2**index)} for index in range(6)]
+    path = tmp_path / "toy.py"
+    path.write_text(f"""
+default_scope = "mmpluld"
+log_level = "WARNING"
+experiment_name = "{tmp_path.name}"
+model = dict(type="OneNumber")
+_loader = dict(batch_size=2, dataset={samples}, sampler=dict(type="DefaultSampler", shuffle=True))
+train_dataloader = _loader
+test_dataloader = _loader
+test_evaluator = dict(type="NumberMetric")
+test_cfg = dict()
+train_cfg = dict(by_epoch=True, max_epochs=1)
+optim_wrapper = dict(optimizer=dict(type="SGD", lr=0.1))
+default_hooks = dict(checkpoint=dict(type="SafeCheckpointHook", interval=1))
+randomness = dict(seed=3)
+""")
+    return path
+
+
+def number(checkpoint):
+    return torch.load(checkpoint, weights_only=True)["state_dict"]["number"].item()
+
+
+def test_the_config_beside_a_resumed_run_resumes_nothing_by_itself(tmp_path, toy):
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    train(toy, one)
+    train(toy, two, resume=str(one / "epoch_1.pth"), cfg_options=["train_cfg.max_epochs=2"])
+    assert number(one / "epoch_1.pth") != number(two / "epoch_2.pth")
+    assert run_test(two / "toy.py", one / "epoch_1.pth") == {"toy/number": number(one / "epoch_1.pth")}
+    train(two / "toy.py", three)
+    assert sorted(path.name for path in three.glob("*.pth")) == ["epoch_1.pth", "epoch_2.pth"]
+
+
+def test_resuming_without_a_checkpoint_starts_from_the_weights_of_the_config(tmp_path, toy, capsys):
+    weights = tmp_path / "seven.pth"
+    torch.save({"state_dict": {"number": torch.tensor(7.0)}}, weights)
+    options = [f"load_from={weights}", "optim_wrapper.optimizer.lr=0.0", "default_hooks.checkpoint.max_keep_ckpts=1"]
+    train(toy, tmp_path / "one", resume="auto", cfg_options=options)
+    assert f"no checkpoint to resume from, so training starts from {weights}" in capsys.readouterr().out
+    assert number(tmp_path / "one" / "epoch_1.pth") == 7
+    train(toy, tmp_path / "one", resume="auto", cfg_options=[*options, "train_cfg.max_epochs=2"])
+    assert [path.name for path in (tmp_path / "one").glob("*.pth")] == ["epoch_2.pth"]
+
+
+@pytest.mark.parametrize("other", ["4", "None"])
+def test_a_resumed_run_keeps_its_seed(tmp_path, toy, capsys, other):
+    train(toy, tmp_path / "whole", seed=5, cfg_options=["train_cfg.max_epochs=2"])
+    train(toy, tmp_path / "broken", seed=5)
+    capsys.readouterr()
+    options = ["train_cfg.max_epochs=2", f"randomness.seed={other}"]
+    train(toy, tmp_path / "broken", resume="auto", cfg_options=options)
+    assert number(tmp_path / "broken" / "epoch_2.pth") == number(tmp_path / "whole" / "epoch_2.pth")
+    assert ("its seed stays, 5 and not 4" in capsys.readouterr().out) is (other == "4")
+
+
+def test_the_weights_named_are_tested_whatever_the_config_resumes(tmp_path, toy):
+    train(toy, tmp_path / "one")
+    torch.save({"state_dict": {"number": torch.tensor(7.0)}}, tmp_path / "seven.pth")
+    tested = run_test(toy, tmp_path / "seven.pth", tmp_path / "one", cfg_options=["resume=True"])
+    assert tested == {"toy/number": 7.0}
