@@ -55,8 +55,8 @@ def test_a_good_dataset(root, capsys):
 
 
 def test_a_volume_whose_source_says_that_it_is_in_hu(root):
-    tissue = np.random.default_rng(0).normal(60, 5, (6, 16, 20)).astype(np.int16)
-    crop = CTVolume.from_canonical(tissue, (5.0, 1.0, 1.0))
+    bone = np.random.default_rng(0).integers(300, 1600, (6, 16, 20)).astype(np.int16)
+    crop = CTVolume.from_canonical(bone, (5.0, 1.0, 1.0))
     write_volume(crop, root / "volumes" / "a.nii.gz")
     source = {"kind": "nifti", "path": "volumes/a.nii.gz"}
     for said in ({}, {"units": "hu"}):
