@@ -41,6 +41,7 @@ from mmpluld.zoo.download import local_checkpoint, sha256_of
 
 __all__ = ["Rescorer", "combined_scores", "load_rescorer", "rescore_detections", "rescorer_of_test"]
 
+_RESCORED = "scores are "  # begins the line of a history that says so
 _RECENT_SLICES = 64  # of a series; the patches of neighbouring boxes share slices
 
 
@@ -105,7 +106,7 @@ class Rescorer:
     def describe(self) -> str:
         """What is done to scores, in words, for records."""
         kind = "the mean of the detector's and those of" if self.mode == "average" else "those of"
-        return f"scores are {kind} {self.name}"
+        return f"{_RESCORED}{kind} {self.name}"
 
     @torch.inference_mode()
     def scores(self, source: SliceSource, slices: IntArray, boxes: FloatArray, name: str) -> FloatArray:
@@ -252,8 +253,8 @@ def rescore_detections(
         The same findings, of each volume best first.
 
     Raises:
-        InputError: If a file cannot be read, a volume is not in the annotation file or counts something else, or its
-            slices cannot be read.
+        InputError: If a file cannot be read, was rescored already, a volume is not in the annotation file or counts
+            something else, or its slices cannot be read.
     """
     records = DetectionSet.load(detections)
     volumes = {volume.id: volume for volume in AnnotationSet.load(annotations).volumes}
@@ -268,6 +269,11 @@ def rescore_detections(
             )
         if found.scores is None:
             raise InputError(f"{detections}: volume '{name}' has no scores; give detections, not a ground truth")
+        if any(line.startswith(_RESCORED) for line in found.history or ()):
+            raise InputError(
+                f"{detections}: the scores of volume '{name}' are of false-positive reduction already; give the record "
+                "made without it"
+            )
     return DetectionSet(
         {
             name: _rescored(found, volumes[name], data_root, rescorer)

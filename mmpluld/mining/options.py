@@ -85,8 +85,13 @@ class MiningOptions:
         """Numbers of the single-type experts.
 
         Raises:
-            InputError: There are none, or one is unknown.
+            InputError: There are none, or one is unknown, or which it is cannot be told: no expert is the dataset's.
         """
+        if not self.single_types and dataset not in experts:
+            raise InputError(
+                f"mining: the annotations are of {dataset}, the proposals of the experts {', '.join(experts)}; say "
+                "with --single-types which of these are of single-type datasets"
+            )
         names = self.single_types or tuple(name for name in experts if name != dataset)
         if not names:
             raise InputError(

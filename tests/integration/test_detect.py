@@ -200,7 +200,7 @@ def test_lesion_is_placed_in_the_world_whatever_the_format(name, scans, threshol
     (row,) = csv.DictReader(result.table.open())
     centre = (lesion_lps[:3] + lesion_lps[3:]) / 2
     np.testing.assert_allclose([float(row[f"{axis}_lps_mm"]) for axis in "xyz"], centre, atol=1e-2)
-    assert "Research use only" in result.report.read_text()
+    assert "Research use only" in result.report.read_text(encoding="utf-8")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(OUTPUTS)
 
 
@@ -236,7 +236,7 @@ def test_path_and_series_uid_leave_only_when_asked_for(scans, threshold_model, t
     uid = pydicom.dcmread(folder / "scan/000.dcm").SeriesInstanceUID
     out = tmp_path / "out"
     detect_scan(folder / "scan", *threshold_model, out, score_thr=0.5, identifiers=identifiers)
-    texts = {name: (out / name).read_text() for name in OUTPUTS}
+    texts = {name: (out / name).read_text(encoding="utf-8") for name in OUTPUTS}
     assert (str(folder / "scan") in texts["detections.json"]) == identifiers
     assert (f"SeriesInstanceUID {uid}" in texts["detections.json"]) == identifiers
     assert (f"SeriesInstanceUID {uid}" in texts["report.html"]) == identifiers
@@ -303,7 +303,7 @@ def test_diameters_are_those_of_the_mask_on_the_key_slice(scans, zoo_model, tmp_
         assert recist_lengths(recist.ends, spacing) == pytest.approx((recist.long_mm, recist.short_mm))
         assert diameters == pytest.approx((recist.long_mm, recist.short_mm))
         assert (row["long_mm"], row["short_mm"]) == (f"{recist.long_mm:.1f}", f"{recist.short_mm:.1f}")
-    assert "the longest diameter" in result.report.read_text()
+    assert "the longest diameter" in result.report.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("rule", ["max", "mean"])
@@ -436,7 +436,7 @@ def test_nothing_found_still_writes_everything(threshold_model, tmp_path, capsys
     record = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert record["volumes"]["empty"]["boxes"] == []
     assert len((tmp_path / "out" / "findings.csv").read_text().splitlines()) == 1
-    assert "No findings." in (tmp_path / "out" / "report.html").read_text()
+    assert "No findings." in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
 def test_every_format_of_a_dicom_series(scans, threshold_model, lesion_lps, tmp_path, capsys):
@@ -589,7 +589,7 @@ def test_default_model_is_used_and_told(scans, tmp_path, capsys):
     assert main(["detect", str(scans["scan.mhd"]), "-o", str(out), "--score-thr", "0.9"]) == 0
     name = default_model().name
     assert f"note: model {name} on " in capsys.readouterr().err
-    assert name in (out / "report.html").read_text()
+    assert name in (out / "report.html").read_text(encoding="utf-8")
     assert f'"model {name}, weights {name}-' in (out / "detections.json").read_text()
 
 

@@ -278,7 +278,7 @@ def test_second_call_makes_what_is_missing(made, stores, capsys):
     untouched = store.path("b/10").stat().st_mtime_ns
     done = made["single"].propose(store.folder)
     assert (done.num_found, done.num_made) == (1, 2)
-    assert "1 damaged shard, made anew" in capsys.readouterr().err
+    assert "1 damaged or outdated shard, made anew" in capsys.readouterr().err
     assert shards(store.folder) == before
     assert store.path("b/10").stat().st_mtime_ns == untouched
     assert main(made["single"].command(store.folder)) == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from mmpluld.mining.pool import ProposalPool
 from mmpluld.mining.strategies.cross_slice import key_slice_test
 from mmpluld.mining.tracklets import ScanTracklet, scan_tracklets, within_depth
 from mmpluld.progress import track
-from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, annotated_boxes, boxes_by_slice
+from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, annotated_boxes, boxes_by_slice
 from mmpluld.typing import FloatArray
 
 __all__ = ["match_within_patients"]
@@ -40,7 +40,7 @@ def match_within_patients(
     certain lesion of its own volume by more than ``theta`` on a slice is that lesion: its boxes join that record, on
     slices on which it has none. Any other becomes a record of its own, without boxes that share more than
     ``conflict_share`` of the smaller with another certain lesion's, and says in ``attributes`` which annotation it was
-    matched with (``matched_lesion``) and how near (``distance``).
+    matched with (``matched_lesion``), how near (``distance``), and where the tracklet is best (``best_slice``).
 
     Args:
         annotations: What is known.
@@ -67,10 +67,7 @@ def match_within_patients(
     found: list[LesionRecord] = []
     patients = patients_of(annotations)
     for volumes in track(patients.values(), "intra-patient"):
-        known = {
-            volume.id: [item for item in by_volume[volume.id] if is_annotation(item) and item.key_slice is not None]
-            for volume in volumes
-        }
+        known = {volume.id: [item for item in by_volume[volume.id] if is_annotation(item)] for volume in volumes}
         if len(volumes) < 2 or not any(known.values()):
             continue
         anchors = {volume.id: _anchors(volume, known[volume.id], places) for volume in volumes if known[volume.id]}
@@ -132,12 +129,14 @@ def _entered(
         owners = key_slice_test(pair.tracklet, marks, options.theta)
         if owners:
             owner = min(owners, key=lambda key: (-owners[key], key))
-            # As far as the lesion reaches from a person's mark; from all it has where it was mined itself.
-            middle = annotated_boxes(records[owner]) or marks[owner]
+            # As far as the lesion reaches from a mark of a person, or from its best mined box; with all it would grow.
+            middle = annotated_boxes(records[owner]) or _best_box(records[owner]) or marks[owner]
             near = within_depth(pair.tracklet.boxes, middle, volume.spacing_mm, options.depth)
             records[owner] = extended(records[owner], near, "matched", taken, options.conflict_share)
             marks[owner] = boxes_by_slice(records[owner])
             joined.add(owner)
+            continue
+        if _is_full(pair.lesion.id, records.values(), options.max_pairs):
             continue
         record = _matched(volume, pair, -1 - len(fresh))
         best = {pair.tracklet.key_slice: pair.tracklet.boxes[pair.tracklet.key_slice]}
@@ -152,9 +151,24 @@ def _entered(
     return {key: records[key] for key in joined if key >= 0}, [records[item.id] for item in fresh]
 
 
+def _is_full(annotation: int, records: Iterable[LesionRecord], max_pairs: int | None) -> bool:
+    """Whether as many lesions of a volume as may be are matched with an annotation, by earlier rounds too."""
+    if max_pairs is None:
+        return False
+    return len([item for item in records if item.attributes.get("matched_lesion") == annotation]) >= max_pairs
+
+
+def _best_box(lesion: LesionRecord) -> dict[int, Box2D]:
+    """The box of a matched lesion on the slice nearest to its tracklet's best, by slice; empty for others."""
+    best = lesion.attributes.get("best_slice")
+    return {number: box for number, box in boxes_by_slice(lesion).items() if number == best}
+
+
 def _matched(volume: VolumeRecord, pair: _Pair, number: int) -> LesionRecord:
     """The record of a matched tracklet, still without its boxes."""
-    attributes: dict[str, int | float] = {"matched_lesion": pair.lesion.id, "distance": round(pair.distance, 6)}
+    attributes: dict[str, int | float] = {
+        "matched_lesion": pair.lesion.id, "distance": round(pair.distance, 6), "best_slice": pair.tracklet.key_slice,
+    }  # fmt: skip
     return LesionRecord(
         number, volume.id, (0.0,) * 6, type=pair.lesion.type, origin="matched", score=pair.tracklet.score,
         attributes=attributes,

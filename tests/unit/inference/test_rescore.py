@@ -138,6 +138,15 @@ def test_a_record_is_rescored_row_by_row(tmp_path, bright, volume):
     assert re.search(told, found.history[-1])
 
 
+def test_a_record_is_not_rescored_twice(tmp_path, bright, volume):
+    paths = records(tmp_path, volume)
+    rescore_detections(*paths, load_rescorer(bright)).save(paths[0])
+    with pytest.raises(
+        InputError, match=r"detections\.json: the scores of volume 'a' are of false-positive reduction al"
+    ):
+        rescore_detections(*paths, load_rescorer(bright))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [({"frame": "file-voxels"}, "boxes of volume 'a' are in file-voxels"), ({"scores": None}, "has no scores")],

@@ -71,7 +71,7 @@ def test_formats_tell_what_their_documentation_says_of_the_patient(found, tmp_pa
     scan = Findings("scan", known, found.findings, found.details)
     told = {}
     for path in scan.save(tmp_path / "out", ["json", "html", "luna16", "coco", "csv", "slicer"], False, identifiers):
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         told[path.name] = {name for name, secret in (("path", "Doe"), ("UID", uid), ("name", "scan")) if secret in text}
     named = {"path", "UID", "name"} if identifiers else {"name"}
     assert told["detections.json"] == named

@@ -49,6 +49,7 @@ def test_the_whole_tracklet_is_mined_in_the_other_volume_alone(series, annotated
     assert new.attributes == {
         "matched_lesion": 5,
         "distance": pytest.approx(2 * math.sin(math.radians(4)), abs=1e-5),
+        "best_slice": 12,
         "slice_boxes": [[12, *BOX], [13, 11, 10, 31, 30]],
         "slice_origins": ["matched", "matched"],
     }
@@ -147,6 +148,28 @@ def test_a_matched_tracklet_is_no_deeper_than_told(series, annotated, lesion, po
     found = {A: ({5: 0}, {}), B: ({}, {0: 0}), OTHER: ({}, {})}
     mined = match_within_patients(known, proposals, MiningOptions(depth=0.2), places(proposals, found))
     assert list(boxes_by_slice(mined.lesions[1])) == [12, 13, 14, 15, 16]
+    again = match_within_patients(mined, proposals, MiningOptions(depth=0.2), places(proposals, found))
+    assert again.lesions == mined.lesions
+
+
+def test_most_pairs_are_those_of_all_rounds(series, annotated, lesion, pool, places):
+    known = annotated(series, [lesion(0, A, 13, BOX)])
+    options = MiningOptions(max_pairs=1)
+    first = pool((series[0], []), (series[1], tracklet(0, 1, BOX)), (series[2], []))
+    found = {A: ({0: 0}, {}), B: ({}, {0: 1})}
+    once = match_within_patients(known, first, options, places(first, found))
+    elsewhere = pool((series[0], []), (series[1], tracklet(0, 7, (60, 60, 70, 70))), (series[2], []))
+    twice = match_within_patients(once, elsewhere, options, places(elsewhere, found))
+    assert [item.box[2] for item in twice.lesions[1:]] == [12]
+
+
+def test_a_mark_without_key_slice_is_matched_by_its_middle(series, annotated, lesion, pool, places):
+    known = annotated(series, [replace(lesion(0, A, 13, BOX), key_slice=None)])
+    proposals = pool((series[0], []), (series[1], tracklet(0, 1, BOX)), (series[2], []))
+    mined = match_within_patients(
+        known, proposals, MiningOptions(), places(proposals, {A: ({0: 0}, {}), B: ({}, {0: 1})})
+    )
+    assert len(mined.lesions) == 2
 
 
 def test_a_joined_lesion_is_no_deeper_than_told_from_its_mark(series, annotated, lesion, pool, places):

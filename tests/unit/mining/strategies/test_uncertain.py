@@ -96,6 +96,9 @@ def test_no_single_type_expert(series, annotated, pool):
     known = annotated([series], [])
     known.dataset["name"] = "other"
     proposals = pool((series, []))
+    with pytest.raises(InputError, match=r"annotations are of other, .* experts deeplesion, .*say with --single-types"):
+        cross_dataset(known, proposals, MiningOptions())
+    assert cross_dataset(known, proposals, MiningOptions(single_types=("lits",))).lesions == []
     proposals.experts = ("other",)
     with pytest.raises(InputError, match=r"of the expert of other alone; .*propose with a detector"):
         cross_dataset(known, proposals, MiningOptions())
