@@ -183,7 +183,10 @@ def _truth_from_annotations(path: StrPath, protocol: FROCProtocol) -> Truth:
             if not lesion.ignore:
                 key_slice = _key_slice(path, lesion)
                 keys.setdefault(lesion.volume, set()).add(key_slice)
-                images.setdefault((lesion.volume, key_slice), [])
+        # In the order of the dataset's samples, which decides between equal scores.
+        images = {
+            (volume.id, number): [] for volume in annotations.volumes for number in sorted(keys.get(volume.id, ()))
+        }
         for lesion in annotations.lesions:
             for key_slice in sorted(keys.get(lesion.volume, ())):
                 if (cut := _cut(lesion, key_slice, shapes[lesion.volume])) is not None:

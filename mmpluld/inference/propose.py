@@ -90,7 +90,8 @@ def propose(
     cfg = prepare_config(config, None, cfg_options, launcher, local_rank, twin)
     init_default_scope(cfg.get("default_scope", "mmpluld"))
     # Proposals are linked from their own threshold on, whatever score the config's findings have.
-    rules = DetectionSettings.from_config(cfg, **{**settings, "score_thr": 1.0})
+    rescored = bool((cfg.get("test_cfg") or {}).get("fpr"))
+    rules = DetectionSettings.from_config(cfg, rescored, **{**settings, "score_thr": 1.0})
     weights = local_checkpoint(checkpoint)
     dataset = _training_set(cfg, config)
     path = Path(dataset.ann_file if ann_file is None else ann_file)

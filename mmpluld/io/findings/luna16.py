@@ -36,5 +36,5 @@ def write_luna16(path: StrPath, found: ScanFindings, identifiers: bool) -> None:
     writer.writerow(_COLUMNS)
     for finding in found:
         centre = np.array(finding.box_world_lps).reshape(2, 3).mean(axis=0)
-        writer.writerow([plain_cell(name), *(f"{value:.4f}" for value in centre), f"{finding.score:.6f}"])
+        writer.writerow([plain_cell(name), *(f"{value:.4f}" for value in centre), f"{finding.score:.9g}"])
     atomic_write_text(path, text.getvalue())

@@ -11,7 +11,8 @@ import pytest
 
 from mmpluld.errors import InputError
 from mmpluld.evaluation import compare_files, evaluate_files, format_table
-from mmpluld.evaluation.functional import LENS_3D, FROCProtocol
+from mmpluld.evaluation.functional import DEEPLESION_2D, LENS_3D, FROCProtocol
+from mmpluld.evaluation.pairing import load_truth
 from mmpluld.structures.records import AnnotationSet, Detections, DetectionSet, LesionRecord, VolumeRecord
 
 NOWHERE = (300.0, 300.0)
@@ -276,6 +277,14 @@ def test_of_a_lesion_that_leaves_the_image_the_part_inside_is_found(tmp_path: Pa
     found = [((0.0, 10.0, 5.0, 20.0, 30.0, 6.0), 0.9), ((500.0, 490.0, 5.0, 512.0, 512.0, 6.0), 0.8)]
     result = evaluate_files(save_detections(tmp_path / "p.json", {"p_1": found}), gt, "deeplesion-2d")
     assert result["sensitivity"][0] == 1
+
+
+def test_images_come_in_the_order_of_the_dataset(tmp_path: Path) -> None:
+    """Of equal scores that of the later image comes first."""
+    lesions = [LesionRecord(n, name, box(10, z), z) for n, (name, z) in enumerate([("q_1", 7), ("p_1", 9), ("p_1", 5)])]
+    gt = tmp_path / "gt.json"
+    AnnotationSet({"name": "made", "label_scope": "x"}, [volume("p_1", "p"), volume("q_1", "q")], lesions).save(gt)
+    assert list(load_truth(gt, DEEPLESION_2D).images) == [("p_1", 5), ("p_1", 9), ("q_1", 7)]
 
 
 def test_no_common_volume_is_refused(truth: Path, tmp_path: Path) -> None:

@@ -50,6 +50,10 @@ def test_luna16_is_evaluated_by_its_rules(found, tmp_path):
     (tmp_path / "annotations.csv").write_text(header + lines)
     (tmp_path / "annotations_excluded.csv").write_text(header)
     (tmp_path / "seriesuids.csv").write_text('"\'=a,b"\n')
+    near = [replace(item, score=score) for item, score in zip(found, (0.9999999, 0.9999996, 0.3), strict=True)]
+    write_luna16(tmp_path / "near.csv", replace(found, findings=tuple(near)), False)
+    scores = [float(line.rpartition(",")[2]) for line in (tmp_path / "near.csv").read_text().splitlines()[1:]]
+    assert scores == [0.9999999, 0.9999996, 0.3]  # not rounded to one
     result = evaluate_luna16(tmp_path / "marks.csv", tmp_path)
     assert (result["num_found"], result["num_lesions"], result["num_false_positives"]) == (2, 2, 1)
 
