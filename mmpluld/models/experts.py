@@ -9,11 +9,14 @@ import torch
 from mmcv.ops import batched_nms
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
+from torch import nn
 
 from mmpluld.compat.half_precision import widened
 from mmpluld.errors import InputError, did_you_mean
 
 __all__ = ["check_datasets", "dataset_of_batch", "join_experts"]
+
+_TAKEN = ("weight", "bias")  # by mmengine's initialisers
 
 
 def check_datasets(datasets: Sequence[str], owner: str) -> list[str]:
@@ -32,10 +35,11 @@ def check_datasets(datasets: Sequence[str], owner: str) -> list[str]:
             f"{owner}: datasets is {datasets!r}; needed is a list of different names, e.g. ['deeplesion', 'luna16']"
         )
     for name in names:
-        if not isinstance(name, str) or not name or "." in name:
+        # The parts are attributes of a ModuleDict, and mmengine initialises what has a weight.
+        if not isinstance(name, str) or not name or "." in name or hasattr(nn.ModuleDict(), name) or name in _TAKEN:
             raise InputError(
-                f"{owner}: {name!r} cannot name a dataset; names are text without dots, rename it with "
-                "CTLesionDataset(name=...)"
+                f"{owner}: {name!r} cannot name a dataset; names are text without dots and no word of PyTorch, "
+                "rename it with CTLesionDataset(name=...)"
             )
     return names
 

@@ -74,12 +74,14 @@ def norm_relu(norm: nn.Module, x: Tensor) -> Tensor:
 @contextmanager
 def frozen_statistics(norm: _BatchNorm) -> Iterator[None]:
     """Let ``norm`` normalise by the batch without updating its running statistics."""
-    momentum, batches = norm.momentum, norm.num_batches_tracked
-    norm.momentum, norm.num_batches_tracked = 0.0, None
+    # The count is kept and put back, since SyncBatchNorm refuses to be without.
+    momentum, batches = norm.momentum, norm.num_batches_tracked.clone()
+    norm.momentum = 0.0
     try:
         yield
     finally:
-        norm.momentum, norm.num_batches_tracked = momentum, batches
+        norm.momentum = momentum
+        norm.num_batches_tracked.copy_(batches)
 
 
 class DenseLayer(nn.Module):

@@ -130,8 +130,11 @@ class LesionTripletLoss(nn.Module):
         other = same == 0
         near = other & _equal(patients).to(same.device)
         far = other & ~near
-        chances = self.hard_share * near / near.sum(1, keepdim=True).clamp(min=1)
-        chances = chances + (1 - self.hard_share) * far / far.sum(1, keepdim=True).clamp(min=1)
+        # Where an anchor has negatives of one kind alone, they are drawn, whatever the share.
+        share = torch.where(near.any(1), self.hard_share, 0.0)
+        share = torch.where(far.any(1), share, 1.0)[:, None]
+        chances = share * near / near.sum(1, keepdim=True).clamp(min=1)
+        chances = chances + (1 - share) * far / far.sum(1, keepdim=True).clamp(min=1)
         one = (same == 1).fill_diagonal_(False) & (chances.sum(1) > 0)[:, None]
         pairs = _drawn_rows(one, count)
         return torch.cat([pairs, _draw(chances[pairs[:, 0]])], dim=1)

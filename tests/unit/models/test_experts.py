@@ -39,7 +39,7 @@ def test_what_a_batch_must_not_be(names, message):
         dataset_of_batch(samples(*names), ["luna16", "lits"], "Head")
 
 
-@pytest.mark.parametrize("names", [[], "lits", ["lits", "lits"], ["a.b"], [""]])
+@pytest.mark.parametrize("names", [[], "lits", ["lits", "lits"], ["a.b"], [""], ["train"], ["training"], ["weight"]])
 def test_names_that_do_not_serve(names):
     with pytest.raises(InputError, match=r"Head: .*name"):
         check_datasets(names, "Head")

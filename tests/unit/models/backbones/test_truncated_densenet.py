@@ -145,12 +145,15 @@ def test_every_parameter_gets_a_gradient():
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
+@pytest.mark.parametrize("synced", [False, True])
 @pytest.mark.parametrize("mixer", ["a3d", "alignshift"])
-def test_checkpointing_changes_neither_gradients_nor_statistics(mixer):
+def test_checkpointing_changes_neither_gradients_nor_statistics(mixer, synced):
     # Layer by layer; a whole block would take a shortcut on a CPU.
     thickness_mm, results = torch.tensor([5.0, 1.0]), []
     for with_cp in (False, True):
         block = small(with_cp=with_cp, slice_mixer=MIXERS[mixer]).denseblock2.train()
+        if synced:  # as in a training on several GPUs
+            block = torch.nn.SyncBatchNorm.convert_sync_batchnorm(block)
         features = [torch.randn(2, block.in_channels, 3, 12, 12, generator=torch.Generator().manual_seed(0))]
         for layer in block.children():
             features.append(layer(features, thickness_mm))

@@ -57,6 +57,14 @@ def test_hard_negatives_are_of_the_patient():
         assert loss(embeddings, tags, same, patients).item() == pytest.approx(expected, rel=0.1)
 
 
+def test_negatives_of_the_only_kind_are_drawn_whatever_the_share():
+    embeddings = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    same = torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 1.0]])
+    for patients, share in ((["p", "p", "q"], 1.0), (["p", "p", "p"], 0.0)):
+        loss = LesionTripletLoss(margin=3.0, num_triplets=10, identity_share=1.0, hard_share=share, loss_weight=1.0)
+        assert loss(embeddings, torch.full((3, 2), NAN), same, patients).item() == pytest.approx(1.0)
+
+
 def test_what_may_be_one_lesion_is_no_negative():
     embeddings = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
     same = torch.tensor([[1, 1, NAN], [1, 1, NAN], [NAN, NAN, 1]])
