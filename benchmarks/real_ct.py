@@ -41,7 +41,7 @@ from mmpluld.evaluation.functional import (
     threshold_at,
 )
 from mmpluld.io import read_volume
-from mmpluld.structures import CTVolume, Detections, DetectionSet, as_boxes
+from mmpluld.structures import CTVolume, Detections, DetectionSet, as_boxes, inclusive_to_edges
 from mmpluld.typing import FloatArray
 
 if TYPE_CHECKING:
@@ -104,9 +104,12 @@ def _first(folders: Sequence[Path], path: str) -> Path | None:
 
 def _exclusive(rows: Iterable[dict[str, Any]]) -> FloatArray:
     """Boxes that count their last voxel, as those that end behind it."""
-    boxes = as_boxes([row["box"] for row in rows], 3)
-    boxes[:, 3:] += 1
-    return boxes
+    return inclusive_to_edges(as_boxes([row["box"] for row in rows], 3))
+
+
+def _from_one(boxes: list[list[float]]) -> FloatArray:
+    """Boxes of DeepLesion, which count pixels from 1 and include the last one."""
+    return inclusive_to_edges(as_boxes(boxes, 2) - 1)
 
 
 def _labelled(name: str, image: Path, labels: Path) -> Case:
@@ -157,9 +160,7 @@ def key_slices(folders: Sequence[Path]) -> list[tuple[str, str, CTVolume, FloatA
     with table.open(encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream):
             rows[row["File_name"]] = row
-            x1, y1, x2, y2 = (float(value) for value in row["Bounding_boxes"].split(","))
-            # Pixels counted from 1, the last one included.
-            boxes.setdefault(row["File_name"], []).append([x1 - 1, y1 - 1, x2, y2])
+            boxes.setdefault(row["File_name"], []).append([float(v) for v in row["Bounding_boxes"].split(",")])
     slices = []
     for name, row in rows.items():
         series, _, number = name.removesuffix(".png").rpartition("_")
@@ -168,7 +169,7 @@ def key_slices(folders: Sequence[Path]) -> list[tuple[str, str, CTVolume, FloatA
             hu = _png16(picture)[None]
             x_mm, y_mm, z_mm = (float(value) for value in row["Spacing_mm_px_"].split(","))
             volume = CTVolume.from_canonical(hu, (z_mm, y_mm, x_mm), source=name)
-            slices.append((name, row["Patient_index"], volume, as_boxes(boxes[name], 2)))
+            slices.append((name, row["Patient_index"], volume, _from_one(boxes[name])))
     return slices
 
 

@@ -293,7 +293,7 @@ class AtomicLocalBackend(LocalBackend):
         if self._postponed is None:
             super().remove(filepath)
         else:
-            self._postponed.append((str(filepath), os.stat(filepath)))  # noqa: PTH116
+            self._postponed.append((str(filepath), Path(filepath).stat()))
 
     @contextmanager
     def removals_last(self) -> Iterator[None]:
@@ -305,5 +305,5 @@ class AtomicLocalBackend(LocalBackend):
         finally:
             self._postponed = None
         for path, removed in outdated:
-            if os.path.samestat(removed, os.stat(path)):  # noqa: PTH116
+            if os.path.samestat(removed, Path(path).stat()):
                 super().remove(path)

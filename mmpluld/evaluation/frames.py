@@ -117,7 +117,7 @@ def adopt_frame(found: Detections, other: Detections | None) -> Detections:
     """A record that does not tell its frame, or not the geometry of its file, counts as the one it is compared with.
 
     Raises:
-        InputError: It tells another number or size of voxels than that one.
+        InputError: It tells another number of voxels than that one.
     """
     if other is None or other.frame is None:
         return found

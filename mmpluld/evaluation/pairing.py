@@ -171,6 +171,7 @@ def _schema(path: StrPath) -> object:
 
 def _truth_from_annotations(path: StrPath, protocol: FROCProtocol) -> Truth:
     annotations = AnnotationSet.load(path)
+    volumes = {volume.id: volume for volume in annotations.volumes}
     images: dict[tuple[str, int | None], list[LesionRecord]] = {}
     if protocol.dim == 3:
         images.update({(volume.id, None): [] for volume in annotations.volumes})
@@ -178,7 +179,6 @@ def _truth_from_annotations(path: StrPath, protocol: FROCProtocol) -> Truth:
             images[lesion.volume, None].append(lesion)
     else:
         keys: dict[str, set[int]] = {}
-        shapes = {volume.id: volume.shape_yx for volume in annotations.volumes}
         for lesion in annotations.lesions:
             if not lesion.ignore:
                 key_slice = _key_slice(path, lesion)
@@ -189,9 +189,8 @@ def _truth_from_annotations(path: StrPath, protocol: FROCProtocol) -> Truth:
         }
         for lesion in annotations.lesions:
             for key_slice in sorted(keys.get(lesion.volume, ())):
-                if (cut := _cut(lesion, key_slice, shapes[lesion.volume])) is not None:
+                if (cut := _cut(lesion, key_slice, volumes[lesion.volume].shape_yx)) is not None:
                     images[lesion.volume, key_slice].append(cut)
-    volumes = {volume.id: volume for volume in annotations.volumes}
     for lesion in annotations.lesions:
         height, width = volumes[lesion.volume].shape_yx
         x1, y1, _, x2, y2, _ = lesion.box

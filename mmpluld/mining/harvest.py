@@ -16,12 +16,11 @@ from mmpluld.errors import InputError
 from mmpluld.io.proposals import ProposalStore, VolumeProposals
 from mmpluld.mining.lesions import SliceIndex
 from mmpluld.mining.pool import refuse_other_annotations
-from mmpluld.mining.rounds import mined_rounds
+from mmpluld.mining.rounds import mined_from
 from mmpluld.mining.tracklets import ScanTracklet, scan_tracklets
 from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, boxes_by_slice, pairwise_overlap
 from mmpluld.structures.candidates import Candidate, CandidateSet
 from mmpluld.typing import StrPath
-from mmpluld.zoo.download import sha256_of
 
 __all__ = ["HarvestRules", "harvest", "harvest_files"]
 
@@ -65,9 +64,8 @@ def harvest_files(
         InputError: As :func:`harvest`, or proposals are of other annotations or not of all their volumes.
     """
     annotations = AnnotationSet.load(annotation_file)
-    earlier = (entry["annotations_sha256"] for entry in mined_rounds(annotations, annotation_file))
     stores = [ProposalStore(folder) for folder in proposal_folders]
-    refuse_other_annotations(stores, [sha256_of(annotation_file), *earlier], annotation_file)
+    refuse_other_annotations(stores, mined_from(annotations, annotation_file), annotation_file)
     for store in stores:
         proposed_volumes(store, annotations.volumes, annotation_file)
     return harvest(annotations, stores, rules)

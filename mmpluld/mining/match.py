@@ -21,7 +21,7 @@ from mmpluld.mining.matching import (
 )
 from mmpluld.mining.places import EmbeddedPlaces, LesionPlaces
 from mmpluld.mining.pool import ProposalPool
-from mmpluld.mining.rounds import mined_rounds
+from mmpluld.mining.rounds import mined_from
 from mmpluld.structures import AnnotationSet
 from mmpluld.typing import StrPath
 from mmpluld.zoo.download import sha256_of
@@ -87,11 +87,9 @@ def match_files(
     """
     content = AnnotationSet.load(annotations)
     full = None if truth is None else AnnotationSet.load(truth)
-    digests = [sha256_of(annotations)]
     pool = None if proposals is None else ProposalPool([ProposalStore(proposals)])
     if pool is not None:
-        earlier = (entry["annotations_sha256"] for entry in mined_rounds(content, annotations))
-        pool.check(content, [*digests, *earlier], str(annotations))
+        pool.check(content, mined_from(content, annotations), str(annotations))
     spaces: dict[str, LesionPlaces] = {}
     if embeddings is not None:
         store = EmbeddingStore(embeddings)
@@ -99,7 +97,7 @@ def match_files(
             raise InputError(
                 f"{embeddings}: embeddings of other proposals than {proposals}; run `mmpluld embed` on these"
             )
-        spaces["embedding"] = EmbeddedPlaces([store], digests, box_score)
+        spaces["embedding"] = EmbeddedPlaces([store], [sha256_of(annotations)], box_score)
     spaces |= {"position": LesionPlaces(), "position mm": MillimetrePlaces()}
     rows = []
     for name, places in spaces.items():

@@ -15,12 +15,11 @@ from mmpluld.mining.options import MiningOptions
 from mmpluld.mining.oracles import ORACLES
 from mmpluld.mining.places import EmbeddedPlaces, LesionPlaces
 from mmpluld.mining.pool import ProposalPool
-from mmpluld.mining.rounds import mined_rounds
+from mmpluld.mining.rounds import mined_from, mined_rounds
 from mmpluld.mining.score import score_strategy
 from mmpluld.mining.truth import Truth
 from mmpluld.structures import AnnotationSet
 from mmpluld.typing import StrPath
-from mmpluld.zoo.download import sha256_of
 
 __all__ = ["STRATEGIES", "MiningResult", "count_boxes", "mine_files"]
 
@@ -85,7 +84,7 @@ def mine_files(
     _check(strategies, oracles, proposal_folders, embedding_folders, truth_file, rules)
     annotations = AnnotationSet.load(annotation_file)
     history = mined_rounds(annotations, annotation_file)
-    digests = [sha256_of(annotation_file), *(entry["annotations_sha256"] for entry in history)]
+    digests = mined_from(annotations, annotation_file)
     pool = ProposalPool([ProposalStore(folder) for folder in proposal_folders]) if proposal_folders else None
     if pool is not None:
         pool.check(annotations, digests, str(annotation_file))

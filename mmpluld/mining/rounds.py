@@ -7,8 +7,9 @@ from typing import Any
 from mmpluld.errors import InputError
 from mmpluld.structures import AnnotationSet
 from mmpluld.typing import StrPath
+from mmpluld.zoo.download import sha256_of
 
-__all__ = ["mined_rounds"]
+__all__ = ["mined_from", "mined_rounds"]
 
 
 def mined_rounds(annotations: AnnotationSet, where: StrPath) -> list[dict[str, Any]]:
@@ -25,3 +26,12 @@ def mined_rounds(annotations: AnnotationSet, where: StrPath) -> list[dict[str, A
             f"{where}: dataset.mined is not what `mmpluld mine` writes there; give a file that it wrote, or one without"
         )
     return rounds
+
+
+def mined_from(annotations: AnnotationSet, path: StrPath) -> list[str]:
+    """SHA-256 of an annotation file and of those that it was mined from, in earlier rounds.
+
+    Raises:
+        InputError: As :func:`mined_rounds`.
+    """
+    return [sha256_of(path), *(entry["annotations_sha256"] for entry in mined_rounds(annotations, path))]

@@ -398,7 +398,7 @@ def _index_metrics(result: Mapping[str, Any] | None) -> dict[str, float]:
         return {}
     pairs = zip(result["levels"], result["sensitivity"], strict=True)
     scale = IMAGE if result.get("per", "image") == "image" else VOLUME
-    figures = {f"Sens{scale.prefix}@{level:g}": round(100 * value, 2) for level, value in pairs}
+    figures = {scale.name(level): round(100 * value, 2) for level, value in pairs}
     if tuple(result["headline_levels"]) == scale.headline:
         figures[scale.average] = round(100 * result["average"], 2)
     return figures

@@ -51,7 +51,11 @@ class Scale:
     @property
     def names(self) -> list[str]:
         """Names of the sensitivities, by level."""
-        return [f"Sens{self.prefix}@{level:g}" for level in self.levels]
+        return [self.name(level) for level in self.levels]
+
+    def name(self, level: float) -> str:
+        """Name of the sensitivity at a level."""
+        return f"Sens{self.prefix}@{level:g}"
 
     @property
     def mean_of(self) -> str:
