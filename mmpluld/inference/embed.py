@@ -27,6 +27,7 @@ from mmpluld.io.embeddings import EmbeddingHeader, EmbeddingStore, Vectors, Volu
 from mmpluld.io.proposals import ProposalStore, VolumeProposals
 from mmpluld.io.slice_sources import SliceSource, open_source
 from mmpluld.models.embedders import LesionEmbedder
+from mmpluld.postprocess.scan_tracklets import scan_tracklets
 from mmpluld.progress import track
 from mmpluld.registry import MODELS, TRANSFORMS
 from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, clipped_box, key_box
@@ -202,23 +203,17 @@ def embed_volume(
 
 
 def tracklet_centres(proposals: VolumeProposals, box_score: float = 0.0) -> dict[int, tuple[int, Box2D]]:
-    """Slice number and box of the middle one of the boxes of each tracklet, the lower of two, by its number.
+    """Slice number and box that stand for each tracklet, by its number, ascending: its ``ScanTracklet.centre``.
 
-    Which box stands for a tracklet the paper leaves open beyond "centre slice".
+    Which box stands for a tracklet the paper leaves open beyond "centre slice". On slices farther apart than the grid
+    no 2D box may lie on that slice; the one there is interpolated, as where boxes are mined.
 
     Args:
         proposals: Of a volume.
         box_score: Tracklets begin and end with a box that scores at least this.
     """
-    members = np.flatnonzero(proposals.tracklet_boxes(box_score))
-    members = members[np.lexsort((proposals.grid[members], proposals.tracklet[members]))]
-    numbers, starts, counts = np.unique(proposals.tracklet[members], return_index=True, return_counts=True)
-    middle = members[starts + (counts - 1) // 2]
-    found: dict[int, tuple[int, Box2D]] = {}
-    for number, row in zip(numbers.tolist(), middle, strict=True):
-        x1, y1, x2, y2 = proposals.boxes[row].tolist()
-        found[number] = (int(proposals.slice[row]), (x1, y1, x2, y2))
-    return found
+    tracklets = scan_tracklets(proposals, box_score=box_score)
+    return {tracklet.number: tracklet.centre for tracklet in sorted(tracklets, key=lambda item: item.number)}
 
 
 def check_patients(weights: Path, volumes: Sequence[VolumeRecord], annotations: StrPath) -> None:

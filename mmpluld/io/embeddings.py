@@ -1,6 +1,6 @@
 """Embeddings of lesions and tracklets on disk: a header and one file of arrays a volume.
 
-``DIR/embeddings.json`` (schema ``mmpluld.embeddings/1``) says what they were made with and of; the arrays of a volume
+``DIR/embeddings.json`` (schema ``mmpluld.embeddings/2``) says what they were made with and of; the arrays of a volume
 are in ``DIR/volumes/<quoted id>.npz``.
 """
 
@@ -24,7 +24,7 @@ __all__ = ["EmbeddingHeader", "EmbeddingStore", "VolumeEmbeddings"]
 
 Vectors = npt.NDArray[np.float32]
 
-_SCHEMA = "mmpluld.embeddings/1"
+_SCHEMA = "mmpluld.embeddings/2"
 _HEADER = "embeddings.json"
 _REMEDY = "write it again with `mmpluld embed`"
 
@@ -169,11 +169,11 @@ def _read_header(path: Path) -> EmbeddingHeader:
     kinds = {"config": str, "config_sha256": str, "checkpoint": str, "annotations": str, "proposals": str, "size": int}
     if not isinstance(data, dict) or data.get("schema") != _SCHEMA:
         found = data.get("schema") if isinstance(data, dict) else None
-        raise InputError(f"{path}: schema is {found!r}; allowed is '{_SCHEMA}', {_REMEDY}")
+        raise InputError(f"{path}: schema is {found!r}; allowed is '{_SCHEMA}', {_REMEDY} into another folder")
     wrong = [key for key, kind in kinds.items() if not isinstance(data.get(key), kind)]
     if wrong or data["size"] < 1:
         raise InputError(f"{path}: has no {wrong[0] if wrong else 'size from 1'}; {_REMEDY}")
-    box_score = data.get("box_score", 0.0)  # not in files of earlier versions, which knew no ends
+    box_score = data.get("box_score")
     if not isinstance(box_score, int | float) or not 0 <= box_score <= 1:
         raise InputError(f"{path}: box_score is {box_score!r}; allowed is 0 to 1, {_REMEDY}")
     return EmbeddingHeader(**{key: data[key] for key in kinds}, box_score=float(box_score))

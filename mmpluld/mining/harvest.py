@@ -17,7 +17,7 @@ from mmpluld.io.proposals import ProposalStore, VolumeProposals
 from mmpluld.mining.lesions import SliceIndex
 from mmpluld.mining.pool import refuse_other_annotations
 from mmpluld.mining.rounds import mined_from
-from mmpluld.mining.tracklets import ScanTracklet, scan_tracklets
+from mmpluld.postprocess.scan_tracklets import ScanTracklet, scan_tracklets
 from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, boxes_by_slice, pairwise_overlap
 from mmpluld.structures.candidates import Candidate, CandidateSet
 from mmpluld.typing import StrPath

@@ -13,7 +13,7 @@ from mmpluld.evaluation.functional.matching import MatchingCurve, matching_curve
 from mmpluld.mining.lesions import is_annotation, patients_of
 from mmpluld.mining.places import LesionPlaces
 from mmpluld.mining.pool import ProposalPool
-from mmpluld.mining.tracklets import ScanTracklet, scan_tracklets
+from mmpluld.postprocess.scan_tracklets import ScanTracklet, scan_tracklets
 from mmpluld.structures import (
     AnnotationSet,
     Box2D,
@@ -96,7 +96,7 @@ def lesion_pairs(
         places: Where lesions and tracklets lie in the space of distances.
         truth: All lesions with their numbers; needed for tracklets.
         proposals: Candidates are their tracklets; None takes the annotated lesions of the other volume.
-        box_score: See :func:`~mmpluld.mining.tracklets.scan_tracklets`.
+        box_score: See :func:`~mmpluld.postprocess.scan_tracklets.scan_tracklets`.
 
     Raises:
         InputError: No lesion has a number, or a volume of several of a patient lacks proposals or embeddings.

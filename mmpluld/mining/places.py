@@ -9,7 +9,7 @@ import numpy as np
 from mmpluld.errors import InputError, counted
 from mmpluld.io.embeddings import EmbeddingStore, VolumeEmbeddings
 from mmpluld.mining.pool import ProposalPool
-from mmpluld.mining.tracklets import ScanTracklet
+from mmpluld.postprocess.scan_tracklets import ScanTracklet
 from mmpluld.structures import Box2D, LesionRecord, VolumeRecord, key_box
 from mmpluld.typing import FloatArray
 

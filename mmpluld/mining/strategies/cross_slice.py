@@ -9,7 +9,7 @@ import numpy as np
 from mmpluld.mining.lesions import SliceIndex, extended, is_annotation, with_lesions
 from mmpluld.mining.options import MiningOptions
 from mmpluld.mining.pool import ProposalPool
-from mmpluld.mining.tracklets import ScanTracklet, scan_tracklets, within_depth
+from mmpluld.postprocess.scan_tracklets import ScanTracklet, scan_tracklets, within_depth
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, annotated_boxes, pairwise_overlap
 

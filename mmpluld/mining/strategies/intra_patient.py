@@ -14,7 +14,7 @@ from mmpluld.mining.options import MiningOptions
 from mmpluld.mining.places import LesionPlaces
 from mmpluld.mining.pool import ProposalPool
 from mmpluld.mining.strategies.cross_slice import key_slice_test
-from mmpluld.mining.tracklets import ScanTracklet, scan_tracklets, within_depth
+from mmpluld.postprocess.scan_tracklets import ScanTracklet, scan_tracklets, within_depth
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, annotated_boxes, boxes_by_slice
 from mmpluld.typing import FloatArray

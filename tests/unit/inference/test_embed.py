@@ -161,6 +161,17 @@ def test_which_box_stands_for_a_tracklet():
     assert tracklet_centres(proposals) == {0: (6, (6, 4, 12, 10)), 1: (9, (20, 20, 30, 28))}
 
 
+def test_the_box_on_the_middle_slice_stands_for_a_tracklet_between_slices():
+    # Slices 5 mm apart, boxes at 2, 4, 6, 8, 10 and 12 mm: the slices at 5 and 10 mm are its own, the box on the lower
+    # one halfway between those at 4 and 6 mm.
+    grid = np.arange(1, 7)
+    boxes = np.array([[10 + 2 * z, 4, 20 + 2 * z, 12] for z in grid], float)
+    zeros, nearest = np.zeros(6, np.int64), 3 + np.array([0, 1, 1, 2, 2, 2])
+    rows = boxes, np.full(6, 0.5), zeros, zeros, grid, nearest, zeros
+    shard = VolumeProposals("a", 2.0, 5.0, np.array([[3, 6]]), *rows)
+    assert tracklet_centres(shard) == {0: (4, (15, 4, 25, 12))}
+
+
 def test_box_outside_the_image(data):
     with DefaultScope.overwrite_default_scope("mmpluld"):
         embedder = VolumeEmbedder(load_config(CONFIG, SMALL), data / "weights.pth", "cpu", 1)

@@ -49,7 +49,7 @@ def test_faulty_stores(tmp_path):
     path.write_text("{}")
     with pytest.raises(InputError, match="schema is None"):
         EmbeddingStore(tmp_path)
-    path.write_text(json.dumps({"schema": "mmpluld.embeddings/1", "config": "net"}))
+    path.write_text(json.dumps({"schema": "mmpluld.embeddings/2", "config": "net"}))
     with pytest.raises(InputError, match="has no config_sha256"):
         EmbeddingStore(tmp_path)
 

@@ -9,7 +9,7 @@ from mmpluld.datasets.folds import volumes_of_fold
 from mmpluld.errors import InputError
 from mmpluld.io.proposals import ProposalHeader, ProposalStore, VolumeProposals
 from mmpluld.mining.harvest import HarvestRules, harvest, harvest_files
-from mmpluld.mining.tracklets import scan_tracklets
+from mmpluld.postprocess.scan_tracklets import scan_tracklets
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
 from mmpluld.zoo.download import sha256_of
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmpluld.mining.tracklets import scan_tracklets
 from mmpluld.postprocess import GridMap, Tracklet, tracklet_to_box3d
+from mmpluld.postprocess.scan_tracklets import scan_tracklets
 
 
 def test_each_is_what_it_would_be_alone(volume, store):

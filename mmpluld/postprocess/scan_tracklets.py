@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmpluld.io.proposals import VolumeProposals
-from mmpluld.postprocess import GridMap, chains_on_slices
+from mmpluld.postprocess.grid import GridMap
+from mmpluld.postprocess.scan_slices import chains_on_slices
 from mmpluld.structures import Box2D
 from mmpluld.typing import IntArray
 
 __all__ = ["ScanTracklet", "scan_tracklets", "within_depth"]
 
-Box3D = tuple[float, float, float, float, float, float]
+_Box3D = tuple[float, float, float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class ScanTracklet:
     number: int
     boxes: dict[int, Box2D]
     score: float
-    box: Box3D
+    box: _Box3D
     key_slice: int
 
     @property
