@@ -42,6 +42,6 @@ def run(options: argparse.Namespace) -> int:
     count = sum(len(item.boxes) for item in found.volumes.values())
     print(
         f"{printable(str(options.out))}: {counted(count, 'detection')} in {counted(len(found.volumes), 'volume')}; "
-        f"{rescorer.describe()}"
+        f"{rescorer.line}"
     )
     return 0

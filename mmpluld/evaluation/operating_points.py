@@ -17,7 +17,7 @@ from mmpluld.errors import InputError, counted
 from mmpluld.evaluation.evaluate import MatchedFiles, match_files
 from mmpluld.evaluation.functional import FROCProtocol, Matches, bootstrap_ratio, froc_curve
 from mmpluld.structures import DetectionSet
-from mmpluld.structures.model_line import ModelLine
+from mmpluld.structures.model_line import ModelLine, RescoringLine
 from mmpluld.structures.text_files import read_json
 from mmpluld.typing import FloatArray, StrPath
 
@@ -35,7 +35,7 @@ _WANTED = "what `mmpluld evaluate --operating-points` wrote"
 _MOST_POINTS = 1000  # of a curve; beyond, some between are left out
 _NUM_BINS = 10
 _RESAMPLES = 1000
-_MODEL = ("model", "weights")  # fields that are written where they are known
+_MODEL = ("model", "weights", "fpr", "fpr_network")  # fields that are written where they are known
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,9 @@ class OperatingPoints:
         model: Name of the model whose scores these are; None where the detections do not tell.
         weights: First digits of the SHA-256 of its weights, see :class:`~mmpluld.structures.model_line.ModelLine`; None
             where the detections do not tell.
+        fpr: ``none``: scores are the model's own; else how false-positive reduction took part in them, ``average`` or
+            ``alone``; None where the detections do not tell.
+        fpr_network: Which false-positive reduction that was, in words; None without.
     """
 
     protocol: str
@@ -121,6 +124,8 @@ class OperatingPoints:
     default_rate: float | None = None
     model: str | None = None
     weights: str | None = None
+    fpr: Literal["none", "average", "alone"] | None = None
+    fpr_network: str | None = None
 
     def at(self, rate: float) -> OperatingPoint:
         """The lowest threshold that gave at most so many false positives.
@@ -191,7 +196,8 @@ class OperatingPoints:
                 and points.per in ("image", "volume")
                 and isinstance(points.protocol, str)
                 and (points.default_rate is None or points.default_rate > 0)
-                and all(value is None or isinstance(value, str) for value in (points.model, points.weights))
+                and all(getattr(points, name) is None or isinstance(getattr(points, name), str) for name in _MODEL)
+                and points.fpr in (None, "none", "average", "alone")
             )
         except (TypeError, ValueError, LookupError) as error:
             raise InputError(f"{path}: operating points are not as they should be ({error}); give {_WANTED}") from None
@@ -228,7 +234,7 @@ def measure_operating_points(
 def matched_operating_points(found: MatchedFiles) -> OperatingPoints:
     """Operating points of matched files; the errors are those of :func:`measure_operating_points`."""
     predictions, rules, matches = found.source, found.protocol, found.matches
-    made = _model_of(predictions, found.detections)
+    made, rescored = _model_of(predictions, found.detections)
     if not len(matches.score) or not len(matches.found_by):
         missing = "detection" if not len(matches.score) else "lesion"
         raise InputError(f"{predictions}: no {missing} to measure operating points with; give validation scans")
@@ -246,19 +252,26 @@ def matched_operating_points(found: MatchedFiles) -> OperatingPoints:
         calibration=_calibration(matches, found.pairing.patients),
         model=None if made is None else made.name,
         weights=None if made is None else made.digest,
+        fpr=rescored.mode if rescored else None if made is None else "none",
+        fpr_network=rescored.network if rescored else None,
     )
 
 
-def _model_of(predictions: StrPath, detections: DetectionSet) -> ModelLine | None:
-    """The one model that made the detections in all volumes of a record, if their histories name it."""
-    found = {ModelLine.find(volume.history) for volume in detections.volumes.values()}
+def _model_of(predictions: StrPath, detections: DetectionSet) -> tuple[ModelLine | None, RescoringLine | None]:
+    """The one model, and the false-positive reduction, that made the detections in all volumes of a record, if their
+    histories name them."""
+    histories = [volume.history for volume in detections.volumes.values()]
+    found = {(ModelLine.find(history), RescoringLine.find(history)) for history in histories}
     if len(found) > 1:
-        names = sorted("one not named" if made is None else str(made) for made in found)
+        names = sorted(
+            ("one not named" if made is None else str(made)) + ("" if rescored is None else f", {rescored}")
+            for made, rescored in found
+        )
         raise InputError(
             f"{predictions}: holds detections of several models ({', '.join(names)}), whose scores cannot be joined; "
             "give those of one"
         )
-    return found.pop() if found else None
+    return found.pop() if found else (None, None)
 
 
 def _parsed_bin(item: Mapping[str, Any]) -> CalibrationBin:

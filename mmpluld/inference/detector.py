@@ -209,7 +209,7 @@ class VolumeDetector:
         return (
             f"examined at {grid.num_grid_slices} positions {grid.gap_mm:.4g} mm apart, {origin}{cut}, {self.precision}",
             self.settings.describe(),
-            *(() if self.rescorer is None else (self.rescorer.describe(),)),
+            *(() if self.rescorer is None else (str(self.rescorer.line),)),
         )
 
     def _detect_on(self, grid: GridSliceSource, name: str) -> list[Lesion3D]:

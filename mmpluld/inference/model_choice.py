@@ -12,7 +12,7 @@ from mmpluld.errors import InputError, did_you_mean
 from mmpluld.evaluation.operating_points import OperatingPoint, OperatingPoints
 from mmpluld.inputs import file_size
 from mmpluld.progress import note
-from mmpluld.structures.model_line import ModelLine, short_digest
+from mmpluld.structures.model_line import ModelLine, RescoringLine, short_digest
 from mmpluld.typing import StrPath
 from mmpluld.zoo.bundle import FPR, POINTS, Bundle, is_bundle
 from mmpluld.zoo.download import local_checkpoint, sha256_of
@@ -57,18 +57,22 @@ class ModelFiles:
         points = self._own_points()
         return None if points is None or points.default_rate is None else points.at(points.default_rate)
 
-    def operating_point(self, fp_rate: float, points: OperatingPoints | None) -> OperatingPoint:
+    def operating_point(
+        self, fp_rate: float, points: OperatingPoints | None, rescoring: RescoringLine | None
+    ) -> OperatingPoint:
         """The threshold for a rate of false positives.
 
         Args:
             fp_rate: False positives per volume or image, as the points count them.
             points: Those to take; None takes the bundle's.
+            rescoring: False-positive reduction that will take part in the scores; None: none.
 
         Raises:
-            InputError: There are none, they are of other weights, or the rate lies outside what was measured.
+            InputError: There are none, they are of other scores, or the rate lies outside what was measured.
         """
         if points is not None:
             self._check_origin(points)
+            self._check_rescoring(points, rescoring)
         points = points or self._own_points()
         if points is None:
             raise InputError(
@@ -91,6 +95,24 @@ class ModelFiles:
         if points.weights is None:
             unknown = "model and weights" if points.model is None else "weights"
             note(f"operating points: of which {unknown} they are is not known; the rate holds for these alone")
+
+    def _check_rescoring(self, points: OperatingPoints, rescoring: RescoringLine | None) -> None:
+        """Refuse operating points of scores in which false-positive reduction takes another part, and say where it is
+        another network's."""
+        if points.fpr is None:
+            return
+        mode = "none" if rescoring is None else rescoring.mode
+        if points.fpr != mode:
+            wanted = {"none": "--no-fpr"}.get(points.fpr, f"--fpr WEIGHTS --fpr-mode {points.fpr}")
+            raise InputError(
+                f"{self.name}: the operating points given were measured with false-positive reduction: {points.fpr}, "
+                f"asked for is {mode}; use {wanted}, measure new ones, or use --score-thr"
+            )
+        if rescoring is not None and points.fpr_network != rescoring.network:
+            note(
+                f"operating points: measured with false-positive reduction by {points.fpr_network}, now it is "
+                f"{rescoring.network}; the rate holds for the former alone"
+            )
 
     def _own_points(self) -> OperatingPoints | None:
         """Those of the bundle, if it has some."""

@@ -35,13 +35,13 @@ from mmpluld.models.classifiers import PatchClassifier
 from mmpluld.progress import track
 from mmpluld.registry import MODELS, TRANSFORMS
 from mmpluld.structures import AnnotationSet, Detections, DetectionSet, VolumeRecord
+from mmpluld.structures.model_line import RescoringLine
 from mmpluld.typing import FloatArray, IntArray, StrPath
 from mmpluld.zoo.bundle import CONFIG, FPR, Bundle, is_bundle
 from mmpluld.zoo.download import local_checkpoint, sha256_of
 
 __all__ = ["Rescorer", "combined_scores", "load_rescorer", "rescore_detections", "rescorer_of_test"]
 
-_RESCORED = "scores are "  # begins the line of a history that says so
 _RECENT_SLICES = 64  # of a series; the patches of neighbouring boxes share slices
 
 
@@ -103,10 +103,10 @@ class Rescorer:
         self.model.eval()
         self.pipeline = Compose(transforms)
 
-    def describe(self) -> str:
-        """What is done to scores, in words, for records."""
-        kind = "the mean of the detector's and those of" if self.mode == "average" else "those of"
-        return f"{_RESCORED}{kind} {self.name}"
+    @property
+    def line(self) -> RescoringLine:
+        """What is done to scores, for histories."""
+        return RescoringLine(self.mode, self.name)
 
     @torch.inference_mode()
     def scores(self, source: SliceSource, slices: IntArray, boxes: FloatArray, name: str) -> FloatArray:
@@ -269,7 +269,7 @@ def rescore_detections(
             )
         if found.scores is None:
             raise InputError(f"{detections}: volume '{name}' has no scores; give detections, not a ground truth")
-        if any(line.startswith(_RESCORED) for line in found.history or ()):
+        if RescoringLine.find(found.history) is not None:
             raise InputError(
                 f"{detections}: the scores of volume '{name}' are of false-positive reduction already; give the record "
                 "made without it"
@@ -303,5 +303,5 @@ def _rescored(found: Detections, volume: VolumeRecord, root: StrPath, rescorer: 
         if getattr(found, field) is not None
     }
     tags = None if found.tags is None else tuple(found.tags[index] for index in order)
-    history = (*(found.history or ()), rescorer.describe())
+    history = (*(found.history or ()), str(rescorer.line))
     return replace(found, **parts, scores=scores[order], tags=tags, history=history)

@@ -33,6 +33,7 @@ from mmpluld.io.scan_choice import choose_scans, result_names
 from mmpluld.io.scans import ScanReader, find_scans, scan_title
 from mmpluld.progress import note
 from mmpluld.structures import CTVolume, read_tag_names
+from mmpluld.structures.model_line import RescoringLine
 from mmpluld.typing import StrPath
 
 if TYPE_CHECKING:
@@ -244,12 +245,13 @@ class Detector:
 
         files = self.model.files(self.cfg_options, self.twin)
         chosen = dict(self.rules)
-        point = self._operating_point(files)
+        device = chosen_device(self.device)
+        reduction = None if self.no_fpr else _reduction(self.fpr, self.fpr_config, self.fpr_mode, files)
+        rescorer = None if reduction is None else rescorer_of_test(reduction, device, self.precision)
+        point = self._operating_point(files, None if rescorer is None else rescorer.line)
         if point is not None:
             chosen["score_thr"] = point.score_thr
-        reduction = None if self.no_fpr else _reduction(self.fpr, self.fpr_config, self.fpr_mode, files)
-        rules = DetectionSettings.from_config(files.config, rescored=reduction is not None, **chosen)
-        device = chosen_device(self.device)
+        rules = DetectionSettings.from_config(files.config, rescored=rescorer is not None, **chosen)
         batch_size = chosen_batch_size(device) if self.batch_size is None else self.batch_size
         detector = VolumeDetector(
             files.config,
@@ -259,7 +261,7 @@ class Detector:
             self.precision,
             batch_size,
             self.tag_names,
-            rescorer=None if reduction is None else rescorer_of_test(reduction, device, self.precision),
+            rescorer=rescorer,
         )
         note(f"model {files.name} on {device}, {self.precision}, {counted(batch_size, 'slice')} at once")
         details = {"Model": files.name, "Weights": files.weights.name, "Score threshold": f"{rules.score_thr:g}"}
@@ -279,7 +281,7 @@ class Detector:
         }
         return _Loaded(detector, tuple(history), details, settings)
 
-    def _operating_point(self, files: ModelFiles) -> OperatingPoint | None:
+    def _operating_point(self, files: ModelFiles, rescoring: RescoringLine | None) -> OperatingPoint | None:
         """The point of ``fp_rate``, or the model's own where no threshold is given; None: the usual threshold.
 
         Raises:
@@ -296,7 +298,7 @@ class Detector:
             )
         if self.rules:
             note(f"operating points were measured with the model's own rules; given are {', '.join(self.rules)}")
-        return files.operating_point(self.fp_rate, self.points)
+        return files.operating_point(self.fp_rate, self.points, rescoring)
 
     def _change_of_scores(self, files: ModelFiles) -> str | None:
         """The option that makes scores others than the model's own, if one does."""

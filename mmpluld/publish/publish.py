@@ -146,7 +146,7 @@ def publish(
     if reduction is not None:
         members |= _reduction_members(reduction, half)
     trained = Path(config or name).name.removesuffix(".py")
-    points = None if validation is None else _measured(validation, {name, trained})
+    points = None if validation is None else _measured(validation, {name, trained}, reduction)
     if points is not None:
         members |= {POINTS: points.to_json().encode(), PICTURE: _picture(points)}
     result = None if metrics is None else _read_metrics(metrics)
@@ -190,12 +190,18 @@ def _reduction_members(reduction: Reduction, half: bool) -> dict[str, bytes]:
     return _model_members(load_config(config), source, path, half, FPR)
 
 
-def _measured(validation: Validation, names: Set[str]) -> OperatingPoints:
+def _measured(validation: Validation, names: Set[str], reduction: Reduction | None) -> OperatingPoints:
     points = measure_operating_points(validation.detections, validation.truth, validation.protocol)
     if points.model is not None and points.model not in names:
         raise InputError(
             f"{validation.detections}: holds detections of {points.model}, whose scores are others; give those of "
             f"{' or '.join(sorted(names))}"
+        )
+    mode = "none" if reduction is None else reduction.mode
+    if points.fpr not in (None, mode):
+        raise InputError(
+            f"{validation.detections}: was made with false-positive reduction: {points.fpr}, the bundle's is {mode}; "
+            "give detections made as the bundle will make them"
         )
     if validation.default_rate is None:
         return points

@@ -1,16 +1,19 @@
-"""The line of a record's history that says which model made it."""
+"""The lines of a record's history that say which model made it, and whether another network changed its scores."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ["ModelLine", "short_digest"]
+__all__ = ["ModelLine", "RescoringLine", "short_digest"]
 
 _START = "model "
 _WEIGHTS = re.compile(r"(?P<name>.*?), weights .* \(SHA-256 (?P<digest>[0-9a-f]+)\)", re.DOTALL)
 _DIGITS = 16
+_RESCORED = "scores are "
+_KINDS = {"average": "the mean of the detector's and those of ", "alone": "those of "}
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,32 @@ class ModelLine:
             return None
         told = _WEIGHTS.fullmatch(line.removeprefix(_START))
         return cls(line.removeprefix(_START), None) if told is None else cls(told["name"], told["digest"])
+
+
+@dataclass(frozen=True)
+class RescoringLine:
+    """False-positive reduction that changed the scores of a record.
+
+    Attributes:
+        mode: ``average``: the mean of the detector's score and that of false-positive reduction; ``alone``: the latter.
+        network: Which network it was, with digests.
+    """
+
+    mode: Literal["average", "alone"]
+    network: str
+
+    def __str__(self) -> str:
+        return f"{_RESCORED}{_KINDS[self.mode]}{self.network}"
+
+    @classmethod
+    def find(cls, history: Iterable[str] | None) -> RescoringLine | None:
+        """What a history says of it; None if it says nothing."""
+        line = next((line for line in history or () if line.startswith(_RESCORED)), None)
+        if line is None:
+            return None
+        told = line.removeprefix(_RESCORED)
+        mode: Literal["average", "alone"] = "average" if told.startswith(_KINDS["average"]) else "alone"
+        return cls(mode, told.removeprefix(_KINDS[mode]))
 
 
 def short_digest(sha256: str) -> str:

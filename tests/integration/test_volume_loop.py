@@ -367,10 +367,16 @@ def test_a_bundle_finds_what_config_and_weights_find(config, data_root, reductio
     whose = replace(measure_operating_points(*validation, "lens-3d"), model=made.name, weights=made.digest)
     whose.save(tested)
     replace(whose, weights="0" * 16).save(data_root / "retrained.json")
+    averaged, plain_scores = data_root / "averaged.json", data_root / "plain.json"
+    replace(whose, fpr="average", fpr_network="other").save(averaged)
+    replace(whose, fpr="none").save(plain_scores)
+    own = {"config": config, "checkpoint": weights, "fp_rate": 1}
     for options in (
         {"model": bundle},
         {"model": bundle, "no_fpr": True, "operating_points": data_root / "points.json"},
         {"config": config, "checkpoint": weights, "operating_points": tested},
+        {"config": config, "checkpoint": weights, "operating_points": plain_scores},
+        {"config": config, "checkpoint": weights, "operating_points": averaged, "fpr": reduction},
     ):
         at_rate = Detector(**options, fp_rate=1)(scan, units="hu")
         assert at_rate.details["Score threshold"] == "0.7"
@@ -394,6 +400,12 @@ def test_a_bundle_finds_what_config_and_weights_find(config, data_root, reductio
             {"config": config, "checkpoint": weights, "fp_rate": 1, "operating_points": data_root / "retrained.json"},
             "weights.pth: the operating points given were measured with .*, weights with SHA-256 0000000000000000",
         ),
+        (
+            own | {"operating_points": averaged},
+            "reduction: average, asked for is none; use --fpr WEIGHTS --fpr-mode av",
+        ),
+        (own | {"operating_points": averaged, "fpr": reduction, "fpr_mode": "alone"}, "average, asked for is alone"),
+        (own | {"operating_points": plain_scores, "fpr": reduction}, "none, asked for is average; use --no-fpr"),
         ({"model": bundle, "fp_rate": 9}, "allowed are 0.25 to 1.5 false positives per volume"),
         ({"config": config, "checkpoint": weights, "fp_rate": 1}, "has no operating points"),
         ({"model": bundle, "fp_rate": 1, "score_thr": 0.5}, "--fp-rate 1 and --score-thr 0.5 both give the threshold"),

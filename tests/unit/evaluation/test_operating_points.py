@@ -12,7 +12,7 @@ from mmpluld.cli.main import main
 from mmpluld.errors import InputError
 from mmpluld.evaluation.operating_points import OperatingPoints, measure_operating_points
 from mmpluld.structures import AnnotationSet, Detections, DetectionSet
-from mmpluld.structures.model_line import ModelLine
+from mmpluld.structures.model_line import ModelLine, RescoringLine
 
 
 @pytest.fixture
@@ -92,7 +92,18 @@ def test_the_model_is_known_where_all_records_name_it(validation, tmp_path):
         points.save(tmp_path / "points.json")
         assert (points.model, points.weights) == wanted
         assert OperatingPoints.load(tmp_path / "points.json") == points
-    for lines in (([line], [other]), ([line], [])):
+    averaged, alone = (str(RescoringLine(mode, "net, weights w")) for mode in ("average", "alone"))
+    for lines, wanted in (
+        ([], (None, None)),
+        ([line], ("none", None)),
+        ([line, averaged], ("average", "net, weights w")),
+        ([alone], ("alone", "net, weights w")),
+    ):
+        points = measure(lines)
+        points.save(tmp_path / "points.json")
+        assert (points.fpr, points.fpr_network) == wanted
+        assert OperatingPoints.load(tmp_path / "points.json") == points
+    for lines in (([line], [other]), ([line], []), ([line], [line, alone])):
         with pytest.raises(InputError, match=r"several models \(a, weights with SHA-256 0a0a0a0a0a0a0a0a..., [ao]"):
             measure(*lines)
 

@@ -30,7 +30,7 @@ from mmpluld.evaluation.operating_points import OperatingPoints, measure_operati
 from mmpluld.publish.publish import Validation, metafile_entry, publish, served_from, update_metafile
 from mmpluld.registry import MODELS
 from mmpluld.structures import DetectionSet
-from mmpluld.structures.model_line import ModelLine
+from mmpluld.structures.model_line import ModelLine, RescoringLine
 from mmpluld.zoo.bundle import Bundle
 from mmpluld.zoo.download import DownloadError
 from mmpluld.zoo.index import PAPER, dump_metafile, load_index
@@ -198,6 +198,12 @@ def test_operating_points_of_validation_patients(trained: Path, tmp_path: Path, 
     record.save(tmp_path / "others.json")
     with pytest.raises(InputError, match=f"holds detections of another, whose scores are others; give those of {NAME}"):
         publish(trained, tmp_path, NAME, data="Phantom", validation=Validation(tmp_path / "others.json", truth))
+
+    for volume in record.volumes.values():
+        volume.history = [str(RescoringLine("alone", "net"))]
+    record.save(tmp_path / "rescored.json")
+    with pytest.raises(InputError, match="made with false-positive reduction: alone, the bundle's is none"):
+        publish(trained, tmp_path, NAME, data="Phantom", validation=Validation(tmp_path / "rescored.json", truth))
 
 
 def test_config_of_ones_own_classes(trained: Path, tmp_path: Path) -> None:
