@@ -20,7 +20,7 @@ __all__ = ["TABLES_MINED"]
 
 _ORDER = ("cross-slice", "intra-patient", "cross-dataset", "unlabeled")
 # Chosen on validation patients; delta is a distance in the space of the miniature's own embedder.
-_TWIN_RULES = ("--box-score", "0.2", "--depth", "0.4", "--delta", "0.4", "--max-pairs", "1")
+_TWIN_RULES = ("--box-score", "0.2", "--depth", "0.25", "--delta", "0.4", "--max-pairs", "1")
 
 _labels = partial(Labels, detector=LENS, twin_rules=_TWIN_RULES)
 
