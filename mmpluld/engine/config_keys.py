@@ -50,9 +50,10 @@ _STAGES: dict[str, dict[str, set[str]]] = {
     },
     "test_cfg": {
         "rpn": _PROPOSALS,
-        "rcnn": {"calibrated", "experts", "fusion", "gated", "mask_thr_binary", "max_per_img", "nms", "score_thr"},
+        "rcnn": {"mask_thr_binary", "max_per_img", "nms", "score_thr"},
     },
 }
+_OF_EXPERTS = {"calibrated", "experts", "fusion", "gated"}  # of test_cfg.rcnn, where the head has experts
 _ONE_STAGE = {"train_cfg": _ASSIGNED, "test_cfg": _PROPOSALS | {"mask_thr_binary"}}
 # Detectors, and the heads of them, of which the above is all that is read; others may read more.
 _TWO_STAGES = ("FasterRCNN", "MaskRCNN")
@@ -79,6 +80,9 @@ def check_untyped(config: Mapping[str, Any], known: Callable[[str], bool]) -> No
         loader = config.get(name)
         if isinstance(loader, Mapping) and "type" not in loader:
             _refuse_others(name, loader, _LOADER_KEYS | _parameters(DataLoader.__init__))
+            for key in ("sampler", "batch_sampler"):
+                if loader.get(key) is not None and not is_part(loader[key]):
+                    raise InputError(f"{name}.{key} is {loader[key]!r}; allowed is a dict with a type, or None")
     _check_optimizer(config.get("optim_wrapper"))
     for name, hook in _items(config.get("default_hooks")):
         if isinstance(hook, Mapping) and "type" not in hook:
@@ -137,6 +141,11 @@ def _check_environment(config: Mapping[str, Any]) -> None:
 def _check_optimizer(wrapper: Any) -> None:
     if not isinstance(wrapper, Mapping):
         return
+    own = wrapper.get("optimizer")
+    if "constructor" not in wrapper and (own is None or not is_part(own)):
+        raise InputError(
+            f"optim_wrapper.optimizer is {own!r}; allowed is a dict with a type, such as AdamW"
+        )
     clip = wrapper.get("clip_grad")
     if isinstance(clip, Mapping):
         by_value = clip.get("type", "norm") == "value"
@@ -169,7 +178,14 @@ def _check_detector(model: Any, place: str, known: Callable[[str], bool]) -> Non
             _refuse_others(f"{place}.{which}", settings, stages)
             for stage, keys in stages.items():
                 found = settings.get(stage) if isinstance(settings, Mapping) else None
-                _check_stage(f"{place}.{which}.{stage}", found, keys)
+                _check_stage(f"{place}.{which}.{stage}", found, keys | _keys_of_head(model, which, stage))
+
+
+def _keys_of_head(model: Mapping[str, Any], which: str, stage: str) -> set[str]:
+    """Keys of a stage that only some heads read."""
+    head = model.get("roi_head")
+    experts = isinstance(head, Mapping) and _name(head) == "ExpertRoIHead"
+    return _OF_EXPERTS if experts and (which, stage) == ("test_cfg", "rcnn") else set()
 
 
 def _name(part: Mapping[str, Any]) -> str:
