@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of the proposals; what an earlier call with the same inputs has made in it stays",
     )
     parser.add_argument(
-        "--ann-file",
+        "--annotations",
         metavar="FILE",
         help="annotation file whose volumes to examine (default: that of the config's first training dataset)",
     )
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         options.config,
         options.checkpoint,
         options.out,
-        ann_file=options.ann_file,
+        ann_file=options.annotations,
         data_root=options.data_root,
         fold=options.fold,
         fold_seed=options.fold_seed,

@@ -265,7 +265,7 @@ class Plan:
 
         def arguments(folder: Path) -> list[str]:
             command = ["propose", run.config, str(run.weights), "--out", str(folder / "proposals")]
-            command += ["--ann-file", str(annotations), "--data-root", str(images)]
+            command += ["--annotations", str(annotations), "--data-root", str(images)]
             command += ["--fold", f"{fold[0]}/{fold[1]}"] if fold else []
             return [*command, "--cfg-options", *run.options, *looks]
 
