@@ -143,9 +143,7 @@ def _check_optimizer(wrapper: Any) -> None:
         return
     own = wrapper.get("optimizer")
     if "constructor" not in wrapper and (own is None or not is_part(own)):
-        raise InputError(
-            f"optim_wrapper.optimizer is {own!r}; allowed is a dict with a type, such as AdamW"
-        )
+        raise InputError(f"optim_wrapper.optimizer is {own!r}; allowed is a dict with a type, such as AdamW")
     clip = wrapper.get("clip_grad")
     if isinstance(clip, Mapping):
         by_value = clip.get("type", "norm") == "value"

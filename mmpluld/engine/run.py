@@ -19,6 +19,7 @@ from mmpluld.compat.half_precision import keep_boxes_exact
 from mmpluld.compat.processes import PATIENCE_S, check_launcher, is_first
 from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.config_check import check_complete, check_config
+from mmpluld.engine.config_digest import config_digest
 from mmpluld.engine.refusals import refusals
 from mmpluld.engine.run_options import draw_tested_samples, enable_auto_scale_lr, write_detections
 from mmpluld.engine.runner import TrainingRunner
@@ -175,7 +176,7 @@ def test(
     if out is not None:
         if Path(out).suffix != ".json":
             raise InputError(f"--out {out}: a detection record is a .json file; change the suffix")
-        write_detections(cfg, out, _made_by(find_config(config, twin).name, checkpoint, launcher))
+        write_detections(cfg, out, _made_by(find_config(config, twin).name, cfg, checkpoint, launcher))
     if show_dir is not None:
         draw_tested_samples(cfg, show_dir, show_score_thr)
     # Testing what a training goes on from is no conflict.
@@ -187,8 +188,10 @@ def test(
     return metrics
 
 
-def _made_by(name: str, checkpoint: StrPath, launcher: str) -> str | None:
+def _made_by(name: str, config: Config, checkpoint: StrPath, launcher: str) -> str | None:
     """The line of a record that says which model it is, of weights that are there; None but in the one that writes."""
     weights = local_checkpoint(checkpoint)
     file_size(weights, "weights to test: a file, a web address, or zoo:NAME")
-    return ModelLine.text(name, weights.name, sha256_of(weights)) if is_first(launcher) else None
+    if not is_first(launcher):
+        return None
+    return ModelLine.text(name, config_digest(config), weights.name, sha256_of(weights))

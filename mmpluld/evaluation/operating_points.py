@@ -35,7 +35,7 @@ _WANTED = "what `mmpluld evaluate --operating-points` wrote"
 _MOST_POINTS = 1000  # of a curve; beyond, some between are left out
 _NUM_BINS = 10
 _RESAMPLES = 1000
-_MODEL = ("model", "weights", "fpr", "fpr_network")  # fields that are written where they are known
+_MODEL = ("model", "weights", "config", "fpr", "fpr_network")  # fields that are written where they are known
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,7 @@ class OperatingPoints:
         model: Name of the model whose scores these are; None where the detections do not tell.
         weights: First digits of the SHA-256 of its weights, see :class:`~mmpluld.structures.model_line.ModelLine`; None
             where the detections do not tell.
+        config: First digits of the SHA-256 of what decides in its config what is found; None where that is not told.
         fpr: ``none``: scores are the model's own; else how false-positive reduction took part in them, ``average`` or
             ``alone``; None where the detections do not tell.
         fpr_network: Which false-positive reduction that was, in words; None without.
@@ -124,6 +125,7 @@ class OperatingPoints:
     default_rate: float | None = None
     model: str | None = None
     weights: str | None = None
+    config: str | None = None
     fpr: Literal["none", "average", "alone"] | None = None
     fpr_network: str | None = None
 
@@ -252,6 +254,7 @@ def matched_operating_points(found: MatchedFiles) -> OperatingPoints:
         calibration=_calibration(matches, found.pairing.patients),
         model=None if made is None else made.name,
         weights=None if made is None else made.digest,
+        config=None if made is None else made.config,
         fpr=rescored.mode if rescored else None if made is None else "none",
         fpr_network=rescored.network if rescored else None,
     )

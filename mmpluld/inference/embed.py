@@ -17,11 +17,11 @@ from mmengine.registry import init_default_scope
 from mmpluld.datasets.folds import proposed_volumes
 from mmpluld.datasets.steps import pipeline_steps
 from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights
+from mmpluld.engine.config_digest import config_digest
 from mmpluld.engine.device import checked_device, chosen_device
 from mmpluld.engine.numbered_patients import NUMBERED
 from mmpluld.engine.run import prepare_config, sole_writer
 from mmpluld.errors import InputError, counted, name_some
-from mmpluld.inference.settings import config_digest
 from mmpluld.inference.volumes import Examined, join, lacking_shards, share_out
 from mmpluld.io.embeddings import EmbeddingHeader, EmbeddingStore, Vectors, VolumeEmbeddings
 from mmpluld.io.proposals import ProposalStore, VolumeProposals

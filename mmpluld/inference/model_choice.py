@@ -43,7 +43,9 @@ class ModelFiles:
 
     def describe(self) -> str:
         """The line of a history that says which model it was."""
-        return ModelLine.text(self.name, self.weights.name, sha256_of(self.weights))
+        from mmpluld.engine.config_digest import config_digest
+
+        return ModelLine.text(self.name, config_digest(self.config), self.weights.name, sha256_of(self.weights))
 
     def reduction(self) -> dict[str, Any]:
         """False-positive reduction that the model is tested with or carries; empty if there is none."""
@@ -82,15 +84,23 @@ class ModelFiles:
         return points.at(fp_rate)
 
     def _check_origin(self, points: OperatingPoints) -> None:
-        """Refuse operating points of other weights, and say where a file does not tell whose they are."""
-        own = {short_digest(sha256_of(self.weights))}
-        if self.bundle is not None and "checkpoint_sha256" in self.bundle.provenance:
-            own.add(short_digest(self.bundle.provenance["checkpoint_sha256"]))  # it was made of these weights
-        if points.model not in (None, self.name) or (points.weights is not None and points.weights not in own):
+        """Refuse operating points of other weights or settings, and say where a file does not tell whose they are."""
+        from mmpluld.engine.config_digest import config_digest
+
+        names, own = {self.name}, {short_digest(sha256_of(self.weights))}
+        if self.bundle is not None:  # it was made of a checkpoint, under a name that may be another
+            names.add(self.bundle.provenance.get("config", self.name))
+            own.add(short_digest(self.bundle.provenance.get("checkpoint_sha256", "")))
+        if points.model not in (None, *names) or (points.weights is not None and points.weights not in own):
             raise InputError(
                 f"{self.name}, {self.weights.name}: the operating points given were measured with "
                 f"{ModelLine(str(points.model), points.weights)}, whose scores are others; give those of this model "
                 "and its weights, or use --score-thr"
+            )
+        if points.config not in (None, short_digest(config_digest(self.config))):
+            raise InputError(
+                f"{self.name}: the operating points given were measured with other settings of its config, such as "
+                "--cfg-options; detect with those of the test, measure new points, or use --score-thr"
             )
         if points.weights is None:
             unknown = "model and weights" if points.model is None else "weights"

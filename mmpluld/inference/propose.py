@@ -16,6 +16,7 @@ from torch import nn
 from mmpluld.datasets import CTLesionDataset
 from mmpluld.datasets.folds import volumes_of_fold
 from mmpluld.datasets.named_concat import dataset_settings
+from mmpluld.engine.config_digest import config_digest
 from mmpluld.engine.device import chosen_device
 from mmpluld.engine.run import prepare_config, sole_writer
 from mmpluld.errors import InputError
@@ -23,7 +24,7 @@ from mmpluld.inference.detector import VolumeDetector
 from mmpluld.inference.grid_source import GridSliceSource
 from mmpluld.inference.link import SliceBoxes
 from mmpluld.inference.running import Precision
-from mmpluld.inference.settings import DetectionSettings, config_digest
+from mmpluld.inference.settings import DetectionSettings
 from mmpluld.inference.volumes import Examined, join, lacking_shards, load_volumes, share_out
 from mmpluld.io.proposals import ProposalHeader, ProposalStore, VolumeProposals
 from mmpluld.io.slice_sources import open_source

@@ -24,11 +24,12 @@ from mmpluld.engine.bundle_config import bundle_config
 from mmpluld.engine.checkpoint import bundle_checkpoint, load_checkpoint_safely, load_weights, put_weights, trained_with
 from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.config_check import check_config
+from mmpluld.engine.config_digest import config_digest
 from mmpluld.engine.device import checked_device
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.inference.link import Lesion3D
 from mmpluld.inference.running import FPRMode, check_batch_size, check_fpr_mode, check_precision
-from mmpluld.inference.settings import DetectionSettings, config_digest
+from mmpluld.inference.settings import DetectionSettings
 from mmpluld.io.patches import run_around
 from mmpluld.io.slice_sources import SliceSource, open_source
 from mmpluld.models.classifiers import PatchClassifier

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmpluld.engine.config_digest import config_digest
 from mmpluld.errors import InputError, counted, printable
 from mmpluld.evaluation.operating_points import OperatingPoint, OperatingPoints
 from mmpluld.inference.findings import Findings
@@ -23,7 +24,7 @@ from mmpluld.inference.running import (
     check_precision,
 )
 from mmpluld.inference.scan_store import RESERVED
-from mmpluld.inference.settings import DetectionSettings, config_digest, is_number
+from mmpluld.inference.settings import DetectionSettings, is_number
 from mmpluld.io import read_scan
 from mmpluld.io.archives import is_archive
 from mmpluld.io.hounsfield import Units, check_finite, check_units, units_note
@@ -290,15 +291,17 @@ class Detector:
         """
         changed = self._change_of_scores(files)
         if self.fp_rate is None:
-            return files.default_point() if "score_thr" not in self.rules and changed is None else None
-        if self.points is None and changed is not None:
+            point = files.default_point() if "score_thr" not in self.rules and changed is None else None
+        elif self.points is None and changed is not None:
             raise InputError(
                 f"{files.name}: its operating points do not hold with {changed}; leave that out, measure new ones and "
                 "give them with --operating-points, or use --score-thr"
             )
-        if self.rules:
+        else:
+            point = files.operating_point(self.fp_rate, self.points, rescoring)
+        if point is not None and self.rules:
             note(f"operating points were measured with the model's own rules; given are {', '.join(self.rules)}")
-        return files.operating_point(self.fp_rate, self.points, rescoring)
+        return point
 
     def _change_of_scores(self, files: ModelFiles) -> str | None:
         """The option that makes scores others than the model's own, if one does."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -16,12 +14,10 @@ from mmpluld.postprocess.linking import LinkOrder, ScoreRule
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-__all__ = ["DetectionSettings", "config_digest", "is_number"]
+__all__ = ["DetectionSettings", "is_number"]
 
 _CHOICES = {"link_order": LinkOrder, "score_rule": ScoreRule, "grid_rule": GridRule}
 _LEAST = {"max_gap": 0, "min_slices": 1, "max_boxes": 1}
-# Parts of a model's config that have no influence on what it finds.
-_OF_TRAINING = ("init_cfg", "train_cfg")
 
 
 @dataclass(frozen=True)
@@ -167,15 +163,3 @@ def _link_below(given: Mapping[str, Any], link_score_thr: float, rescored: bool)
     """``link_score_thr``, or the ``score_thr`` given where that is lower and of the same scale."""
     score_thr = given.get("score_thr")
     return score_thr if not rescored and is_number(score_thr) and score_thr < link_score_thr else link_score_thr
-
-
-def config_digest(cfg: Config) -> str:
-    """SHA-256 of what decides in a config what is found."""
-    decisive = {"model": _without_training(cfg.model), "pipeline": cfg.test_dataloader.dataset.pipeline}
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _without_training(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_training(item) for key, item in value.items() if key not in _OF_TRAINING}
-    return [_without_training(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -37,7 +37,8 @@ def stack_gap_mm(interval_mm: float, gap_mm: float, interp: Interpolation) -> fl
     """The distance in mm that the slices of a stack really have, in a series with slices ``interval_mm`` apart.
 
     It is ``gap_mm``, but for the native rules in series that are at least as thick: these keep their slices. Grids on
-    which whole volumes are examined take it too, so that detection sees what training saw.
+    which whole volumes are examined take it too, so that detection sees what training saw; all but ``peer``, whose
+    blending by thickness such grids replace by the true distance.
     """
     keeps_slices = interp.startswith("native") and 0 < gap_mm <= interval_mm * (1 + _ROUNDING) < math.inf
     return interval_mm if keeps_slices else gap_mm

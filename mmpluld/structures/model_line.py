@@ -10,7 +10,8 @@ from typing import Literal
 __all__ = ["ModelLine", "RescoringLine", "short_digest"]
 
 _START = "model "
-_WEIGHTS = re.compile(r"(?P<name>.*?), weights .* \(SHA-256 (?P<digest>[0-9a-f]+)\)", re.DOTALL)
+_CONFIG = r"(?: \(config SHA-256 (?P<config>[0-9a-f]+)\))?"  # not in records of earlier versions
+_WEIGHTS = re.compile(rf"(?P<name>.*?){_CONFIG}, weights .* \(SHA-256 (?P<digest>[0-9a-f]+)\)", re.DOTALL)
 _DIGITS = 16
 _RESCORED = "scores are "
 _KINDS = {"average": "the mean of the detector's and those of ", "alone": "those of "}
@@ -23,18 +24,21 @@ class ModelLine:
     Attributes:
         name: That of the config.
         digest: First 16 hexadecimal digits of the SHA-256 of the file of weights; None where it is not known.
+        config: The same of what decides in the config what is found; None where it is not known.
     """
 
     name: str
     digest: str | None
+    config: str | None = None
 
     def __str__(self) -> str:
         return self.name if self.digest is None else f"{self.name}, weights with SHA-256 {self.digest}..."
 
     @staticmethod
-    def text(name: str, file: str, sha256: str) -> str:
-        """The line: name of the config, name of the file of weights, and its SHA-256."""
-        return f"{_START}{name}, weights {file} (SHA-256 {short_digest(sha256)})"
+    def text(name: str, config_sha256: str, file: str, sha256: str) -> str:
+        """The line: name and digest of the config, name of the file of weights, and its SHA-256."""
+        config = f"{name} (config SHA-256 {short_digest(config_sha256)})"
+        return f"{_START}{config}, weights {file} (SHA-256 {short_digest(sha256)})"
 
     @classmethod
     def find(cls, history: Iterable[str] | None) -> ModelLine | None:
@@ -43,7 +47,7 @@ class ModelLine:
         if line is None:
             return None
         told = _WEIGHTS.fullmatch(line.removeprefix(_START))
-        return cls(line.removeprefix(_START), None) if told is None else cls(told["name"], told["digest"])
+        return cls(line.removeprefix(_START), None) if told is None else cls(**told.groupdict())
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import tracemalloc
 from contextlib import nullcontext
@@ -590,7 +591,9 @@ def test_default_model_is_used_and_told(scans, tmp_path, capsys):
     name = default_model().name
     assert f"note: model {name} on " in capsys.readouterr().err
     assert name in (out / "report.html").read_text(encoding="utf-8")
-    assert f'"model {name}, weights {name}-' in (out / "detections.json").read_text()
+    assert re.search(
+        rf'"model {name} \(config SHA-256 \w{{16}}\), weights {name}-', (out / "detections.json").read_text()
+    )
 
 
 def test_tags_of_the_key_slice(scans, tmp_path):

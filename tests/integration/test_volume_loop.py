@@ -12,6 +12,7 @@ from mmengine.structures import InstanceData
 
 from mmpluld.cli.main import main
 from mmpluld.engine.config import find_config, load_config
+from mmpluld.engine.config_digest import config_digest
 from mmpluld.engine.run import test as run_test
 from mmpluld.errors import InputError
 from mmpluld.evaluation.evaluate import evaluate_files
@@ -335,7 +336,7 @@ def test_a_scan_is_detected_in_with_false_positive_reduction(config, data_root, 
         assert message in capsys.readouterr().err
 
 
-def test_a_bundle_finds_what_config_and_weights_find(config, data_root, reduction, validation):
+def test_a_bundle_finds_what_config_and_weights_find(config, data_root, reduction, validation, capsys):
     """Also with the false-positive reduction that it carries, with its rules, and with other rules."""
     array = np.full((14, SIZE, SIZE), -1000, dtype=np.int16)
     array[3:9, 12:20, 2:14] = 2050
@@ -363,8 +364,9 @@ def test_a_bundle_finds_what_config_and_weights_find(config, data_root, reductio
     replace(measure_operating_points(*validation, "lens-3d"), model="another").save(others)
     run(config)  # a record that names these weights
     made = ModelLine.find(DetectionSet.load(data_root / "found.json").volumes["a"].history)
-    assert made == ModelLine(config.stem, sha256_of(weights)[:16])
-    whose = replace(measure_operating_points(*validation, "lens-3d"), model=made.name, weights=made.digest)
+    assert made == ModelLine(config.stem, sha256_of(weights)[:16], config_digest(load_config(config))[:16])
+    measured = measure_operating_points(*validation, "lens-3d")
+    whose = replace(measured, model=made.name, weights=made.digest, config=made.config)
     whose.save(tested)
     replace(whose, weights="0" * 16).save(data_root / "retrained.json")
     averaged, plain_scores = data_root / "averaged.json", data_root / "plain.json"
@@ -375,6 +377,7 @@ def test_a_bundle_finds_what_config_and_weights_find(config, data_root, reductio
         {"model": bundle},
         {"model": bundle, "no_fpr": True, "operating_points": data_root / "points.json"},
         {"config": config, "checkpoint": weights, "operating_points": tested},
+        {"model": bundle, "no_fpr": True, "operating_points": tested},  # of the checkpoint, under its own name
         {"config": config, "checkpoint": weights, "operating_points": plain_scores},
         {"config": config, "checkpoint": weights, "operating_points": averaged, "fpr": reduction},
     ):
@@ -392,6 +395,9 @@ def test_a_bundle_finds_what_config_and_weights_find(config, data_root, reductio
     ):
         details = Detector(default, **options)(scan, units="hu").details
         assert (details["Score threshold"], "Operating point" in details) == (threshold, measured)
+    capsys.readouterr()
+    Detector(default, max_gap=2)(scan, units="hu")
+    assert "measured with the model's own rules; given are max_gap" in capsys.readouterr().err
     for options, message in (
         ({"model": bundle, "fp_rate": 1, "no_fpr": True}, "its operating points do not hold with --no-fpr"),
         ({"model": bundle, "fp_rate": 1, "cfg_options": ["test_cfg.max_gap=1"]}, "do not hold with --cfg-options"),

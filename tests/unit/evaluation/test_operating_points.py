@@ -79,7 +79,8 @@ def test_ignored_and_repeated_findings_are_not_calibrated_and_patients_are_drawn
 def test_the_model_is_known_where_all_records_name_it(validation, tmp_path):
     predictions, truth = validation
     record = DetectionSet.load(predictions)
-    line, other = (ModelLine.text("a", "w, b.pth", digits * 32) for digits in ("0a", "0b"))
+    line, other = (ModelLine.text("a", "c0" * 32, "w, b.pth", digits * 32) for digits in ("0a", "0b"))
+    before = "model a, weights w, b.pth (SHA-256 0a0a0a0a0a0a0a0a)"  # of a version that did not tell the config
 
     def measure(*lines):
         for number, volume in enumerate(record.volumes.values()):
@@ -87,10 +88,15 @@ def test_the_model_is_known_where_all_records_name_it(validation, tmp_path):
         record.save(tmp_path / "found.json")
         return measure_operating_points(tmp_path / "found.json", truth, "lens-3d")
 
-    for lines, wanted in (([], (None, None)), ([line], ("a", "0a" * 8)), (["model a"], ("a", None))):
+    for lines, wanted in (
+        ([], (None, None, None)),
+        ([line], ("a", "0a" * 8, "c0" * 8)),
+        ([before], ("a", "0a" * 8, None)),
+        (["model a"], ("a", None, None)),
+    ):
         points = measure(lines)
         points.save(tmp_path / "points.json")
-        assert (points.model, points.weights) == wanted
+        assert (points.model, points.weights, points.config) == wanted
         assert OperatingPoints.load(tmp_path / "points.json") == points
     averaged, alone = (str(RescoringLine(mode, "net, weights w")) for mode in ("average", "alone"))
     for lines, wanted in (

@@ -194,7 +194,7 @@ def test_operating_points_of_validation_patients(trained: Path, tmp_path: Path, 
         publish(trained, tmp_path, NAME, data="Phantom", validation=Validation(found, truth, default_rate=3))
     record = DetectionSet.load(found)
     for volume in record.volumes.values():
-        volume.history = [ModelLine.text("another", "w.pth", "0" * 64)]
+        volume.history = [ModelLine.text("another", "0" * 64, "w.pth", "0" * 64)]
     record.save(tmp_path / "others.json")
     with pytest.raises(InputError, match=f"holds detections of another, whose scores are others; give those of {NAME}"):
         publish(trained, tmp_path, NAME, data="Phantom", validation=Validation(tmp_path / "others.json", truth))
