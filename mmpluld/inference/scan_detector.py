@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmpluld.engine.config_digest import config_digest
 from mmpluld.errors import InputError, counted, printable
 from mmpluld.evaluation.operating_points import OperatingPoint, OperatingPoints
 from mmpluld.inference.findings import Findings
@@ -239,6 +238,7 @@ class Detector:
     @cached_property
     def _network(self) -> _Loaded:
         # Only now: to import the network's libraries takes seconds.
+        from mmpluld.engine.config_digest import config_digest
         from mmpluld.engine.device import chosen_batch_size, chosen_device
         from mmpluld.inference.detector import VolumeDetector
         from mmpluld.inference.rescore import rescorer_of_test

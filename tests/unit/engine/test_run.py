@@ -32,13 +32,14 @@ def test_weights_are_hashed_by_the_process_that_writes_the_record_alone(tmp_path
     weights = tmp_path / "w.pth"
     weights.write_bytes(b"weights")
     digest = hashlib.sha256(b"weights").hexdigest()[:16]
+    cfg = Config({"model": {"type": "M"}, "test_dataloader": {"dataset": {"pipeline": []}}})
     for rank, written in (("0", True), ("1", False)):
         monkeypatch.setenv("RANK", rank)
-        line = _made_by("a", weights, "pytorch")
+        line = _made_by("a", cfg, weights, "pytorch")
         assert (digest in line) if written else line is None
         with pytest.raises(InputError, match="none.pth"):  # by all, or some would wait for the others
-            _made_by("a", tmp_path / "none.pth", "pytorch")
-    assert digest in _made_by("a", weights, "none")
+            _made_by("a", cfg, tmp_path / "none.pth", "pytorch")
+    assert digest in _made_by("a", cfg, weights, "none")
 
 
 TWIN = "pluld-faster-rcnn_r50-fpn_3s_phantom"
