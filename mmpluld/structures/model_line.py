@@ -43,11 +43,11 @@ class ModelLine:
     @classmethod
     def find(cls, history: Iterable[str] | None) -> ModelLine | None:
         """The model that a history names, if it names one."""
-        line = next((line for line in history or () if line.startswith(_START)), None)
+        line = _rest_of_line(history, _START)
         if line is None:
             return None
-        told = _WEIGHTS.fullmatch(line.removeprefix(_START))
-        return cls(line.removeprefix(_START), None) if told is None else cls(**told.groupdict())
+        told = _WEIGHTS.fullmatch(line)
+        return cls(line, None) if told is None else cls(**told.groupdict())
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,16 @@ class RescoringLine:
     @classmethod
     def find(cls, history: Iterable[str] | None) -> RescoringLine | None:
         """What a history says of it; None if it says nothing."""
-        line = next((line for line in history or () if line.startswith(_RESCORED)), None)
-        if line is None:
+        told = _rest_of_line(history, _RESCORED)
+        if told is None:
             return None
-        told = line.removeprefix(_RESCORED)
         mode: Literal["average", "alone"] = "average" if told.startswith(_KINDS["average"]) else "alone"
         return cls(mode, told.removeprefix(_KINDS[mode]))
+
+
+def _rest_of_line(history: Iterable[str] | None, start: str) -> str | None:
+    """What follows ``start`` in the first line of a history that begins so; None without one."""
+    return next((line.removeprefix(start) for line in history or () if line.startswith(start)), None)
 
 
 def short_digest(sha256: str) -> str:
