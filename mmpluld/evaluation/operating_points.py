@@ -6,9 +6,9 @@ Both are read off validation patients, whom the model has not been trained on, a
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from mmpluld.errors import InputError, counted
 from mmpluld.evaluation.evaluate import MatchedFiles, match_files
 from mmpluld.evaluation.functional import FROCProtocol, Matches, bootstrap_ratio, froc_curve
 from mmpluld.structures import DetectionSet
-from mmpluld.structures.model_line import ModelLine, RescoringLine
+from mmpluld.structures.model_line import LinkingLine, ModelLine, RescoringLine
 from mmpluld.structures.text_files import read_json
 from mmpluld.typing import FloatArray, StrPath
 
@@ -35,7 +35,7 @@ _WANTED = "what `mmpluld evaluate --operating-points` wrote"
 _MOST_POINTS = 1000  # of a curve; beyond, some between are left out
 _NUM_BINS = 10
 _RESAMPLES = 1000
-_MODEL = ("model", "weights", "config", "fpr", "fpr_network")  # fields that are written where they are known
+_MODEL = ("model", "weights", "config", "linking", "fpr", "fpr_network")  # fields that are written where they are known
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,7 @@ class OperatingPoints:
         weights: First digits of the SHA-256 of its weights, see :class:`~mmpluld.structures.model_line.ModelLine`; None
             where the detections do not tell.
         config: First digits of the SHA-256 of what decides in its config what is found; None where that is not told.
+        linking: Rules in words by which 2D boxes were linked; None where the detections do not tell.
         fpr: ``none``: scores are the model's own; else how false-positive reduction took part in them, ``average`` or
             ``alone``; None where the detections do not tell.
         fpr_network: Which false-positive reduction that was, in words; None without.
@@ -126,6 +127,7 @@ class OperatingPoints:
     model: str | None = None
     weights: str | None = None
     config: str | None = None
+    linking: str | None = None
     fpr: Literal["none", "average", "alone"] | None = None
     fpr_network: str | None = None
 
@@ -236,7 +238,7 @@ def measure_operating_points(
 def matched_operating_points(found: MatchedFiles) -> OperatingPoints:
     """Operating points of matched files; the errors are those of :func:`measure_operating_points`."""
     predictions, rules, matches = found.source, found.protocol, found.matches
-    made, rescored = _model_of(predictions, found.detections)
+    made, linked, rescored = _model_of(predictions, found.detections)
     if not len(matches.score) or not len(matches.found_by):
         missing = "detection" if not len(matches.score) else "lesion"
         raise InputError(f"{predictions}: no {missing} to measure operating points with; give validation scans")
@@ -255,26 +257,35 @@ def matched_operating_points(found: MatchedFiles) -> OperatingPoints:
         model=None if made is None else made.name,
         weights=None if made is None else made.digest,
         config=None if made is None else made.config,
+        linking=None if linked is None else linked.rules,
         fpr=rescored.mode if rescored else None if made is None else "none",
         fpr_network=rescored.network if rescored else None,
     )
 
 
-def _model_of(predictions: StrPath, detections: DetectionSet) -> tuple[ModelLine | None, RescoringLine | None]:
-    """The one model, and the false-positive reduction, that made the detections in all volumes of a record, if their
-    histories name them."""
+def _model_of(
+    predictions: StrPath, detections: DetectionSet
+) -> tuple[ModelLine | None, LinkingLine | None, RescoringLine | None]:
+    """What made the detections in all volumes of a record, if their histories tell: the model, its rules of linking, and
+    false-positive reduction."""
     histories = [volume.history for volume in detections.volumes.values()]
-    found = {(ModelLine.find(history), RescoringLine.find(history)) for history in histories}
+    made = _only({ModelLine.find(history) for history in histories}, predictions, "models")
+    linked = _only({LinkingLine.find(history) for history in histories}, predictions, "rules of linking")
+    rescored = _only({RescoringLine.find(history) for history in histories}, predictions, "ways of scoring")
+    return made, linked, rescored
+
+
+_Line = TypeVar("_Line", ModelLine, LinkingLine, RescoringLine)
+
+
+def _only(found: Set[_Line | None], predictions: StrPath, what: str) -> _Line | None:
     if len(found) > 1:
-        names = sorted(
-            ("one not named" if made is None else str(made)) + ("" if rescored is None else f", {rescored}")
-            for made, rescored in found
-        )
+        names = ", ".join(sorted("one not named" if line is None else str(line) for line in found))
         raise InputError(
-            f"{predictions}: holds detections of several models ({', '.join(names)}), whose scores cannot be joined; "
+            f"{predictions}: holds detections of several {what} ({names}), whose scores cannot be joined; "
             "give those of one"
         )
-    return found.pop() if found else (None, None)
+    return next(iter(found), None)
 
 
 def _parsed_bin(item: Mapping[str, Any]) -> CalibrationBin:

@@ -208,9 +208,12 @@ class VolumeDetector:
         cut = ", cut to the box around the body" if self.stacks.crops else ""
         return (
             f"examined at {grid.num_grid_slices} positions {grid.gap_mm:.4g} mm apart, {origin}{cut}, {self.precision}",
-            self.settings.describe(),
-            *(() if self.rescorer is None else (str(self.rescorer.line),)),
+            *self.rules_in_words(),
         )
+
+    def rules_in_words(self) -> tuple[str, ...]:
+        """How boxes are made into findings, for records: :attr:`settings` and false-positive reduction."""
+        return (self.settings.describe(), *(() if self.rescorer is None else (str(self.rescorer.line),)))
 
     def _detect_on(self, grid: GridSliceSource, name: str) -> list[Lesion3D]:
         """Detections on a grid, in slice numbers of the series."""

@@ -123,5 +123,5 @@ class VolumeTestLoop(BaseLoop):
             affine_lps=None if volume.affine_lps is None else np.array(volume.affine_lps),
             first_slice=volume.first_slice,
             spacing_mm=volume.spacing_mm if np.isfinite(volume.spacing_mm).all() else None,
-            history=None if self.detector.rescorer is None else (str(self.detector.rescorer.line),),
+            history=self.detector.rules_in_words(),
         )

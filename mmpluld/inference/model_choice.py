@@ -54,23 +54,31 @@ class ModelFiles:
             return dict(tested or {})
         return {"checkpoint": self.bundle.path, "mode": self.bundle.provenance.get("fpr_mode", "average")}
 
-    def default_point(self) -> OperatingPoint | None:
-        """The operating point that the model was published with as its default; None if there is none."""
+    def default_point(self, linking: str) -> OperatingPoint | None:
+        """The operating point that the model was published with as its default; None if there is none.
+
+        Args:
+            linking: Rules in words by which 2D boxes will be linked; a note says so if the point is of others.
+        """
         points = self._own_points()
-        return None if points is None or points.default_rate is None else points.at(points.default_rate)
+        if points is None or points.default_rate is None:
+            return None
+        self._check_linking(points, linking, asked=False)
+        return points.at(points.default_rate)
 
     def operating_point(
-        self, fp_rate: float, points: OperatingPoints | None, rescoring: RescoringLine | None
+        self, fp_rate: float, points: OperatingPoints | None, linking: str, rescoring: RescoringLine | None
     ) -> OperatingPoint:
         """The threshold for a rate of false positives.
 
         Args:
             fp_rate: False positives per volume or image, as the points count them.
             points: Those to take; None takes the bundle's.
+            linking: Rules in words by which 2D boxes will be linked.
             rescoring: False-positive reduction that will take part in the scores; None: none.
 
         Raises:
-            InputError: There are none, they are of other scores, or the rate lies outside what was measured.
+            InputError: There are none, they are of other scores or findings, or the rate is none that was measured.
         """
         if points is not None:
             self._check_origin(points)
@@ -81,6 +89,7 @@ class ModelFiles:
                 f"{self.name}: has no operating points, so --fp-rate {fp_rate:g} has no threshold; give a file of "
                 "`mmpluld evaluate --operating-points` with --operating-points, or use --score-thr"
             )
+        self._check_linking(points, linking, asked=True)
         return points.at(fp_rate)
 
     def _check_origin(self, points: OperatingPoints) -> None:
@@ -123,6 +132,22 @@ class ModelFiles:
                 f"operating points: measured with false-positive reduction by {points.fpr_network}, now it is "
                 f"{rescoring.network}; the rate holds for the former alone"
             )
+
+    def _check_linking(self, points: OperatingPoints, linking: str, asked: bool) -> None:
+        """Refuse operating points of boxes that were linked otherwise, or say so where no rate was asked for or where
+        those of the config are only supposed."""
+        from mmpluld.inference.settings import DetectionSettings
+
+        measured = points.linking or DetectionSettings.from_config(self.config, rescored=True, score_thr=1.0).linking()
+        if linking == measured:
+            return
+        differs = f"measured with 2D boxes scored {measured}, asked for is {linking}"
+        if asked and points.linking is not None:
+            raise InputError(
+                f"{self.name}: the operating points were {differs}; use the rules of the test, measure new points, or "
+                "use --score-thr"
+            )
+        note(f"operating points: {differs}; the rate holds for the former alone")
 
     def _own_points(self) -> OperatingPoints | None:
         """Those of the bundle, if it has some."""

@@ -249,7 +249,10 @@ class Detector:
         device = chosen_device(self.device)
         reduction = None if self.no_fpr else _reduction(self.fpr, self.fpr_config, self.fpr_mode, files)
         rescorer = None if reduction is None else rescorer_of_test(reduction, device, self.precision)
-        point = self._operating_point(files, None if rescorer is None else rescorer.line)
+        linked = DetectionSettings.from_config(
+            files.config, rescored=rescorer is not None, **{"score_thr": 1.0, **chosen}
+        )
+        point = self._operating_point(files, linked.linking(), None if rescorer is None else rescorer.line)
         if point is not None:
             chosen["score_thr"] = point.score_thr
         rules = DetectionSettings.from_config(files.config, rescored=rescorer is not None, **chosen)
@@ -282,25 +285,25 @@ class Detector:
         }
         return _Loaded(detector, tuple(history), details, settings)
 
-    def _operating_point(self, files: ModelFiles, rescoring: RescoringLine | None) -> OperatingPoint | None:
+    def _operating_point(
+        self, files: ModelFiles, linking: str, rescoring: RescoringLine | None
+    ) -> OperatingPoint | None:
         """The point of ``fp_rate``, or the model's own where no threshold is given; None: the usual threshold.
 
         Raises:
-            InputError: The rate has no point, or false-positive reduction or config are changed, so that scores are not
-                those that the model's points were measured with.
+            InputError: The rate has no point, or false-positive reduction, config or linking are changed, so that the
+                findings are not those that the points were measured with.
         """
         changed = self._change_of_scores(files)
         if self.fp_rate is None:
-            point = files.default_point() if "score_thr" not in self.rules and changed is None else None
+            point = files.default_point(linking) if "score_thr" not in self.rules and changed is None else None
         elif self.points is None and changed is not None:
             raise InputError(
                 f"{files.name}: its operating points do not hold with {changed}; leave that out, measure new ones and "
                 "give them with --operating-points, or use --score-thr"
             )
         else:
-            point = files.operating_point(self.fp_rate, self.points, rescoring)
-        if point is not None and self.rules:
-            note(f"operating points were measured with the model's own rules; given are {', '.join(self.rules)}")
+            point = files.operating_point(self.fp_rate, self.points, linking, rescoring)
         return point
 
     def _change_of_scores(self, files: ModelFiles) -> str | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, get_args
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.postprocess.grid import GridRule
 from mmpluld.postprocess.linking import LinkOrder, ScoreRule
+from mmpluld.structures.model_line import LinkingLine
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -143,15 +144,17 @@ class DetectionSettings:
         usual = {"score_thr": max(cls.score_thr, least)} if is_number(least) else {}
         return cls(**{**usual, **carried, **changes, "link_score_thr": link}).checked(rescored)
 
-    def describe(self) -> str:
-        """The rules in words, for records: both thresholds and the overlap, and what is not as by default."""
-        usual = ("link_score_thr", "score_thr", "iou_thr")
-        others = [(field, getattr(self, field.name)) for field in fields(self) if field.name not in usual]
+    def linking(self) -> str:
+        """The rules in words of which the scores and numbers of 3D boxes depend, whichever threshold is chosen."""
+        apart = ("link_score_thr", "score_thr", "iou_thr", "tag_thr")
+        others = [(field, getattr(self, field.name)) for field in fields(self) if field.name not in apart]
         changed = "".join(f", {field.name} {value}" for field, value in others if value != field.default)
-        return (
-            f"2D boxes scored {self.link_score_thr:g} or more, linked at IoU above {self.iou_thr:g}{changed}; "
-            f"findings scored {self.score_thr:g} or more"
-        )
+        return f"{self.link_score_thr:g} or more, linked at IoU above {self.iou_thr:g}{changed}"
+
+    def describe(self) -> str:
+        """The rules in words, for records: the thresholds and the overlap, and what is not as by default."""
+        tags = "" if self.tag_thr == type(self).tag_thr else f", their tags {self.tag_thr:g} or more"
+        return str(LinkingLine(self.linking(), f"{self.score_thr:g} or more{tags}"))
 
 
 def is_number(value: Any) -> TypeGuard[float]:

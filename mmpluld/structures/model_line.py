@@ -1,4 +1,5 @@
-"""The lines of a record's history that say which model made it, and whether another network changed its scores."""
+"""The lines of a record's history that say which model made it, by which rules, and whether another network changed the
+scores."""
 
 from __future__ import annotations
 
@@ -7,12 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["ModelLine", "RescoringLine", "short_digest"]
+__all__ = ["LinkingLine", "ModelLine", "RescoringLine", "short_digest"]
 
 _START = "model "
 _CONFIG = r"(?: \(config SHA-256 (?P<config>[0-9a-f]+)\))?"  # not in records of earlier versions
 _WEIGHTS = re.compile(rf"(?P<name>.*?){_CONFIG}, weights .* \(SHA-256 (?P<digest>[0-9a-f]+)\)", re.DOTALL)
 _DIGITS = 16
+_LINKED, _SHOWN = "2D boxes scored ", "; findings scored "
 _RESCORED = "scores are "
 _KINDS = {"average": "the mean of the detector's and those of ", "alone": "those of "}
 
@@ -48,6 +50,31 @@ class ModelLine:
             return None
         told = _WEIGHTS.fullmatch(line)
         return cls(line, None) if told is None else cls(**told.groupdict())
+
+
+@dataclass(frozen=True)
+class LinkingLine:
+    """Rules by which 2D boxes were linked, and which of the 3D boxes are findings.
+
+    Attributes:
+        rules: Those of linking, on which scores and numbers of findings depend.
+        shown: From which score on a 3D box is a finding, and what else changes no other.
+    """
+
+    rules: str
+    shown: str
+
+    def __str__(self) -> str:
+        return f"{_LINKED}{self.rules}{_SHOWN}{self.shown}"
+
+    @classmethod
+    def find(cls, history: Iterable[str] | None) -> LinkingLine | None:
+        """What a history says of it; None if it says nothing."""
+        told = _rest_of_line(history, _LINKED)
+        if told is None:
+            return None
+        rules, _, shown = told.partition(_SHOWN)
+        return cls(rules, shown)
 
 
 @dataclass(frozen=True)

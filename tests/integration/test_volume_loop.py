@@ -23,7 +23,7 @@ from mmpluld.io.array_store import write_array
 from mmpluld.publish.publish import Reduction, Validation, publish
 from mmpluld.registry import MODELS
 from mmpluld.structures import AnnotationSet, CTVolume, DetectionSet, LesionRecord, VolumeRecord
-from mmpluld.structures.model_line import ModelLine
+from mmpluld.structures.model_line import LinkingLine, ModelLine
 from mmpluld.zoo.download import sha256_of
 
 # Name: first slice, number of slices, slice interval, lesions as x1 y1 z1 x2 y2 z2 in slices of the series.
@@ -363,7 +363,8 @@ def test_a_bundle_finds_what_config_and_weights_find(config, data_root, reductio
     others, tested = data_root / "others.json", data_root / "tested.json"
     replace(measure_operating_points(*validation, "lens-3d"), model="another").save(others)
     run(config)  # a record that names these weights
-    made = ModelLine.find(DetectionSet.load(data_root / "found.json").volumes["a"].history)
+    history = DetectionSet.load(data_root / "found.json").volumes["a"].history
+    made, told = ModelLine.find(history), LinkingLine.find(history)
     assert made == ModelLine(config.stem, sha256_of(weights)[:16], config_digest(load_config(config))[:16])
     measured = measure_operating_points(*validation, "lens-3d")
     whose = replace(measured, model=made.name, weights=made.digest, config=made.config)
@@ -385,6 +386,14 @@ def test_a_bundle_finds_what_config_and_weights_find(config, data_root, reductio
         assert at_rate.details["Score threshold"] == "0.7"
         assert "(asked for: 1) and sensitivity 0.50 on 4 validation volumes" in at_rate.details["Operating point"]
         assert f"score threshold 0.7: {at_rate.details['Operating point']}" in at_rate.volume.history
+    own_rules = DetectionSettings.from_config(load_config(config))
+    assert told.rules == own_rules.linking()
+    wider = replace(whose, linking=replace(own_rules, max_gap=2).linking())
+    wider.save(data_root / "wider.json")
+    wide = {**own, "operating_points": data_root / "wider.json"}
+    assert Detector(**wide, max_gap=2)(scan, units="hu").details["Score threshold"] == "0.7"
+    with pytest.raises(InputError, match=r"max_gap 2, asked for is .* above 0.5; use the rules of the test"):
+        Detector(**wide)(scan, units="hu")
     parts["validation"] = Validation(*validation, default_rate=1)
     default = publish(weights, data_root / "zoo", "halves", data="none", config=config, **parts).bundle
     for options, threshold, measured in (
@@ -397,7 +406,7 @@ def test_a_bundle_finds_what_config_and_weights_find(config, data_root, reductio
         assert (details["Score threshold"], "Operating point" in details) == (threshold, measured)
     capsys.readouterr()
     Detector(default, max_gap=2)(scan, units="hu")
-    assert "measured with the model's own rules; given are max_gap" in capsys.readouterr().err
+    assert "IoU above 0.5, asked for is 0.05 or more, linked at IoU above 0.5, max_gap 2; th" in capsys.readouterr().err
     for options, message in (
         ({"model": bundle, "fp_rate": 1, "no_fpr": True}, "its operating points do not hold with --no-fpr"),
         ({"model": bundle, "fp_rate": 1, "cfg_options": ["test_cfg.max_gap=1"]}, "do not hold with --cfg-options"),

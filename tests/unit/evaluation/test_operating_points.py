@@ -11,6 +11,7 @@ import pytest
 from mmpluld.cli.main import main
 from mmpluld.errors import InputError
 from mmpluld.evaluation.operating_points import OperatingPoints, measure_operating_points
+from mmpluld.inference.settings import DetectionSettings
 from mmpluld.structures import AnnotationSet, Detections, DetectionSet
 from mmpluld.structures.model_line import ModelLine, RescoringLine
 
@@ -109,9 +110,20 @@ def test_the_model_is_known_where_all_records_name_it(validation, tmp_path):
         points.save(tmp_path / "points.json")
         assert (points.fpr, points.fpr_network) == wanted
         assert OperatingPoints.load(tmp_path / "points.json") == points
-    for lines in (([line], [other]), ([line], []), ([line], [line, alone])):
-        with pytest.raises(InputError, match=r"several models \(a, weights with SHA-256 0a0a0a0a0a0a0a0a..., [ao]"):
-            measure(*lines)
+    linked, otherwise = (DetectionSettings(link_score_thr=thr).describe() for thr in (0.05, 0.2))
+    for lines, wanted in (([line], None), ([linked], "0.05 or more, linked at IoU above 0.5")):
+        points = measure(lines)
+        points.save(tmp_path / "points.json")
+        assert points.linking == wanted
+        assert OperatingPoints.load(tmp_path / "points.json") == points
+    for first, second, message in (
+        ([line], [other], r"several models \(a, weights with SHA-256 0a0a0a0a0a0a0a0a..., a"),
+        ([line], [], r"several models \(a, weights with SHA-256 0a0a0a0a0a0a0a0a..., one not named"),
+        ([line], [line, alone], r"several ways of scoring \(one not named, scores are those of net"),
+        ([line, linked], [line, otherwise], r"several rules of linking \(2D boxes scored 0.05 or more, .* 0.2 or more"),
+    ):
+        with pytest.raises(InputError, match=message):
+            measure(first, second)
 
 
 def test_file_and_back(points, tmp_path):
