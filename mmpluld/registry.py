@@ -8,6 +8,8 @@ MMEngine is also told where our configs lie: after this import ``_base_ = "mmplu
 ``mmengine.hub.get_config("mmpluld::pluld/NAME.py")`` find them.
 """
 
+import copy
+
 from mmpluld.compat.ops import install_ops
 from mmpluld.compat.versions import check_versions, silence_hosts
 
@@ -16,8 +18,10 @@ silence_hosts()
 install_ops()
 
 from mmdet import registry as parents  # noqa: E402  the stand-ins must be in place first
+from mmengine.config import Config  # noqa: E402
 from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
 from mmengine.registry import Registry  # noqa: E402
+from torch import nn  # noqa: E402
 
 # MMEngine looks for `.mim` beside this module. By the package's name it would find a wheel, but no checkout: it takes
 # the place of an editable install's metadata for that of the code.
@@ -60,3 +64,13 @@ RUNNERS = _child("RUNNERS")
 RUNNER_CONSTRUCTORS = _child("RUNNER_CONSTRUCTORS")
 VISBACKENDS = _child("VISBACKENDS")
 VISUALIZERS = _child("VISUALIZERS")
+
+
+def build_model(config: Config) -> nn.Module:
+    """The network of a config, in the default scope that is set.
+
+    The config stays as it is: mmdet's detectors write settings of training and test into those of their parts, and so a
+    config would have another digest once its network was built.
+    """
+    model: nn.Module = MODELS.build(copy.deepcopy(config.model))
+    return model

@@ -266,8 +266,7 @@ def matched_operating_points(found: MatchedFiles) -> OperatingPoints:
 def _model_of(
     predictions: StrPath, detections: DetectionSet
 ) -> tuple[ModelLine | None, LinkingLine | None, RescoringLine | None]:
-    """What made the detections in all volumes of a record, if their histories tell: the model, its rules of linking, and
-    false-positive reduction."""
+    """What made the detections, if their histories tell: model, rules of linking, false-positive reduction."""
     histories = [volume.history for volume in detections.volumes.values()]
     made = _only({ModelLine.find(history) for history in histories}, predictions, "models")
     linked = _only({LinkingLine.find(history) for history in histories}, predictions, "rules of linking")

@@ -31,7 +31,7 @@ from mmpluld.io.slice_sources import SliceSource, VolumeSliceSource
 from mmpluld.io.slice_stack import StackPlan
 from mmpluld.models.roi_heads import LesionRoIHead
 from mmpluld.progress import track
-from mmpluld.registry import MODELS
+from mmpluld.registry import build_model
 from mmpluld.structures import CTVolume, Finding, predicted_boxes, to_array
 
 __all__ = ["VolumeDetector"]
@@ -91,7 +91,7 @@ class VolumeDetector:
             self.device = next(model.parameters()).device
         else:
             self.device = checked_device(device)
-            self.model = MODELS.build(config.model)
+            self.model = build_model(config)
             load_weights(self.model, model)
             self.model.to(self.device)
         # Of teacher and student, one answers.

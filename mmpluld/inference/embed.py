@@ -29,7 +29,7 @@ from mmpluld.io.slice_sources import SliceSource, open_source
 from mmpluld.models.embedders import LesionEmbedder
 from mmpluld.postprocess.scan_tracklets import scan_tracklets
 from mmpluld.progress import track
-from mmpluld.registry import MODELS, TRANSFORMS
+from mmpluld.registry import TRANSFORMS, build_model
 from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, clipped_box, key_box
 from mmpluld.typing import StrPath
 from mmpluld.zoo.download import local_checkpoint, sha256_of
@@ -141,7 +141,7 @@ class VolumeEmbedder:
     def __init__(self, config: Config, weights: StrPath, device: str, batch_size: int) -> None:
         self.device = checked_device(device)
         self.batch_size = batch_size
-        model = MODELS.build(config.model)
+        model = build_model(config)
         if not isinstance(model, LesionEmbedder):
             raise InputError(
                 f"{config.filename}: its model is {config.model.type}; embedding needs a LesionEmbedder, such as that "

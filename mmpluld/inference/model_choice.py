@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.evaluation.operating_points import OperatingPoint, OperatingPoints
+from mmpluld.inference.settings import DetectionSettings, reduction_of_test
 from mmpluld.inputs import file_size
 from mmpluld.progress import note
 from mmpluld.structures.model_line import ModelLine, RescoringLine, short_digest
@@ -49,9 +50,9 @@ class ModelFiles:
 
     def reduction(self) -> dict[str, Any]:
         """False-positive reduction that the model is tested with or carries; empty if there is none."""
-        tested = (self.config.get("test_cfg") or {}).get("fpr")
+        tested = reduction_of_test(self.config)
         if tested or self.bundle is None or f"{FPR}config.json" not in self.bundle.members:
-            return dict(tested or {})
+            return tested
         return {"checkpoint": self.bundle.path, "mode": self.bundle.provenance.get("fpr_mode", "average")}
 
     def default_point(self, linking: str) -> OperatingPoint | None:
@@ -136,8 +137,6 @@ class ModelFiles:
     def _check_linking(self, points: OperatingPoints, linking: str, asked: bool) -> None:
         """Refuse operating points of boxes that were linked otherwise, or say so where no rate was asked for or where
         those of the config are only supposed."""
-        from mmpluld.inference.settings import DetectionSettings
-
         measured = points.linking or DetectionSettings.from_config(self.config, rescored=True, score_thr=1.0).linking()
         if linking == measured:
             return

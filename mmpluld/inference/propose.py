@@ -24,7 +24,7 @@ from mmpluld.inference.detector import VolumeDetector
 from mmpluld.inference.grid_source import GridSliceSource
 from mmpluld.inference.link import SliceBoxes
 from mmpluld.inference.running import Precision
-from mmpluld.inference.settings import DetectionSettings
+from mmpluld.inference.settings import DetectionSettings, reduction_of_test
 from mmpluld.inference.volumes import Examined, join, lacking_shards, load_volumes, share_out
 from mmpluld.io.proposals import ProposalHeader, ProposalStore, VolumeProposals
 from mmpluld.io.slice_sources import open_source
@@ -91,7 +91,7 @@ def propose(
     cfg = prepare_config(config, None, cfg_options, launcher, local_rank, twin)
     init_default_scope(cfg.get("default_scope", "mmpluld"))
     # Proposals are linked from their own threshold on, whatever score the config's findings have.
-    rescored = bool((cfg.get("test_cfg") or {}).get("fpr"))
+    rescored = bool(reduction_of_test(cfg))
     rules = DetectionSettings.from_config(cfg, rescored, **{**settings, "score_thr": 1.0})
     weights = local_checkpoint(checkpoint)
     dataset = _training_set(cfg, config)

@@ -34,7 +34,7 @@ from mmpluld.io.patches import run_around
 from mmpluld.io.slice_sources import SliceSource, open_source
 from mmpluld.models.classifiers import PatchClassifier
 from mmpluld.progress import track
-from mmpluld.registry import MODELS, TRANSFORMS
+from mmpluld.registry import TRANSFORMS, build_model
 from mmpluld.structures import AnnotationSet, Detections, DetectionSet, VolumeRecord
 from mmpluld.structures.model_line import RescoringLine
 from mmpluld.typing import FloatArray, IntArray, StrPath
@@ -91,7 +91,7 @@ class Rescorer:
         if isinstance(model, nn.Module):
             self.model = model
         else:
-            self.model = MODELS.build(config.model)
+            self.model = build_model(config)
         if not isinstance(self.model, PatchClassifier) or not any(isinstance(step, LoadPatch) for step in transforms):
             raise InputError(
                 f"{config.filename}: is no config of false-positive reduction (a PatchClassifier, with LoadPatch in "
@@ -212,7 +212,7 @@ def _bundled(bundle: Bundle, mode: FPRMode, device: str, precision: str) -> Resc
     part = FPR if FPR + CONFIG in bundle.members else ""
     cfg = bundle_config(bundle, part)
     init_default_scope(cfg.get("default_scope", "mmpluld"))
-    model = MODELS.build(cfg.model)
+    model = build_model(cfg)
     put_weights(model, bundle_checkpoint(bundle, part), bundle.path)
     name = f"{bundle.name}{', false-positive reduction' if part else ''}, bundle {bundle.path.name}"
     name += f" (SHA-256 {sha256_of(bundle.path)[:16]})"

@@ -15,7 +15,7 @@ from mmpluld.structures.model_line import LinkingLine
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-__all__ = ["DetectionSettings", "is_number"]
+__all__ = ["DetectionSettings", "is_number", "reduction_of_test"]
 
 _CHOICES = {"link_order": LinkOrder, "score_rule": ScoreRule, "grid_rule": GridRule}
 _LEAST = {"max_gap": 0, "min_slices": 1, "max_boxes": 1}
@@ -155,6 +155,11 @@ class DetectionSettings:
         """The rules in words, for records: the thresholds and the overlap, and what is not as by default."""
         tags = "" if self.tag_thr == type(self).tag_thr else f", their tags {self.tag_thr:g} or more"
         return str(LinkingLine(self.linking(), f"{self.score_thr:g} or more{tags}"))
+
+
+def reduction_of_test(config: Config) -> dict[str, Any]:
+    """False-positive reduction that a config is tested with, ``checkpoint`` and others; empty if there is none."""
+    return dict((config.get("test_cfg") or {}).get("fpr") or {})
 
 
 def is_number(value: Any) -> TypeGuard[float]:

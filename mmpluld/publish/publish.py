@@ -19,11 +19,14 @@ from mmpluld.atomic import atomic_path, atomic_write_text
 from mmpluld.engine.bundle_config import config_bytes
 from mmpluld.engine.checkpoint import load_checkpoint_safely, put_weights, state_dict_of, trained_with
 from mmpluld.engine.config import load_config
+from mmpluld.engine.config_digest import config_digest
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import get_protocol
 from mmpluld.evaluation.operating_points import OperatingPoints, calibration_table, measure_operating_points
 from mmpluld.inference.running import FPRMode
-from mmpluld.registry import MODELS
+from mmpluld.inference.settings import DetectionSettings, reduction_of_test
+from mmpluld.registry import build_model
+from mmpluld.structures.model_line import short_digest
 from mmpluld.structures.text_files import read_object
 from mmpluld.typing import StrPath
 from mmpluld.version import __version__
@@ -141,12 +144,12 @@ def publish(
     settings = load_config(config or name)
     source = load_checkpoint_safely(checkpoint)
     members = _model_members(settings, source, checkpoint, half, "")
-    if reduction is None and (settings.get("test_cfg") or {}).get("fpr"):
-        reduction = Reduction(**settings.test_cfg.fpr)
+    if reduction is None and (tested := reduction_of_test(settings)):
+        reduction = Reduction(**tested)
     if reduction is not None:
         members |= _reduction_members(reduction, half)
     trained = Path(config or name).name.removesuffix(".py")
-    points = None if validation is None else _measured(validation, {name, trained}, reduction)
+    points = None if validation is None else _measured(validation, {name, trained}, settings, reduction)
     if points is not None:
         members |= {POINTS: points.to_json().encode(), PICTURE: _picture(points)}
     result = None if metrics is None else _read_metrics(metrics)
@@ -173,7 +176,7 @@ def _model_members(
     """Config and weights of a network, after a look whether they belong together."""
     config = config_bytes(settings, str(settings.filename))  # first, since it says what cannot be published
     with DefaultScope.overwrite_default_scope("mmpluld"):
-        put_weights(MODELS.build(settings.model), source, path)
+        put_weights(build_model(settings), source, path)
     state = _plain_state(state_dict_of(source, path), half, path)
     return {
         f"{part}{CONFIG}": config,
@@ -190,12 +193,23 @@ def _reduction_members(reduction: Reduction, half: bool) -> dict[str, bytes]:
     return _model_members(load_config(config), source, path, half, FPR)
 
 
-def _measured(validation: Validation, names: Set[str], reduction: Reduction | None) -> OperatingPoints:
+def _measured(validation: Validation, names: Set[str], config: Config, reduction: Reduction | None) -> OperatingPoints:
     points = measure_operating_points(validation.detections, validation.truth, validation.protocol)
     if points.model is not None and points.model not in names:
         raise InputError(
             f"{validation.detections}: holds detections of {points.model}, whose scores are others; give those of "
             f"{' or '.join(sorted(names))}"
+        )
+    if points.config not in (None, short_digest(config_digest(config))):
+        raise InputError(
+            f"{validation.detections}: was made with other settings of the config, such as --cfg-options; give "
+            "detections made as the bundle will make them"
+        )
+    linking = DetectionSettings.from_config(config, rescored=True, score_thr=1.0).linking()
+    if points.linking not in (None, linking):
+        raise InputError(
+            f"{validation.detections}: was made of 2D boxes scored {points.linking}, the bundle links {linking}; give "
+            "detections made as the bundle will make them"
         )
     mode = "none" if reduction is None else reduction.mode
     if points.fpr not in (None, mode):

@@ -33,7 +33,7 @@ __all__ = [
     "Caller",
     "Job",
     "JobState",
-    "config_digest",
+    "whole_config_digest",
     "execute",
     "identity_digest",
     "last_weights",
@@ -222,7 +222,7 @@ def identity_digest(jobs: Sequence[Job]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def config_digest(cfg: Config) -> str:
+def whole_config_digest(cfg: Config) -> str:
     """SHA-256 of all settings of a config."""
     return hashlib.sha256(json.dumps(cfg.to_dict(), sort_keys=True, default=str).encode()).hexdigest()
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mmpluld.errors import InputError
-from mmpluld.reproduce.graph import Job, batch_shares, config_digest, identity_digest, last_weights
+from mmpluld.reproduce.graph import Job, batch_shares, identity_digest, last_weights, whole_config_digest
 from mmpluld.reproduce.rows import FPR, Labels, Row
 from mmpluld.reproduce.runner import Run
 from mmpluld.reproduce.start import NO_START, StartOf, random_start
@@ -143,7 +143,9 @@ class Plan:
         known: dict[tuple[Any, ...], tuple[str, str]] = {}
         for row in (row for row in self.rows.values() if not row.weights_of):
             name = row.config_name(self.twins)
-            plain, changed = (config_digest(self._loaded(name, part)) for part in (row.options, self._changes(row)))
+            plain, changed = (
+                whole_config_digest(self._loaded(name, part)) for part in (row.options, self._changes(row))
+            )
             other, before = known.setdefault((changed, row.labels, row.fpr, row.fold), (row.key, plain))
             if before != plain:
                 raise InputError(
@@ -217,7 +219,7 @@ class Plan:
         files = _annotation_files(cfg, self.data_root, row)
         identity = {
             "config": name,
-            "config_sha256": config_digest(cfg),
+            "config_sha256": whole_config_digest(cfg),
             "data_sha256": digest(files),
             "cfg_options": changes,
             "start_sha256": start.sha256,
@@ -400,7 +402,7 @@ class Plan:
             command = ["train", config, "--work-dir", str(folder), "--seed", str(seed), "--resume", "--cfg-options"]
             return [*command, *changes, *start.options, *root, "default_hooks.checkpoint.max_keep_ckpts=1"]
 
-        settings = [config_digest(cfg), *([start.sha256] if start.sha256 else [])]
+        settings = [whole_config_digest(cfg), *([start.sha256] if start.sha256 else [])]
         return step_of(
             title, seed, folder, needs, settings, arguments, folder / "last_checkpoint", parallel=True, files=files,
             shares=partial(batch_shares, cfg),

@@ -15,7 +15,7 @@ from mmpluld.atomic import atomic_path, is_unfinished
 from mmpluld.errors import InputError
 from mmpluld.phantom.layout_organs import organs_record
 from mmpluld.reproduce.children import Resources, run_commands
-from mmpluld.reproduce.graph import config_digest, last_weights, refuse_unknown, save_record
+from mmpluld.reproduce.graph import last_weights, refuse_unknown, save_record, whole_config_digest
 from mmpluld.reproduce.start import Start, StartOf, architecture, backbones, start_options
 from mmpluld.reproduce.twin_data import SEED, digest, phantom_command
 from mmpluld.structures.text_files import read_object
@@ -148,7 +148,7 @@ def _identity(name: str, data: Path, cfg_options: Sequence[str]) -> dict[str, An
 
     return {
         "config": name,
-        "config_sha256": config_digest(load_config(name, list(cfg_options))),
+        "config_sha256": whole_config_digest(load_config(name, list(cfg_options))),
         "data_sha256": digest([data / "phantom.json", data / "annotations" / "train.json"]),
         "seed": _SEED,
     }

@@ -24,7 +24,7 @@ from mmpluld.evaluation.functional import DEEPLESION_2D, match_detections
 from mmpluld.models.roi_heads import ExpertBBoxHead
 from mmpluld.outputs import check_output_file
 from mmpluld.progress import track
-from mmpluld.registry import MODELS
+from mmpluld.registry import build_model
 from mmpluld.structures import instance_boxes, predicted_boxes, to_array
 from mmpluld.typing import BoolArray, FloatArray, StrPath
 from mmpluld.zoo.download import local_checkpoint
@@ -170,7 +170,7 @@ def calibrate(
     if cfg.get("val_dataloader") is None:
         raise InputError(f"{config}: has no val_dataloader; calibration needs one, of key slices with marked lesions")
     init_default_scope(cfg.get("default_scope", "mmpluld"))
-    model = MODELS.build(cfg.model)
+    model = build_model(cfg)
     head = _expert_head(model, config)
     load_weights(model, source)
     # As the experts alone score, and with nothing lost in the fusion.

@@ -17,7 +17,7 @@ from mmpluld.atomic import atomic_path
 from mmpluld.engine.checkpoint import checkpoint_bytes
 from mmpluld.engine.config import FoundConfig, load_config
 from mmpluld.errors import InputError
-from mmpluld.registry import MODELS
+from mmpluld.registry import build_model
 from mmpluld.typing import StrPath
 from mmpluld.version import __version__
 
@@ -143,7 +143,7 @@ def check_fit(
         InputError: If a tensor is missing, unexpected or of another shape.
     """
     with DefaultScope.overwrite_default_scope("mmpluld"), torch.device("meta"):
-        expected = MODELS.build(load_config(config).model).state_dict()
+        expected = build_model(load_config(config)).state_dict()
     old = {new: previous for previous, new in renamed.items()}
     problems = []
     for label, keys in (

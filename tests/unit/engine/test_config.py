@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 from mmpluld.engine.config import find_config, load_config, twin_name
+from mmpluld.engine.config_digest import config_digest
 from mmpluld.errors import InputError
+from mmpluld.registry import build_model
 
 NAME = "a3d_densenet121-fpn_7s_20e_deeplesion"
 TWIN = "a3d_densenet121-fpn_7s_phantom"
@@ -198,3 +201,12 @@ class TestTwin:
         path.write_text("work_dir = 'x'\n")
         with pytest.raises(InputError, match=r"a\.py: has no miniature: none of twin_model"):
             load_config(path, twin=True)
+
+
+@pytest.mark.parametrize("name", ["retinanet-a3d_densenet121-fpn_7s_phantom", "lens-afp_densenet121_9s_phantom"])
+def test_a_config_has_the_same_digest_once_its_network_is_built(name: str) -> None:
+    config = load_config(name)
+    before = config_digest(config)
+    with DefaultScope.overwrite_default_scope("mmpluld"):
+        build_model(config)
+    assert config_digest(config) == before

@@ -25,8 +25,10 @@ from mmpluld.cli.main import main
 from mmpluld.engine.bundle_config import bundle_config
 from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights
 from mmpluld.engine.config import find_config, load_config
+from mmpluld.engine.config_digest import config_digest
 from mmpluld.errors import InputError
 from mmpluld.evaluation.operating_points import OperatingPoints, measure_operating_points
+from mmpluld.inference.settings import DetectionSettings
 from mmpluld.publish.publish import Validation, metafile_entry, publish, served_from, update_metafile
 from mmpluld.registry import MODELS
 from mmpluld.structures import DetectionSet
@@ -199,11 +201,24 @@ def test_operating_points_of_validation_patients(trained: Path, tmp_path: Path, 
     with pytest.raises(InputError, match=f"holds detections of another, whose scores are others; give those of {NAME}"):
         publish(trained, tmp_path, NAME, data="Phantom", validation=Validation(tmp_path / "others.json", truth))
 
+    for line, message in (
+        (str(RescoringLine("alone", "net")), "made with false-positive reduction: alone, the bundle's is none"),
+        (
+            DetectionSettings(max_gap=2).describe(),
+            r"max_gap 2, the bundle links 0.05 or more, linked at IoU above 0.5;",
+        ),
+        (ModelLine.text(NAME, "c0" * 32, "w.pth", "0" * 64), "made with other settings of the config"),
+    ):
+        for volume in record.volumes.values():
+            volume.history = [line]
+        record.save(tmp_path / "otherwise.json")
+        with pytest.raises(InputError, match=message):
+            publish(trained, tmp_path, NAME, data="Phantom", validation=Validation(tmp_path / "otherwise.json", truth))
     for volume in record.volumes.values():
-        volume.history = [str(RescoringLine("alone", "net"))]
-    record.save(tmp_path / "rescored.json")
-    with pytest.raises(InputError, match="made with false-positive reduction: alone, the bundle's is none"):
-        publish(trained, tmp_path, NAME, data="Phantom", validation=Validation(tmp_path / "rescored.json", truth))
+        own = ModelLine.text(NAME, config_digest(load_config(NAME)), "w.pth", "0" * 64)
+        volume.history = [own, DetectionSettings(score_thr=0.1).describe()]
+    record.save(tmp_path / "own.json")
+    publish(trained, tmp_path, NAME, data="Phantom", validation=Validation(tmp_path / "own.json", truth))
 
 
 def test_config_of_ones_own_classes(trained: Path, tmp_path: Path) -> None:
