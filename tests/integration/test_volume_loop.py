@@ -305,11 +305,15 @@ def test_false_positive_reduction_is_the_same_in_the_test_and_afterwards(config,
     assert "scores are the mean of the detector's and those of fpr_resnet18_phantom" in capsys.readouterr().out
 
 
-def test_a_scan_is_detected_in_with_false_positive_reduction(config, data_root, reduction, capsys):
+@pytest.fixture
+def scan(data_root):
     array = np.full((14, SIZE, SIZE), -1000, dtype=np.int16)
     array[3:9, 12:20, 2:14] = 2050
-    scan = data_root / "scan.nii.gz"
-    write_volume(CTVolume.from_canonical(array, (2.0, 1.0, 1.0)), scan)
+    write_volume(CTVolume.from_canonical(array, (2.0, 1.0, 1.0)), data_root / "scan.nii.gz")
+    return data_root / "scan.nii.gz"
+
+
+def test_a_scan_is_detected_in_with_false_positive_reduction(config, data_root, scan, reduction, capsys):
     command = ["detect", str(scan), "--config", str(config), "--checkpoint", str(data_root / "weights.pth")]
     command += ["--out", str(data_root / "out"), "--overwrite", "--units", "hu", "--score-thr", "0.05"]
 
@@ -336,97 +340,114 @@ def test_a_scan_is_detected_in_with_false_positive_reduction(config, data_root, 
         assert message in capsys.readouterr().err
 
 
-def test_a_bundle_finds_what_config_and_weights_find(config, data_root, reduction, validation, capsys):
+def bundled(config, data_root, reduction, validation):
+    """A bundle of the model with false-positive reduction and operating points."""
+    parts = {"reduction": Reduction(reduction, mode="alone"), "validation": validation}
+    weights = data_root / "weights.pth"
+    return publish(weights, data_root / "zoo", "halves", data="none", config=config, **parts).bundle
+
+
+def test_a_bundle_finds_what_config_and_weights_find(config, data_root, scan, reduction, validation):
     """Also with the false-positive reduction that it carries, with its rules, and with other rules."""
-    array = np.full((14, SIZE, SIZE), -1000, dtype=np.int16)
-    array[3:9, 12:20, 2:14] = 2050
-    scan, weights = data_root / "scan.nii.gz", data_root / "weights.pth"
-    write_volume(CTVolume.from_canonical(array, (2.0, 1.0, 1.0)), scan)
-    parts = {"reduction": Reduction(reduction, mode="alone"), "validation": Validation(*validation)}
-    bundle = publish(weights, data_root / "zoo", "halves", data="none", config=config, **parts).bundle
+    bundle = bundled(config, data_root, reduction, Validation(*validation))
 
     def found(**options):
         return Detector(**options)(scan, units="hu").detections.volumes["scan"]
 
     for options in ({}, {"score_thr": 0.0}, {"no_fpr": True}, {"fpr_mode": "average", "score_thr": 0.0}):
         fpr = {"fpr": reduction, "fpr_mode": "alone"} if "no_fpr" not in options else {}
-        plain = found(config=config, checkpoint=weights, **{**fpr, **options})
-        bundled = found(model=bundle, **options)
-        assert np.array_equal(bundled.boxes, plain.boxes)
-        assert np.array_equal(bundled.scores, plain.scores)
+        plain = found(config=config, checkpoint=data_root / "weights.pth", **{**fpr, **options})
+        of_bundle = found(model=bundle, **options)
+        assert np.array_equal(of_bundle.boxes, plain.boxes)
+        assert np.array_equal(of_bundle.scores, plain.scores)
     assert len(plain.scores) == 1
-    assert any(f"bundle {bundle.name}" in line for line in bundled.history)
+    assert any(f"bundle {bundle.name}" in line for line in of_bundle.history)
     changed = found(model=bundle, no_fpr=True, cfg_options=["test_cfg.score_thr=0.95"])
     assert len(changed.scores) == 0
 
-    measure_operating_points(*validation, "lens-3d").save(data_root / "points.json")
-    others, tested = data_root / "others.json", data_root / "tested.json"
-    replace(measure_operating_points(*validation, "lens-3d"), model="another").save(others)
-    run(config)  # a record that names these weights
+
+@pytest.fixture
+def measured(config, data_root, validation):
+    """Files of the same operating points, by what they say of their origin."""
+    run(config)  # a record that names these weights and rules
     history = DetectionSet.load(data_root / "found.json").volumes["a"].history
-    made, told = ModelLine.find(history), LinkingLine.find(history)
-    assert made == ModelLine(config.stem, sha256_of(weights)[:16], config_digest(load_config(config))[:16])
-    measured = measure_operating_points(*validation, "lens-3d")
-    whose = replace(measured, model=made.name, weights=made.digest, config=made.config)
-    whose.save(tested)
-    replace(whose, weights="0" * 16).save(data_root / "retrained.json")
-    averaged, plain_scores = data_root / "averaged.json", data_root / "plain.json"
-    replace(whose, fpr="average", fpr_network="other").save(averaged)
-    replace(whose, fpr="none").save(plain_scores)
-    own = {"config": config, "checkpoint": weights, "fp_rate": 1}
-    for options in (
-        {"model": bundle},
-        {"model": bundle, "no_fpr": True, "operating_points": data_root / "points.json"},
-        {"config": config, "checkpoint": weights, "operating_points": tested},
-        {"model": bundle, "no_fpr": True, "operating_points": tested},  # of the checkpoint, under its own name
-        {"config": config, "checkpoint": weights, "operating_points": plain_scores},
-        {"config": config, "checkpoint": weights, "operating_points": averaged, "fpr": reduction},
+    made, linked = ModelLine.find(history), LinkingLine.find(history)
+    own_rules = DetectionSettings.from_config(load_config(config))
+    own_weights = sha256_of(data_root / "weights.pth")[:16]
+    assert made == ModelLine(config.stem, own_weights, config_digest(load_config(config))[:16])
+    assert linked.rules == own_rules.linking()
+    plain = measure_operating_points(*validation, "lens-3d")
+    own = replace(plain, model=made.name, weights=made.digest, config=made.config)
+    files = {
+        "nothing told": plain,
+        "own": own,
+        "another": replace(plain, model="another"),
+        "retrained": replace(own, weights="0" * 16),
+        "averaged": replace(own, fpr="average", fpr_network="other"),
+        "without": replace(own, fpr="none"),
+        "linked": replace(own, linking=own_rules.linking()),
+        "wider": replace(own, linking=replace(own_rules, max_gap=2).linking()),
+    }
+    for name, points in files.items():
+        points.save(data_root / f"{name}.json")
+    return {name: data_root / f"{name}.json" for name in files}
+
+
+def test_operating_points_hold_for_what_they_were_measured_with(
+    config, data_root, scan, reduction, validation, measured
+):
+    bundle = bundled(config, data_root, reduction, Validation(*validation))
+    own = {"config": config, "checkpoint": data_root / "weights.pth"}
+    for options, points in (
+        ({"model": bundle}, None),
+        ({"model": bundle, "no_fpr": True}, "nothing told"),
+        ({"model": bundle, "no_fpr": True}, "own"),  # of the checkpoint, under its own name
+        (own, "own"),
+        (own, "without"),
+        (own, "linked"),
+        (own | {"fpr": reduction}, "averaged"),
+        (own | {"max_gap": 2}, "wider"),
     ):
-        at_rate = Detector(**options, fp_rate=1)(scan, units="hu")
+        file = {} if points is None else {"operating_points": measured[points]}
+        at_rate = Detector(**options, **file, fp_rate=1)(scan, units="hu")
         assert at_rate.details["Score threshold"] == "0.7"
         assert "(asked for: 1) and sensitivity 0.50 on 4 validation volumes" in at_rate.details["Operating point"]
         assert f"score threshold 0.7: {at_rate.details['Operating point']}" in at_rate.volume.history
-    own_rules = DetectionSettings.from_config(load_config(config))
-    assert told.rules == own_rules.linking()
-    wider = replace(whose, linking=replace(own_rules, max_gap=2).linking())
-    wider.save(data_root / "wider.json")
-    wide = {**own, "operating_points": data_root / "wider.json"}
-    assert Detector(**wide, max_gap=2)(scan, units="hu").details["Score threshold"] == "0.7"
-    with pytest.raises(InputError, match=r"max_gap 2, asked for is .* above 0.5; use the rules of the test"):
-        Detector(**wide)(scan, units="hu")
-    parts["validation"] = Validation(*validation, default_rate=1)
-    default = publish(weights, data_root / "zoo", "halves", data="none", config=config, **parts).bundle
+    for options, points, message in (
+        ({"model": bundle}, "another", "were measured with another, whose scores"),
+        (own, "retrained", "weights.pth: the operating points .*, weights with SHA-256 0000000000000000"),
+        (own, "averaged", "reduction: average, asked for is none; use --fpr WEIGHTS --fpr-mode av"),
+        (own | {"fpr": reduction, "fpr_mode": "alone"}, "averaged", "average, asked for is alone"),
+        (own | {"fpr": reduction}, "without", "none, asked for is average; use --no-fpr"),
+        (own, "wider", r"max_gap 2, asked for is .* above 0.5; use the rules of the test"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Detector(**options, operating_points=measured[points], fp_rate=1)(scan, units="hu")
+
+
+def test_operating_points_of_a_bundle(config, data_root, scan, reduction, validation, capsys):
+    bundle = bundled(config, data_root, reduction, Validation(*validation, default_rate=1))
     for options, threshold, measured in (
         ({}, "0.7", True),
         ({"fp_rate": 0.25}, "0.8", True),
         ({"score_thr": 0.4}, "0.4", False),
         ({"no_fpr": True}, "0.5", False),  # the config's own
     ):
-        details = Detector(default, **options)(scan, units="hu").details
+        details = Detector(bundle, **options)(scan, units="hu").details
         assert (details["Score threshold"], "Operating point" in details) == (threshold, measured)
     capsys.readouterr()
-    Detector(default, max_gap=2)(scan, units="hu")
+    Detector(bundle, max_gap=2)(scan, units="hu")
     assert "IoU above 0.5, asked for is 0.05 or more, linked at IoU above 0.5, max_gap 2; th" in capsys.readouterr().err
+    own = {"config": config, "checkpoint": data_root / "weights.pth"}
     for options, message in (
         ({"model": bundle, "fp_rate": 1, "no_fpr": True}, "its operating points do not hold with --no-fpr"),
         ({"model": bundle, "fp_rate": 1, "cfg_options": ["test_cfg.max_gap=1"]}, "do not hold with --cfg-options"),
-        ({"model": bundle, "fp_rate": 1, "operating_points": others}, "were measured with another, whose scores"),
-        (
-            {"config": config, "checkpoint": weights, "fp_rate": 1, "operating_points": data_root / "retrained.json"},
-            "weights.pth: the operating points given were measured with .*, weights with SHA-256 0000000000000000",
-        ),
-        (
-            own | {"operating_points": averaged},
-            "reduction: average, asked for is none; use --fpr WEIGHTS --fpr-mode av",
-        ),
-        (own | {"operating_points": averaged, "fpr": reduction, "fpr_mode": "alone"}, "average, asked for is alone"),
-        (own | {"operating_points": plain_scores, "fpr": reduction}, "none, asked for is average; use --no-fpr"),
         ({"model": bundle, "fp_rate": 9}, "allowed are 0.25 to 1.5 false positives per volume"),
-        ({"config": config, "checkpoint": weights, "fp_rate": 1}, "has no operating points"),
+        (own | {"fp_rate": 1}, "has no operating points"),
         ({"model": bundle, "fp_rate": 1, "score_thr": 0.5}, "--fp-rate 1 and --score-thr 0.5 both give the threshold"),
         ({"model": bundle, "operating_points": "x.json"}, "choose nothing without --fp-rate"),
         ({"model": bundle, "twin": True}, "--twin makes a config its miniature"),
-        ({"model": weights}, "is no bundle; a checkpoint is given as --checkpoint"),
+        ({"model": own["checkpoint"]}, "is no bundle; a checkpoint is given as --checkpoint"),
     ):
         with pytest.raises(InputError, match=message):
             Detector(**options)(scan, units="hu")
