@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import islice
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class VolumeDetector:
     that asks for the slice interval is told the scan's own. Where the pipeline cuts away the air around the body
     (``CropBody``), all slices are cut alike, to the box that holds the body on each of them. The 2D boxes are linked
     into 3D boxes and mapped back to whole slices of the scan. Memory beyond the volume and the 2D boxes does not grow
-    with the number of slices.
+    with the number of slices. Threads may share a detector; it examines one volume at a time.
 
     Args:
         config: A loaded config of the zoo.
@@ -100,6 +101,13 @@ class VolumeDetector:
         self.model.eval()
         self.tag_names = self._checked_tags(tag_names)
         self.share = share and self.stacks.slicewise and shares_images(getattr(self.model, "backbone", self.model))
+        self._busy = Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_busy"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _busy=Lock())
 
     def detect(self, volume: CTVolume) -> list[Finding]:
         """Detect lesions in a volume.
@@ -189,15 +197,18 @@ class VolumeDetector:
 
     def examine(self, grid: GridSliceSource, name: str) -> Iterator[SliceBoxes]:
         """The 2D boxes of the model on every slice of a grid, as it gives them; ``name`` is for messages."""
-        self.stacks.start()
         shared = SharedFeatures(self.model.backbone, self.batch_size) if self.share else None
         count = len(grid.indices)
         body = body_box(map(grid.read, range(count))) if self.stacks.crops else None
         samples = (_sample(grid, index, name, body) for index in range(count))
         batches = iter(lambda: list(islice(samples, self.batch_size)), [])
-        for batch in track(batches, "detecting", total=-(-count // self.batch_size)):
-            data = pseudo_collate([self.stacks.load(sample) for sample in batch])
-            yield from self._run(data, [self.stacks.plan(sample) for sample in batch], shared)
+        recent = self.stacks.recent()
+        try:
+            for batch in track(batches, "detecting", total=-(-count // self.batch_size)):
+                data = pseudo_collate([self.stacks.load(sample, recent) for sample in batch])
+                yield from self._run(data, [self.stacks.plan(sample) for sample in batch], shared)
+        finally:
+            self.stacks.forget()
 
     def history(self, volume: CTVolume) -> tuple[str, ...]:
         """What :meth:`detect` does to a volume, in words, for records."""
@@ -217,12 +228,13 @@ class VolumeDetector:
 
     def _detect_on(self, grid: GridSliceSource, name: str) -> list[Lesion3D]:
         """Detections on a grid, in slice numbers of the series."""
-        if self.rescorer is None:
-            return link_lesions(self.examine(grid, name), grid, self.settings, self.tag_names)
-        # Thresholds are for the new scores.
-        every = replace(self.settings, score_thr=self.settings.link_score_thr, max_boxes=None)
-        found = link_lesions(self.examine(grid, name), grid, every, self.tag_names)
-        return self.rescorer.rescored(found, grid.source, grid.slices, self.settings, name)
+        with self._busy:  # transforms and network keep what belongs to the slice at hand
+            if self.rescorer is None:
+                return link_lesions(self.examine(grid, name), grid, self.settings, self.tag_names)
+            # Thresholds are for the new scores.
+            every = replace(self.settings, score_thr=self.settings.link_score_thr, max_boxes=None)
+            found = link_lesions(self.examine(grid, name), grid, every, self.tag_names)
+            return self.rescorer.rescored(found, grid.source, grid.slices, self.settings, name)
 
     @torch.inference_mode()
     def _run(self, data: dict[str, Any], plans: list[StackPlan], shared: SharedFeatures | None) -> list[SliceBoxes]:

@@ -188,9 +188,13 @@ class Detector:
                 try:
                     volume = reader.read(scan, units)
                     kept = () if is_archive(scan.given) else volume.source_files  # what was unpacked will be removed
-                    yield name, self.examine(replace(volume, source_files=kept), name)
+                    found = self.examine(replace(volume, source_files=kept), name)
                 except InputError as error:
                     yield name, error
+                    continue
+                del volume  # the caller has it with the findings, for as long as they are kept
+                yield name, found
+                del found
 
     def examine(self, volume: CTVolume, name: str, formats: Sequence[str] = ()) -> Findings:
         """Detect lesions in a scan that is read; what was assumed of it is noted on standard error.

@@ -102,15 +102,21 @@ class StackLoader:
         self.loader = next(step for step in pipeline.transforms if isinstance(step, LoadSliceStack))
         self.crops = any(isinstance(step, CropBody) for step in pipeline.transforms)
         self._single: Compose | None = None
+        self._loaders = [self.loader]
         self.slicewise = all(isinstance(step, _SLICEWISE) for step in pipeline.transforms)
         if self.slicewise:
             one = LoadSliceStack(1, self.loader.slice_gap_mm, self.loader.interp, num_threads=0)
             self._single = Compose([one if step is self.loader else step for step in pipeline.transforms])
-        self.start()
+            self._loaders.append(one)
 
-    def start(self) -> None:
-        """Forget the volume before."""
-        self._slices = Recent(2 * self.loader.num_slices)
+    def recent(self) -> Recent:
+        """What the stacks of a volume will share; each volume needs its own."""
+        return Recent(2 * self.loader.num_slices)
+
+    def forget(self) -> None:
+        """Let go of the volume that was loaded last."""
+        for loader in self._loaders:
+            loader.forget()
 
     def plan(self, sample: dict[str, Any]) -> StackPlan:
         """Which slices make the stack of ``sample``, whose ``slice_source`` has slices at the stack's distance."""
@@ -120,8 +126,13 @@ class StackLoader:
             sample["key_slice"], source.spacing_mm[0], available, self.loader.num_slices, source.spacing_mm[0]
         )
 
-    def load(self, sample: dict[str, Any]) -> dict[str, Any]:
-        """What the pipeline makes of ``sample``: ``inputs`` (num_slices, H, W) and ``data_samples``."""
+    def load(self, sample: dict[str, Any], recent: Recent) -> dict[str, Any]:
+        """What the pipeline makes of ``sample``: ``inputs`` (num_slices, H, W) and ``data_samples``.
+
+        Args:
+            sample: As the dataset hands it to the pipeline.
+            recent: That of the sample's volume, see :meth:`recent`.
+        """
         single = self._single
         if single is None:
             packed: dict[str, Any] = self.pipeline(sample)
@@ -132,7 +143,7 @@ class StackLoader:
             return packed
 
         indices = [index for ((index, _),) in self.plan(sample)]
-        slices = {index: self._slices.get(index, partial(prepare, index)) for index in sorted(set(indices))}
+        slices = {index: recent.get(index, partial(prepare, index)) for index in sorted(set(indices))}
         data_sample = copy.deepcopy(slices[sample["key_slice"]]["data_samples"])
         return {"inputs": torch.cat([slices[index]["inputs"] for index in indices]), "data_samples": data_sample}
 

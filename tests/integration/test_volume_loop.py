@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import pickle
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -507,12 +511,39 @@ def test_slices_prepared_alone_are_those_of_the_stack(lens):
     grid = detector.grid(CTVolume.from_canonical(array, (2.0, 1.9, 2.3)))
     for index in (0, 2, 6, 11):
         sample = {"slice_source": grid, "key_slice": index, "img_id": index, "volume_id": "v", "slice_interval_mm": 2.0}
-        whole, alone = detector.stacks.pipeline(dict(sample)), detector.stacks.load(dict(sample))
+        whole = detector.stacks.pipeline(dict(sample))
+        alone = detector.stacks.load(dict(sample), detector.stacks.recent())
         assert whole["inputs"].shape == alone["inputs"].shape
         assert torch.allclose(whole["inputs"], alone["inputs"], atol=1e-3)
         assert whole["data_samples"].metainfo.keys() == alone["data_samples"].metainfo.keys()
         assert whole["data_samples"].scale_factor == alone["data_samples"].scale_factor
         assert whole["data_samples"].key_slice == alone["data_samples"].key_slice == index
+
+
+def test_volumes_examined_at_the_same_time_do_not_mix(lens):
+    """Step by step in turns, and in two threads; and nothing stays of a volume when it is done."""
+    config, model = lens
+    detector = pickle.loads(pickle.dumps(VolumeDetector(config, model, DetectionSettings(0.0, 0.0))))
+    volumes = [
+        CTVolume.from_canonical(
+            np.random.default_rng(seed).integers(-200, 300, (12, 40, 52)).astype(np.int16), (2.0, 1.9, 2.3)
+        )
+        for seed in range(2)
+    ]
+    grids = [detector.grid(volume) for volume in volumes]
+    alone = [[boxes.boxes.tolist() for boxes in detector.examine(grid, "v")] for grid in grids]
+    assert alone[0] != alone[1]
+    in_turns = zip(*(detector.examine(grid, "v") for grid in grids), strict=True)
+    turns = [[boxes.boxes.tolist() for boxes in turn] for turn in in_turns]
+    assert [list(volume) for volume in zip(*turns, strict=True)] == alone
+    found = [[(item.score, item.box_canonical) for item in detector.detect(volume)] for volume in volumes]
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(detector.detect, volumes * 2))
+    assert [[(item.score, item.box_canonical) for item in items] for items in both] == found * 2
+    kept = weakref.ref(volumes[1].array)
+    del volumes, grids, in_turns, both
+    gc.collect()
+    assert kept() is None
 
 
 def test_few_features_are_kept(lens):

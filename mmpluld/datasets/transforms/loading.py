@@ -79,7 +79,7 @@ class LoadSliceStack(BaseTransform):
         self.z_jitter = z_jitter
         self._pixels = _WORTH_A_THREAD
         self._slices: dict[int, np.ndarray] = {}
-        self._remember(None, None)
+        self.forget()
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Load the stack of ``results['key_slice']``."""
@@ -97,7 +97,7 @@ class LoadSliceStack(BaseTransform):
             self._slices = self._read(source, plan_indices(plan))
             stack = blend_stack(plan, self._slices)
         except (InputError, OSError) as error:
-            self._remember(None, None)  # of a series that failed nothing is used again
+            self.forget()  # of a series that failed nothing is used again
             raise InputError(_named(error, results)) from error
         height, width = stack.shape[:2]
         results.update(
@@ -154,6 +154,10 @@ class LoadSliceStack(BaseTransform):
         self._pixels = loaded[indices[0]].size
         return {index: loaded[index] for index in indices}
 
+    def forget(self) -> None:
+        """Let go of the series at hand; the next sample opens its own anew."""
+        self._remember(None, None)
+
     def _remember(self, source: SliceSource | None, place: str | None) -> None:
         """Make ``source`` the series at hand, of which no slice was read yet."""
         self._source = source
@@ -169,7 +173,7 @@ class LoadSliceStack(BaseTransform):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._pixels = _WORTH_A_THREAD
-        self._remember(None, None)
+        self.forget()
 
     def __repr__(self) -> str:
         return (
