@@ -88,7 +88,15 @@ def _told(items: Iterable[T], description: str, total: int | None) -> Iterator[T
 
 def _say(line: str) -> None:
     with _GUARD:
-        if _kept is not None and sys.stderr is sys.__stderr__:
+        if _kept is not None and _leads_to_2(sys.stderr):
             os.write(_kept, f"{line}\n".encode(errors="replace"))
             return
     print(line, file=sys.stderr, flush=True)
+
+
+def _leads_to_2(stream: TextIO) -> bool:
+    """Whether a stream writes to file descriptor 2, also one that a command put in the place of Python's own."""
+    try:
+        return stream.fileno() == 2
+    except (OSError, ValueError):
+        return False

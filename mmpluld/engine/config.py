@@ -215,6 +215,21 @@ def import_custom(config: Config) -> None:
             f"{config.filename or 'config'}: custom_imports: {error}; put the module beside the config or name its "
             "folder in PYTHONPATH"
         ) from error
+    imports = config.custom_imports["imports"]
+    for name in [imports] if isinstance(imports, str) else imports:
+        _refuse_namesake(name, Path(folder), config.filename)
+
+
+def _refuse_namesake(name: str, folder: Path, config: str | None) -> None:
+    """Refuse a module that is another than the one beside the config: Python imports a name once, from one place."""
+    place = folder.joinpath(*name.split("."))
+    own = next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
+    taken = getattr(sys.modules.get(name), "__file__", None)
+    if own is not None and taken is not None and not own.samefile(taken):
+        raise InputError(
+            f"{config}: custom_imports: {name} is {own}, but this process has {taken} under that name; give one of "
+            "the modules another name, or run them in separate processes"
+        )
 
 
 def _drop_scope(node: Any) -> None:

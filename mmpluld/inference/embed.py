@@ -93,9 +93,10 @@ def embed(
         lesions, by_id = content.lesions_by_volume(), {volume.id: volume for volume in volumes}
         for name in track(mine, "volumes") if first else mine:
             source = open_source(by_id[name], data_root)
+            digest = _shard_digest(store, name)  # first: of proposals that are made anew meanwhile it is outdated
             shard = None if store is None else store.load(name)
             found = embed_volume(embedder, by_id[name], source, lesions[name], shard, box_score)
-            done.save(replace(found, proposals_sha256=_shard_digest(store, name)))
+            done.save(replace(found, proposals_sha256=digest))
     return Examined(done.folder, len(volumes), len(volumes) - len(wanted), len(mine))
 
 

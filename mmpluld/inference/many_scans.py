@@ -138,9 +138,10 @@ class _Many:
 
     def run(self, processes: Processes) -> int:
         """Examine what is missing, this process's share of it."""
-        settings = self.detector.settings
+        settings = self._settings()
         first = processes.rank == 0
         with folder_lock(self.request.out) if first else nullcontext():
+            processes.check_same(settings)
             lacking = processes.told_by_first(lambda: self._lacking(settings))
             processes.part()
             mine = lacking[processes.rank :: processes.count]
@@ -153,6 +154,14 @@ class _Many:
         self._tell_all()
         return 1 if self.busy or "failed" in self.status else 2 if "refused" in self.status else 0
 
+    def _settings(self) -> dict[str, object]:
+        """All that decides what the results are."""
+        request = self.request
+        # In one order: the same formats in another are no other results.
+        formats = [name for name in FORMATS if name in request.formats]
+        told = {"formats": formats, "identifiers": request.identifiers, "units": request.units}
+        return {**self.detector.settings, **told}
+
     def _lacking(self, settings: dict[str, object]) -> list[str]:
         """Names of the scans without a whole result; asked of the first process alone."""
         request = self.request
@@ -163,12 +172,9 @@ class _Many:
                     f"{request.out}: holds {beside[0]} of one scan, beside which those of many would lie; give another "
                     "folder, or remove it"
                 )
-        # In one order: the same formats in another are no other results.
-        formats = [name for name in FORMATS if name in request.formats]
-        told = {"formats": formats, "identifiers": request.identifiers, "units": request.units}
-        self.store.open({**settings, **told}, self.scans.keys(), request.overwrite)
+        self.store.open(settings, self.scans.keys(), request.overwrite)
         rows = self.store.rows()
-        files = [FORMATS[name].file for name in formats]
+        files = [FORMATS[name].file for name in FORMATS if name in request.formats]
         lacking = [name for name, scan in self.scans.items() if not self.store.is_done(name, scan.digest, files, rows)]
         if lacking:
             self.store.begin(lacking)

@@ -97,6 +97,7 @@ def propose(
     dataset = _training_set(cfg, config)
     path = Path(dataset.ann_file if ann_file is None else ann_file)
     root = Path(dataset.data_prefix["img_path"] if data_root is None else data_root)
+    digests = sha256_of(weights), sha256_of(path)  # before they are read, so that a change meanwhile is seen
     annotations = load_volumes(path)
     part = None if fold is None else (*fold, fold_seed)
     volumes = volumes_of_fold(annotations.volumes, part)
@@ -105,7 +106,7 @@ def propose(
         place = chosen_device(device)
         detector = VolumeDetector(cfg, weights, rules, place, precision, batch_size)
         experts = keep_all_boxes(detector.model) or (_trained_on(dataset, path, annotations),)
-        header = _header(cfg, weights, path, experts, rules, precision, part)
+        header = _header(cfg, weights, path, digests, experts, rules, precision, part)
         store = ProposalStore.create(out, header)
         first, wanted, mine = share_out(lambda: lacking_shards(store, volumes), leave=alone)
         by_id = {volume.id: volume for volume in volumes}
@@ -118,6 +119,7 @@ def _header(
     cfg: Config,
     weights: Path,
     annotations: Path,
+    digests: tuple[str, str],
     experts: tuple[str, ...],
     rules: DetectionSettings,
     precision: Precision,
@@ -128,9 +130,9 @@ def _header(
         config=Path(cfg.filename).stem,
         config_sha256=config_digest(cfg),
         checkpoint=weights.name,
-        checkpoint_sha256=sha256_of(weights),
+        checkpoint_sha256=digests[0],
         annotations=annotations.name,
-        annotations_sha256=sha256_of(annotations),
+        annotations_sha256=digests[1],
         experts=experts,
         settings={name: value for name, value in asdict(rules).items() if name in _LINKING},
         precision=precision,

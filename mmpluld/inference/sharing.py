@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TypeVar
 
@@ -76,6 +76,25 @@ class Processes:
         if isinstance(box[0], InputError):
             raise box[0]
         return box[0]  # type: ignore[return-value]  # what the first process gave
+
+    def check_same(self, settings: Mapping[str, object]) -> None:
+        """Refuse processes that would do different things, as machines with command lines or files of their own.
+
+        Raises:
+            InputError: In all processes, if one's settings are others than those of the first.
+        """
+        if self.count == 1:
+            return
+        from mmengine.dist import all_gather_object
+
+        first, *others = all_gather_object(dict(settings))
+        for rank, asked in enumerate(others, 1):
+            for name, value in first.items():
+                if asked.get(name) != value:
+                    raise InputError(
+                        f"process {rank} was started with {name} {asked.get(name)!r}, process 0 with {value!r}; start "
+                        "all with the same options and files"
+                    )
 
     def part(self) -> None:
         """Meet no more: whoever is last may be hours behind, which no meeting at the end would survive."""

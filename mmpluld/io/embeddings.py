@@ -100,7 +100,7 @@ class EmbeddingStore:
             found = _read_header(path)
             for field in fields(header):
                 old, new = getattr(found, field.name), getattr(header, field.name)
-                if old != new:
+                if old != new and field.name != "config":  # a name, beside the SHA-256 of what it stands for
                     raise InputError(
                         f"{path}: {field.name} is {_short(old)}, now {_short(new)}; one store holds embeddings of one "
                         "kind, give another folder"

@@ -26,6 +26,7 @@ __all__ = ["SCHEMA", "ProposalHeader", "ProposalStore", "VolumeProposals"]
 
 SCHEMA = "mmpluld.proposals/1"
 _HEADER = "proposals.json"
+_NAMES = ("config", "checkpoint", "annotations")  # of files, beside the SHA-256 of what is in them
 _AGAIN = "remove it and run `mmpluld propose` again, which makes what is missing"
 # Number of columns (0: a vector) and type on disk of the arrays of a shard; in memory they have 64 bits.
 _ARRAYS: dict[str, tuple[int, type[np.generic]]] = {
@@ -182,7 +183,7 @@ class ProposalStore:
 
     @classmethod
     def create(cls, folder: StrPath, header: ProposalHeader) -> ProposalStore:
-        """Make a store, or open the one that is there and has an equal header.
+        """Make a store, or open the one that is there and has an equal header, whatever the files are called.
 
         Raises:
             InputError: The one that is there is of something else, or the folder cannot be written to.
@@ -195,7 +196,7 @@ class ProposalStore:
         store = cls(folder)
         found, wanted = store.header.plain(), header.plain()
         for name, value in wanted.items():
-            if found[name] != value:
+            if name not in _NAMES and found[name] != value:
                 raise InputError(
                     f"{path}: these proposals are of {name} {json.dumps(found[name])}, not {json.dumps(value)}; choose "
                     "another folder, or remove this one"

@@ -44,6 +44,27 @@ def test_module_beside_the_config_is_imported_from_any_folder(tmp_path, monkeypa
         sys.modules.pop("module_beside_the_config", None)
 
 
+def test_modules_of_one_name_beside_two_configs_are_refused(tmp_path, monkeypatch):
+    for folder in ("a", "b"):
+        (tmp_path / folder / "namesakes").mkdir(parents=True)
+        (tmp_path / folder / "namesakes" / "__init__.py").write_text("")
+        (tmp_path / folder / "namesakes" / "parts.py").write_text(f"OWNER = {folder!r}\n")
+        (tmp_path / folder / "mine.py").write_text(
+            f'_base_ = "mmpluld::{NAME}"\ncustom_imports = dict(imports="namesakes.parts")\n'
+        )
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    try:
+        load_config(tmp_path / "a" / "mine.py")
+        load_config(tmp_path / "a" / "mine.py")
+        with pytest.raises(
+            InputError, match=r"mine.py: custom_imports: namesakes.parts is .*b.*, but this process has"
+        ):
+            load_config(tmp_path / "b" / "mine.py")
+    finally:
+        sys.modules.pop("namesakes", None)
+        sys.modules.pop("namesakes.parts", None)
+
+
 def test_missing_module_is_named(tmp_path):
     config = tmp_path / "mine.py"
     config.write_text(f'_base_ = "mmpluld::{NAME}"\ncustom_imports = dict(imports=["no_such_module_anywhere"])\n')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from mmpluld.cli.main import main
 from mmpluld.engine.config import load_config
 from mmpluld.engine.numbered_patients import NUMBERED
 from mmpluld.errors import InputError
-from mmpluld.inference.embed import VolumeEmbedder, embed, tracklet_centres
+from mmpluld.inference.embed import VolumeEmbedder, embed, embed_volume, tracklet_centres
 from mmpluld.io.array_store import write_array
 from mmpluld.io.embeddings import EmbeddingStore
 from mmpluld.io.proposals import ProposalHeader, ProposalStore, VolumeProposals
@@ -123,6 +124,20 @@ def test_tracklets_of_proposals_that_were_made_anew_are_embedded_again(data):
     ProposalStore(data / "proposals").save(replace(found, tracklet=turned))
     assert _embed(data).num_made == 1
     np.testing.assert_array_equal(EmbeddingStore(data / "out").load("a").tracklet_vectors, before[::-1])
+
+
+def test_proposals_that_are_made_anew_meanwhile_are_embedded_again(data, monkeypatch):
+    def embed_while_proposing(*arguments):
+        done = embed_volume(*arguments)
+        found = _proposals("a")
+        ProposalStore(data / "proposals").save(replace(found, tracklet=np.where(found.tracklet >= 0, 0, -1)))
+        return done
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.modules[embed.__module__], "embed_volume", embed_while_proposing)
+        assert _embed(data).num_made == 2
+    assert _embed(data).num_made == 1
+    assert _embed(data).num_made == 0
 
 
 def test_lesions_alone(data):

@@ -38,6 +38,7 @@ def test_saved_is_loaded(tmp_path):
 )
 def test_a_store_of_something_else_is_refused(tmp_path, change):
     EmbeddingStore.create(tmp_path, HEADER).save(ONE)
+    EmbeddingStore.create(tmp_path, replace(HEADER, config="renamed"))
     with pytest.raises(InputError, match=rf"embeddings\.json: {next(iter(change))} is .*give another folder"):
         EmbeddingStore.create(tmp_path, replace(HEADER, **change))
 

@@ -86,7 +86,10 @@ def test_equal_proposals_make_equal_files(tmp_path):
 )
 def test_store_of_something_else_is_refused(tmp_path, change, message):
     ProposalStore.create(tmp_path, HEADER)
-    ProposalStore.create(tmp_path, HEADER)  # the same again is no fault
+    ProposalStore.create(tmp_path, HEADER)  # the same again is no fault, nor are its files by other names
+    ProposalStore.create(
+        tmp_path, dataclasses.replace(HEADER, config="other", checkpoint="b.pth", annotations="b.json")
+    )
     with pytest.raises(InputError, match=f"these proposals are of {message}.*choose another folder"):
         ProposalStore.create(tmp_path, dataclasses.replace(HEADER, **change))
     assert ProposalStore(tmp_path).header == HEADER
