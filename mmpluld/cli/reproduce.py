@@ -92,7 +92,7 @@ def _reproduce(
     """Train, test and report one table; also whether a run failed."""
     from mmpluld.reproduce.collect import collect
     from mmpluld.reproduce.display import live_progress
-    from mmpluld.reproduce.graph import execute
+    from mmpluld.reproduce.graph import execute, fail_outdated
     from mmpluld.reproduce.plan import plan, with_needs
     from mmpluld.reproduce.runner import Run
 
@@ -116,7 +116,9 @@ def _reproduce(
             job.batch_shares(resources.gpus)  # refused before the first training
     with live_progress(wanted, resources.jobs) as refresh:
         execute(jobs, resources, refresh)
-    failed = [item for item in jobs if item.state == "failed"]
+    every = with_needs(runs)
+    fail_outdated(every)
+    failed = [item for item in every if item.state == "failed"]
     for item in failed:
         print(f"failed: {item.name}, seed {item.seed}: {item.error}")
     summary = collect(table, runs)

@@ -35,6 +35,7 @@ __all__ = [
     "JobState",
     "whole_config_digest",
     "execute",
+    "fail_outdated",
     "identity_digest",
     "last_weights",
     "launched",
@@ -50,6 +51,8 @@ _CHANGED = {
     "start_sha256": "another start of its backbone",
     "needs_sha256": "another version of a step before it",
 }
+
+_OUTDATED = "{}: was made from what {} held before; remove the former, or choose another --work-dir"
 
 JobState = Literal["waiting", "training", "testing", "working", "done", "failed"]
 
@@ -108,6 +111,11 @@ class Job(ABC):
     def is_done(self) -> bool:
         """Whether its result is there."""
 
+    @property
+    @abstractmethod
+    def product(self) -> Path:
+        """File that tells what it made from what another making would give: weights, or what names their digest."""
+
     @abstractmethod
     def perform(self, caller: Caller) -> None:
         """Make what is missing of the result.
@@ -116,11 +124,42 @@ class Job(ABC):
             MMPluldError: If it cannot be made.
         """
 
+    @property
+    def made(self) -> str:
+        """SHA-256 of what it made, also when that was tidied away since; empty where its record does not tell."""
+        known = (self.folder / self.record_name).is_file()
+        return str(self.record.get("made", "")) if known else ""
+
+    def outdated_by(self) -> Job | None:
+        """A job that it needs and that has made something else since; None: none, as far as records tell."""
+        before = self.record.get("made_of", ()) if (self.folder / self.record_name).is_file() else ()
+        pairs = zip(self.needs, before, strict=False)
+        return next((need for need, made in pairs if made and need.made and need.made != made), None)
+
+    def do(self, caller: Caller) -> None:
+        """Make what is missing of the result, and write down what it is made of.
+
+        Raises:
+            MMPluldError: If it cannot be made, or was begun with what is not there any more.
+        """
+        if need := self.outdated_by():
+            raise RunFailed(_OUTDATED.format(self.folder, need.folder))
+        self.record["made_of"] = [need.made for need in self.needs]
+        self.save()
+        self.perform(caller)
+
+    def note_made(self) -> None:
+        """Put into the record, which the caller saves, what was made."""
+        from mmpluld.zoo.download import sha256_of
+
+        self.record["made"] = sha256_of(self.product)
+
     def look(self) -> None:
         """Find out whether it is done.
 
         Raises:
-            InputError: If its folder holds a result of another identity, or of which nothing is known.
+            InputError: If its folder holds a result of another identity, of which nothing is known, or made from
+                something that a job before it does not hold any more.
         """
         path = self.folder / self.record_name
         if not path.is_file():
@@ -133,6 +172,8 @@ class Job(ABC):
                 raise InputError(
                     f"{self.folder}: holds a run with {what}; remove the folder or choose another --work-dir"
                 )
+        if need := self.outdated_by():
+            raise InputError(_OUTDATED.format(self.folder, need.folder))
         if self.is_done():
             self.state = "done"
 
@@ -199,6 +240,20 @@ def execute(jobs: Sequence[Job], resources: Resources, on_tick: Callable[[], Non
         pool.shutdown(cancel_futures=True)
 
 
+def fail_outdated(jobs: Sequence[Job]) -> None:
+    """Fail what was done with results that have been made anew since.
+
+    Args:
+        jobs: Those whose results count and all that they need, each after its needs.
+    """
+    outdated: set[Job] = set()
+    for job in jobs:
+        before = [need for need in job.needs if need in outdated]
+        if job.state == "done" and (need := job.outdated_by() or next(iter(before), None)):
+            job.fail(_OUTDATED.format(job.folder, need.folder))
+            outdated.add(job)
+
+
 def _how(need: Job) -> str:
     return "which failed" if need.state == "failed" else "which is not made"
 
@@ -208,7 +263,7 @@ def _perform(job: Job, resources: Resources, slots: SimpleQueue[int], children: 
     slot = slots.get()
     job.state = "working"
     try:
-        job.perform(Caller(children, resources.environment(slot), resources.gpus))
+        job.do(Caller(children, resources.environment(slot), resources.gpus))
         job.state = "done"
     except MMPluldError as error:
         job.fail(str(error))

@@ -62,6 +62,11 @@ class Run(Job):
         """Checkpoint of the finished training."""
         return last_weights(self.folder) if self.trainer is None else self.trainer.weights
 
+    @property
+    def product(self) -> Path:
+        """The weights."""
+        return self.weights
+
     def batch_shares(self, gpus: int) -> list[str]:
         """Changes to the config that share out its batch among GPUs; an InputError says that it cannot be."""
         from mmpluld.engine.config import load_config
@@ -88,6 +93,7 @@ class Run(Job):
             with self.timed("train"):
                 caller.call(_command(self, caller.gpus, "train"), self.log)
             self.record["trained"] = True
+            self.note_made()
             self.save()
         if not self.tested:
             return

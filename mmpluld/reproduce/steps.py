@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmpluld.reproduce.graph import Caller, Job, identity_digest, launched
+from mmpluld.reproduce.graph import Caller, Job, identity_digest, last_weights, launched
 from mmpluld.reproduce.twin_data import digest
 
 __all__ = ["Step", "step_of"]
@@ -27,7 +27,7 @@ class Step(Job):
     Attributes:
         title: What it is called.
         arguments: Gives the arguments of ``mmpluld``; asked when all it needs is done.
-        makes: File or folder that is there when the command has ended well.
+        makes: File that is there when the command has ended well.
         parallel: Whether the command shares out its work among processes.
         shares: What it is told beside, by how many these are.
     """
@@ -50,6 +50,11 @@ class Step(Job):
         """Output of its command."""
         return self.folder / "step.log"
 
+    @property
+    def product(self) -> Path:
+        """What it makes; of a training the weights, of a folder the file that says what it is of."""
+        return last_weights(self.folder) if self.makes.name == "last_checkpoint" else self.makes
+
     def is_done(self) -> bool:
         """Whether the command has ended well and what it makes is there."""
         return bool((self.folder / self.record_name).is_file() and self.record.get("done") and self.makes.exists())
@@ -62,6 +67,7 @@ class Step(Job):
         with self.timed("step"):
             caller.call(command, self.log)
         self.record["done"] = True
+        self.note_made()
         self.save()
 
 
