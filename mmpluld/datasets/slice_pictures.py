@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -46,12 +45,21 @@ def read_slice(address: str) -> SliceArray:
     if scheme != _SCHEME or len(parts) != 4:
         raise InputError(f"{address}: not the address of a slice; samples of CTLesionDataset have it as img_path")
     kind, first_slice, index, path = parts
-    return _open(kind, path, int(first_slice)).read(int(index))
+    return _open(kind, path, int(first_slice), _state(path)).read(int(index))
+
+
+def _state(path: str) -> tuple[int, int] | None:
+    """What a file, or folder, put in the place of another has not in common with it; None where nothing is."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 @lru_cache(maxsize=1)
-def _open(kind: str, path: str, first_slice: int) -> SliceSource:
-    """The series that was read last stays open: neighbouring samples come from it.
+def _open(kind: str, path: str, first_slice: int, state: tuple[int, int] | None) -> SliceSource:
+    """The series that was read last stays open, for as long as it is there: neighbouring samples come from it.
 
     A picture shows what is stored: whether that is HU, the dataset has said or tested.
     """

@@ -17,9 +17,11 @@ from mmpluld.compat.system import lock_file
 from mmpluld.errors import InputError
 from mmpluld.inference.collected import COLLECTED, collect, remove_collected
 from mmpluld.io.scans import HEADER
+from mmpluld.io.shards import note_version
 from mmpluld.io.writers import plain_cell
 from mmpluld.structures.text_files import read_json
 from mmpluld.typing import StrPath
+from mmpluld.version import __version__
 
 __all__ = ["RESERVED", "SUMMARY", "Row", "ScanStore"]
 
@@ -108,9 +110,11 @@ class ScanStore:
                     f"{path}: results of {len(kept)} scans there were made with {name} {_short(found.get(name))}, not "
                     f"{_short(wanted[name])}; {step}"
                 )
+            if kept:
+                note_version(path, found)
         if rows != kept:
             self._write({**again, **kept})  # before the header: what is not known any more is examined again
-        atomic_write_text(path, json.dumps(wanted, indent=1) + "\n")
+        atomic_write_text(path, json.dumps(wanted | {"version": __version__}, indent=1) + "\n")
         if not (self.folder / SUMMARY).exists():
             self._write({})
 

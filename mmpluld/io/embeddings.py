@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from mmpluld.atomic import atomic_write_text
 from mmpluld.errors import InputError
-from mmpluld.io.shards import read_shard, shard_volumes, write_shard
+from mmpluld.io.shards import note_version, read_shard, shard_volumes, write_shard
 from mmpluld.structures.text_files import read_json
 from mmpluld.typing import IntArray, StrPath
+from mmpluld.version import __version__
 
 __all__ = ["EmbeddingHeader", "EmbeddingStore", "VolumeEmbeddings"]
 
@@ -26,6 +27,7 @@ Vectors = npt.NDArray[np.float32]
 
 _SCHEMA = "mmpluld.embeddings/2"
 _HEADER = "embeddings.json"
+_WHAT = "a folder that `mmpluld embed` wrote"
 _REMEDY = "write it again with `mmpluld embed`"
 
 
@@ -106,8 +108,9 @@ class EmbeddingStore:
                         "kind, give another folder"
                     )
         else:
-            text = json.dumps({"schema": _SCHEMA, **asdict(header)}, indent=1)
+            text = json.dumps({"schema": _SCHEMA, **asdict(header), "version": __version__}, indent=1)
             atomic_write_text(path, text + "\n")
+        note_version(path, read_json(path, _WHAT))
         return cls(folder)
 
     @property
@@ -165,7 +168,7 @@ class EmbeddingStore:
 
 
 def _read_header(path: Path) -> EmbeddingHeader:
-    data = read_json(path, "a folder that `mmpluld embed` wrote")
+    data = read_json(path, _WHAT)
     kinds = {"config": str, "config_sha256": str, "checkpoint": str, "annotations": str, "proposals": str, "size": int}
     if not isinstance(data, dict) or data.get("schema") != _SCHEMA:
         found = data.get("schema") if isinstance(data, dict) else None

@@ -18,14 +18,16 @@ import numpy.typing as npt
 
 from mmpluld.atomic import atomic_write_text
 from mmpluld.errors import InputError, counted
-from mmpluld.io.shards import read_shard, shard_path, shard_volumes, write_shard
+from mmpluld.io.shards import note_version, read_shard, shard_path, shard_volumes, write_shard
 from mmpluld.structures.text_files import read_json
 from mmpluld.typing import BoolArray, FloatArray, IntArray, StrPath
+from mmpluld.version import __version__
 
 __all__ = ["SCHEMA", "ProposalHeader", "ProposalStore", "VolumeProposals"]
 
 SCHEMA = "mmpluld.proposals/1"
 _HEADER = "proposals.json"
+_WHAT = f"a folder that `mmpluld propose` made, with {_HEADER}"
 _NAMES = ("config", "checkpoint", "annotations")  # of files, beside the SHA-256 of what is in them
 _AGAIN = "remove it and run `mmpluld propose` again, which makes what is missing"
 # Number of columns (0: a vector) and type on disk of the arrays of a shard; in memory they have 64 bits.
@@ -179,7 +181,7 @@ class ProposalStore:
     def __init__(self, folder: StrPath) -> None:
         self.folder = Path(folder)
         path = self.folder / _HEADER
-        self.header = _parse(read_json(path, f"a folder that `mmpluld propose` made, with {_HEADER}"), path)
+        self.header = _parse(read_json(path, _WHAT), path)
 
     @classmethod
     def create(cls, folder: StrPath, header: ProposalHeader) -> ProposalStore:
@@ -192,7 +194,8 @@ class ProposalStore:
         if not path.exists():
             if shard_volumes(folder):
                 raise InputError(f"{path}: is gone, but the folder holds shards; restore it, or choose another folder")
-            atomic_write_text(path, json.dumps(header.plain(), indent=1) + "\n")
+            atomic_write_text(path, json.dumps(header.plain() | {"version": __version__}, indent=1) + "\n")
+        note_version(path, read_json(path, _WHAT))
         store = cls(folder)
         found, wanted = store.header.plain(), header.plain()
         for name, value in wanted.items():

@@ -16,9 +16,11 @@ import numpy.typing as npt
 from mmpluld.atomic import TEMPORARY, atomic_path
 from mmpluld.errors import InputError
 from mmpluld.inputs import read_bytes
+from mmpluld.progress import note
 from mmpluld.typing import StrPath
+from mmpluld.version import __version__
 
-__all__ = ["read_shard", "shard_path", "shard_volumes", "write_shard"]
+__all__ = ["note_version", "read_shard", "shard_path", "shard_volumes", "write_shard"]
 
 _FOLDER, _SUFFIX = "volumes", ".npz"
 # What zip, zlib and NumPy raise on bytes that were changed; encryption and packing that zip files may have and shards
@@ -44,6 +46,18 @@ def shard_volumes(folder: StrPath) -> list[str]:
         for name in names
         if name.endswith(_SUFFIX) and not name.startswith(TEMPORARY)
     )
+
+
+def note_version(path: Path, header: Mapping[str, object]) -> None:
+    """Say that a folder was begun by another version of the package, whose results may differ from ours.
+
+    Args:
+        path: File of the header, for the note.
+        header: What it says; folders of early versions do not name theirs.
+    """
+    version = header.get("version")
+    if version not in (None, __version__):
+        note(f"{path}: begun by mmpluld {version}, goes on with {__version__}; another folder keeps the two apart")
 
 
 def write_shard(folder: StrPath, volume: str, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:

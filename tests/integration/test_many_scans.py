@@ -24,6 +24,7 @@ from mmpluld.inference.output import output_folder
 from mmpluld.inference.scan_store import Row, ScanStore
 from mmpluld.io.scans import Scan
 from mmpluld.structures import DetectionSet
+from mmpluld.version import __version__
 
 _HU = np.full((24, 20, 5), -1000)
 _HU[2:22, 2:18] = -100
@@ -240,7 +241,7 @@ def test_several_series_of_one_patient_are_shown(root, tmp_path, capsys, write_d
 
 
 # ------------------------------------------------------------------------------------------------------ the table
-def test_table_is_read_as_it_is_written(tmp_path):
+def test_table_is_read_as_it_is_written(tmp_path, capsys):
     store = ScanStore(tmp_path / "out")
     (tmp_path / "out").mkdir()
     store.open({"a": 1}, ["x"])
@@ -249,6 +250,10 @@ def test_table_is_read_as_it_is_written(tmp_path):
         store.record(row)
     assert store.rows()["x"] == rows[0]
     assert store.rows()["y"].message == '\'=1+1, "two"'  # no formula
+    header = tmp_path / "out" / "detect.json"
+    header.write_text(header.read_text().replace(__version__, "0.1.0"))
+    store.open({"a": 1}, ["x"])
+    assert "detect.json: begun by mmpluld 0.1.0, goes on with" in capsys.readouterr().err
     assert not store.is_done("x", "d", ["gone"], store.rows())
     assert not store.is_done("x", "changed", [], store.rows()) and store.is_done("x", "d", [], store.rows())
     with pytest.raises(InputError, match="were made with a 1, not 2; give another folder, or --overwrite"):

@@ -12,6 +12,7 @@ from mmengine.fileio import get
 
 from mmpluld.datasets.slice_pictures import picture_address, read_slice
 from mmpluld.errors import InputError
+from mmpluld.io.array_store import write_array
 
 
 @pytest.fixture
@@ -47,3 +48,10 @@ def test_other_addresses_are_refused(wrong: str) -> None:
 def test_missing_slice_is_named(address: str) -> None:
     with pytest.raises(InputError, match="no slice 8"):
         read_slice(address.replace(",7,", ",8,"))
+
+
+def test_a_file_that_was_put_in_the_place_of_another_is_read(tmp_path: Path) -> None:
+    address = picture_address({"kind": "npy", "path": str(tmp_path / "a.npy")}, 0, 0, "a")
+    for value in (0, 7):
+        write_array(tmp_path / "a.npy", np.full((1, 2, 2), value, np.int16))
+        assert read_slice(address).tolist() == [[value] * 2] * 2

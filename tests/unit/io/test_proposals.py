@@ -10,6 +10,7 @@ import pytest
 
 from mmpluld.errors import InputError
 from mmpluld.io.proposals import ProposalHeader, ProposalStore, VolumeProposals
+from mmpluld.version import __version__
 
 HEADER = ProposalHeader(
     config="tiny",
@@ -93,6 +94,18 @@ def test_store_of_something_else_is_refused(tmp_path, change, message):
     with pytest.raises(InputError, match=f"these proposals are of {message}.*choose another folder"):
         ProposalStore.create(tmp_path, dataclasses.replace(HEADER, **change))
     assert ProposalStore(tmp_path).header == HEADER
+
+
+def test_a_store_that_another_version_began_is_noted(tmp_path, capsys):
+    ProposalStore.create(tmp_path, HEADER)
+    ProposalStore.create(tmp_path, HEADER)
+    assert capsys.readouterr().err == ""
+    path = tmp_path / "proposals.json"
+    path.write_text(path.read_text().replace(f'"version": "{__version__}"', '"version": "0.1.0"'))
+    assert ProposalStore.create(tmp_path, HEADER).header == HEADER
+    assert (
+        f"proposals.json: begun by mmpluld 0.1.0, goes on with {__version__}; another folder" in capsys.readouterr().err
+    )
 
 
 def test_shards_without_header_are_refused(tmp_path):
