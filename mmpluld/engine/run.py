@@ -21,8 +21,9 @@ from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.config_check import check_complete, check_config
 from mmpluld.engine.config_digest import config_digest
 from mmpluld.engine.refusals import refusals
-from mmpluld.engine.run_options import draw_tested_samples, enable_auto_scale_lr, write_detections
+from mmpluld.engine.run_options import check_validation, draw_tested_samples, enable_auto_scale_lr, write_detections
 from mmpluld.engine.runner import TrainingRunner
+from mmpluld.engine.schedule import check_schedule
 from mmpluld.errors import InputError
 from mmpluld.inputs import file_size
 from mmpluld.outputs import LOCK, folder_lock
@@ -125,6 +126,8 @@ def train(
     """
     cfg = prepare_config(config, work_dir, cfg_options, launcher, local_rank, twin)
     check_complete(cfg)
+    check_validation(cfg)
+    odd_schedule = check_schedule(cfg)
     if seed is not None:
         cfg.randomness = {**cfg.get("randomness", {}), "seed": seed}
     if amp:
@@ -140,6 +143,8 @@ def train(
         runner = TrainingRunner.from_cfg(cfg)
         if resume is not None:
             runner.resume_from(None if resume == "auto" else resume)
+        if odd_schedule is not None:
+            runner.logger.warning(odd_schedule)
         runner.train()
     return Path(cfg.work_dir)
 

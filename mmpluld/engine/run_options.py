@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from mmpluld.outputs import check_output_folder
 from mmpluld.registry import METRICS
 from mmpluld.typing import StrPath
 
-__all__ = ["draw_tested_samples", "enable_auto_scale_lr", "write_detections"]
+__all__ = ["check_validation", "draw_tested_samples", "enable_auto_scale_lr", "write_detections"]
 
 
 def enable_auto_scale_lr(cfg: Config) -> None:
@@ -33,6 +34,25 @@ def enable_auto_scale_lr(cfg: Config) -> None:
     cfg.auto_scale_lr.enable = True
 
 
+def check_validation(cfg: Config) -> None:
+    """Refuse whole volumes in the validations of a training, which mmengine would take for a test.
+
+    Raises:
+        InputError: The validation examines whole volumes.
+    """
+    if _loop_name(cfg.get("val_cfg")) == "VolumeTestLoop":
+        raise InputError(
+            "val_cfg.type: VolumeTestLoop is for test_cfg; validate on key slices, and test checkpoints on whole "
+            "volumes with `mmpluld test`"
+        )
+
+
+def _loop_name(settings: Mapping[str, Any] | None) -> str:
+    """Name of a loop's class; empty where none is given."""
+    loop = (settings or {}).get("type", "")
+    return str(loop if isinstance(loop, str) else loop.__name__).rpartition(".")[2]
+
+
 def draw_tested_samples(cfg: Config, folder: StrPath, score_thr: float) -> None:
     """Write a picture of every tested sample, with its truth and its detections, into ``folder``.
 
@@ -44,8 +64,7 @@ def draw_tested_samples(cfg: Config, folder: StrPath, score_thr: float) -> None:
     Raises:
         InputError: The samples are not slices, or belong to several processes.
     """
-    loop = (cfg.get("test_cfg") or {}).get("type", "TestLoop")  # MMEngine's own where none is named
-    if (loop if isinstance(loop, str) else loop.__name__).rpartition(".")[2] == "VolumeTestLoop":
+    if _loop_name(cfg.get("test_cfg")) == "VolumeTestLoop":
         raise InputError(
             f"--show-dir: {cfg.filename} is tested on whole volumes, not slice by slice; `mmpluld detect` shows what "
             "it finds in a scan"

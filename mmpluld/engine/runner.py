@@ -9,10 +9,12 @@ from typing import Any
 
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
 from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop, Runner
 from torch import nn
 
 from mmpluld.compat.half_precision import keep_boxes_exact
+from mmpluld.engine.fit_check import FitCheck
 from mmpluld.engine.guard import NonFiniteGuard
 from mmpluld.engine.resume import ResumeCheck
 from mmpluld.engine.wrapped import single_datasets, unwrapped
@@ -75,12 +77,22 @@ class TrainingRunner(Runner):
             settings["calibrated"] = False
             self.logger.warning("validations are without calibration, which follows the training: `mmpluld calibrate`")
         self._find_checkpoint()
+        self.register_hook(FitCheck(started=self._load_from is not None))
         if self._resume:
             self._take_seed()
         try:
             return super().train()
         except _FinishedError:
             return self.model
+
+    def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict[str, Any] | None = None) -> None:
+        """As mmengine's, by all samples of an optimizer's step, also where it gathers gradients of several batches."""
+        batches = getattr(optim_wrapper, "_accumulative_counts", 1)
+        if auto_scale_lr is not None and auto_scale_lr.get("enable") and batches > 1:
+            self.logger.info(f"A step gathers the gradients of {batches} batches.")
+            base = auto_scale_lr["base_batch_size"] / batches
+            auto_scale_lr = {**auto_scale_lr, "base_batch_size": base}
+        super().scale_lr(optim_wrapper, auto_scale_lr)
 
     def load_or_resume(self) -> None:
         """As mmengine's; a training that is finished ends here."""

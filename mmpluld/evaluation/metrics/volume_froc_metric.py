@@ -67,7 +67,16 @@ class VolumeFROCMetric(BaseMetric):
         self.made_by = made_by
 
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
-        """Keep the detections of some volumes."""
+        """Keep the detections of some volumes.
+
+        Raises:
+            InputError: The samples are single slices.
+        """
+        if any("detections" not in sample for sample in data_samples):
+            raise InputError(
+                "VolumeFROCMetric: the samples are single slices; it works with test_cfg=dict(type='VolumeTestLoop'), "
+                "and validations take FROCMetric"
+            )
         self.results += [(str(sample["volume_id"]), sample["detections"]) for sample in data_samples]
 
     def compute_metrics(self, results: list[tuple[str, Detections]]) -> dict[str, float]:

@@ -21,6 +21,8 @@ from mmpluld.errors import InputError
 from mmpluld.outputs import folder_lock
 from mmpluld.registry import METRICS, MODELS
 
+from .toys import runner
+
 
 def test_resume_from_a_missing_checkpoint(tmp_path):
     with pytest.raises(InputError, match="nothing.pth: no such checkpoint"):
@@ -54,6 +56,7 @@ TWIN = "pluld-faster-rcnn_r50-fpn_3s_phantom"
         ("train_cfg.max_epochs=one", "train_cfg.max_epochs is 'one'"),
         ("train_dataloader.batchsize=2", "did you mean 'batch_size'"),
         ("val_dataloader=None", "val_dataloader: None or missing; .* belong together"),
+        ("val_cfg.type=VolumeTestLoop", "val_cfg.type: VolumeTestLoop is for test_cfg; validate on key slices"),
     ],
 )
 def test_a_refused_training_is_one_line_and_leaves_no_folder(tmp_path, capsys, option, message):
@@ -211,3 +214,13 @@ def test_the_weights_named_are_tested_whatever_the_config_resumes(tmp_path, toy)
     torch.save({"state_dict": {"number": torch.tensor(7.0)}}, tmp_path / "seven.pth")
     tested = run_test(toy, tmp_path / "seven.pth", tmp_path / "one", cfg_options=["resume=True"])
     assert tested == {"toy/number": 7.0}
+
+
+def test_a_scaled_rate_counts_the_batches_of_a_step(tmp_path):
+    optimizer = {"type": "SGD", "lr": 0.8}
+    changes = {"auto_scale_lr": {"enable": True, "base_batch_size": 8}}
+    for batches, rate in ((1, 0.2), (4, 0.8)):
+        wrapper = {"type": "OptimWrapper", "optimizer": optimizer, "accumulative_counts": batches}
+        run = runner(tmp_path / str(batches), ["good"] * 4, 1, optim_wrapper=wrapper, **changes)
+        run.train()
+        assert run.optim_wrapper.param_groups[0]["lr"] == pytest.approx(rate)

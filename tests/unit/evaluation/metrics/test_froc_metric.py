@@ -124,6 +124,11 @@ def test_faulty_protocols_of_configs_are_explained(change: dict[str, Any], messa
     assert VolumeFROCMetric(protocol=whole | {"dim": 3}).protocol.name == "mine"
 
 
+def test_a_metric_of_volumes_refuses_slices(samples: list[DetDataSample]) -> None:
+    with pytest.raises(InputError, match="VolumeFROCMetric: the samples are single slices; .* validations take FROCM"):
+        VolumeFROCMetric().process(None, [sample.to_dict() for sample in samples])
+
+
 def test_protocol_from_config_values(samples: list[DetDataSample]) -> None:
     protocol = {
         "name": "mine",
