@@ -277,6 +277,7 @@ val_cfg = dict(type="ValLoop")
 val_evaluator = dict(type="FROCMetric", protocol="deeplesion-2d")
 optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=1e-4), clip_grad=dict(max_norm=1))
 default_hooks = dict(checkpoint=dict(type="SafeCheckpointHook", interval=1))
+load_from = {root!r} + "/epoch_3.pth"  # of the experts, one is trained on
 """
 
 
