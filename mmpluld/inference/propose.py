@@ -26,6 +26,7 @@ from mmpluld.inference.link import SliceBoxes
 from mmpluld.inference.running import Precision
 from mmpluld.inference.settings import DetectionSettings, reduction_of_test
 from mmpluld.inference.volumes import Examined, join, lacking_shards, load_volumes, share_out
+from mmpluld.inputs import file_size
 from mmpluld.io.proposals import ProposalHeader, ProposalStore, VolumeProposals
 from mmpluld.io.slice_sources import open_source
 from mmpluld.models.dense_heads import PerDatasetHead
@@ -97,6 +98,8 @@ def propose(
     dataset = _training_set(cfg, config)
     path = Path(dataset.ann_file if ann_file is None else ann_file)
     root = Path(dataset.data_prefix["img_path"] if data_root is None else data_root)
+    file_size(weights, "weights: a file, a web address, or zoo:NAME")
+    file_size(path, "an annotation file")
     digests = sha256_of(weights), sha256_of(path)  # before they are read, so that a change meanwhile is seen
     annotations = load_volumes(path)
     part = None if fold is None else (*fold, fold_seed)

@@ -8,7 +8,7 @@ store, and whoever reads it holds one volume at a time.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ SCHEMA = "mmpluld.proposals/1"
 _HEADER = "proposals.json"
 _WHAT = f"a folder that `mmpluld propose` made, with {_HEADER}"
 _NAMES = ("config", "checkpoint", "annotations")  # of files, beside the SHA-256 of what is in them
+_DIGEST = "_sha256"
 _AGAIN = "remove it and run `mmpluld propose` again, which makes what is missing"
 # Number of columns (0: a vector) and type on disk of the arrays of a shard; in memory they have 64 bits.
 _ARRAYS: dict[str, tuple[int, type[np.generic]]] = {
@@ -201,8 +202,8 @@ class ProposalStore:
         for name, value in wanted.items():
             if name not in _NAMES and found[name] != value:
                 raise InputError(
-                    f"{path}: these proposals are of {name} {json.dumps(found[name])}, not {json.dumps(value)}; choose "
-                    "another folder, or remove this one"
+                    f"{path}: these proposals are of {name.removesuffix(_DIGEST)} {_named(name, found)}, not "
+                    f"{_named(name, wanted)}; choose another folder, or remove this one"
                 )
         return store
 
@@ -259,6 +260,14 @@ class ProposalStore:
 def _widened(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """What disk holds in 32 bits, in 64."""
     return values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
+
+
+def _named(name: str, header: Mapping[str, Any]) -> str:
+    """A value of a header; of a digest, what the file is called too."""
+    value = json.dumps(header[name])
+    if not name.endswith(_DIGEST):
+        return value
+    return f"{json.dumps(header[name.removesuffix(_DIGEST)])} (SHA-256 {header[name][:16]})"
 
 
 def _parse(data: Any, path: Path) -> ProposalHeader:

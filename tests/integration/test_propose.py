@@ -305,14 +305,15 @@ def test_other_inputs_are_refused(root, made, stores, tmp_path, capsys):
     single, other = made["single"], made["experts"]
     call = single.command(folder)
     for arguments, told in (
-        (single._replace(weights=changed).command(folder), 'of checkpoint "single.pth", not "other.pth"'),
-        ([*call, "--annotations", str(tmp_path / "train.json")], "of annotations_sha256"),
-        ([*call, "model.test_cfg.rcnn.score_thr=0.4"], "of config_sha256"),
+        (single._replace(weights=changed).command(folder), 'of checkpoint "single.pth" (SHA-256 '),
+        ([*call, "--annotations", str(tmp_path / "train.json")], 'of annotations "train.json" (SHA-256 '),
+        ([*call, "model.test_cfg.rcnn.score_thr=0.4"], 'of config "'),
         ([*call, "--link-score-thr", "0.6"], 'of settings {"link_score_thr": 0.35'),
         ([*call, "--fold", "0/2"], "of fold null, not [0, 2, 0]"),
         ([*call, "--precision", "bf16"], 'of precision "fp32"'),
         (single._replace(weights=other.weights).command(folder), "weights of another model"),
         ([*call, "--annotations", str(tmp_path / "none.json")], "none.json: cannot be read (no such file)"),
+        (single._replace(weights=tmp_path / "none.pth").command(folder), "none.pth: cannot be read (no such file)"),
         ([*call, "--data-root", str(tmp_path)], ""),  # all are there: nothing is read
     ):
         status = main(arguments)

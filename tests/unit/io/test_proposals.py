@@ -78,9 +78,9 @@ def test_equal_proposals_make_equal_files(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"checkpoint_sha256": "d" * 64}, "checkpoint_sha256"),
-        ({"config_sha256": "d" * 64}, "config_sha256"),
-        ({"annotations_sha256": "d" * 64}, "annotations_sha256"),
+        ({"checkpoint_sha256": "d" * 64}, r'checkpoint "\S+" \(SHA-256 .{16}\), not "\S+" \(SHA-256 d{16}\)'),
+        ({"config_sha256": "d" * 64}, r'config "\S+" \(SHA-256 '),
+        ({"annotations_sha256": "d" * 64}, r'annotations "\S+" \(SHA-256 '),
         ({"settings": {"iou_thr": 0.6}}, "settings"),
         ({"fold": (0, 5, 0)}, "fold null"),
     ],
