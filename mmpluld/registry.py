@@ -50,7 +50,14 @@ MODELS = _child("MODELS", "mmpluld.models")
 WEIGHT_INITIALIZERS = _child("WEIGHT_INITIALIZERS", "mmpluld.models")
 TASK_UTILS = _child("TASK_UTILS", "mmpluld.models")
 METRICS = _child("METRICS", "mmpluld.evaluation.metrics")
-HOOKS = _child("HOOKS", "mmpluld.engine")
+HOOKS = _child(
+    "HOOKS",
+    "mmpluld.engine.hooks",
+    "mmpluld.engine.negatives",
+    "mmpluld.engine.numbered_patients",
+    "mmpluld.engine.pictures",
+    "mmpluld.engine.tag_statistics",
+)
 LOOPS = _child("LOOPS", "mmpluld.inference.loop")
 
 EVALUATOR = _child("EVALUATOR")

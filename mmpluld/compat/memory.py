@@ -1,13 +1,15 @@
-"""How much memory this process may still take."""
+"""How much memory this process may still take, and when it is looked through."""
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["available_memory"]
+__all__ = ["available_memory", "uncollected"]
 
 _CGROUPS = Path("/sys/fs/cgroup")
 
@@ -19,6 +21,22 @@ def available_memory() -> float:
         The least of what is known; infinity where the system tells nothing.
     """
     return max(min((_machine(), _address_space(), *_containers())), 0.0)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Make many objects that refer to no other in a circle, without Python looking for circles all the while.
+
+    It looks through all objects that there are again and again while their number grows: a third of the time in which
+    a file of 32,000 lesions is read.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _machine() -> float:

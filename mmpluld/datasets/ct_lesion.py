@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from mmengine.dataset import BaseDataset, force_full_init
 
+from mmpluld.compat.memory import uncollected
 from mmpluld.datasets.folds import fold_of_patients
 from mmpluld.datasets.slice_pictures import picture_address
 from mmpluld.datasets.steps import pipeline_steps
@@ -137,6 +138,7 @@ class CTLesionDataset(BaseDataset):
             **kwargs,
         )
 
+    @uncollected()
     def load_data_list(self) -> list[dict[str, Any]]:
         """Read the annotation file and lay out its samples in file order, slices ascending."""
         root = self.data_prefix["img_path"].rstrip("/")

@@ -7,19 +7,26 @@
   ``runner`` trains: ``guard`` stops what diverges (``finite`` finds it), ``resume`` goes on, ``checkpoint`` reads and
   writes weights, ``hooks``, ``negatives``, ``numbered_patients``, ``pictures`` and ``tag_statistics`` are hooks.
 - ``browse`` draws samples, ``model_files`` fetches a model of the zoo, ``device`` names devices.
+
+The modules are imported when a name of them is first asked for: to read a config takes no trainer.
 """
 
+from typing import TYPE_CHECKING
+
 from mmpluld import registry  # noqa: F401  the operator stand-ins must be in place before mmdet is imported
-from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights
-from mmpluld.engine.config import find_config, load_config
-from mmpluld.engine.config_check import check_config
-from mmpluld.engine.guard import NonFiniteGuard, TrainingDivergedError
-from mmpluld.engine.hooks import SafeCheckpointHook
-from mmpluld.engine.negatives import NegativesHook
-from mmpluld.engine.numbered_patients import NumberedPatientsHook
-from mmpluld.engine.pictures import LesionVisualizationHook
-from mmpluld.engine.runner import TrainingRunner
-from mmpluld.engine.tag_statistics import TagStatisticsHook
+from mmpluld.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights
+    from mmpluld.engine.config import find_config, load_config
+    from mmpluld.engine.config_check import check_config
+    from mmpluld.engine.guard import NonFiniteGuard, TrainingDivergedError
+    from mmpluld.engine.hooks import SafeCheckpointHook
+    from mmpluld.engine.negatives import NegativesHook
+    from mmpluld.engine.numbered_patients import NumberedPatientsHook
+    from mmpluld.engine.pictures import LesionVisualizationHook
+    from mmpluld.engine.runner import TrainingRunner
+    from mmpluld.engine.tag_statistics import TagStatisticsHook
 
 __all__ = [
     "LesionVisualizationHook",
@@ -36,3 +43,22 @@ __all__ = [
     "load_config",
     "load_weights",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "LesionVisualizationHook": "pictures",
+        "NegativesHook": "negatives",
+        "NonFiniteGuard": "guard",
+        "SafeCheckpointHook": "hooks",
+        "NumberedPatientsHook": "numbered_patients",
+        "TagStatisticsHook": "tag_statistics",
+        "TrainingDivergedError": "guard",
+        "TrainingRunner": "runner",
+        "check_config": "config_check",
+        "find_config": "config",
+        "load_checkpoint_safely": "checkpoint",
+        "load_config": "config",
+        "load_weights": "checkpoint",
+    },
+)

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmpluld.atomic import atomic_write_text, refuse_unfinished
+from mmpluld.compat.memory import uncollected
 from mmpluld.errors import InputError, did_you_mean, name_some
 from mmpluld.structures.boxes import as_boxes, centres_between
 from mmpluld.structures.lesion_record import LesionRecord
@@ -79,6 +80,7 @@ class AnnotationSet:
     lesions: list[LesionRecord] = field(default_factory=list)
 
     @classmethod
+    @uncollected()
     def load(cls, path: StrPath) -> AnnotationSet:
         """Read and check an annotation file.
 
@@ -103,6 +105,7 @@ class AnnotationSet:
         annotations._check(path)
         return annotations
 
+    @uncollected()
     def save(self, path: StrPath) -> None:
         """Check and write the file, whole or not at all; one volume or lesion a line.
 
@@ -205,6 +208,7 @@ class DetectionSet:
     volumes: dict[str, Detections] = field(default_factory=dict)
 
     @classmethod
+    @uncollected()
     def load(cls, path: StrPath) -> DetectionSet:
         """Read and check a detection file.
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -180,10 +181,17 @@ def load_index(root: str | os.PathLike[str] | None = None) -> dict[str, ZooModel
         InputError: If a file is missing or malformed; the message names file and entry.
     """
     folder = zoo_root() if root is None else Path(root)
-    models: dict[str, ZooModel] = {}
     metafiles = sorted(folder.glob("configs/*/metafile.yml"))
     if not metafiles:
         raise InputError(f"{folder}: holds no configs/*/metafile.yml; install the package anew")
+    states = [path.stat() for path in metafiles]
+    return dict(_read_index(folder, tuple(metafiles), tuple((state.st_mtime_ns, state.st_size) for state in states)))
+
+
+@lru_cache(maxsize=1)
+def _read_index(folder: Path, metafiles: tuple[Path, ...], states: tuple[tuple[int, int], ...]) -> dict[str, ZooModel]:
+    """Models by name; read once for as long as the files are as they were, since YAML takes its time."""
+    models: dict[str, ZooModel] = {}
     for path in metafiles:
         for entry in load_metafile(path)["Models"]:
             model = _model(entry, path, folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 __all__ = ["roc_auc"]
 
@@ -19,6 +18,8 @@ def roc_auc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     Returns:
         In [0, 1]; NaN where a group is empty.
     """
+    from scipy.stats import rankdata  # slow to import, and only trainings of the false-positive reduction come here
+
     positive = np.asarray(labels, dtype=bool)
     count, others = int(positive.sum()), int((~positive).sum())
     if not (count and others):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 
 import pytest
@@ -35,3 +36,19 @@ def test_control_groups(tmp_path, version):
         (folder / "memory.stat").write_text(f"anon 1\n{names[2]} {cache}\n")
     assert list(memory._left(tmp_path, "/job/step", *names)) == [500.0]
     assert list(memory._left(tmp_path, "/gone", *names)) == []
+
+
+def test_collection_goes_on_as_it_was() -> None:
+    @memory.uncollected()
+    def fails() -> None:
+        assert not gc.isenabled()
+        raise KeyError
+
+    for enabled in (True, False):
+        (gc.enable if enabled else gc.disable)()
+        try:
+            with pytest.raises(KeyError):
+                fails()
+            assert gc.isenabled() == enabled
+        finally:
+            gc.enable()

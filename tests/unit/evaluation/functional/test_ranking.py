@@ -29,3 +29,11 @@ def test_one_kind_alone_says_nothing():
     metric = CandidateMetric()
     metric.process(None, [{"score": 0.9, "label": 1}])
     assert all(math.isnan(value) for value in metric.evaluate(1).values())
+
+
+def test_evaluation_starts_without_slow_imports():
+    code = (
+        "import sys, mmpluld.evaluation.operating_points; print('torch' in sys.modules, 'scipy.stats' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"
