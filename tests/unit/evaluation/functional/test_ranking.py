@@ -1,6 +1,8 @@
 """AUC by hand."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 
