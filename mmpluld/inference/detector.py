@@ -30,6 +30,7 @@ from mmpluld.inference.settings import DetectionSettings
 from mmpluld.inference.stacks import SharedFeatures, StackLoader, inference_pipeline, shares_images
 from mmpluld.io.slice_sources import SliceSource, VolumeSliceSource
 from mmpluld.io.slice_stack import StackPlan
+from mmpluld.models.cpu.dense_inference import Folds, folded_once
 from mmpluld.models.roi_heads import LesionRoIHead
 from mmpluld.progress import track
 from mmpluld.registry import build_model
@@ -202,11 +203,11 @@ class VolumeDetector:
         body = body_box(map(grid.read, range(count))) if self.stacks.crops else None
         samples = (_sample(grid, index, name, body) for index in range(count))
         batches = iter(lambda: list(islice(samples, self.batch_size)), [])
-        recent = self.stacks.recent()
+        recent, folds = self.stacks.recent(), Folds()
         try:
             for batch in track(batches, "detecting", total=-(-count // self.batch_size)):
                 data = pseudo_collate([self.stacks.load(sample, recent) for sample in batch])
-                yield from self._run(data, [self.stacks.plan(sample) for sample in batch], shared)
+                yield from self._run(data, [self.stacks.plan(sample) for sample in batch], shared, folds)
         finally:
             self.stacks.forget()
 
@@ -237,8 +238,11 @@ class VolumeDetector:
             return self.rescorer.rescored(found, grid.source, grid.slices, self.settings, name)
 
     @torch.inference_mode()
-    def _run(self, data: dict[str, Any], plans: list[StackPlan], shared: SharedFeatures | None) -> list[SliceBoxes]:
+    def _run(
+        self, data: dict[str, Any], plans: list[StackPlan], shared: SharedFeatures | None, folds: Folds
+    ) -> list[SliceBoxes]:
         with (
+            folded_once(folds),
             self._masks_of_findings(),
             torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
         ):

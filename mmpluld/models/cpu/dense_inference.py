@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +27,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmpluld.models.cpu.protocols import DenseBlockLike, DenseLayerLike, TransitionLike
 from mmpluld.models.cpu.stem import slices_as_images
 
-__all__ = ["fold_norm_relu", "fold_stem", "run_dense_block", "run_transition"]
+__all__ = ["Folds", "fold_norm_relu", "fold_stem", "folded_once", "run_dense_block", "run_transition"]
 
 _CHUNK_PIXELS = 1024
 """Pixels of each slice that the first half of a layer handles at once in float32: its results stay in the cache."""
@@ -103,6 +105,38 @@ def fold_layer(layer: DenseLayerLike, dtype: torch.dtype, thickness_mm: Tensor |
     return FoldedLayer(norm_relu, mix1, conv1.to(dtype), bias1.to(dtype).unsqueeze(2), mix2, conv2)
 
 
+Folds = dict[tuple[int, torch.dtype, str], FoldedLayer]
+_KEPT: ContextVar[Folds | None] = ContextVar("kept folds", default=None)
+
+
+@contextmanager
+def folded_once(kept: Folds) -> Iterator[None]:
+    """Fold each dense layer once for all that runs in this block, and in others with the same ``kept``.
+
+    Nothing tells when weights or norms change, so ``kept`` is for as long as the caller knows that they do not, as
+    between the slices of one volume.
+
+    Args:
+        kept: Empty at first.
+    """
+    token = _KEPT.set(kept)
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
+
+def _folded(layer: DenseLayerLike, dtype: torch.dtype, thickness_mm: Tensor | None) -> FoldedLayer:
+    """:func:`fold_layer`, or what it gave before where that is kept."""
+    kept = _KEPT.get()
+    if kept is None:
+        return fold_layer(layer, dtype, thickness_mm)
+    key = id(layer), dtype, "" if thickness_mm is None else str(float(thickness_mm))  # as text: NaN equals nothing
+    if key not in kept:
+        kept[key] = fold_layer(layer, dtype, thickness_mm)
+    return kept[key]
+
+
 def fold_stem(conv: nn.Conv2d, norm: _BatchNorm, stack: Tensor, out: Tensor) -> None:
     """Convolution, norm, ReLU, max pooling of ``stack`` (N, H, W) into ``out`` (C, D, H / 4, W / 4), N = D if D > 1."""
     scale, shift = affine_of(norm)
@@ -127,7 +161,7 @@ def run_dense_block(block: DenseBlockLike, buffer: Tensor, thickness_mm: Tensor 
     for layer in layers:
         channels = layer.conv1.in_channels
         new = buffer[channels : channels + layer.conv2.out_channels]
-        _run_dense_layer(fold_layer(layer, buffer.dtype, thickness_mm), buffer[:channels], new, workspace)
+        _run_dense_layer(_folded(layer, buffer.dtype, thickness_mm), buffer[:channels], new, workspace)
 
 
 def run_transition(transition: TransitionLike, x: Tensor, out: Tensor) -> None:

@@ -12,6 +12,7 @@ from benchmarks._plain_lens import plain_backbone
 from benchmarks.a3d_backbone import plain_forward
 from mmpluld.models.backbones import LensDenseNet, TruncatedDenseNet
 from mmpluld.models.cpu import plain_networks
+from mmpluld.models.cpu.dense_inference import Folds, folded_once
 from mmpluld.models.data_preprocessors import SliceStacks
 
 MIXERS = {
@@ -79,6 +80,25 @@ def test_fast_path_equals_the_path_with_gradients(mixer):
         fast = model(stacks)
     for a, b in zip(fast, model(stacks), strict=True):
         assert relative_error(a, b.detach()) < 1e-5
+
+
+@pytest.mark.parametrize("mixer", ["a3d", "alignshift"])
+def test_layers_that_are_folded_once_give_the_same(mixer):
+    model, kept = small(5, slice_mixer=MIXERS[mixer]), Folds()
+    stacks = SliceStacks(torch.randn(4, 5, 48, 40), torch.tensor([1.0, 5.0, math.nan, math.nan]))
+    with torch.no_grad():
+        anew = model(stacks)
+        for _ in range(2):
+            with folded_once(kept):
+                assert all(torch.equal(a, b) for a, b in zip(model(stacks), anew, strict=True))
+        layers = sum(SMALL["block_config"])
+        assert len(kept) == layers * 3, "one for each slice interval"
+        for parameter in model.parameters():
+            parameter.mul_(1.5)
+        changed = model(stacks)
+        assert not torch.equal(changed[-1], anew[-1])
+        with folded_once(Folds()):
+            assert torch.equal(model(stacks)[-1], changed[-1])
 
 
 def test_fast_path_of_slices_as_channels():
