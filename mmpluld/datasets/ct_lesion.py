@@ -108,6 +108,9 @@ class CTLesionDataset(BaseDataset):
         filter_cfg: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        if not isinstance(sampling, (Mapping, type(None))):
+            allowed = f"dict(policy=...), the policy one of {', '.join(_POLICIES)}"
+            raise InputError(f"CTLesionDataset: sampling is {sampling!r}; allowed is {allowed}")
         sampling = dict(sampling or {"policy": "key_slices"})
         self.policy = _choice("sampling policy", sampling.pop("policy", "key_slices"), _POLICIES)
         for key in sampling:
@@ -122,8 +125,9 @@ class CTLesionDataset(BaseDataset):
         self.slice_boxes = slice_boxes
         self.uncertain = _choice("way with uncertain lesions", uncertain, _UNCERTAIN)
         self.fraction, self.fraction_seed = fraction, fraction_seed
-        if fold is not None and len(fold) != 2:
-            raise InputError(f"CTLesionDataset: fold is {tuple(fold)}; allowed is (k, K), a fold and their number")
+        pair = isinstance(fold, (list, tuple)) and len(fold) == 2 and all(isinstance(number, int) for number in fold)
+        if fold is not None and not pair:
+            raise InputError(f"CTLesionDataset: fold is {fold!r}; allowed is (k, K), number of a fold and of all folds")
         self.fold, self.fold_seed = fold, fold_seed
         self.fold_part = _choice("part of a fold", fold_part, _FOLD_PARTS)
         self.skip_unreadable = skip_unreadable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from mmpluld.registry import DATASETS  # first: it makes mmdet importable where 
 # isort: split
 from mmdet.datasets import ConcatDataset
 
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, did_you_mean
 
 __all__ = ["NamedConcatDataset", "dataset_settings"]
 
@@ -37,7 +38,7 @@ class NamedConcatDataset(ConcatDataset):
         **kwargs: Further arguments of mmdet's ``ConcatDataset``.
 
     Raises:
-        InputError: If no dataset is left.
+        InputError: If no dataset is left, or one lacks its type or an argument that has no default.
     """
 
     def __init__(
@@ -50,5 +51,25 @@ class NamedConcatDataset(ConcatDataset):
         parts = dataset_settings({"datasets": datasets, "shared": shared or {}, "order": order})
         if not parts:
             raise InputError(f"NamedConcatDataset: all of {', '.join(datasets) or 'no dataset'} left out; keep one")
+        for name in filter(datasets.get, datasets):
+            _check_complete(name, datasets, shared or {})
         # The header of the annotation files differs from dataset to dataset.
         super().__init__(datasets=parts, ignore_keys=["dataset"], **kwargs)
+
+
+def _check_complete(name: str, datasets: Mapping[str, Any], shared: Mapping[str, Any]) -> None:
+    """Refuse settings that lack what their dataset cannot be built without, as those under a misspelt name do."""
+    settings = {**shared, **datasets[name]}
+    kind = settings.get("type")
+    entry = DATASETS.get(kind) if isinstance(kind, str) else kind
+    arguments = inspect.signature(entry).parameters.values() if entry else ()
+    needed = [
+        item.name
+        for item in arguments
+        if item.default is item.empty and item.kind not in (item.VAR_KEYWORD, item.VAR_POSITIONAL)
+    ]
+    for key in ("type", *needed):
+        if key not in settings:
+            others = [other for other in datasets if other != name]
+            hint = did_you_mean(name, others, "give it, or set the dataset to None")
+            raise InputError(f"NamedConcatDataset: datasets.{name} has no {key}{hint}")

@@ -28,8 +28,16 @@ BUILDER_KEYS = {
     "parameter scheduler": {"convert_to_iter_based"},
     "optim_wrapper": {"constructor", "paramwise_cfg"},
     "weight initializer": {"override"},
-    "model": {"bg_cls_weight"},  # the DETR heads take it out of their loss's config
 }
+# Arguments that mmengine's builders give, which a config cannot, by registry.
+BUILDERS_OWN = {
+    "data sampler": {"dataset", "sampler"},
+    "loop": {"runner"},
+    "optimizer": {"params"},
+    "parameter scheduler": {"optimizer"},
+}
+# Keys that whoever holds a part takes out before it is built, by the end of its place: DETR's head does.
+HOLDER_KEYS = {".loss_cls": {"bg_cls_weight"}}
 # Under keys that end so, `type` names something that no registry holds, or a layer whose builder adds arguments.
 UNREGISTERED: tuple[str, ...] = ("norm_cfg", "act_cfg", "conv_cfg", "adapt_cfg", "dqs_cfg", "upsample_cfg", "nms_cfg")
 UNREGISTERED += ("_trans", "nms", "fusion", "dcn", "override", "roi_layer")
@@ -148,15 +156,23 @@ def _check_node(place: str, node: Mapping[str, Any], names: tuple[str, ...]) -> 
         known = {key for registry in _registries() for key in registry.module_dict}
         hint = did_you_mean(name, known, "is the module that registers it in custom_imports?")
         raise InputError(f"{place}.type: '{name}' is unknown{hint}")
-    keywords = [_keywords(entry) for _, entry in candidates]
-    builders = [BUILDER_KEYS.get(registry_name, set()) for registry_name, _ in candidates]
-    accepted = set().union(*(names for names in keywords if names is not None), *builders)
+    keywords = [_settable(registry_name, entry) for registry_name, entry in candidates]
+    accepted = set().union(*(names for names in keywords if names is not None))
+    silent = {"type", "_scope_"}.union(*(keys for end, keys in HOLDER_KEYS.items() if place.endswith(end)))
     for key in node if None not in keywords else ():
-        if key not in accepted and key not in ("type", "_scope_"):
+        if key not in accepted | silent:
             hint = did_you_mean(key, accepted, f"known are {', '.join(sorted(accepted))}")
             raise InputError(f"{place}.{key}: {name} has no such argument{hint}")
     if len(candidates) == 1:
         check_kinds(place, name, node, candidates[0][1])
+
+
+def _settable(registry_name: str, entry: Callable[..., Any]) -> set[str] | None:
+    """Names that a config can give for an entry of a registry, or None if any."""
+    names = _keywords(entry)
+    if names is None:
+        return None
+    return (names - BUILDERS_OWN.get(registry_name, set())) | BUILDER_KEYS.get(registry_name, set())
 
 
 def _keywords(entry: Callable[..., Any]) -> set[str] | None:

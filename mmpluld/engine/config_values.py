@@ -8,7 +8,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Union, get_args, get_origin
 
@@ -143,8 +143,8 @@ def check_ranges(config: Mapping[str, Any]) -> None:
 def check_kinds(place: str, name: str, node: Mapping[str, Any], entry: Any) -> None:
     """Refuse values of another kind than the arguments of a registered object are for.
 
-    Only arguments whose signature says that they are numbers or texts alone are checked: hints of containers are
-    often narrower than what is taken. None passes, too.
+    Only arguments whose signature names builtin kinds alone are checked, and lists and dicts are not told apart, nor is
+    what is in them: hints of containers are often narrower than what is taken. None passes, too.
 
     Raises:
         InputError: At the first such value, with its place.
@@ -155,15 +155,20 @@ def check_kinds(place: str, name: str, node: Mapping[str, Any], entry: Any) -> N
         found = _kind(value)
         if "number" in allowed and found == "container":  # one for each
             continue
-        if allowed and allowed <= _WORDS.keys() and found and found not in allowed:
+        if allowed and found and found not in allowed and (found in _SINGLE or allowed <= _SINGLE):
             said = " or ".join(_WORDS[kind] for kind in sorted(allowed))
             raise InputError(f"{place}.{key} is {value!r}; {name} takes {said}")
 
 
-_WORDS = {"number": "a number", "text": "a text"}
+_WORDS = {"container": "a list", "dict": "a dict", "number": "a number", "text": "a text"}
+_SINGLE = {"number", "text"}
 _KINDS: dict[Any, str] = {
     int: "number", float: "number", bool: "number", str: "text", list: "container", tuple: "container", dict: "dict",
 }  # fmt: skip
+# What hints call them besides.
+_ABSTRACT = {Sequence: "container", Iterable: "container", Mapping: "dict"}
+# Packages that ask for a list or a dict only where nothing else will do; mmdet's YOLOFHead asks for one, and takes 512.
+_EXACT = ("mmengine", "mmpluld", "torch")
 
 
 def _kind(value: Any) -> str | None:
@@ -187,7 +192,9 @@ def _kinds_of(entry: Any) -> dict[str, frozenset[str]]:
         except (NameError, TypeError, ValueError, AttributeError):  # hints that cannot be evaluated say nothing
             continue
         for name in names:
-            kinds.setdefault(name, _allowed(hints[name]) if name in hints else frozenset())
+            allowed = _allowed(hints[name]) if name in hints else frozenset()
+            exact = allowed <= _SINGLE or function.__module__.partition(".")[0] in _EXACT
+            kinds.setdefault(name, allowed if exact else frozenset())
     return kinds
 
 
@@ -199,7 +206,7 @@ def _allowed(hint: Any) -> frozenset[str]:
         return frozenset().union(*parts) if all(parts) else frozenset()
     if origin is typing.Literal:
         return frozenset({"text"}) if all(isinstance(item, str) for item in get_args(hint)) else frozenset()
-    kind = _KINDS.get(origin or hint)
+    kind = (_KINDS | _ABSTRACT).get(origin or hint)
     return frozenset({kind}) if kind else frozenset()
 
 

@@ -116,7 +116,8 @@ class ExpertBBoxHead(Shared2FCBBoxHead):
             ``unfused`` all boxes that go into the fusion.
 
         Raises:
-            InputError: If ``experts`` names one that is not there, or ``calibrated`` is set and nothing was fitted.
+            InputError: If ``experts`` is no list or names one that is not there, or ``calibrated`` is set and nothing
+                was fitted.
         """
         chosen = self.chosen(rcnn_test_cfg)
         calibrated = rcnn_test_cfg.get("calibrated", False)
@@ -143,9 +144,12 @@ class ExpertBBoxHead(Shared2FCBBoxHead):
         """Numbers of the experts that the test settings ask.
 
         Raises:
-            InputError: If ``experts`` names one that is not there.
+            InputError: If ``experts`` is no list, or names one that is not there.
         """
         names = rcnn_test_cfg.get("experts") or self.datasets
+        if not isinstance(names, (list, tuple)):
+            known = ", ".join(self.datasets)
+            raise InputError(f"test_cfg.rcnn.experts is {names!r}; allowed is a list of names out of {known}")
         for name in names:
             if name not in self.datasets:
                 raise InputError(f"experts: {name!r} is not one of {', '.join(self.datasets)}")

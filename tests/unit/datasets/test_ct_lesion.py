@@ -405,6 +405,13 @@ def test_faulty_annotation_file(tmp_path):
         ({"fraction": 1.5}, r"fraction is 1.5; allowed is above 0 up to 1"),
         ({"fold": (1, 2, 3)}, r"fold is \(1, 2, 3\); allowed is \(k, K\)"),
         ({"fold_part": "inside"}, r"unknown part of a fold 'inside'; allowed: in, out"),
+        (
+            {"sampling": "key_slices"},
+            r"sampling is 'key_slices'; allowed is dict\(policy=...\), .* one of key_slices, ",
+        ),
+        ({"fold": 0}, r"fold is 0; allowed is \(k, K\)"),
+        ({"fold": "01"}, r"fold is '01'; allowed is \(k, K\)"),
+        ({"fold": (0, "2")}, r"fold is \(0, '2'\); allowed is \(k, K\)"),
         ({"data_prefix": {"img": "a"}}, r"unknown key of data_prefix 'img'; allowed: img_path"),
         ({"filter_cfg": {"filter_empty": True}}, r"unknown key of filter_cfg 'filter_empty'; .*'filter_empty_gt'"),
     ],

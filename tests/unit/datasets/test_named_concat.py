@@ -54,3 +54,17 @@ def test_a_fifth_dataset_by_config_alone(tmp_path):
 def test_no_dataset_left():
     with pytest.raises(InputError, match="NamedConcatDataset: all of a, b left out; keep one"):
         NamedConcatDataset(datasets={"a": None, "b": None})
+
+
+@pytest.mark.parametrize(
+    ("name", "shared", "message"),
+    [
+        ("luna61", {"type": "CTLesionDataset"}, r"datasets\.luna61 has no ann_file; did you mean 'luna16'\?"),
+        ("luna61", {}, r"datasets\.luna61 has no type; did you mean 'luna16'\?"),
+        ("mine", {"type": "CTLesionDataset"}, r"datasets\.mine has no ann_file; give it, or set the dataset to None"),
+    ],
+)
+def test_settings_under_a_misspelt_name(name, shared, message):
+    datasets = {"luna16": {"type": "CTLesionDataset", "ann_file": "a"}, "lits": None, name: {"fraction": 0.5}}
+    with pytest.raises(InputError, match=f"^NamedConcatDataset: {message}$"):
+        NamedConcatDataset(datasets=datasets, shared=shared)

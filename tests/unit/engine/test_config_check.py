@@ -86,6 +86,21 @@ def test_configs_that_are_no_rows(path: Path) -> None:
             0.5,
             r"model\.rpn_head\.loss_cls\.neg_wieght: PartialLabelLoss has no .*; did you mean 'neg_weight'\?",
         ),
+        (
+            "model.backbone.bg_cls_weight",
+            0.1,
+            r"^model\.backbone\.bg_cls_weight: mmdet\.ResNet has no .*; known are [^;]*$",
+        ),
+        (
+            "optim_wrapper.optimizer.params",
+            [],
+            r"^optim_wrapper\.optimizer\.params: SGD has no such argument; known are ",
+        ),
+        (
+            "param_scheduler.1.optimizer",
+            {},
+            r"^param_scheduler\[1\]\.optimizer: CosineAnnealingLR has no such argument",
+        ),
         ("model.backbone.dept", 50, r"mmdet\.ResNet has no such argument; did you mean 'depth'"),
         ("train_cfg.max_epoch", 2, r"train_cfg\.max_epoch: EpochBasedTrainLoop has no .* 'max_epochs'"),
         ("param_scheduler.1.Tmax", 2, r"param_scheduler\[1\]\.Tmax: .* did you mean 'T_max'"),
@@ -97,6 +112,33 @@ def test_mistakes(place: str, value: object, message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         check_config(changed(place, value))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "own", "known"),
+    [
+        ("model.backbone", {"bg_cls_weight"}, "norm_eval"),
+        ("optim_wrapper.optimizer", {"params"}, "weight_decay"),
+        ("param_scheduler.1", {"optimizer"}, "convert_to_iter_based"),
+        ("train_dataloader.sampler", {"dataset"}, "shuffle"),
+        ("train_cfg", {"runner"}, "max_epochs"),
+    ],
+)
+def test_what_is_said_to_be_known_can_be_given(place: str, own: set[str], known: str) -> None:
+    config = changed("train_dataloader", {"sampler": {"type": "DefaultSampler"}})
+    config.merge_from_dict({f"{place}.qqqqqq": 1})
+    with pytest.raises(InputError, match="known are ") as error:
+        check_config(config)
+    names = str(error.value).partition("known are ")[2].split(", ")
+    assert known in names
+    assert not own & set(names)
+
+
+def test_weight_of_background_that_detr_takes_out_of_its_loss() -> None:
+    loss = {"type": "CrossEntropyLoss", "bg_cls_weight": 0.1, "class_weight": 1.0}
+    check_config(
+        Config({"model": {"type": "DETR", "bbox_head": {"type": "DETRHead", "num_classes": 1, "loss_cls": loss}}})
+    )
 
 
 LOADED = {
@@ -181,6 +223,13 @@ def test_mistakes_in_parts_without_a_type(place: str, value: object, message: st
         ("randomness.seed", -1, r"randomness\.seed is -1; allowed are whole numbers from 0 to 4294967295"),
         ("param_scheduler.0.start_factor", math.nan, r"param_scheduler\[0\]\.start_factor is nan"),
         ("default_hooks.checkpoint.interval", "often", "interval is 'often'; SafeCheckpointHook takes a number"),
+        (
+            "param_scheduler",
+            [{"type": "MultiStepLR", "milestones": 5}],
+            r"param_scheduler\[0\]\.milestones is 5; MultiStepLR takes a list$",
+        ),
+        ("train_dataloader.dataset.sampling", "key_slices", r"sampling is 'key_slices'; CTLesionDataset takes a dict$"),
+        ("train_dataloader.dataset.fold", 0, r"^train_dataloader\.dataset\.fold is 0; CTLesionDataset takes a list$"),
         ("train_dataloader.dataset.ann_file", 5, "ann_file is 5; CTLesionDataset takes a text"),
         ("model.rpn_head.loss_cls.neg_weight", "half", "neg_weight is 'half'; PartialLabelLoss takes a number"),
     ],

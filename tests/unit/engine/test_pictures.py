@@ -23,6 +23,8 @@ from mmpluld.engine.browse import browse
 from mmpluld.engine.pictures import LesionVisualizationHook, zoom_of
 from mmpluld.errors import InputError
 from mmpluld.registry import HOOKS, VISUALIZERS
+from mmpluld.structures import AnnotationSet
+from mmpluld.structures.candidates import Candidate, CandidateSet
 
 SIZE = 128
 GREEN = (0, 255, 0)
@@ -178,6 +180,101 @@ def test_browse_draws_the_middle_slice_with_its_augmented_boxes(
     assert flipped == {True, False}
     again = browse(config, root / "again", number=5)
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in paths]
+
+
+PATCHES = """
+default_scope = "mmpluld"
+visualizer = dict(type="DetLocalVisualizer", name="visualizer", bbox_color=(0, 255, 0), line_width=2)
+train_dataloader = dict(
+    dataset=dict(type={type!r}, ann_file={file!r}, data_root={root!r}, pipeline={steps!r}, {more})
+)
+"""
+
+
+def browsed_patches(root: Path, kind: str, file: str, steps: list[dict[str, Any]], more: str = "") -> dict[str, Any]:
+    """Pictures (H, W, RGB) of what a pipeline gives, by name."""
+    path = root / "patches.py"
+    path.write_text(PATCHES.format(type=kind, file=file, root=str(root), steps=steps, more=more))
+    return {file.name: cv2.imread(str(file))[..., ::-1] for file in browse(path, root / "browsed", number=2)}
+
+
+def test_browse_draws_every_patch_of_a_slice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    steps = [
+        {"type": "LoadSliceStack", "num_slices": 3, "slice_gap_mm": 5.0, "num_threads": 0},
+        {"type": "WindowHU"},
+        {"type": "LoadAnnotations", "with_bbox": True},
+        {"type": "CropLesionPatches", "size": 32},
+        {"type": "PackLesionPatches"},
+    ]
+    content = json.loads((root / "train.json").read_text())
+    content["lesions"][1]["ignore"] = False
+    (root / "train.json").write_text(json.dumps(content))
+    pictures = browsed_patches(root, "CTLesionDataset", "train.json", steps)
+    assert list(pictures) == ["000_v_003.png", "001_v_003.png"]
+    side = 32 * zoom_of(32, 32)
+    for picture in pictures.values():
+        assert picture.shape == (side, 2 * side, 3)
+        # Of the first, 20 x 20, whose patch begins at (14, 24), and of the second, 20 x 30, at (74, 59).
+        assert is_green(picture, side * 26 / 32, side / 2)
+        assert is_green(picture, side + side * 26 / 32, side / 2)
+        assert is_green(picture, side + side / 2, side * 31 / 32)
+        assert not is_green(picture, side / 2, side * 31 / 32)
+    content["lesions"][0]["ignore"] = content["lesions"][1]["ignore"] = True
+    (root / "train.json").write_text(json.dumps(content))
+    for picture in browsed_patches(
+        root, "CTLesionDataset", "train.json", steps, "sampling=dict(policy='all_slices')"
+    ).values():
+        assert picture.shape == (side, side, 3)
+        assert not picture.any()
+
+
+def test_browse_draws_candidates_and_says_what_they_are(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    steps = [{"type": "LoadPatch", "size": (4, 32, 32), "voxel_mm": (5.0, 1.0, 1.0)}, {"type": "PackPatch"}]
+    said: list[str] = []
+    draw_texts = VISUALIZERS.get("DetLocalVisualizer").draw_texts
+    monkeypatch.setattr(
+        VISUALIZERS.get("DetLocalVisualizer"),
+        "draw_texts",
+        lambda self, texts, *args, **kwargs: (said.append(texts), draw_texts(self, texts, *args, **kwargs))[1],
+    )
+    volume = AnnotationSet.load(root / "train.json").volumes[0]
+    candidates = [Candidate("v", (54, 54, 2, 74, 74, 4), 0.5, 0), Candidate("v", (10, 4, 2, 20, 34, 4), 0.5, None)]
+    CandidateSet({"name": "test", "label_scope": "any"}, [volume], candidates, [{}], {}).save(root / "found.json")
+    pictures = browsed_patches(root, "CandidateDataset", "found.json", steps)
+    assert list(pictures) == ["000_v.png", "001_v.png"]
+    side = 32 * zoom_of(32, 32)
+    assert sorted(said) == ["false positive", "lesion"]
+    for picture, text in zip(pictures.values(), said, strict=True):
+        assert picture.shape == (side, side, 3)
+        assert is_green(picture, side * (26 if text == "lesion" else 21) / 32, side / 2)
+        assert is_green(picture, side / 2, side * (26 if text == "lesion" else 31) / 32)
+
+
+def test_browse_draws_a_map_of_organs_beside_its_slice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    content = json.loads((root / "train.json").read_text())
+    content["volumes"][0]["source"] = {"kind": "npy", "path": "volumes/v.npy"}
+    (root / "train.json").write_text(json.dumps(content))
+    organs = np.zeros((7, SIZE, SIZE), np.int16)
+    organs[3, 10:118, 10:60], organs[3, 10:118, 68:118] = 17, 4
+    for folder, array in (("volumes", np.full((7, SIZE, SIZE), LIVER, np.int16)), ("organs", organs)):
+        (root / folder).mkdir()
+        np.save(root / folder / "v.npy", array)
+    steps = [
+        {"type": "LoadSliceStack", "num_slices": 3, "slice_gap_mm": 5.0, "num_threads": 0},
+        {"type": "WindowHU"},
+        {"type": "LoadOrgans"},
+        {"type": "PackDetInputs", "meta_keys": ("img_id",)},
+    ]
+    pictures = browsed_patches(root, "CTLesionDataset", "train.json", steps)
+    assert list(pictures) == ["000_v_003.png", "001_v_003.png"]
+    zoom = zoom_of(SIZE, SIZE)
+    for picture in pictures.values():
+        assert picture.shape == (zoom * SIZE, 2 * zoom * SIZE, 3)
+        values = [int(picture[zoom * 64, zoom * (SIZE + x), 0]) for x in (64, 90, 30)]
+        assert values == [0, 60, 255]
 
 
 def test_browse_shows_what_nothing_changes_once(

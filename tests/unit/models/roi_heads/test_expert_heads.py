@@ -92,6 +92,10 @@ def test_groups_then_fusion():
 def test_unknown_expert():
     with pytest.raises(InputError, match="experts: 'lun' is not one of deeplesion, luna16, lits"):
         detect(build(), ConfigDict(**CFG, experts=["lun"]))
+    with pytest.raises(
+        InputError, match=r"^test_cfg\.rcnn\.experts is 'luna16'; allowed is a list of names out of deep"
+    ):
+        detect(build(), ConfigDict(**CFG, experts="luna16"))
 
 
 def test_no_regions():
