@@ -50,8 +50,9 @@ class FitCheck(Hook):
                     f'base, so add dict(type="{kind.__name__}") to it'
                 )
         trained = _trained_datasets(runner.train_dataloader)
+        with_experts = tuple(map(MODELS.get, _WITH_EXPERTS))
         for place, module in model.named_modules():
-            if trained and _is_a(module, *_WITH_EXPERTS):
+            if trained and isinstance(module, with_experts):
                 self._compare(".".join(filter(None, ("model", place, "datasets"))), module.datasets, trained, runner)
 
     def _compare(self, place: str, experts: Sequence[str], trained: Sequence[str], runner: Runner) -> None:
@@ -73,14 +74,10 @@ class FitCheck(Hook):
 def _needed_hooks(model: nn.Module) -> Iterator[tuple[type[Hook], str]]:
     if hasattr(getattr(model, "roi_head", model), "set_tag_statistics"):
         yield TagStatisticsHook, "counts the tags that its losses are balanced by"
-    if _is_a(model, "LesionEmbedder"):
+    if isinstance(model, MODELS.get("LesionEmbedder")):
         yield NumberedPatientsHook, "tells `mmpluld embed` whom the training has seen"
-    if _is_a(model, "MeanTeacherDetector"):
+    if isinstance(model, MODELS.get("MeanTeacherDetector")):
         yield MeanTeacherHook, "makes the teacher of its student"
-
-
-def _is_a(module: nn.Module, *names: str) -> bool:
-    return any(isinstance(module, MODELS.get(name)) for name in names)
 
 
 def _trained_datasets(loader: Any) -> list[str]:

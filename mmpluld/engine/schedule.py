@@ -23,7 +23,7 @@ def check_schedule(cfg: Config) -> str | None:
         InputError: It counts epochs, in a loop over iterations.
     """
     loop = cfg.get("train_cfg") or {}
-    by_epoch = loop.get("by_epoch", str(loop.get("type", "")).endswith("EpochBasedTrainLoop"))
+    by_epoch = loop.get("by_epoch", "max_iters" not in loop)
     reaches = []
     for place, scheduler in _schedulers(cfg.get("param_scheduler")):
         if not scheduler.get("by_epoch", True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +43,21 @@ class ModelFiles:
     weights: Path
     bundle: Bundle | None
 
-    def describe(self) -> str:
-        """The line of a history that says which model it was."""
+    @cached_property
+    def config_sha256(self) -> str:
+        """Digest of what decides in the config what is found."""
         from mmpluld.engine.config_digest import config_digest
 
-        return ModelLine.text(self.name, config_digest(self.config), self.weights.name, sha256_of(self.weights))
+        return config_digest(self.config)
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Digest of the file of weights."""
+        return sha256_of(self.weights)
+
+    def describe(self) -> str:
+        """The line of a history that says which model it was."""
+        return ModelLine.text(self.name, self.config_sha256, self.weights.name, self.weights_sha256)
 
     def reduction(self) -> dict[str, Any]:
         """False-positive reduction that the model is tested with or carries; empty if there is none."""
@@ -95,9 +106,7 @@ class ModelFiles:
 
     def _check_origin(self, points: OperatingPoints) -> None:
         """Refuse operating points of other weights or settings, and say where a file does not tell whose they are."""
-        from mmpluld.engine.config_digest import config_digest
-
-        names, own = {self.name}, {short_digest(sha256_of(self.weights))}
+        names, own = {self.name}, {short_digest(self.weights_sha256)}
         if self.bundle is not None:  # it was made of a checkpoint, under a name that may be another
             names.add(self.bundle.provenance.get("config", self.name))
             own.add(short_digest(self.bundle.provenance.get("checkpoint_sha256", "")))
@@ -107,7 +116,7 @@ class ModelFiles:
                 f"{ModelLine(str(points.model), points.weights)}, whose scores are others; give those of this model "
                 "and its weights, or use --score-thr"
             )
-        if points.config not in (None, short_digest(config_digest(self.config))):
+        if points.config not in (None, short_digest(self.config_sha256)):
             raise InputError(
                 f"{self.name}: the operating points given were measured with other settings of its config, such as "
                 "--cfg-options; detect with those of the test, measure new points, or use --score-thr"
@@ -137,7 +146,7 @@ class ModelFiles:
     def _check_linking(self, points: OperatingPoints, linking: str, asked: bool) -> None:
         """Refuse operating points of boxes that were linked otherwise, or say so where no rate was asked for or where
         those of the config are only supposed."""
-        measured = points.linking or DetectionSettings.from_config(self.config, rescored=True, score_thr=1.0).linking()
+        measured = points.linking or DetectionSettings.linking_of(self.config)
         if linking == measured:
             return
         differs = f"measured with 2D boxes scored {measured}, asked for is {linking}"

@@ -242,21 +242,17 @@ class Detector:
     @cached_property
     def _network(self) -> _Loaded:
         # Only now: to import the network's libraries takes seconds.
-        from mmpluld.engine.config_digest import config_digest
         from mmpluld.engine.device import chosen_batch_size, chosen_device
         from mmpluld.inference.detector import VolumeDetector
         from mmpluld.inference.rescore import rescorer_of_test
-        from mmpluld.zoo.download import sha256_of
 
         files = self.model.files(self.cfg_options, self.twin)
         chosen = dict(self.rules)
         device = chosen_device(self.device)
         reduction = None if self.no_fpr else _reduction(self.fpr, self.fpr_config, self.fpr_mode, files)
         rescorer = None if reduction is None else rescorer_of_test(reduction, device, self.precision)
-        linked = DetectionSettings.from_config(
-            files.config, rescored=rescorer is not None, **{"score_thr": 1.0, **chosen}
-        )
-        point = self._operating_point(files, linked.linking(), None if rescorer is None else rescorer.line)
+        linking = DetectionSettings.linking_of(files.config, **chosen)
+        point = self._operating_point(files, linking, None if rescorer is None else rescorer.line)
         if point is not None:
             chosen["score_thr"] = point.score_thr
         rules = DetectionSettings.from_config(files.config, rescored=rescorer is not None, **chosen)
@@ -280,8 +276,8 @@ class Detector:
             history.append(point.describe())
         settings: dict[str, Any] = {
             "config": files.name,
-            "config_sha256": config_digest(files.config),
-            "checkpoint_sha256": sha256_of(files.weights),
+            "config_sha256": files.config_sha256,
+            "checkpoint_sha256": files.weights_sha256,
             "rules": asdict(rules),
             "precision": self.precision,
             "fpr": None if detector.rescorer is None else [detector.rescorer.name, detector.rescorer.mode],
@@ -300,15 +296,13 @@ class Detector:
         """
         changed = self._change_of_scores(files)
         if self.fp_rate is None:
-            point = files.default_point(linking) if "score_thr" not in self.rules and changed is None else None
-        elif self.points is None and changed is not None:
+            return files.default_point(linking) if "score_thr" not in self.rules and changed is None else None
+        if self.points is None and changed is not None:
             raise InputError(
                 f"{files.name}: its operating points do not hold with {changed}; leave that out, measure new ones and "
                 "give them with --operating-points, or use --score-thr"
             )
-        else:
-            point = files.operating_point(self.fp_rate, self.points, linking, rescoring)
-        return point
+        return files.operating_point(self.fp_rate, self.points, linking, rescoring)
 
     def _change_of_scores(self, files: ModelFiles) -> str | None:
         """The option that makes scores others than the model's own, if one does."""

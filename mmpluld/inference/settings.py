@@ -151,6 +151,11 @@ class DetectionSettings:
         changed = "".join(f", {field.name} {value}" for field, value in others if value != field.default)
         return f"{self.link_score_thr:g} or more, linked at IoU above {self.iou_thr:g}{changed}"
 
+    @classmethod
+    def linking_of(cls, config: Config, **changes: Any) -> str:
+        """:meth:`linking` of a config's rules with changes to them, whatever threshold of findings is among these."""
+        return cls.from_config(config, rescored=True, **{**changes, "score_thr": 1.0}).linking()
+
     def describe(self) -> str:
         """The rules in words, for records: the thresholds and the overlap, and what is not as by default."""
         tags = "" if self.tag_thr == type(self).tag_thr else f", their tags {self.tag_thr:g} or more"

@@ -107,10 +107,10 @@ class EmbeddingStore:
                         f"{path}: {field.name} is {_short(old)}, now {_short(new)}; one store holds embeddings of one "
                         "kind, give another folder"
                     )
+            note_version(path, read_json(path, _WHAT))
         else:
             text = json.dumps({"schema": _SCHEMA, **asdict(header), "version": __version__}, indent=1)
             atomic_write_text(path, text + "\n")
-        note_version(path, read_json(path, _WHAT))
         return cls(folder)
 
     @property

@@ -192,11 +192,11 @@ class ProposalStore:
             InputError: The one that is there is of something else, or the folder cannot be written to.
         """
         path = Path(folder) / _HEADER
-        if not path.exists():
+        begun = path.exists()
+        if not begun:
             if shard_volumes(folder):
                 raise InputError(f"{path}: is gone, but the folder holds shards; restore it, or choose another folder")
             atomic_write_text(path, json.dumps(header.plain() | {"version": __version__}, indent=1) + "\n")
-        note_version(path, read_json(path, _WHAT))
         store = cls(folder)
         found, wanted = store.header.plain(), header.plain()
         for name, value in wanted.items():
@@ -205,6 +205,8 @@ class ProposalStore:
                     f"{path}: these proposals are of {name.removesuffix(_DIGEST)} {_named(name, found)}, not "
                     f"{_named(name, wanted)}; choose another folder, or remove this one"
                 )
+        if begun:
+            note_version(path, read_json(path, _WHAT))
         return store
 
     @property

@@ -205,7 +205,7 @@ def _measured(validation: Validation, names: Set[str], config: Config, reduction
             f"{validation.detections}: was made with other settings of the config, such as --cfg-options; give "
             "detections made as the bundle will make them"
         )
-    linking = DetectionSettings.from_config(config, rescored=True, score_thr=1.0).linking()
+    linking = DetectionSettings.linking_of(config)
     if points.linking not in (None, linking):
         raise InputError(
             f"{validation.detections}: was made of 2D boxes scored {points.linking}, the bundle links {linking}; give "

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from mmengine.config import Config
+from mmengine.runner import EpochBasedTrainLoop
 
 from mmpluld.engine.config import load_config
 from mmpluld.engine.schedule import check_schedule
@@ -26,6 +27,11 @@ def test_epochs_in_a_loop_over_iterations_are_refused(loop):
         told([WARM_UP, STEPS], **loop)
     assert told([WARM_UP, {**STEPS, "by_epoch": False}], **loop) is None
     assert told(None, **loop) is None
+
+
+@pytest.mark.parametrize("kind", ["mine.LoopOfEpochs", EpochBasedTrainLoop])
+def test_loops_over_epochs_by_other_names_are_none_over_iterations(kind):
+    assert told([STEPS], type=kind, max_epochs=8) is None
 
 
 def test_schedules_of_other_lengths_are_told():

@@ -96,6 +96,12 @@ def test_store_of_something_else_is_refused(tmp_path, change, message):
     assert ProposalStore(tmp_path).header == HEADER
 
 
+def test_a_header_that_is_none_is_refused(tmp_path):
+    (tmp_path / "proposals.json").write_text("[]")
+    with pytest.raises(InputError, match=r"proposals\.json: schema is None"):
+        ProposalStore.create(tmp_path, HEADER)
+
+
 def test_a_store_that_another_version_began_is_noted(tmp_path, capsys):
     ProposalStore.create(tmp_path, HEADER)
     ProposalStore.create(tmp_path, HEADER)

@@ -9,15 +9,13 @@ from pathlib import Path
 import pytest
 
 from mmpluld.errors import InputError
-from mmpluld.reproduce.children import Resources
-from mmpluld.reproduce.graph import Job, execute, fail_outdated
+from mmpluld.reproduce.children import Children, Resources
+from mmpluld.reproduce.graph import Caller, Job, execute, fail_outdated
 from mmpluld.reproduce.steps import Step, step_of
 
 
-class Writer:
-    """In the place of the children: the "command" is the file to write and what to write there."""
-
-    gpus = 0
+class Writer(Caller):
+    """Runs no children: its "command" is the file to write and what to write there."""
 
     def call(self, command: Sequence[str], log: Path) -> None:
         place, text = command[-2:]
@@ -42,7 +40,7 @@ def do(jobs: Sequence[Step]) -> list[str]:
     for job in jobs:
         if job.state != "done":
             job.folder.mkdir(parents=True, exist_ok=True)
-            job.do(Writer())  # type: ignore[arg-type]
+            job.do(Writer(Children(), {}))
             job.state = "done"
     fail_outdated(jobs)
     return [job.state for job in jobs]
