@@ -52,6 +52,7 @@ _MINED = "The paper's figures are with mined labels, which none of our rows has.
 
 _SINGLE_TYPE = {"luna16": "LUNA16", "lits": "LiTS", "nih-ln": "NIH-LN"}
 _FRACTIONS = (25, 50, 75, 100)
+_WAYS = {"joint": "joint", "alone": "alone, equal total steps", "own": "alone, equal steps on it"}
 
 
 def _of_fraction(dataset: str, way: str, percent: int) -> Row:
@@ -61,16 +62,20 @@ def _of_fraction(dataset: str, way: str, percent: int) -> Row:
     """
     first = next(iter(_SINGLE_TYPE))
     key = f"lens-{{}}-{way}-{percent}"
-    share = tuple(f"train_dataloader.dataset.datasets.{name}.fraction={percent / 100:g}" for name in _SINGLE_TYPE)
+    sources = "train_dataloader.dataset.datasets"
+    options = [f"{sources}.{name}.fraction={percent / 100:g}" for name in _SINGLE_TYPE if percent < 100]
+    if way == "own":  # an epoch is as long as the datasets in it
+        options = [option for option in options if option.startswith(f"{sources}.{dataset}.")]
+        options += [f"{sources}.{name}=None" for name in ("deeplesion", *_SINGLE_TYPE) if name != dataset]
     return lens_row(
         key.format(dataset),
-        f"{_SINGLE_TYPE[dataset]}, {percent} %, {way}",
+        f"{_SINGLE_TYPE[dataset]}, {percent} %, {_WAYS[way]}",
         f"lens-afp_densenet121_{'4datasets-' if way == 'joint' else ''}{dataset}",
         (),
         x=percent,
-        line=f"{_SINGLE_TYPE[dataset]}, {way}",
+        line=f"{_SINGLE_TYPE[dataset]}, {_WAYS[way]}",
         weights_of=key.format(first) if way == "joint" and dataset != first else "",
-        options=share if percent < 100 else (),
+        options=tuple(options),
     )
 
 
@@ -108,16 +113,17 @@ TABLES_LENS = (
     Table(
         "lens-figure7",
         "LENS, Figure 7: the datasets that label one kind of lesion, each tested on its own held-out part",
-        tuple(_of_fraction(*place) for place in product(_SINGLE_TYPE, ("joint", "alone"), _FRACTIONS)),
+        tuple(_of_fraction(*place) for place in product(_SINGLE_TYPE, _WAYS, _FRACTIONS)),
         tuple(
-            (_of_fraction(dataset, "joint", percent).key, _of_fraction(dataset, "alone", percent).key)
-            for dataset, percent in product(_SINGLE_TYPE, _FRACTIONS)
+            (_of_fraction(dataset, "joint", percent).key, _of_fraction(dataset, way, percent).key)
+            for dataset, way, percent in product(_SINGLE_TYPE, ("own", "alone"), _FRACTIONS)
         ),
         x_label="% of the training patients of LUNA16, LiTS and NIH-LN",
         protocol="centre-3d",
         phantom="lens",
-        note="The share is of the training patients of all three datasets, DeepLesion's stay. *alone* takes as many "
-        "steps as *joint* of the same share, all on the one dataset. The dataset's own expert answers. A finding of "
+        note="The share is of the training patients of all three datasets, DeepLesion's stay. Alone, a detector takes "
+        "as many steps as *joint* of the same share has in all, or as many as that has on this dataset. The dataset's "
+        "own expert answers. A finding of "
         "another kind of lesion, which the dataset does not label, is a false positive.",
     ),
     Table(

@@ -165,12 +165,23 @@ def test_figure_7_has_a_curve_for_each_dataset_and_way():
     lines: dict[str, list[float]] = {}
     for row in table.rows:
         lines.setdefault(row.line, []).append(row.x)
-    assert len(lines) == 6
+    assert len(lines) == 9
     assert {tuple(places) for places in lines.values()} == {(25, 50, 75, 100)}
     trained = [row for row in table.rows if "joint" in row.key and not row.weights_of]
     assert len(trained) == 4  # one joint detector of each share, tested three times
-    for first, second in table.pairs:
-        assert first.replace("joint", "alone") == second
+    assert set(table.pairs) == {
+        (row.key.replace(way, "joint"), row.key)
+        for row in table.rows
+        for way in ("alone", "own")
+        if f"-{way}-" in row.key
+    }
+
+
+def test_equal_steps_on_a_dataset_of_figure_7_are_those_of_an_epoch_that_has_no_other():
+    row = next(row for row in TABLES["lens-figure7"].rows if row.key == "lens-nih-ln-own-50")
+    datasets = load_config(row.config_name(twin=True), list(row.options)).train_dataloader.dataset.datasets
+    assert [name for name, dataset in datasets.items() if dataset is not None] == ["nih-ln"]
+    assert datasets["nih-ln"].fraction == 0.5
 
 
 def test_the_gate_compares_labels_on_the_same_images_of_the_validation_patients():
