@@ -125,7 +125,7 @@ def score_strategy(
             part = _Volume(volume.id, was[volume.id], now[volume.id], known, others)
             _score_boxes(chosen, part, marked[volume.id], truth, sources, tally)
             if chosen.target == "patient":
-                _score_matches(part, truth, sources, tally)
+                _score_matches(chosen, part, truth, sources, tally)
     return tally.rows(strategy, resamples, seed)
 
 
@@ -170,10 +170,12 @@ def _is_target(target: Target, lesion: TrueLesion, labelled: bool, part: _Volume
     }[target]
 
 
-def _score_matches(part: _Volume, truth: Truth, sources: dict[int, TrueLesion | None], tally: _Tally) -> None:
+def _score_matches(
+    strategy: Strategy, part: _Volume, truth: Truth, sources: dict[int, TrueLesion | None], tally: _Tally
+) -> None:
     """Count the new lesions of one volume."""
     old = {lesion.id for lesion in part.before}
-    new = [lesion for lesion in part.after if lesion.origin == "matched" and lesion.id not in old]
+    new = [lesion for lesion in part.after if lesion.origin == strategy.origin and lesion.id not in old]
     reached: set[int] = set()
     for lesion in new:
         found, source = truth.of(lesion), sources.get(lesion.attributes["matched_lesion"])

@@ -33,11 +33,11 @@ class Strategy:
         text: What it adds, in a few words.
         function: Module below ``mmpluld.mining``, and its function from annotations, proposals, options, and where the
             strategy matches lesions their places, to annotations.
-        origin: That of the records, or of their slices, that it adds.
+        origin: That of the records, or of their slices, that it adds; what is ``mined`` is to be ignored.
         target: The true boxes that it is after, of which recall is a share: those of lesions annotated in the volume
-            (``own``) or in another one of the patient (``patient``, whose new records are scored too), or those on
-            slices with a certain box (``labelled``) or without (``unlabelled``).
-        uncertain: Its boxes are to be ignored.
+            (``own``) or in another one of the patient (``patient``: its new records are scored too, and say which
+            ``matched_lesion`` they are), or those on slices with a certain box (``labelled``) or without
+            (``unlabelled``).
         every_slice: After it every slice is a sample; else those with a certain lesion are.
         matches: It matches lesions, by embeddings unless the options say by position.
         oracle: Module and function that do it by the truth, from annotations and truth; None: nothing does.
@@ -48,10 +48,14 @@ class Strategy:
     function: str
     origin: str
     target: Target
-    uncertain: bool = False
     every_slice: bool = False
     matches: bool = False
     oracle: str | None = None
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether its boxes are to be ignored."""
+        return self.origin == "mined"
 
     def mine(
         self, annotations: AnnotationSet, proposals: ProposalPool, options: MiningOptions, places: LesionPlaces | None
@@ -85,11 +89,11 @@ _TABLE = (
     ),
     Strategy(
         "cross-dataset", "uncertain boxes on slices with a lesion", "strategies:cross_dataset",
-        "mined", "labelled", uncertain=True, oracle="oracles:on_labelled_slices",
+        "mined", "labelled", oracle="oracles:on_labelled_slices",
     ),
     Strategy(
         "unlabeled", "uncertain boxes on all other slices, for negatives", "strategies:unlabeled_slices",
-        "mined", "unlabelled", uncertain=True, every_slice=True, oracle="oracles:on_unlabelled_slices",
+        "mined", "unlabelled", every_slice=True, oracle="oracles:on_unlabelled_slices",
     ),
     Strategy(
         "distillation", "the detector's best boxes on all other slices, as lesions", "strategies:distil",

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
 from mmpluld.cli.main import command_parser
 from mmpluld.cli.mine import RULES
 from mmpluld.mining.options import MiningOptions
+
+
+def test_every_rule_is_an_option_of_the_command():
+    options = {item.dest for item in command_parser("mine")._actions}
+    assert {rule.name for rule in fields(MiningOptions)} <= options
 
 
 @pytest.mark.parametrize("name", RULES)

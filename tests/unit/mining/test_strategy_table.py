@@ -14,20 +14,22 @@ from mmpluld.mining.mine import mine_files
 from mmpluld.mining.score import score_strategy
 from mmpluld.mining.strategy_table import ORACLES, STRATEGIES
 
-PAGE = Path(__file__).resolve().parents[3] / "docs/how_to/mining.md"
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 
-def test_origins_are_those_of_the_files():
+def test_origins_are_those_that_files_may_have():
     schema = json.loads((files("mmpluld.structures") / "schemas/annotations.json").read_text(encoding="utf-8"))
     lesion = schema["definitions"]["lesion"]["properties"]
     origins = {"annotated", *(strategy.origin for strategy in STRATEGIES.values())}
     assert set(lesion["origin"]["enum"]) == origins
     assert set(lesion["attributes"]["properties"]["slice_origins"]["items"]["enum"]) == origins
+    page = (DOCS / "explanation/conventions.md").read_text(encoding="utf-8")
+    assert f"({', '.join(lesion['origin']['enum'])})" in " ".join(page.split())
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_the_page_describes_it(name):
-    text = PAGE.read_text(encoding="utf-8")
+    text = (DOCS / "how_to/mining.md").read_text(encoding="utf-8")
     (origin,) = re.findall(rf"^\| `{name}` \|.*\| (`\w+`.*?) \|$", text, flags=re.MULTILINE)
     strategy = STRATEGIES[name]
     assert (f"`{strategy.origin}`" in origin, "ignored" in origin) == (True, strategy.uncertain)
