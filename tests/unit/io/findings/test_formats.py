@@ -21,6 +21,7 @@ from mmpluld.io.findings.coco import write_coco
 from mmpluld.io.findings.label_map import box_voxels, label_map, write_label_maps
 from mmpluld.io.findings.luna16 import write_luna16
 from mmpluld.io.findings.markups import write_markups
+from mmpluld.io.readers import VOLUME_SUFFIXES
 
 
 def test_names_of_formats():
@@ -38,9 +39,11 @@ def test_names_of_formats():
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_page_describes_it(name):
     page = Path(__file__).resolve().parents[4] / "docs/how_to/detect.md"
-    _, _, formats = page.read_text(encoding="utf-8").partition("\n## Formats\n")
+    inputs, _, formats = page.read_text(encoding="utf-8").partition("\n## Formats\n")
     what, patient = re.findall(r"(?:^\|.*\n)+", formats.partition("\n## ")[0], flags=re.MULTILINE)
-    assert all(f"`{file}" in what for file in (FORMATS[name].file, *FORMATS[name].more))
+    for file in (FORMATS[name].file, *FORMATS[name].more):
+        assert f"`{file}" in what
+        assert not file.endswith(VOLUME_SUFFIXES) or f"`{file}`" in inputs
     for table in (what, patient):
         assert re.search(rf"^\| [^|]*`{name}`", table, flags=re.MULTILINE)
 
