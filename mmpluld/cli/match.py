@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Evaluate, print the table and say which delta to mine with."""
-    from mmpluld.mining.match import format_rows, match_files
+    from mmpluld.mining.match_table import format_rows, match_files
 
     rows = match_files(
         options.annotations,

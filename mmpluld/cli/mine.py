@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, get_args
 
 from mmpluld.cli.numbers import not_negative, score, whole
 from mmpluld.cli.outputs import OutputFile
+from mmpluld.mining.options import MatchBy, Several
+from mmpluld.mining.strategy_table import ORACLES, STRATEGIES
 
 EXAMPLE = (
     "mmpluld mine annotations/train.json proposals --strategies cross-slice intra-patient cross-dataset unlabeled \\\n"
     "      --embeddings embeddings --out annotations/train_mined.json"
 )
 
-_STRATEGIES = ("cross-slice", "adjacent-slices", "intra-patient", "cross-dataset", "unlabeled", "distillation")
-_ORACLES = ("cross-slice", "intra-patient", "cross-dataset", "unlabeled")
-
 # Fields of MiningOptions: how each is read, and what it is.
-_RULES = {
+RULES = {
     "theta": (score, "overlap (IoU) above which a tracklet is an annotated lesion's, 0..1 (0.5)"),
     "delta": (not_negative, "distance below which a tracklet is a lesion of another volume (0.15)"),
     "sigma": (score, "score above which boxes of single-type experts are uncertain, 0..1 (0.5)"),
@@ -48,21 +47,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder that `mmpluld propose` made on ANN, or on the file ANN was mined from; several share out the "
         "patients, or are augmented views of the same volumes (distillation)",
     )
-    parser.add_argument(
-        "--strategies",
-        nargs="+",
-        default=[],
-        choices=_STRATEGIES,
-        help=f"what to mine, one or several of {', '.join(_STRATEGIES)}; they run in this order",
-        metavar="NAME",
+    listed = [f"{name:<15} {strategy.text}" for name, strategy in STRATEGIES.items()]
+    strategies = parser.add_argument_group("what is mined, in this order", "\n".join(listed))
+    strategies.add_argument(
+        "--strategies", nargs="+", default=[], choices=STRATEGIES, metavar="NAME", help="one or several of these"
     )
-    parser.add_argument(
+    strategies.add_argument(
         "--oracle",
         nargs="+",
         default=[],
-        choices=_ORACLES,
+        choices=ORACLES,
         metavar="NAME",
-        help=f"strategies to do by --truth instead: {', '.join(_ORACLES)}; at least one of both is needed",
+        help=f"strategies to do by --truth instead: {', '.join(ORACLES)}; at least one of both is needed",
     )
     parser.add_argument("--out", required=True, action=OutputFile, metavar="FILE", help="annotation file to write")
     parser.add_argument(
@@ -76,17 +72,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bootstrap", type=whole(1, 1_000_000), default=1000, metavar="N", help="resamples of patients (%(default)s)"
     )
     rules = parser.add_argument_group("rules", "default: the value in brackets")
-    for name, (kind, text) in _RULES.items():
+    for name, (kind, text) in RULES.items():
         rules.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text)
     rules.add_argument(
         "--several",
-        choices=["best", "nearest"],
+        choices=get_args(Several),
         help="whose a tracklet is that is several lesions': the best overlap's (default), or box by box of the one "
         "with the nearest annotated slice",
     )
     rules.add_argument(
         "--match",
-        choices=["embedding", "position"],
+        choices=get_args(MatchBy),
         help="distance of intra-patient: of embeddings (default), or of places in the volume, a baseline",
     )
     rules.add_argument(
@@ -105,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
     from mmpluld.mining.report import format_result, save_report
 
     check_alone("mine")
-    names = (*_RULES, "several", "match", "tracklet_experts", "single_types")
+    names = (*RULES, "several", "match", "tracklet_experts", "single_types")
     given: dict[str, Any] = {}
     for name in names:
         value = getattr(options, name)

@@ -33,6 +33,8 @@ __all__ = ["HEADER", "Scan", "ScanReader", "find_scans", "scan_title"]
 
 HEADER = "detect.json"
 """What a folder of the results of many scans holds; it is passed over where scans are looked for."""
+_RESULTS = (BOXES, MASKS)
+"""Names of the volumes among the formats of findings; no scan is called so."""
 _SAMPLE = 4096  # bytes
 _WANTED = f"a CT scan ({', '.join(VOLUME_SUFFIXES)}, DICOM folder, DICOMDIR or .zip)"
 
@@ -196,7 +198,7 @@ def _in_folder(given: Path, root: Path, choice: Choice, out: Path | None) -> lis
     for file in files_below(root, passed):
         if file.name.startswith("._"):  # what macOS leaves beside each file on other systems' disks
             kind = others
-        elif file.name in (BOXES, MASKS):
+        elif file.name in _RESULTS:
             kind = results
         elif is_archive(file):
             kind = archives

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mmpluld.errors import InputError
 from mmpluld.io.embeddings import EmbeddingStore
 from mmpluld.io.proposals import ProposalStore
-from mmpluld.mining import strategies as functions
 from mmpluld.mining.lesions import SliceIndex
 from mmpluld.mining.options import MiningOptions
-from mmpluld.mining.oracles import ORACLES
 from mmpluld.mining.places import EmbeddedPlaces, LesionPlaces
 from mmpluld.mining.pool import ProposalPool
 from mmpluld.mining.rounds import mined_from, mined_rounds
 from mmpluld.mining.score import score_strategy
+from mmpluld.mining.strategies import without_found
+from mmpluld.mining.strategy_table import ORACLES, STRATEGIES, find_strategy
 from mmpluld.mining.truth import Truth
 from mmpluld.structures import AnnotationSet
 from mmpluld.typing import StrPath
 
-__all__ = ["STRATEGIES", "MiningResult", "count_boxes", "mine_files"]
-
-STRATEGIES: dict[str, Callable[[AnnotationSet, ProposalPool, MiningOptions], AnnotationSet]] = {
-    "cross-slice": functions.propagate_across_slices,
-    "adjacent-slices": functions.adjacent_slices,
-    "intra-patient": functions.match_within_patients,
-    "cross-dataset": functions.cross_dataset,
-    "unlabeled": functions.unlabeled_slices,
-    "distillation": functions.distil,
-}
-"""In the order in which they run, whatever order they are asked for in."""
-
-_ALL_SLICES = ("unlabeled", "distillation")
-"""Strategies after which every slice is a sample."""
+__all__ = ["MiningResult", "count_boxes", "mine_files"]
 
 
 @dataclass
@@ -70,8 +57,8 @@ def mine_files(
         annotation_file: What is known; it may have been mined before.
         proposal_folders: Proposals on it, or on the file that it was mined from. Several share out the patients, or
             are augmented views of the same volumes (``distillation``).
-        strategies: Some of ``STRATEGIES``.
-        oracles: Strategies that are done by the truth instead.
+        strategies: Names of some of :data:`~mmpluld.mining.strategy_table.STRATEGIES`.
+        oracles: Names of strategies that are done by the truth instead.
         options: The rules.
         embedding_folders: Embeddings of its lesions and of the tracklets of the proposals, for ``intra-patient``.
         truth_file: All lesions; what strategies add is scored by it.
@@ -92,22 +79,23 @@ def mine_files(
     if embedding_folders and rules.match == "embedding":
         places = EmbeddedPlaces([EmbeddingStore(folder) for folder in embedding_folders], digests, rules.box_score)
     truth = None if truth_file is None else Truth.load(truth_file, annotations)
-    wanted = [name for name in STRATEGIES if name in (*strategies, *oracles)]
-    every = any(name in _ALL_SLICES for old in history for name in old["strategies"] + old["oracles"])
-    lengths = _lengths(annotations, pool) if every or set(wanted) & set(_ALL_SLICES) else {}
+    wanted = [strategy for name, strategy in STRATEGIES.items() if name in (*strategies, *oracles)]
+    done = [name for old in history for name in old["strategies"] + old["oracles"]]
+    every = any(strategy.every_slice and name in done for name, strategy in STRATEGIES.items())
+    lengths = _lengths(annotations, pool) if every or any(strategy.every_slice for strategy in wanted) else {}
     result = MiningResult(annotations, [count_boxes("none", annotations, lengths, every)])
-    for name in wanted:
+    for strategy in wanted:
         before = result.annotations
-        if name in oracles and truth is not None:
-            after = ORACLES[name](before, truth)
+        if strategy.name in oracles and truth is not None:
+            after = strategy.perfect(before, truth)
         elif pool is not None:
-            after = _mined(name, before, pool, rules, places)
-        after = functions.without_found(after, rules.uncertain_iou)
-        every = every or name in _ALL_SLICES
+            after = strategy.mine(before, pool, rules, places)
+        after = without_found(after, rules.uncertain_iou)
+        every = every or strategy.every_slice
         result.annotations = after
-        result.counts.append(count_boxes(name, after, lengths, every))
+        result.counts.append(count_boxes(strategy.name, after, lengths, every))
         if truth is not None:
-            result.scores += score_strategy(name, before, after, truth, resamples)
+            result.scores += score_strategy(strategy.name, before, after, truth, resamples)
     dataset = annotations.dataset | {"mined": [*history, _round(digests[0], pool, strategies, oracles, rules)]}
     result.annotations = AnnotationSet(dataset, annotations.volumes, result.annotations.lesions)
     return result
@@ -130,14 +118,6 @@ def _round(
     }
 
 
-def _mined(
-    name: str, annotations: AnnotationSet, pool: ProposalPool, rules: MiningOptions, places: LesionPlaces | None
-) -> AnnotationSet:
-    if name == "intra-patient":
-        return functions.match_within_patients(annotations, pool, rules, places)
-    return STRATEGIES[name](annotations, pool, rules)
-
-
 def _check(
     strategies: Sequence[str],
     oracles: Sequence[str],
@@ -150,6 +130,9 @@ def _check(
     if not strategies and not oracles:
         names = f"strategies ({', '.join(STRATEGIES)}) or oracles ({', '.join(ORACLES)})"
         raise InputError(f"nothing to mine; name {names}")
+    for name in oracles:
+        find_strategy(name, oracle=True)
+    matching = [name for name in strategies if find_strategy(name).matches]
     both = sorted(set(strategies) & set(oracles))
     if both:
         raise InputError(f"{both[0]} is asked for as a strategy and as an oracle; name it once")
@@ -157,8 +140,8 @@ def _check(
         raise InputError(f"the oracle of {oracles[0]} needs the truth; give the file with all lesions")
     if strategies and not proposals:
         raise InputError(f"{strategies[0]} needs proposals; make them with `mmpluld propose`")
-    if "intra-patient" in strategies and rules.match == "embedding" and not embeddings:
-        raise InputError("intra-patient needs embeddings; make them with `mmpluld embed`, or match by position")
+    if matching and rules.match == "embedding" and not embeddings:
+        raise InputError(f"{matching[0]} needs embeddings; make them with `mmpluld embed`, or match by position")
 
 
 def _lengths(annotations: AnnotationSet, pool: ProposalPool | None) -> dict[str, int]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from mmpluld.mining.lesions import SliceIndex, extended, is_annotation, new_lesion, patients_of, with_lesions
 from mmpluld.mining.truth import Truth, lies_on
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
 
-__all__ = ["ORACLES"]
+__all__ = ["across_slices", "on_labelled_slices", "on_unlabelled_slices", "within_patients"]
 
 
-def _cross_slice(annotations: AnnotationSet, truth: Truth) -> AnnotationSet:
+def across_slices(annotations: AnnotationSet, truth: Truth) -> AnnotationSet:
     """Every annotated lesion gets its true boxes on its other slices."""
     changed = {}
     for lesion in annotations.lesions:
@@ -21,7 +19,7 @@ def _cross_slice(annotations: AnnotationSet, truth: Truth) -> AnnotationSet:
     return with_lesions(annotations, changed, [])
 
 
-def _intra_patient(annotations: AnnotationSet, truth: Truth) -> AnnotationSet:
+def within_patients(annotations: AnnotationSet, truth: Truth) -> AnnotationSet:
     """Every lesion that is annotated in a volume is one in the patient's other volumes that show it."""
     by_volume = annotations.lesions_by_volume()
     changed: dict[int, LesionRecord] = {}
@@ -66,11 +64,20 @@ def _matched(
     return joined, fresh
 
 
-def _uncertain(annotations: AnnotationSet, truth: Truth, labelled: bool) -> AnnotationSet:
-    """Every true box without label is uncertain, on slices with a certain lesion or on those without.
+def on_labelled_slices(annotations: AnnotationSet, truth: Truth) -> AnnotationSet:
+    """Every true box without label is uncertain, on slices with a certain lesion.
 
     So are cross-sections too small to have a box, with that of the lesion's nearest slice: they are no background.
     """
+    return _uncertain(annotations, truth, labelled=True)
+
+
+def on_unlabelled_slices(annotations: AnnotationSet, truth: Truth) -> AnnotationSet:
+    """The same on slices without a certain lesion."""
+    return _uncertain(annotations, truth, labelled=False)
+
+
+def _uncertain(annotations: AnnotationSet, truth: Truth, labelled: bool) -> AnnotationSet:
     by_volume = annotations.lesions_by_volume()
     found = []
     for volume in annotations.volumes:
@@ -87,12 +94,3 @@ def _uncertain(annotations: AnnotationSet, truth: Truth, labelled: bool) -> Anno
                     )
                     found.append(record)
     return with_lesions(annotations, {}, found)
-
-
-ORACLES: dict[str, Callable[[AnnotationSet, Truth], AnnotationSet]] = {
-    "cross-slice": _cross_slice,
-    "intra-patient": _intra_patient,
-    "cross-dataset": lambda annotations, truth: _uncertain(annotations, truth, labelled=True),
-    "unlabeled": lambda annotations, truth: _uncertain(annotations, truth, labelled=False),
-}
-"""By the name of the strategy whose perfection each is."""

@@ -8,13 +8,11 @@ from typing import Any
 
 from mmpluld.evaluation.functional import bootstrap_ratio
 from mmpluld.mining.lesions import SliceIndex, is_annotation, patients_of
+from mmpluld.mining.strategy_table import Strategy, Target, find_strategy
 from mmpluld.mining.truth import TrueLesion, Truth, lies_on
 from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, boxes_by_slice
 
 __all__ = ["score_strategy"]
-
-UNCERTAIN = ("cross-dataset", "unlabeled")
-"""Strategies whose boxes are to be ignored."""
 
 
 class _Tally:
@@ -91,10 +89,8 @@ def score_strategy(
     lies on a cross-section too small to stand for its lesion counts neither way. Boxes to be ignored must lie on a
     lesion that was without a certain box there. ``caps_2d``: the share that does lie on such a cross-section.
     ``recall_2d``: the share of true boxes without a certain box before on which an added one lies, of those that the
-    strategy is after: boxes of lesions annotated in the volume (``cross-slice``, ``adjacent-slices``), annotated in
-    another volume of the patient (``intra-patient``), of any lesion on slices with a certain box (``cross-dataset``) or
-    without (``unlabeled``, ``distillation``).
-    ``precision_3d`` (``intra-patient``): the share of new records of which half or more of the boxes lie on one true
+    strategy is after, see :attr:`~mmpluld.mining.strategy_table.Strategy.target`. Three more where these are of lesions
+    of the ``patient``. ``precision_3d``: the share of new records of which half or more of the boxes lie on one true
     lesion that had no record in the volume before; of several records of one the first counts. ``precision_pair``: the
     share that lies so on the very lesion that they were matched with, however often. ``recall_3d``: the share of
     lesions annotated in another volume, and unknown in this one before, that a new lesion is.
@@ -112,7 +108,11 @@ def score_strategy(
 
     Returns:
         A row for each measure and sub-group: ``hits``, ``total``, ``value``, ``low``, ``high``.
+
+    Raises:
+        InputError: There is no such strategy.
     """
+    chosen = find_strategy(strategy)
     tally = _Tally()
     sources = {lesion.id: truth.of(lesion) for lesion in before.lesions if is_annotation(lesion)}
     was, now = before.lesions_by_volume(), after.lesions_by_volume()
@@ -123,9 +123,9 @@ def score_strategy(
             others = set().union(*(marked[item.id] for item in volumes if item.id != volume.id))
             known = truth.identities(lesion for lesion in was[volume.id] if not lesion.ignore)
             part = _Volume(volume.id, was[volume.id], now[volume.id], known, others)
-            _score_boxes(strategy, part, marked[volume.id], truth, sources, tally)
-            if strategy == "intra-patient":
-                _score_matches(part, truth, sources, tally)
+            _score_boxes(chosen, part, marked[volume.id], truth, sources, tally)
+            if chosen.target == "patient":
+                _score_matches(chosen, part, truth, sources, tally)
     return tally.rows(strategy, resamples, seed)
 
 
@@ -135,16 +135,15 @@ def _identities(lesions: Iterable[LesionRecord], sources: dict[int, TrueLesion |
 
 
 def _score_boxes(
-    strategy: str, part: _Volume, own: set[int], truth: Truth, sources: dict[int, TrueLesion | None], tally: _Tally
+    strategy: Strategy, part: _Volume, own: set[int], truth: Truth, sources: dict[int, TrueLesion | None], tally: _Tally
 ) -> None:
     """Count the 2D boxes of one volume; ``own`` are the identities that are annotated in it."""
-    doubtful = strategy in UNCERTAIN
     certain = part.certain()
-    added = part.added(ignore=doubtful)
+    added = part.added(ignore=strategy.uncertain)
     for lesion, number, box in added:
         found = truth.on(part.name, number, box)
         right = found is not None
-        if found is not None and doubtful:
+        if found is not None and strategy.uncertain:
             right = not lies_on(found.boxes[number], certain.on(number))
         groups = _origin_groups(lesion, sources)
         cap = found is None and truth.on_cap(part.name, number, box)
@@ -156,24 +155,27 @@ def _score_boxes(
         new.setdefault(number, []).append(box)
     for found in truth.lesions(part.name):
         for number, box in found.boxes.items():
-            wanted = _is_target(strategy, found, number in certain.slices, part, own)
+            wanted = _is_target(strategy.target, found, number in certain.slices, part, own)
             if wanted and not lies_on(box, certain.on(number)):
                 tally.count("recall_2d", lies_on(box, new.get(number, ())), _groups(found))
 
 
-def _is_target(strategy: str, lesion: TrueLesion, labelled: bool, part: _Volume, own: set[int]) -> bool:
+def _is_target(target: Target, lesion: TrueLesion, labelled: bool, part: _Volume, own: set[int]) -> bool:
     """Whether a strategy is after the boxes of a lesion on slices with, or without, a certain box."""
-    if strategy in ("cross-slice", "adjacent-slices"):
-        return lesion.identity in own
-    if strategy == "intra-patient":
-        return lesion.identity in part.marked
-    return labelled == (strategy == "cross-dataset")
+    return {
+        "own": lesion.identity in own,
+        "patient": lesion.identity in part.marked,
+        "labelled": labelled,
+        "unlabelled": not labelled,
+    }[target]
 
 
-def _score_matches(part: _Volume, truth: Truth, sources: dict[int, TrueLesion | None], tally: _Tally) -> None:
+def _score_matches(
+    strategy: Strategy, part: _Volume, truth: Truth, sources: dict[int, TrueLesion | None], tally: _Tally
+) -> None:
     """Count the new lesions of one volume."""
     old = {lesion.id for lesion in part.before}
-    new = [lesion for lesion in part.after if lesion.origin == "matched" and lesion.id not in old]
+    new = [lesion for lesion in part.after if lesion.origin == strategy.origin and lesion.id not in old]
     reached: set[int] = set()
     for lesion in new:
         found, source = truth.of(lesion), sources.get(lesion.attributes["matched_lesion"])

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mmpluld.errors import InputError
+from mmpluld.mining.strategy_table import find_strategy
 from mmpluld.reproduce.graph import Job, batch_shares, identity_digest, last_weights, whole_config_digest
 from mmpluld.reproduce.rows import FPR, Labels, Row
 from mmpluld.reproduce.runner import Run
@@ -291,7 +292,8 @@ class Plan:
         before = self.mined(labels.after, seed) if labels.after else None
         proposals = [] if labels.oracles and not labels.strategies else [self.proposed(labels.detector, seed)]
         proposals += [self.proposed(labels.detector, seed, view=view) for view in labels.views]
-        embedded = [self._embedded(labels.detector, seed, rules)] if "intra-patient" in labels.strategies else []
+        matches = any(find_strategy(name).matches for name in labels.strategies)
+        embedded = [self._embedded(labels.detector, seed, rules)] if matches else []
         annotations, images = self._training_data(labels.detector)
         truth = images / "truth" / "train.json"
 

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Literal
 
 from mmpluld.mining.options import MiningOptions
+from mmpluld.mining.strategy_table import find_strategy
 from mmpluld.reproduce.rows import FPR, Labels, Row, Table
 from mmpluld.reproduce.tables_lens import LENS, LONGER, MULAN, NO_FUSION, SINGLE, SPECIALTIES, lens_row
 
@@ -32,7 +33,7 @@ def _up_to(strategy: str) -> Labels:
 
 def _alone(key: str, label: str, labels: Labels, paper: float | None = None) -> Row:
     """A row on DeepLesion alone."""
-    everywhere = {"unlabeled", "distillation"} & {*labels.strategies, *labels.oracles}
+    everywhere = any(find_strategy(name).every_slice for name in (*labels.strategies, *labels.oracles))
     config = f"lens-afp_densenet121_mined{'-unlabeled' if everywhere else ''}"
     return lens_row(key, label, config, () if paper is None else paper, labels=labels)
 
@@ -171,7 +172,7 @@ def _figure5(rule: str, what: str, strategy: str, values: tuple[float, ...], twi
         name = f"{rule} {paper}" + ("" if twin_unit == 1 else f" (miniature: {twin})")
         rows.append(replace(_alone(f"lens-{labels.key}", name, labels), x=value))
     note = "The values are those of the papers' size. " if twin_unit != 1 else ""
-    if strategy == "unlabeled":
+    if find_strategy(strategy).every_slice:
         note += "In the miniature rows on mined labels take half as many steps again, on slices without lesions."
     return Table(
         f"lens-figure5-{rule}",

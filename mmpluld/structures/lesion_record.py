@@ -22,7 +22,7 @@ class LesionRecord:
         recist: x, y of the end points of the long, then of the short diameter, in pixel-edge coordinates.
         type: Lesion type in words, e.g. "lung".
         ignore: True if detections on it are to count neither for nor against, in training and evaluation.
-        origin: annotated, propagated, matched, mined or distilled.
+        origin: ``annotated``, or that of the strategy of mining that added it.
         score: Confidence, for lesions that were not annotated by a person.
         mask: Pixels of the lesion on its key slice as COCO run lengths: ``size`` [H, W] of the slice and ``counts``
             (compressed, text). None: unknown.

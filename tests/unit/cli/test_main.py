@@ -76,10 +76,11 @@ def test_a_scan_without_a_name_is_not_the_folder_one_is_in(capsys):
     assert "scan is empty; is a variable of the shell not set?" in capsys.readouterr().err
 
 
-def test_help_imports_no_heavy_package():
+@pytest.mark.parametrize("arguments", [["--help"], ["mine", "--help"]])
+def test_help_imports_no_heavy_package(arguments):
     code = (
         "import sys, contextlib, mmpluld.cli.main as m\n"
-        "with contextlib.suppress(SystemExit): m.main(['--help'])\n"
+        f"with contextlib.suppress(SystemExit): m.main({arguments})\n"
         "print(sorted({'torch', 'numpy', 'mmdet', 'mmengine', 'SimpleITK'} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -48,7 +48,11 @@ def given(options: dict[str, Any], **flags: str) -> list[str]:
             ["harvest", "A", "P", "--out", "o.json", "--theta", "0.6", "--theta-fp", "0.2", "--min-score", "0.1"],
             {"rules": HarvestRules(0.6, 0.2, 0.1)},
         ),
-        ("mining.match.match_files", ["match", "A", "--out", "o.json", *given(MATCH)], {**MATCH, "out": "o.json"}),
+        (
+            "mining.match_table.match_files",
+            ["match", "A", "--out", "o.json", *given(MATCH)],
+            {**MATCH, "out": "o.json"},
+        ),
         (
             "mining.mine.mine_files",
             ["mine", "A", "P", "--out", "o.json", "--bootstrap", "9", *given(RULES)],

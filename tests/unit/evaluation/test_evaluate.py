@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mmpluld.cli.main import command_parser
 from mmpluld.errors import InputError
 from mmpluld.evaluation import compare_files, evaluate_files, format_table
-from mmpluld.evaluation.functional import DEEPLESION_2D, LENS_3D, FROCProtocol
+from mmpluld.evaluation.functional import DEEPLESION_2D, LENS_3D, PROTOCOLS, FROCProtocol
 from mmpluld.evaluation.pairing import load_truth
 from mmpluld.structures.records import AnnotationSet, Detections, DetectionSet, LesionRecord, VolumeRecord
 
@@ -358,3 +359,9 @@ def test_boxes_of_a_file_do_not_fit_the_converted_volume(tmp_path: Path) -> None
     DetectionSet({"v": Detections(**boxes, source="scan.mhd")}).save(tmp_path / "detect.json")
     with pytest.raises(InputError, match="boxes are in voxels of the file scan.mhd"):
         evaluate_files(tmp_path / "detect.json", tmp_path / "gt.json", "lens-3d")
+
+
+def test_the_command_takes_every_protocol() -> None:
+    (option,) = [item for item in command_parser("evaluate")._actions if item.dest == "protocol"]
+    assert option.choices == [*PROTOCOLS, "luna16"]
+    assert all(f"{name}: " in option.help for name in option.choices)

@@ -16,9 +16,10 @@ import SimpleITK
 from pydicom.fileset import FileSet
 
 from mmpluld.errors import InputError
-from mmpluld.inference.formats import FORMATS
+from mmpluld.inference.formats import output_names
 from mmpluld.io import archives as archives_module
 from mmpluld.io import read_scan, read_volume
+from mmpluld.io.readers import VOLUME_SUFFIXES
 from mmpluld.io.scan_choice import SeveralSeriesError, choose_scans, result_names, safe_name
 from mmpluld.io.scans import ScanReader, find_scans
 
@@ -131,12 +132,15 @@ def test_earlier_results_are_no_scans(tmp_path, capfd):
         _write_nifti(tmp_path / f"in/{name}.nii.gz")
         _write_nifti(tmp_path / f"in/a_many/{name}/boxes.nii.gz")
     (tmp_path / "in/a_many/detect.json").write_text("{}")
-    for name in (FORMATS["nifti"].file, *FORMATS["nifti"].more):
+    volumes = [name for name in output_names() if name.lower().endswith(VOLUME_SUFFIXES)]
+    for name in volumes:
         _write_nifti(tmp_path / "in/a_one" / name)
+    for name in {*output_names()} - {*volumes}:
+        (tmp_path / "in/a_one" / name).write_text("{}")
     for out in (None, tmp_path / "in/a_many", tmp_path / "in/a_one"):
         scans, _ = _found(tmp_path / "in", out=out)
         assert [scan.inner for scan in scans] == ["ct1.nii.gz", "ct2.nii.gz"]
-        left_out = {"a_many", "a_one/boxes.nii.gz", "a_one/masks.nii.gz"}
+        left_out = {"a_many", *(f"a_one/{name}" for name in volumes)}
         wanted = sorted(name for name in left_out if out is None or not name.startswith(out.name))
         assert f"in: earlier results in it left out: {', '.join(wanted)}\n" in capfd.readouterr().err
     (scan,), _ = _found(tmp_path / "in/a_one")

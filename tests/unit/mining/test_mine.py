@@ -17,8 +17,9 @@ from mmpluld.datasets.samplers import LesionSampler
 from mmpluld.errors import InputError
 from mmpluld.io.proposals import ProposalStore
 from mmpluld.io.shards import shard_path
-from mmpluld.mining.mine import STRATEGIES, mine_files
+from mmpluld.mining.mine import mine_files
 from mmpluld.mining.options import MiningOptions
+from mmpluld.mining.strategy_table import STRATEGIES
 from mmpluld.structures import AnnotationSet, LesionRecord, boxes_by_slice, origins_by_slice
 from mmpluld.zoo.download import sha256_of
 
@@ -75,6 +76,21 @@ def test_all_strategies(case):
     assert entry["annotations_sha256"] == sha256_of(path)
     assert entry["options"]["delta"] == 0.3
     assert known.dataset == AnnotationSet.load(path).dataset  # the given file is as it was
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_strategy_adds_what_the_table_says(name, case):
+    path, folder = case()
+    result = mine_files(path, [folder], strategies=[name], options=POSITION)
+    old = {(item.id, number) for item in AnnotationSet.load(path).lesions for number in boxes_by_slice(item)}
+    added = {
+        (origin, item.ignore)
+        for item in result.annotations.lesions
+        for number, origin in origins_by_slice(item).items()
+        if (item.id, number) not in old
+    }
+    assert added == {(STRATEGIES[name].origin, STRATEGIES[name].uncertain)}
+    assert (result.counts[-1]["slices"] == 72) == STRATEGIES[name].every_slice
 
 
 def test_folds_are_mined_together_or_not_at_all(case, tmp_path):

@@ -6,8 +6,8 @@ import pytest
 
 from mmpluld.errors import InputError
 from mmpluld.mining.mine import count_boxes
-from mmpluld.mining.oracles import ORACLES
 from mmpluld.mining.score import score_strategy
+from mmpluld.mining.strategy_table import ORACLES
 from mmpluld.mining.truth import Truth
 from mmpluld.structures import AnnotationSet, LesionRecord, boxes_by_slice, origins_by_slice
 
@@ -59,7 +59,7 @@ def shares(rows, stratum="all", caps=False):
 
 
 def test_oracle_across_slices(known, truth):
-    mined = ORACLES["cross-slice"](known, truth)
+    mined = ORACLES["cross-slice"].perfect(known, truth)
     assert boxes_by_slice(mined.lesions[0]) == {12: ONE, 13: ONE, 14: ONE}
     assert origins_by_slice(mined.lesions[0])[13] == "annotated"
     rows = score_strategy("cross-slice", known, mined, truth, 10)
@@ -71,7 +71,7 @@ def test_oracle_across_slices(known, truth):
 
 
 def test_oracle_across_volumes(known, truth):
-    mined = ORACLES["intra-patient"](known, truth)
+    mined = ORACLES["intra-patient"].perfect(known, truth)
     (new,) = mined.lesions[1:]
     assert (new.volume, new.origin, boxes_by_slice(new)) == (B, "matched", {16: ONE, 17: ONE, 18: ONE})
     rows = score_strategy("intra-patient", known, mined, truth, 10)
@@ -82,12 +82,12 @@ def test_oracle_across_volumes(known, truth):
 
 
 def test_oracles_of_uncertain_lesions(known, truth):
-    labelled = ORACLES["cross-dataset"](known, truth)
+    labelled = ORACLES["cross-dataset"].perfect(known, truth)
     assert [(item.box[2], item.ignore) for item in labelled.lesions[1:]] == [(13, True)]
     assert shares(score_strategy("cross-dataset", known, labelled, truth, 10)) == {
         ("precision_2d", "all"): (1, 1), ("recall_2d", "all"): (1, 1),
     }  # fmt: skip
-    every = ORACLES["unlabeled"](labelled, truth)
+    every = ORACLES["unlabeled"].perfect(labelled, truth)
     # Slices 12 and 14 of the first series have three boxes without label, the second series six; slice 15 has a cap.
     assert len(every.lesions) == 2 + 9 + 1
     assert [boxes_by_slice(item) for item in every.lesions if item.box[2] == 15] == [{15: ONE}]
@@ -95,6 +95,21 @@ def test_oracles_of_uncertain_lesions(known, truth):
     assert shares(rows) == {("precision_2d", "all"): (9, 9), ("recall_2d", "all"): (9, 9)}
     assert shares(rows, "expert") == {("precision_2d", "truth"): (9, 9)}
     assert shares(rows, "type")["recall_2d", "bone"] == (1, 1)
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_an_oracle_adds_what_its_strategy_is_after_and_nothing_else(name, known, truth):
+    mined = ORACLES[name].perfect(known, truth)
+    old = {(item.id, number) for item in known.lesions for number in boxes_by_slice(item)}
+    added = {
+        (origin, item.ignore)
+        for item in mined.lesions
+        for number, origin in origins_by_slice(item).items()
+        if (item.id, number) not in old
+    }
+    assert added == {(ORACLES[name].origin, ORACLES[name].uncertain)}
+    rows = shares(score_strategy(name, known, mined, truth, 10))
+    assert all(hits == total > 0 for hits, total in rows.values()), rows
 
 
 def test_scores_of_flawed_boxes(known, truth, series):
@@ -148,7 +163,7 @@ def test_counts(known, truth):
     }  # fmt: skip
     mined = known
     for name in ORACLES:
-        mined = ORACLES[name](mined, truth)
+        mined = ORACLES[name].perfect(mined, truth)
     assert count_boxes("all", mined, lengths, every=True) == {
         "strategy": "all", "lesions_3d": 2, "boxes_2d": 6, "uncertain_2d": 6, "slices": 20,
     }  # fmt: skip

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -19,6 +21,7 @@ from mmpluld.io.findings.coco import write_coco
 from mmpluld.io.findings.label_map import box_voxels, label_map, write_label_maps
 from mmpluld.io.findings.luna16 import write_luna16
 from mmpluld.io.findings.markups import write_markups
+from mmpluld.io.readers import VOLUME_SUFFIXES
 
 
 def test_names_of_formats():
@@ -31,6 +34,18 @@ def test_names_of_formats():
     names = output_names()
     assert {"boxes.nii.gz", "masks.nii.gz", "findings.mrk.json"} <= set(names)
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_page_describes_it(name):
+    page = Path(__file__).resolve().parents[4] / "docs/how_to/detect.md"
+    inputs, _, formats = page.read_text(encoding="utf-8").partition("\n## Formats\n")
+    what, patient = re.findall(r"(?:^\|.*\n)+", formats.partition("\n## ")[0], flags=re.MULTILINE)
+    for file in (FORMATS[name].file, *FORMATS[name].more):
+        assert f"`{file}" in what
+        assert not file.endswith(VOLUME_SUFFIXES) or f"`{file}`" in inputs
+    for table in (what, patient):
+        assert re.search(rf"^\| [^|]*`{name}`", table, flags=re.MULTILINE)
 
 
 def test_missing_extra_is_named(monkeypatch):

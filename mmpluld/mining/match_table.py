@@ -12,7 +12,7 @@ from mmpluld.atomic import atomic_write_text
 from mmpluld.errors import InputError
 from mmpluld.io.embeddings import EmbeddingStore
 from mmpluld.io.proposals import ProposalStore
-from mmpluld.mining.matching import (
+from mmpluld.mining.lesion_pairs import (
     LesionPairs,
     MillimetrePlaces,
     evaluate_pairs,
