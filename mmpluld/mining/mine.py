@@ -17,7 +17,7 @@ from mmpluld.mining.rounds import mined_from, mined_rounds
 from mmpluld.mining.score import score_strategy
 from mmpluld.mining.strategies import without_found
 from mmpluld.mining.strategy_table import ORACLES, STRATEGIES, find_strategy
-from mmpluld.mining.truth import Truth
+from mmpluld.mining.truth import SAME, Truth
 from mmpluld.structures import AnnotationSet
 from mmpluld.typing import StrPath
 
@@ -90,7 +90,8 @@ def mine_files(
             after = strategy.perfect(before, truth)
         elif pool is not None:
             after = strategy.mine(before, pool, rules, places)
-        after = without_found(after, rules.uncertain_iou)
+        # By the truth, a lesion that touches another is one of its own.
+        after = without_found(after, SAME if strategy.name in oracles else rules.uncertain_iou)
         every = every or strategy.every_slice
         result.annotations = after
         result.counts.append(count_boxes(strategy.name, after, lengths, every))

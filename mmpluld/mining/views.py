@@ -15,7 +15,7 @@ from mmpluld.typing import FloatArray, IntArray
 __all__ = ["average_views"]
 
 _SAME = 0.5
-"""IoU above which boxes of two views are one."""
+"""IoU above which boxes are one."""
 
 
 def average_views(views: Sequence[VolumeProposals]) -> VolumeProposals:
@@ -23,8 +23,8 @@ def average_views(views: Sequence[VolumeProposals]) -> VolumeProposals:
 
     On each grid slice, of each expert, the box with the best score takes the best-overlapping box of every other view,
     if their IoU is above 0.5; then the next best of the boxes left. The joint score is the sum of theirs divided by the
-    number of views, so that what one view alone sees scores little. The order of views has no influence but for
-    rounding.
+    number of views, so that what one view alone sees scores little. Joint boxes that overlap a better one by more than
+    0.5 are dropped: means can move onto one lesion. The order of views has no influence but for rounding.
 
     Args:
         views: At least one; a single one is returned as it is.
@@ -87,4 +87,16 @@ def _average(boxes: FloatArray, scores: FloatArray, owner: IntArray) -> tuple[Fl
         weights = scores[members] / total if total > 0 else np.full(len(members), 1 / len(members))
         means.append(weights @ boxes[members])
         sums.append(total)
-    return np.array(means), np.array(sums)
+    return _distinct(np.array(means), np.array(sums))
+
+
+def _distinct(boxes: FloatArray, scores: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The boxes that no better one overlaps by more than ``_SAME``, best first."""
+    order = np.argsort(-scores, kind="stable")
+    boxes, scores = boxes[order], scores[order]
+    same = np.nan_to_num(pairwise_overlap(boxes, boxes)) > _SAME
+    kept: list[int] = []
+    for index in range(len(boxes)):
+        if not same[index, kept].any():
+            kept.append(index)
+    return boxes[kept], scores[kept]

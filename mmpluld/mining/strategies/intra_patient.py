@@ -160,8 +160,11 @@ def _is_full(annotation: int, records: Iterable[LesionRecord], max_pairs: int | 
 
 def _best_box(lesion: LesionRecord) -> dict[int, Box2D]:
     """The box of a matched lesion on the slice nearest to its tracklet's best, by slice; empty for others."""
-    best = lesion.attributes.get("best_slice")
-    return {number: box for number, box in boxes_by_slice(lesion).items() if number == best}
+    best, boxes = lesion.attributes.get("best_slice"), boxes_by_slice(lesion)
+    if best is None:
+        return {}
+    number = min(boxes, key=lambda number: (abs(number - best), number))
+    return {number: boxes[number]}
 
 
 def _matched(volume: VolumeRecord, pair: _Pair, number: int) -> LesionRecord:

@@ -258,6 +258,16 @@ def test_command_with_a_truth(case, tmp_path, capsys):
     assert AnnotationSet.load(out).dataset["mined"][0]["oracles"] == ["cross-slice"]
 
 
+def test_by_the_truth_a_lesion_that_touches_a_marked_one_is_found(volume, annotated, lesion, saved, tmp_path):
+    known = annotated([volume("1_01_01")], [lesion(0, "1_01_01", 13, (10, 10, 34, 34))])
+    lesions = [replace(known.lesions[0], attributes={"lesion": 1})]
+    lesions.append(lesion(1, "1_01_01", 13, (30, 30, 54, 54), attributes={"lesion": 2}))
+    truth = tmp_path / "truth.json"
+    AnnotationSet(known.dataset, known.volumes, lesions).save(truth)
+    result = mine_files(saved(known), oracles=["cross-dataset"], truth_file=truth, resamples=2)
+    assert [(item.ignore, item.box[:2]) for item in result.annotations.lesions] == [(False, (10, 10)), (True, (30, 30))]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

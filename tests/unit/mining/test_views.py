@@ -42,11 +42,22 @@ def test_a_view_gives_a_box_its_best_alone(views):
     # The second view has two boxes on the first's: the better overlap joins, the other stays by itself.
     one, two = views(
         [(0, (0, 0, 20, 20), 0.9, "lits", -1)],
-        [(0, (0, 0, 20, 28), 0.7, "lits", -1), (0, (0, 0, 20, 22), 0.5, "lits", -1)],
+        [(0, (0, 0, 20, 39), 0.7, "lits", -1), (0, (0, 2, 20, 20), 0.5, "lits", -1)],
     )
     joint = average_views([one, two])
     np.testing.assert_allclose(joint.scores, [0.7, 0.35], atol=1e-6)
-    np.testing.assert_allclose(joint.boxes[0], [0, 0, 20, (0.9 * 20 + 0.5 * 22) / 1.4], atol=1e-5)
+    np.testing.assert_allclose(joint.boxes[0], [0, 0.5 * 2 / 1.4, 20, 20], atol=1e-5)
+
+
+def test_means_that_come_to_lie_on_one_lesion_are_one(views):
+    # In either view the boxes overlap by less than half; the second view's move the first's towards one another.
+    one, two = views(
+        [(0, (0, 0, 20, 20), 0.8, "lits", -1), (0, (0, 8, 20, 28), 0.4, "lits", -1)],
+        [(0, (0, 4, 20, 24), 0.8, "lits", -1), (0, (0, -4, 20, 16), 0.2, "lits", -1)],
+    )
+    joint = average_views([one, two])
+    np.testing.assert_allclose(joint.scores, [0.8], atol=1e-6)
+    np.testing.assert_allclose(joint.boxes, [[0, 2, 20, 22]], atol=1e-5)
 
 
 def test_the_order_of_views_has_no_influence(views):

@@ -9,7 +9,7 @@ from mmpluld.errors import InputError
 from mmpluld.mining.options import MiningOptions
 from mmpluld.mining.places import EmbeddedPlaces
 from mmpluld.mining.strategies import match_within_patients
-from mmpluld.structures import boxes_by_slice
+from mmpluld.structures import LesionRecord, boxes_by_slice
 
 A, B, OTHER = "1_01_01", "1_02_01", "2_01_01"
 BOX = (10.0, 10.0, 30.0, 30.0)
@@ -150,6 +150,22 @@ def test_a_matched_tracklet_is_no_deeper_than_told(series, annotated, lesion, po
     assert list(boxes_by_slice(mined.lesions[1])) == [12, 13, 14, 15, 16]
     again = match_within_patients(mined, proposals, MiningOptions(depth=0.2), places(proposals, found))
     assert again.lesions == mined.lesions
+
+
+def test_a_matched_lesion_without_its_best_box_is_no_deeper_than_told_from_the_next(
+    series, annotated, lesion, pool, places
+):
+    # Its best box, on slice 13, lay on another lesion and was left out.
+    attributes = {
+        "matched_lesion": 5, "distance": 0.0, "best_slice": 13,
+        "slice_boxes": [[14, *BOX], [15, *BOX]], "slice_origins": ["matched"] * 2,
+    }  # fmt: skip
+    matched = LesionRecord(7, B, (*BOX[:2], 14, *BOX[2:], 16), origin="matched", score=0.9, attributes=attributes)
+    known = annotated(series, [lesion(5, A, 13, BOX), matched])
+    proposals = pool((series[0], []), (series[1], tracklet(0, 0, *[BOX] * 8)), (series[2], []))
+    found = {A: ({5: 0}, {}), B: ({7: 0}, {0: 0}), OTHER: ({}, {})}
+    mined = match_within_patients(known, proposals, MiningOptions(depth=0.2), places(proposals, found))
+    assert list(boxes_by_slice(mined.lesions[1])) == [12, 13, 14, 15, 16]
 
 
 def test_most_pairs_are_those_of_all_rounds(series, annotated, lesion, pool, places):
