@@ -190,6 +190,18 @@ def test_gate_learns_which_dataset_a_lesion_is_of():
     assert middle.max() < 0.6
 
 
+def test_gate_learns_in_full_precision_under_autocast():
+    features = torch.rand(30, 16, generator=torch.Generator().manual_seed(0))
+    plain, mixed = ExpertGate(16, 4), ExpertGate(16, 4)
+    for expert in (0, 1, 2, 3) * 5:
+        expected = plain.learn(features + expert, expert)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert mixed.learn(features + expert, expert) == expected
+    assert all(torch.equal(own, other) for own, other in zip(mixed.buffers(), plain.buffers(), strict=True))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(mixed(features), plain(features))
+
+
 def test_gate_without_lesions_and_with_bad_rates():
     gate = ExpertGate(4, 2)
     assert gate.learn(torch.zeros(0, 4), 1) == 0
