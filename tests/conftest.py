@@ -270,3 +270,42 @@ def validation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         found[name] = Detections(np.array([*boxes, *wrong]), np.array(scores))
     DetectionSet(found).save(folder / "found.json")
     return folder / "found.json", folder / "truth.json"
+
+
+@pytest.fixture
+def joined_datasets(tmp_path: Path) -> Callable[..., Any]:
+    """Function that joins datasets, given by name with the header of their tags, None without one.
+
+    Each has a patient and a volume of its own with two lesions, whose numbers are 0 and 1 in all; those of dataset k
+    have tag k, where there is a header.
+    """
+    from mmengine.registry import DefaultScope
+
+    from mmpluld.datasets import NamedConcatDataset
+    from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
+
+    def join(**tags: dict[str, Any] | None) -> Any:
+        for place, (name, header) in enumerate(tags.items()):
+            source = {"kind": "png16", "path": name}
+            volume = VolumeRecord(f"v-{name}", f"p-{name}", "1", "1", source, 1, 5, (32, 32), (2.0, 1.0, 1.0))
+            own = {} if header is None else {"tags": header}
+            lesions = [
+                LesionRecord(
+                    number,
+                    volume.id,
+                    (4.0, 4.0, number + 1.0, 12.0, 12.0, number + 2.0),
+                    key_slice=number + 1,
+                    attributes={"tags": [place]} if own else {},
+                )
+                for number in (0, 1)
+            ]
+            dataset = {"name": name, "label_scope": "universal-partial", **own}
+            AnnotationSet(dataset, [volume], lesions).save(tmp_path / f"{name}.json")
+        with DefaultScope.overwrite_default_scope("mmpluld"):
+            return NamedConcatDataset(
+                datasets={name: {"ann_file": f"{name}.json"} for name in tags},
+                shared={"type": "CTLesionDataset", "data_root": str(tmp_path)},
+                order=list(tags),
+            )
+
+    return join

@@ -12,6 +12,7 @@ from mmpluld.errors import InputError
 from mmpluld.models.backbones.domain_attention import DomainAttention
 from mmpluld.models.backbones.truncated_densenet import Transition, TruncatedDenseNet, pointwise
 from mmpluld.models.cpu import INFER_BY_IMAGE, INFER_IMAGES, INFER_LAST, on_cpu
+from mmpluld.models.data_preprocessors import SliceStacks
 from mmpluld.registry import MODELS
 
 __all__ = ["ImageFeatures", "LensDenseNet"]
@@ -149,9 +150,9 @@ class LensDenseNet(TruncatedDenseNet):
             attention = DomainAttention(getattr(self, f"denseblock{last + 1}").out_channels, **domain_attention)
             self.add_module(f"reductionz{last + 1}", nn.Sequential(attention, nn.Flatten(1, 2)))
 
-    def forward(self, inputs: Tensor | Sequence[ImageFeatures]) -> tuple[Tensor | list[Tensor], ...]:
+    def forward(self, inputs: Tensor | SliceStacks | Sequence[ImageFeatures]) -> tuple[Tensor | list[Tensor], ...]:
         """Maps of all blocks, finest first; from features of images, each map is the list of its images' maps."""
-        return super().forward(inputs) if isinstance(inputs, Tensor) else self.fuse(inputs)
+        return super().forward(inputs) if isinstance(inputs, (Tensor, SliceStacks)) else self.fuse(inputs)
 
     @on_cpu(INFER_BY_IMAGE)  # the base class would take a shortcut that does not let images meet
     def _maps(self, x: Tensor, thickness_mm: Tensor | None) -> tuple[Tensor, ...]:

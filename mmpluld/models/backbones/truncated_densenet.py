@@ -176,6 +176,15 @@ class ReductionZ(nn.Module):
         return pointwise(x.flatten(1, 2), self.reduction_z_conv.weight.to(x.dtype))
 
 
+def _check_norm(norm: nn.Module, norm_cfg: dict) -> None:
+    """Refuse norms whose weights or statistics are not there for recomputation and the shortcuts to read."""
+    if not isinstance(norm, _BatchNorm):
+        raise InputError(f"norm_cfg: {norm_cfg['type']} is no batch norm; use 'BN' or 'SyncBN'")
+    for setting in ("affine", "track_running_stats"):
+        if not getattr(norm, setting):
+            raise InputError(f"norm_cfg: {setting} is {getattr(norm, setting)}; allowed is True, the default")
+
+
 @MODELS.register_module()
 class TruncatedDenseNet(BaseModule):
     """DenseNet-121 up to its third dense block, run on every slice, with slices mixed before each dense convolution.
@@ -204,8 +213,8 @@ class TruncatedDenseNet(BaseModule):
         256, 512, 1024 channels.
 
     Raises:
-        InputError: If ``num_slices`` differs from the input's, the norm is no batch norm, ``slices_as`` is unknown, or
-            ``channels`` is combined with a mixer.
+        InputError: If ``num_slices`` differs from the input's, the input is empty, the norm is no batch norm with
+            weights and running statistics, ``slices_as`` is unknown, or ``channels`` is combined with a mixer.
 
     Source: "Asymmetric 3D Context Fusion for Universal Lesion Detection", 2021, Sec. 2.3.
     """
@@ -233,8 +242,7 @@ class TruncatedDenseNet(BaseModule):
         self.num_blocks = len(block_config)
         self.conv0 = nn.Conv2d(num_slices // self.depth, stem_channels, 7, stride=2, padding=3, bias=False)
         self.norm0 = build_norm_layer(norm_cfg, stem_channels)[1]
-        if not isinstance(self.norm0, _BatchNorm):
-            raise InputError(f"norm_cfg: {norm_cfg['type']} is no batch norm; use 'BN' or 'SyncBN'")
+        _check_norm(self.norm0, norm_cfg)
         channels = stem_channels
         for i, num_layers in enumerate(block_config, start=1):
             block = DenseBlock(
@@ -266,6 +274,8 @@ class TruncatedDenseNet(BaseModule):
                 f"input of shape {tuple(x.shape)}: the backbone needs (B, {self.num_slices}, H, W); "
                 "set num_slices of the backbone and of LoadSliceStack to the same number"
             )
+        if not len(x):
+            raise InputError(f"input of shape {tuple(x.shape)}: the backbone needs one stack or more")
         return self._maps(x, thickness_mm)
 
     @on_cpu(INFER_STACKS)

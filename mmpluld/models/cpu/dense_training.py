@@ -69,7 +69,7 @@ def can_train_fast(block: DenseBlockLike, x: Tensor) -> bool:
     if not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
         return False
     norms = [norm for layer in block.children() for norm in (layer.norm1, layer.norm2)]
-    plain = all(type(norm) is nn.BatchNorm2d and norm.training and norm.affine for norm in norms)
+    plain = all(type(norm) is nn.BatchNorm2d and norm.training for norm in norms)
     return plain and mixers_are_linear(block)
 
 
@@ -106,8 +106,6 @@ def _mixing_matrices(mixer: nn.Module | None, thickness_mm: Tensor | None, dtype
 
 def _update_running_statistics(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor, count: int) -> None:
     """As the norm does itself: ``var`` is biased, the running one is not."""
-    if not norm.track_running_stats:
-        return
     norm.num_batches_tracked.add_(1)
     momentum = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
     norm.running_mean.lerp_(mean, momentum)

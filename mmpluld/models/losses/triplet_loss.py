@@ -36,14 +36,14 @@ def same_lesion(lesion_ids: Tensor, identities: Tensor, patients: Sequence[str],
     the same, are two. Marks in two volumes of a patient are what their numbers say, if both have one.
 
     Args:
-        lesion_ids: (N,) numbers of the marks.
+        lesion_ids: (N,) numbers of the marks, unique within an annotation file, of which a batch may have several.
         identities: (N,) number of the lesion within its patient, -1 where it is not known.
         patients, volumes: N names each.
     """
     one_patient, one_volume = (_equal(names).to(lesion_ids.device) for names in (patients, volumes))
     known = (identities[:, None] >= 0) & (identities[None] >= 0)
     same = one_patient & known & (identities[:, None] == identities[None])
-    same = same | (lesion_ids[:, None] == lesion_ids[None])
+    same = same | (one_patient & one_volume & (lesion_ids[:, None] == lesion_ids[None]))
     unknown = one_patient & ~known & ~one_volume & ~same
     return same.float().masked_fill(unknown, float("nan"))
 

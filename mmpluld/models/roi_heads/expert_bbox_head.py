@@ -130,8 +130,9 @@ class ExpertBBoxHead(Shared2FCBBoxHead):
             groups = []
             for e in chosen:
                 logits = self._calibrated(scores[:, e], e) if calibrated else scores[:, e]
+                own = deltas[:, e].contiguous()  # with several classes mmdet's decoding takes a view of it
                 # Without test settings mmdet's method decodes and applies the softmax only.
-                raw = self._predict_by_feat_single(rois[i], logits, deltas[:, e], meta, rescale, rcnn_test_cfg=None)
+                raw = self._predict_by_feat_single(rois[i], logits, own, meta, rescale, rcnn_test_cfg=None)
                 trust = None if trusts is None else trusts[i]
                 factor = None if trust is None else trust[:, e, None]
                 groups.append(self._group(raw, factor, rcnn_test_cfg))

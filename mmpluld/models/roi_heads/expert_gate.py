@@ -45,7 +45,8 @@ class ExpertGate(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Probabilities (R, E) for ``features`` (R, C)."""
-        return self._logits(F.normalize(features.detach().float())).softmax(1)
+        with torch.autocast(features.device.type, enabled=False):
+            return self._logits(F.normalize(features.detach().float())).softmax(1)
 
     @torch.no_grad()
     def learn(self, features: Tensor, expert: int) -> Tensor:
@@ -58,12 +59,13 @@ class ExpertGate(nn.Module):
         Returns:
             Mean cross entropy before the step; 0 without regions.
         """
-        unit = F.normalize(features.float())
-        log_p = self._logits(unit).log_softmax(1)
-        error = log_p.exp()
-        error[:, expert] -= 1
-        # Sums and their count in one tensor: one exchange between the processes.
-        sums = torch.cat([(error.T @ unit).flatten(), error.sum(0), -log_p[:, expert].sum()[None]])
+        with torch.autocast(features.device.type, enabled=False):
+            unit = F.normalize(features.float())
+            log_p = self._logits(unit).log_softmax(1)
+            error = log_p.exp()
+            error[:, expert] -= 1
+            # Sums and their count in one tensor: one exchange between the processes.
+            sums = torch.cat([(error.T @ unit).flatten(), error.sum(0), -log_p[:, expert].sum()[None]])
         *sums, count = reduce_mean(torch.cat([sums, sums.new_tensor([float(len(unit))])])).split(
             [self.weight.numel(), len(self.bias), 1, 1]
         )
@@ -77,5 +79,4 @@ class ExpertGate(nn.Module):
         return loss[0]
 
     def _logits(self, unit: Tensor) -> Tensor:
-        with torch.autocast(unit.device.type, enabled=False):
-            return F.linear(unit, self.weight, self.bias)
+        return F.linear(unit, self.weight, self.bias)

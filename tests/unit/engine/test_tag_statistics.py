@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 
 from mmpluld.engine.tag_statistics import TagStatisticsHook
 from mmpluld.errors import InputError
+
+JoinedDatasets = Callable[..., Any]
 
 
 class Dataset(list):
@@ -29,7 +32,7 @@ def lesion(number: int, tags: list[int] | None, ignore: int = 0) -> dict[str, An
     return {"lesion_id": number, "tags": tags, "ignore_flag": ignore}
 
 
-def run(dataset: Dataset) -> list[Any]:
+def run(dataset: Any) -> list[Any]:
     found: list[Any] = []
     head = SimpleNamespace(set_tag_statistics=lambda *given: found.extend(given))
     model = SimpleNamespace(roi_head=head)
@@ -55,10 +58,26 @@ def test_each_lesion_counts_once() -> None:
     assert torch.equal(exclusive, torch.tensor([[0, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=torch.bool))
 
 
+def test_lesions_of_joined_datasets_with_the_same_numbers(joined_datasets: JoinedDatasets) -> None:
+    tags = {"terms": ["a", "b", "c"], "exclusive": [[1], [0], []]}
+    counts, total, exclusive = run(joined_datasets(one=tags, two=tags, three=None))
+    assert counts.tolist() == [2, 2, 0]
+    assert total == 4
+    assert exclusive.nonzero().tolist() == [[0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize("other", [{"terms": ["b", "a"], "exclusive": [[], []]}, {"exclusive": [[1], [0]]}])
+def test_joined_datasets_with_other_tags(joined_datasets: JoinedDatasets, other: dict[str, Any]) -> None:
+    tags = {"terms": ["a", "b"], "exclusive": [[], []]}
+    message = r"two\.json: its tags are not those of \S*one\.json, .* `mmpluld convert deeplesion \S+ --tags FILE"
+    with pytest.raises(InputError, match=message):
+        run(joined_datasets(one=tags, two={**tags, **other}))
+
+
 def test_no_tags() -> None:
     with pytest.raises(InputError, match="annotations/train.json: has no tags; write them with .*--tags FILE"):
         run(Dataset([[lesion(0, None)]], {"name": "deeplesion"}))
-    with pytest.raises(InputError, match="none of its lesions has tags"):
+    with pytest.raises(InputError, match="no lesion has tags"):
         run(Dataset([[lesion(0, None)]], HEADER))
 
 

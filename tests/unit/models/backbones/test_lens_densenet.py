@@ -6,6 +6,7 @@ import torch
 from mmpluld.errors import InputError
 from mmpluld.models.backbones import LensDenseNet, TruncatedDenseNet
 from mmpluld.models.backbones.lens_densenet import ImageMixer
+from mmpluld.models.data_preprocessors import SliceStacks
 from mmpluld.registry import MODELS
 
 ATTENTION = {"num_adapters": 2, "reduction": 2}
@@ -66,6 +67,14 @@ def test_shared_images_off_the_fast_path(attention):
         found = model([model.image_features(images) for images in stacks.unflatten(1, (3, 3)).unbind(1)])
     for x, y in zip(found, expected, strict=True):
         assert torch.allclose(torch.stack(x, 2).flatten(1, 2), y, rtol=1e-9, atol=1e-9 * float(y.abs().max()))
+
+
+@pytest.mark.parametrize("with_gradients", [False, True])
+def test_slice_intervals_beside_the_stacks_change_nothing(with_gradients):
+    model, stacks = small().eval(), torch.rand(2, 9, 32, 48) * 255 - 50
+    with torch.set_grad_enabled(with_gradients):
+        expected, found = model(stacks), model(SliceStacks(stacks, torch.tensor([2.0, float("nan")])))
+    assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize("attention", [None, ATTENTION])

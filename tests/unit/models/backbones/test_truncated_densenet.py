@@ -195,6 +195,12 @@ def test_wrong_number_of_slices_is_named():
         small()(torch.zeros(1, 5, 64, 64))
 
 
+def test_no_stack_is_refused():
+    for context in (torch.no_grad(), torch.enable_grad()):
+        with context, pytest.raises(InputError, match=r"\(0, 3, 64, 64\): the backbone needs one stack or more"):
+            small()(torch.zeros(0, 3, 64, 64))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -210,3 +216,6 @@ def test_bad_use_of_slices(settings, message):
 def test_other_norms_are_refused():
     with pytest.raises(InputError, match="GN is no batch norm"):
         TruncatedDenseNet(3, norm_cfg={"type": "GN", "num_groups": 2})
+    for setting in ("affine", "track_running_stats"):
+        with pytest.raises(InputError, match=f"^norm_cfg: {setting} is False; allowed is True, the default$"):
+            TruncatedDenseNet(3, norm_cfg={"type": "BN", setting: False})

@@ -24,14 +24,24 @@ def test_similarity_of_tags():
 
 def test_which_marks_are_one_lesion():
     # Two views of mark 5; 6 in the same volume; 7 in another one of the patient; 8 and 9 with numbers; 10: patient q.
-    ids = torch.tensor([5, 5, 6, 7, 8, 9, 10])
-    numbers = torch.tensor([-1, -1, -1, -1, 2, 2, 2])
-    patients = ["p"] * 6 + ["q"]
-    volumes = ["a", "a", "a", "b", "a", "b", "c"]
+    # Of another file with numbers of its own: 5 in another volume of p, 5 of patient r in a volume that is named a too.
+    ids = torch.tensor([5, 5, 6, 7, 8, 9, 10, 5, 5])
+    numbers = torch.tensor([-1, -1, -1, -1, 2, 2, 2, -1, -1])
+    patients = ["p"] * 6 + ["q", "p", "r"]
+    volumes = ["a", "a", "a", "b", "a", "b", "c", "d", "a"]
     same = same_lesion(ids, numbers, patients, volumes)
-    assert same[0].tolist() == pytest.approx([1, 1, 0, NAN, 0, NAN, 0], nan_ok=True)
-    assert same[4].tolist() == pytest.approx([0, 0, 0, NAN, 1, 1, 0], nan_ok=True)
-    assert same[6].tolist() == [0, 0, 0, 0, 0, 0, 1]
+    assert same[0].tolist() == pytest.approx([1, 1, 0, NAN, 0, NAN, 0, NAN, 0], nan_ok=True)
+    assert same[4].tolist() == pytest.approx([0, 0, 0, NAN, 1, 1, 0, NAN, 0], nan_ok=True)
+    assert same[6].tolist() == [0, 0, 0, 0, 0, 0, 1, 0, 0]
+
+
+def test_marks_of_joined_datasets_with_the_same_numbers(joined_datasets):
+    dataset = joined_datasets(one=None, two=None)
+    samples = [dataset.get_data_info(index) for index in range(len(dataset))]
+    ids = torch.tensor([item["lesion_id"] for sample in samples for item in sample["instances"]])
+    assert ids.tolist() == [0, 1, 0, 1]
+    names = [[sample[key] for sample in samples] for key in ("patient", "volume_id")]
+    assert torch.equal(same_lesion(ids, torch.full((4,), -1), *names), torch.eye(4))
 
 
 def test_loss_by_tags():

@@ -51,11 +51,12 @@ def test_one_product_for_all_experts():
         assert torch.allclose(deltas[:, 4 * i : 4 * i + 4], own_deltas, atol=1e-6)
 
 
-@pytest.mark.parametrize("rescale", [False, True])
-def test_one_expert_equals_the_head_of_mmdet(rescale):
+@pytest.mark.parametrize(("rescale", "classes"), [(False, 1), (True, 1), (True, 2)])
+def test_one_expert_equals_the_head_of_mmdet(rescale, classes):
     """The group of an expert is what an ordinary head with its weights would find."""
-    head, cfg = build(), ConfigDict(score_thr=0.3, nms={"type": "nms", "iou_threshold": 0.5}, max_per_img=9)
-    plain = MODELS.build({"type": "Shared2FCBBoxHead", **SIZES})
+    head = build(num_classes=classes)
+    cfg = ConfigDict(score_thr=0.3, nms={"type": "nms", "iou_threshold": 0.5}, max_per_img=9)
+    plain = MODELS.build({"type": "Shared2FCBBoxHead", **SIZES, "num_classes": classes})
     state = head.state_dict()
     own = {key.replace(".luna16", ""): value for key, value in state.items() if ".luna16" in key or "shared" in key}
     plain.load_state_dict(own)
@@ -67,6 +68,8 @@ def test_one_expert_equals_the_head_of_mmdet(rescale):
     assert 0 < len(wanted) < len(rois)
     assert torch.allclose(found.bboxes, wanted.bboxes, atol=1e-4)
     assert torch.allclose(found.scores, wanted.scores, atol=1e-6)
+    assert torch.equal(found.labels, wanted.labels)
+    assert found.labels.unique().tolist() == list(range(classes))
     assert found.expert.tolist() == [1] * len(wanted)
 
 
@@ -185,6 +188,18 @@ def test_gate_learns_which_dataset_a_lesion_is_of():
     # Lesions that look like all three alike are given to none: the frequent dataset has no head start.
     middle = gate(centres.div(centres.norm(dim=1, keepdim=True)).mean(0, keepdim=True))
     assert middle.max() < 0.6
+
+
+def test_gate_learns_in_full_precision_under_autocast():
+    features = torch.rand(30, 16, generator=torch.Generator().manual_seed(0))
+    plain, mixed = ExpertGate(16, 4), ExpertGate(16, 4)
+    for expert in (0, 1, 2, 3) * 5:
+        expected = plain.learn(features + expert, expert)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert mixed.learn(features + expert, expert) == expected
+    assert all(torch.equal(own, other) for own, other in zip(mixed.buffers(), plain.buffers(), strict=True))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(mixed(features), plain(features))
 
 
 def test_gate_without_lesions_and_with_bad_rates():
