@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DetectionSettings", "Detector", "Findings", "VolumeDetector", "VolumeTestLoop"]
 
-__getattr__ = lazy_names(
+__getattr__, __dir__ = lazy_names(
     __name__,
     {
         "DetectionSettings": "settings",
