@@ -13,8 +13,8 @@ from mmpluld.version import __version__
 
 TYPE_CHECKING = False  # as in `typing`, which need not be loaded for it
 if TYPE_CHECKING:
+    from mmpluld.inference.detector import Detector
     from mmpluld.inference.findings import Findings
-    from mmpluld.inference.scan_detector import Detector
     from mmpluld.structures.volume import CTVolume
 
 if "mmengine" in sys.modules:
@@ -25,5 +25,5 @@ __all__ = ["CTVolume", "Detector", "Findings", "__version__"]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
-    {"CTVolume": "structures.volume", "Detector": "inference.scan_detector", "Findings": "inference.findings"},
+    {"CTVolume": "structures.volume", "Detector": "inference.detector", "Findings": "inference.findings"},
 )

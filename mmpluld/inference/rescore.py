@@ -27,7 +27,7 @@ from mmpluld.engine.config_check import check_config
 from mmpluld.engine.config_digest import config_digest
 from mmpluld.engine.device import checked_device
 from mmpluld.errors import InputError, did_you_mean
-from mmpluld.inference.link import Lesion3D
+from mmpluld.inference.lesions_3d import Lesion3D
 from mmpluld.inference.running import FPRMode, check_batch_size, check_fpr_mode, check_precision
 from mmpluld.inference.settings import DetectionSettings
 from mmpluld.io.patches import run_around

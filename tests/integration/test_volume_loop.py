@@ -550,7 +550,7 @@ def test_few_features_are_kept(lens):
     config, model = lens
     volume = CTVolume.from_canonical(np.zeros((40, 32, 32), dtype=np.int16), (2.0, 2.8, 2.8))
     kept = []
-    import mmpluld.inference.detector as module
+    import mmpluld.inference.volume_detector as module
 
     class Watched(module.SharedFeatures):
         def features(self, inputs, plans):
