@@ -30,6 +30,7 @@ from mmpluld.errors import InputError, did_you_mean
 from mmpluld.inference.lesions_3d import Lesion3D
 from mmpluld.inference.running import FPRMode, check_batch_size, check_fpr_mode, check_precision
 from mmpluld.inference.settings import DetectionSettings
+from mmpluld.inputs import sha256_of
 from mmpluld.io.patches import run_around
 from mmpluld.io.slice_sources import SliceSource, open_source
 from mmpluld.models.classifiers import PatchClassifier
@@ -39,7 +40,7 @@ from mmpluld.structures import AnnotationSet, Detections, DetectionSet, VolumeRe
 from mmpluld.structures.model_line import RescoringLine
 from mmpluld.typing import FloatArray, IntArray, StrPath
 from mmpluld.zoo.bundle import CONFIG, FPR, Bundle, is_bundle
-from mmpluld.zoo.download import local_checkpoint, sha256_of
+from mmpluld.zoo.download import local_checkpoint
 
 __all__ = ["Rescorer", "combined_scores", "load_rescorer", "rescore_detections", "rescorer_of_test"]
 

@@ -22,13 +22,13 @@ from mmpluld.errors import InputError
 from mmpluld.evaluation.evaluate import evaluate_files
 from mmpluld.evaluation.operating_points import measure_operating_points
 from mmpluld.inference import DetectionSettings, Detector, VolumeDetector
+from mmpluld.inputs import sha256_of
 from mmpluld.io import write_volume
 from mmpluld.io.array_store import write_array
 from mmpluld.publish.publish import Reduction, Validation, publish
 from mmpluld.registry import MODELS
 from mmpluld.structures import AnnotationSet, CTVolume, DetectionSet, LesionRecord, VolumeRecord
 from mmpluld.structures.model_line import LinkingLine, ModelLine
-from mmpluld.zoo.download import sha256_of
 
 # Name: first slice, number of slices, slice interval, lesions as x1 y1 z1 x2 y2 z2 in slices of the series.
 VOLUMES = {
