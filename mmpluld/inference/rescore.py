@@ -271,7 +271,7 @@ def rescore_detections(
             )
         if found.scores is None:
             raise InputError(f"{detections}: volume '{name}' has no scores; give detections, not a ground truth")
-        if RescoringLine.find(found.history) is not None:
+        if RescoringLine.find(found.history, f"{detections}, volume '{name}'") is not None:
             raise InputError(
                 f"{detections}: the scores of volume '{name}' are of false-positive reduction already; give the record "
                 "made without it"

@@ -375,7 +375,7 @@ def measured(config, data_root, validation):
     """Files of the same operating points, by what they say of their origin."""
     run(config)  # a record that names these weights and rules
     history = DetectionSet.load(data_root / "found.json").volumes["a"].history
-    made, linked = ModelLine.find(history), LinkingLine.find(history)
+    made, linked = ModelLine.find(history, "test"), LinkingLine.find(history, "test")
     own_rules = DetectionSettings.from_config(load_config(config))
     own_weights = sha256_of(data_root / "weights.pth")[:16]
     assert made == ModelLine(config.stem, own_weights, config_digest(load_config(config))[:16])
