@@ -22,7 +22,7 @@ from mmpluld.compat.allocator import tune_allocator
 from mmpluld.engine.config import load_config
 from mmpluld.inference import DetectionSettings, VolumeDetector
 from mmpluld.inference.grid_source import GridSliceSource
-from mmpluld.inference.link import Lesion3D, SliceBoxes, link_lesions
+from mmpluld.inference.lesions_3d import Lesion3D, SliceBoxes, link_lesions
 from mmpluld.phantom import make_phantom
 from mmpluld.reproduce.twin_data import SETTINGS
 from mmpluld.structures import pairwise_overlap

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks._apart import apart, peak_memory_mb
+from mmpluld.inputs import sha256_of
 from mmpluld.io.embeddings import EmbeddingHeader, EmbeddingStore, Vectors, VolumeEmbeddings
 from mmpluld.io.proposals import ProposalHeader, ProposalStore, VolumeProposals
 from mmpluld.mining.mine import mine_files
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
 from mmpluld.typing import FloatArray
-from mmpluld.zoo.download import sha256_of
 
 EXPERTS = ("deeplesion", "luna16", "lits", "nih-ln")
 SLICES, LESIONS, BOXES, SIZE = 100, 10, 10, 512

@@ -329,7 +329,7 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
     for folder in options.data:
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; give the folders that hold the scans")
-    from mmpluld.inference.scan_detector import Detector
+    from mmpluld.inference.detector import Detector
 
     detector = Detector(
         options.model,

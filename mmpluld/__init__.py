@@ -8,12 +8,13 @@ one whose config says ``custom_imports=dict(imports=["mmpluld"])``, the import m
 
 import sys
 
+from mmpluld.lazy import lazy_names
 from mmpluld.version import __version__
 
 TYPE_CHECKING = False  # as in `typing`, which need not be loaded for it
 if TYPE_CHECKING:
+    from mmpluld.inference.detector import Detector
     from mmpluld.inference.findings import Findings
-    from mmpluld.inference.scan_detector import Detector
     from mmpluld.structures.volume import CTVolume
 
 if "mmengine" in sys.modules:
@@ -22,12 +23,7 @@ if "mmengine" in sys.modules:
 
 __all__ = ["CTVolume", "Detector", "Findings", "__version__"]
 
-_LAZY = {"CTVolume": "structures.volume", "Detector": "inference.scan_detector", "Findings": "inference.findings"}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'mmpluld' has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"mmpluld.{_LAZY[name]}"), name)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {"CTVolume": "structures.volume", "Detector": "inference.detector", "Findings": "inference.findings"},
+)

@@ -5,6 +5,7 @@ A pipe would block, a device never ends.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import tempfile
@@ -15,7 +16,16 @@ from pathlib import Path
 from mmpluld.errors import InputError, NoMemoryError
 from mmpluld.typing import StrPath
 
-__all__ = ["file_size", "is_folder", "own_path", "plain_path", "read_bytes", "regular_file", "why_unreadable"]
+__all__ = [
+    "file_size",
+    "is_folder",
+    "own_path",
+    "plain_path",
+    "read_bytes",
+    "regular_file",
+    "sha256_of",
+    "why_unreadable",
+]
 
 _KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
@@ -102,6 +112,15 @@ def read_bytes(path: StrPath, wanted: str) -> bytes:
     except MemoryError:
         size = file.stat().st_size / 2**30
         raise NoMemoryError(f"{path}: {size:.1f} GiB, more than the free memory; give {wanted}") from None
+
+
+def sha256_of(path: StrPath) -> str:
+    """SHA-256 of a file, 64 lower-case hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def own_path(path: Path) -> Path:

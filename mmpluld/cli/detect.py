@@ -161,7 +161,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _detector(options: argparse.Namespace) -> Detector:
     """The detector that the options describe."""
-    from mmpluld.inference.scan_detector import Detector
+    from mmpluld.inference.detector import Detector
 
     given = {name: getattr(options, name) for name in RULES}
     return Detector(

@@ -102,7 +102,7 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Evaluate, print the table, write what was asked for."""
     from mmpluld.atomic import atomic_write_text
-    from mmpluld.evaluation.evaluate import format_table
+    from mmpluld.evaluation.report import format_table
 
     result, points = _luna16(options) if options.protocol == "luna16" else _evaluate(options)
     print(format_table(result))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CTLesionDataset", "CandidateDataset", "NamedConcatDataset", "seed_worker"]
 
-__getattr__ = lazy_names(
+__getattr__, __dir__ = lazy_names(
     __name__,
     {
         "CTLesionDataset": "ct_lesion",

@@ -44,7 +44,7 @@ __all__ = [
     "load_weights",
 ]
 
-__getattr__ = lazy_names(
+__getattr__, __dir__ = lazy_names(
     __name__,
     {
         "LesionVisualizationHook": "pictures",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmpluld.engine.config_file import require_replaceable
+from mmpluld.inputs import sha256_of
 from mmpluld.outputs import check_output_folder
 from mmpluld.typing import StrPath
-from mmpluld.zoo.download import fetch, file_name, sha256_of
+from mmpluld.zoo.download import fetch, file_name
 from mmpluld.zoo.index import get_model
 
 __all__ = ["download_model"]

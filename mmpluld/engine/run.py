@@ -25,11 +25,11 @@ from mmpluld.engine.run_options import check_validation, draw_tested_samples, en
 from mmpluld.engine.runner import TrainingRunner
 from mmpluld.engine.schedule import check_schedule
 from mmpluld.errors import InputError
-from mmpluld.inputs import file_size
+from mmpluld.inputs import file_size, sha256_of
 from mmpluld.outputs import LOCK, folder_lock
 from mmpluld.structures.model_line import ModelLine
 from mmpluld.typing import StrPath
-from mmpluld.zoo.download import local_checkpoint, sha256_of
+from mmpluld.zoo.download import local_checkpoint
 
 __all__ = ["prepare_config", "sole_writer", "test", "train"]
 

@@ -267,10 +267,10 @@ def _model_of(
     predictions: StrPath, detections: DetectionSet
 ) -> tuple[ModelLine | None, LinkingLine | None, RescoringLine | None]:
     """What made the detections, if their histories tell: model, rules of linking, false-positive reduction."""
-    histories = [volume.history for volume in detections.volumes.values()]
-    made = _only({ModelLine.find(history) for history in histories}, predictions, "models")
-    linked = _only({LinkingLine.find(history) for history in histories}, predictions, "rules of linking")
-    rescored = _only({RescoringLine.find(history) for history in histories}, predictions, "ways of scoring")
+    told = [(volume.history, f"{predictions}, volume '{name}'") for name, volume in detections.volumes.items()]
+    made = _only({ModelLine.find(*history) for history in told}, predictions, "models")
+    linked = _only({LinkingLine.find(*history) for history in told}, predictions, "rules of linking")
+    rescored = _only({RescoringLine.find(*history) for history in told}, predictions, "ways of scoring")
     return made, linked, rescored
 
 

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING
 from mmpluld.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from mmpluld.inference.detector import VolumeDetector
+    from mmpluld.inference.detector import Detector
     from mmpluld.inference.findings import Findings
     from mmpluld.inference.loop import VolumeTestLoop
-    from mmpluld.inference.scan_detector import Detector
     from mmpluld.inference.settings import DetectionSettings
+    from mmpluld.inference.volume_detector import VolumeDetector
 
 __all__ = ["DetectionSettings", "Detector", "Findings", "VolumeDetector", "VolumeTestLoop"]
 
-__getattr__ = lazy_names(
+__getattr__, __dir__ = lazy_names(
     __name__,
     {
         "DetectionSettings": "settings",
-        "Detector": "scan_detector",
+        "Detector": "detector",
         "Findings": "findings",
-        "VolumeDetector": "detector",
+        "VolumeDetector": "volume_detector",
         "VolumeTestLoop": "loop",
     },
 )

@@ -1,299 +1,354 @@
-"""Detection in whole CT volumes with a detector of the zoo."""
+"""From a scan on disk to findings: the detector that Python callers and ``mmpluld detect`` use."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
-from itertools import islice
-from threading import Lock
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
-from mmengine.registry import init_default_scope
-from torch import nn
+from mmpluld.errors import InputError, counted, printable
+from mmpluld.evaluation.operating_points import OperatingPoint, OperatingPoints
+from mmpluld.inference.findings import Findings
+from mmpluld.inference.formats import check_formats, check_scan
+from mmpluld.inference.model_choice import ModelFiles, check_weights, choose_model
+from mmpluld.inference.running import (
+    FPRMode,
+    Precision,
+    check_batch_size,
+    check_device_name,
+    check_fpr_mode,
+    check_precision,
+)
+from mmpluld.inference.scan_store import RESERVED
+from mmpluld.inference.settings import DetectionSettings, is_number
+from mmpluld.io import read_scan
+from mmpluld.io.archives import is_archive
+from mmpluld.io.hounsfield import Units, check_finite, check_units, units_note
+from mmpluld.io.hu_check import volume_fault
+from mmpluld.io.readers import odd_slices
+from mmpluld.io.scan_choice import choose_scans, result_names
+from mmpluld.io.scans import ScanReader, find_scans, scan_title
+from mmpluld.progress import note
+from mmpluld.structures import CTVolume, read_tag_names
+from mmpluld.structures.model_line import RescoringLine
+from mmpluld.typing import StrPath
 
-from mmpluld.compat.half_precision import keep_boxes_exact
-from mmpluld.datasets.transforms.body import body_box
-from mmpluld.engine.checkpoint import load_weights
-from mmpluld.engine.device import checked_device
-from mmpluld.errors import InputError, counted
-from mmpluld.inference.grid_source import GridSliceSource
-from mmpluld.inference.link import Lesion3D, SliceBoxes, link_lesions
-from mmpluld.inference.rescore import Rescorer
-from mmpluld.inference.running import Precision, check_batch_size, check_precision
-from mmpluld.inference.settings import DetectionSettings
-from mmpluld.inference.stacks import SharedFeatures, StackLoader, inference_pipeline, shares_images
-from mmpluld.io.slice_sources import SliceSource, VolumeSliceSource
-from mmpluld.io.slice_stack import StackPlan
-from mmpluld.models.cpu.dense_inference import Folds, folded_once
-from mmpluld.models.roi_heads import LesionRoIHead
-from mmpluld.progress import track
-from mmpluld.registry import build_model
-from mmpluld.structures import CTVolume, Finding, predicted_boxes, to_array
+if TYPE_CHECKING:
+    from mmpluld.inference.volume_detector import VolumeDetector
 
-__all__ = ["VolumeDetector"]
+__all__ = ["Detector"]
 
 
-class VolumeDetector:
-    """A trained 2.5D detector that is run over every slice of a volume's grid.
+class Detector:
+    """A detector that turns CT scans into findings.
 
-    The volume is examined on a regular grid along z, whose gap is that of the config's ``LoadSliceStack`` (2 mm in
-    the papers; its native rules keep the slices of thicker scans), through the config's own test pipeline. A model
-    that asks for the slice interval is told the scan's own. Where the pipeline cuts away the air around the body
-    (``CropBody``), all slices are cut alike, to the box that holds the body on each of them. The 2D boxes are linked
-    into 3D boxes and mapped back to whole slices of the scan. Memory beyond the volume and the 2D boxes does not grow
-    with the number of slices. Threads may share a detector; it examines one volume at a time.
+    Scans are read and checked before anything of the network is loaded, so that a wrong one is refused at once; the
+    network is loaded for the first scan and kept for the next.
 
     Args:
-        config: A loaded config of the zoo.
-        model: Weights that belong to its model, or the model itself, built and on its device.
-        settings: The rules of linking and of findings; None takes :meth:`DetectionSettings.from_config`.
-        device: ``cpu``, ``cuda`` or ``cuda:N``, for weights.
-        precision: ``bf16`` runs the network in mixed precision.
-        batch_size: Grid slices examined at once.
-        tag_names: Names of the tags that the model predicts; None numbers them.
-        share: Let stacks share the features of images that are the same, where the backbone can (``LensDenseNet``).
-            The findings are the same without.
-        rescorer: False-positive reduction, whose scores decide what is a finding; None: the detector's own do.
+        model: Name of a model of the zoo, with or without ``zoo:`` before it, or path or web address of a bundle; None
+            with ``config`` and ``checkpoint`` means these, and without them the zoo's default.
+        config: Path, or name of a config of the zoo, for weights of one's own.
+        checkpoint: Weights that belong to the config's model: a path, a web address, or ``zoo:NAME``.
+        device: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: the first CUDA device if there is one, else the CPU.
+        precision: See :class:`~mmpluld.inference.VolumeDetector`.
+        batch_size: Slices examined at once; None: 1 on a CPU, on a CUDA device as its memory allows.
+        fp_rate: False positives per volume or image, as the operating points count them, that the score threshold is
+            chosen for; None: ``score_thr`` is, or where that is not given either, the threshold that the model was
+            published with.
+        operating_points: File of ``mmpluld evaluate --operating-points``; None takes those of the bundle.
+        tags: File with the names of the tags that the model predicts, see
+            :func:`~mmpluld.structures.read_tag_names`; None numbers them.
+        twin: Take the config's miniature.
+        cfg_options: Changes to the config as "key.sub=value" strings.
+        fpr: Weights of false-positive reduction; None takes those that the config is tested with or that the bundle
+            holds, if there are such.
+        fpr_config, fpr_mode: ``config`` and ``mode`` of :func:`~mmpluld.inference.rescore.load_rescorer`.
+        no_fpr: Leave false-positive reduction out.
+        **rules: Changes to the rules that the config carries, such as ``score_thr=0.5``; see
+            :class:`~mmpluld.inference.DetectionSettings` and its ``from_config``.
 
     Raises:
-        InputError: If a setting is not allowed, or the weights are unreadable or of another model.
+        InputError: If the model is unknown, weights or config are missing, arguments contradict each other, there is
+            no such rule, or a value is not allowed.
     """
 
     def __init__(
         self,
-        config: Config,
-        model: str | os.PathLike[str] | nn.Module,
-        settings: DetectionSettings | None = None,
-        device: str = "cpu",
+        model: StrPath | None = None,
+        *,
+        config: StrPath | None = None,
+        checkpoint: StrPath | None = None,
+        device: str = "auto",
         precision: Precision = "fp32",
-        batch_size: int = 1,
-        tag_names: Sequence[str] | None = None,
-        share: bool = True,
-        rescorer: Rescorer | None = None,
+        batch_size: int | None = None,
+        fp_rate: float | None = None,
+        operating_points: StrPath | None = None,
+        tags: StrPath | None = None,
+        twin: bool = False,
+        cfg_options: Sequence[str] | None = None,
+        fpr: StrPath | None = None,
+        fpr_config: StrPath | None = None,
+        fpr_mode: FPRMode | None = None,
+        no_fpr: bool = False,
+        **rules: Any,
     ) -> None:
+        check_device_name(device)
         check_precision(precision)
-        check_batch_size(batch_size)
-        rescored = rescorer is not None
-        self.settings = (
-            DetectionSettings.from_config(config, rescored) if settings is None else settings.checked(rescored)
-        )
-        self.rescorer = rescorer
-        self.precision = precision
-        self.batch_size = batch_size
-        init_default_scope(config.get("default_scope", "mmpluld"))
-        self.stacks = StackLoader(inference_pipeline(config))
-        if isinstance(model, nn.Module):
-            self.model = model
-            self.device = next(model.parameters()).device
-        else:
-            self.device = checked_device(device)
-            self.model = build_model(config)
-            load_weights(self.model, model)
-            self.model.to(self.device)
-        # Of teacher and student, one answers.
-        self.model = getattr(self.model, "tested", self.model)
-        keep_boxes_exact(self.model)
-        self.model.eval()
-        self.tag_names = self._checked_tags(tag_names)
-        self.share = share and self.stacks.slicewise and shares_images(getattr(self.model, "backbone", self.model))
-        self._busy = Lock()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_busy"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _busy=Lock())
-
-    def detect(self, volume: CTVolume) -> list[Finding]:
-        """Detect lesions in a volume.
-
-        Returns:
-            The findings, best score first.
-
-        Raises:
-            InputError: If the volume covers fewer grid slices than the model looks at together.
-        """
-        grid = self.grid(volume)
-        return [
-            Finding.from_canonical(
-                volume,
-                lesion.found.box.tolist(),
-                lesion.found.score,
-                lesion.found.key_slice,
-                lesion.found.key_box.tolist(),
-                lesion.recist,
-                lesion.tags,
-                lesion.mask,
+        if batch_size is not None:
+            check_batch_size(batch_size)
+        if fpr_mode is not None:
+            check_fpr_mode(fpr_mode)
+        if no_fpr and (fpr or fpr_config or fpr_mode):
+            raise InputError("--no-fpr contradicts the other options of false-positive reduction; leave one out")
+        if fp_rate is not None and not is_number(fp_rate):
+            raise InputError(f"--fp-rate is {fp_rate!r}; needed is a number of false positives")
+        if fp_rate is not None and "score_thr" in rules:
+            raise InputError(
+                f"--fp-rate {fp_rate:g} and --score-thr {rules['score_thr']} both give the threshold; leave one out"
             )
-            for lesion in self._detect_on(grid, volume.source)
-        ]
+        if fp_rate is None and operating_points is not None:
+            raise InputError(f"{operating_points}: operating points choose nothing without --fp-rate; give one")
+        DetectionSettings.check_changes(rules, rescored=not no_fpr)  # whether they are is known when the model is read
+        self.model = choose_model(model, config, checkpoint, twin)
+        if fpr is not None:
+            check_weights(fpr)
+        self.fp_rate = fp_rate
+        self.points = None if operating_points is None else OperatingPoints.load(operating_points)
+        self.twin, self.cfg_options = twin, cfg_options
+        self.device, self.precision, self.batch_size = device, precision, batch_size
+        self.tag_names = None if tags is None else read_tag_names(tags)
+        self.fpr, self.fpr_config, self.fpr_mode, self.no_fpr = fpr, fpr_config, fpr_mode, no_fpr
+        self.rules = rules
 
-    def detect_slices(self, source: SliceSource, first_slice: int, num_slices: int, name: str) -> list[Lesion3D]:
-        """Detect lesions in a part of a series.
+    def __repr__(self) -> str:
+        return f"<Detector {str(self.model.checkpoint)!r} on {self.device}, {self.precision}>"
 
-        Slices outside the part are not looked at. Where numbers are missing, what lies between the gaps is examined
-        on its own. Beyond its ends the outermost slice is repeated.
+    def __call__(
+        self,
+        scan: StrPath | CTVolume,
+        *,
+        series: str | int | None = None,
+        units: Units | None = None,
+        formats: Sequence[str] = (),
+    ) -> Findings:
+        """Detect lesions in a scan; what was assumed of it is noted on standard error.
 
         Args:
-            source: The slices of the series.
-            first_slice: Number of the first one of the part.
-            num_slices: How many numbers it has.
-            name: Of the part, for messages.
-
-        Returns:
-            The detections, best score first; boxes count slices as ``source`` does.
+            scan: NIfTI, MHD/MHA or NRRD/NHDR file, DICOM folder, DICOMDIR, or zip archive of these; or a volume, such
+                as ``CTVolume.from_canonical(array, spacing_mm)`` makes of an array, and
+                :func:`~mmpluld.io.volume_from_nibabel` or :func:`~mmpluld.io.volume_from_sitk` of an image.
+            series: Scan to read, where there are several, or a part of a DICOM series, see
+                :func:`~mmpluld.io.scan_choice.choose_scans`.
+            units: ``hu`` to take the values for HU where they do not look like it.
+            formats: What the findings will be written in: a scan that one of them cannot hold is refused at once.
 
         Raises:
-            InputError: If the distance of the slices is unknown, or the part has no slice.
+            InputError: If the scan is missing, unreadable or does not fit the model, or the model does not load.
         """
-        found: list[Lesion3D] = []
-        for grid in self.grids(source, first_slice, num_slices, name):
-            found += self._detect_on(grid, name)
-        found.sort(key=Lesion3D.rank)
-        return found[: self.settings.max_boxes]
+        if formats:
+            check_formats(formats)
+        if not isinstance(scan, (str, os.PathLike, CTVolume)):
+            raise InputError(
+                f"the scan is a {type(scan).__name__}; give a path, or the volume that CTVolume.from_canonical(array, "
+                "spacing_mm) makes of an array in HU, or mmpluld.io.volume_from_nibabel or volume_from_sitk of an image"
+            )
+        series = None if series is None else str(series)
+        if isinstance(scan, CTVolume):
+            return self.examine(_checked_volume(scan, series, units), printable(scan_title(Path(scan.source))), formats)
+        return self.examine(read_scan(scan, series, units), printable(scan_title(Path(scan))), formats)
 
-    def grids(self, source: SliceSource, first_slice: int, num_slices: int, name: str) -> list[GridSliceSource]:
-        """The grids on which a part of a series is examined, one for each uninterrupted run of its slices.
+    def each(
+        self, inputs: StrPath | Sequence[StrPath], *, series: str | int | None = None, units: Units | None = None
+    ) -> Iterator[tuple[str, Findings | InputError]]:
+        """Detect lesions in each scan of some inputs, one after the other; one that is refused stops none.
+
+        Nothing is kept of a scan that the caller does not keep: memory is that of one.
 
         Args:
-            source, first_slice, num_slices, name: See :meth:`detect_slices`.
+            inputs: Files and folders, also of many patients, see :func:`~mmpluld.io.scans.find_scans`.
+            series, units: As for a call of the detector; ``all`` takes every series.
+
+        Yields:
+            A name that no other has, which is that of the result folder of ``mmpluld detect``; and the findings, or why
+            there are none.
 
         Raises:
-            InputError: If the distance of the slices is unknown, or the part has no slice.
+            InputError: No scan is meant, or the model does not load.
         """
-        interval = source.spacing_mm[0]
-        if not (np.isfinite(interval) and interval > 0):
-            raise InputError(
-                f"{name}: slice interval is {interval:g} mm; 3D detection needs one above 0, mend spacing_mm"
-            )
-        slices = source.indices[(source.indices >= first_slice) & (source.indices < first_slice + num_slices)]
-        if not len(slices):
-            raise InputError(f"{name}: no slice from {first_slice} to {first_slice + num_slices - 1}; mend the volume")
-        gap = self.stacks.loader.gap_mm(interval)
-        return [GridSliceSource(source, gap, run) for run in np.split(slices, np.flatnonzero(np.diff(slices) > 1) + 1)]
+        places = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
+        chosen = None if series is None else str(series)
+        with ScanReader() as reader:
+            scans = choose_scans(find_scans(places, reader, chosen), chosen)
+            self.load()
+            for name, scan in zip(result_names(scans, RESERVED), scans, strict=True):
+                try:
+                    volume = reader.read(scan, units)
+                    kept = () if is_archive(scan.given) else volume.source_files  # what was unpacked will be removed
+                    found = self.examine(replace(volume, source_files=kept), name)
+                except InputError as error:
+                    yield name, error
+                    continue
+                del volume  # the caller has it with the findings, for as long as they are kept
+                yield name, found
+                del found
 
-    def grid(self, volume: CTVolume) -> GridSliceSource:
-        """The grid on which a volume is examined.
+    def examine(self, volume: CTVolume, name: str, formats: Sequence[str] = ()) -> Findings:
+        """Detect lesions in a scan that is read; what was assumed of it is noted on standard error.
+
+        Args:
+            volume: The scan.
+            name: Of the scan in records.
+            formats: As for a call of the detector.
 
         Raises:
-            InputError: If it has fewer slices than the model looks at together.
+            InputError: If the scan does not fit the model or the formats, or the model does not load.
         """
-        depth, interval = volume.shape[0], volume.spacing_mm[0]
-        gap, needed = self.stacks.loader.gap_mm(interval), self.stacks.loader.num_slices
-        source = GridSliceSource(VolumeSliceSource(volume), gap)
-        found = len(source.indices)
-        if found < needed:
-            raise InputError(
-                f"{volume.source}: {counted(depth, 'slice')} {interval:.4g} mm apart make {counted(found, 'position')} "
-                f"{gap:.4g} mm apart; the model needs at least {needed}, give a scan that "
-                f"covers {(needed - 1) * gap:.4g} mm or more"
-            )
-        return source
+        volume = replace(volume, history=(*volume.history, *odd_slices(volume)))
+        for line in volume.history:
+            note(f"{volume.source}: {line}")
+        check_scan(formats, volume)
+        loaded = self._network
+        findings = loaded.detector.detect(volume)
+        history = (*volume.history, *loaded.detector.history(volume), *loaded.history)
+        return Findings(name, replace(volume, history=history), tuple(findings), loaded.details)
 
-    def examine(self, grid: GridSliceSource, name: str) -> Iterator[SliceBoxes]:
-        """The 2D boxes of the model on every slice of a grid, as it gives them; ``name`` is for messages."""
-        shared = SharedFeatures(self.model.backbone, self.batch_size) if self.share else None
-        count = len(grid.indices)
-        body = body_box(map(grid.read, range(count))) if self.stacks.crops else None
-        samples = (_sample(grid, index, name, body) for index in range(count))
-        batches = iter(lambda: list(islice(samples, self.batch_size)), [])
-        recent, folds = self.stacks.recent(), Folds()
-        try:
-            for batch in track(batches, "detecting", total=-(-count // self.batch_size)):
-                data = pseudo_collate([self.stacks.load(sample, recent) for sample in batch])
-                yield from self._run(data, [self.stacks.plan(sample) for sample in batch], shared, folds)
-        finally:
-            self.stacks.forget()
+    def load(self) -> None:
+        """Load the network now, if it is not yet.
 
-    def history(self, volume: CTVolume) -> tuple[str, ...]:
-        """What :meth:`detect` does to a volume, in words, for records."""
-        grid = self.grid(volume).grid
-        origin = "which are the scan's own slices"
-        if grid.gap_mm != grid.interval_mm:
-            origin = f"interpolated linearly from {grid.num_slices} slices {grid.interval_mm:.4g} mm apart"
-        cut = ", cut to the box around the body" if self.stacks.crops else ""
-        return (
-            f"examined at {grid.num_grid_slices} positions {grid.gap_mm:.4g} mm apart, {origin}{cut}, {self.precision}",
-            *self.rules_in_words(),
+        Raises:
+            InputError: It does not load, or an option does not fit it.
+        """
+        _ = self._network
+
+    @property
+    def volume_detector(self) -> VolumeDetector:
+        """What runs the network over a volume; it is loaded for this, like all below."""
+        return self._network.detector
+
+    @property
+    def details(self) -> dict[str, str]:
+        """What reports say of the model, name to text: ``Model``, ``Weights``, ``Score threshold`` and others."""
+        return dict(self._network.details)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides what is found, in plain values: two detectors that agree in it find the same."""
+        return dict(self._network.settings)
+
+    @cached_property
+    def _network(self) -> _Loaded:
+        # Only now: to import the network's libraries takes seconds.
+        from mmpluld.engine.device import chosen_batch_size, chosen_device
+        from mmpluld.inference.rescore import rescorer_of_test
+        from mmpluld.inference.volume_detector import VolumeDetector
+
+        files = self.model.files(self.cfg_options, self.twin)
+        chosen = dict(self.rules)
+        device = chosen_device(self.device)
+        reduction = None if self.no_fpr else _reduction(self.fpr, self.fpr_config, self.fpr_mode, files)
+        rescorer = None if reduction is None else rescorer_of_test(reduction, device, self.precision)
+        linking = DetectionSettings.linking_of(files.config, **chosen)
+        point = self._operating_point(files, linking, None if rescorer is None else rescorer.line)
+        if point is not None:
+            chosen["score_thr"] = point.score_thr
+        rules = DetectionSettings.from_config(files.config, rescored=rescorer is not None, **chosen)
+        batch_size = chosen_batch_size(device) if self.batch_size is None else self.batch_size
+        detector = VolumeDetector(
+            files.config,
+            files.weights,
+            rules,
+            device,
+            self.precision,
+            batch_size,
+            self.tag_names,
+            rescorer=rescorer,
         )
+        note(f"model {files.name} on {device}, {self.precision}, {counted(batch_size, 'slice')} at once")
+        details = {"Model": files.name, "Weights": files.weights.name, "Score threshold": f"{rules.score_thr:g}"}
+        history = [files.describe()]
+        if point is not None:
+            note(point.describe())
+            details["Operating point"] = point.describe().partition(": ")[2]  # the threshold has a field of its own
+            history.append(point.describe())
+        settings: dict[str, Any] = {
+            "config": files.name,
+            "config_sha256": files.config_sha256,
+            "checkpoint_sha256": files.weights_sha256,
+            "rules": asdict(rules),
+            "precision": self.precision,
+            "fpr": None if detector.rescorer is None else [detector.rescorer.name, detector.rescorer.mode],
+            "tags": self.tag_names,
+        }
+        return _Loaded(detector, tuple(history), details, settings)
 
-    def rules_in_words(self) -> tuple[str, ...]:
-        """How boxes are made into findings, for records: :attr:`settings` and false-positive reduction."""
-        return (self.settings.describe(), *(() if self.rescorer is None else (str(self.rescorer.line),)))
+    def _operating_point(
+        self, files: ModelFiles, linking: str, rescoring: RescoringLine | None
+    ) -> OperatingPoint | None:
+        """The point of ``fp_rate``, or the model's own where no threshold is given; None: the usual threshold.
 
-    def _detect_on(self, grid: GridSliceSource, name: str) -> list[Lesion3D]:
-        """Detections on a grid, in slice numbers of the series."""
-        with self._busy:  # transforms and network keep what belongs to the slice at hand
-            if self.rescorer is None:
-                return link_lesions(self.examine(grid, name), grid, self.settings, self.tag_names)
-            # Thresholds are for the new scores.
-            every = replace(self.settings, score_thr=self.settings.link_score_thr, max_boxes=None)
-            found = link_lesions(self.examine(grid, name), grid, every, self.tag_names)
-            return self.rescorer.rescored(found, grid.source, grid.slices, self.settings, name)
-
-    @torch.inference_mode()
-    def _run(
-        self, data: dict[str, Any], plans: list[StackPlan], shared: SharedFeatures | None, folds: Folds
-    ) -> list[SliceBoxes]:
-        with (
-            folded_once(folds),
-            self._masks_of_findings(),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
-        ):
-            if shared is None:
-                results = self.model.test_step(data)
-            else:
-                data = self.model.data_preprocessor(data, False)
-                data["inputs"] = shared.features(data["inputs"], plans)
-                results = self.model(**data, mode="predict")
-        return [_slice_boxes(result) for result in results]
-
-    def _masks_of_findings(self) -> AbstractContextManager[None]:
-        """Masks are looked at on key slices, whose boxes score as much as their finding or more."""
-        head = getattr(self.model, "roi_head", None)
-        if not isinstance(head, LesionRoIHead):
-            return nullcontext()
-        return head.masks_from(self.settings.score_thr if self.rescorer is None else self.settings.link_score_thr)
-
-    def _checked_tags(self, names: Sequence[str] | None) -> Sequence[str] | None:
-        """A name for each tag of the model; None if it has no tags."""
-        head = getattr(getattr(self.model, "roi_head", None), "tag_head", None)
-        if names is None:
-            return None if head is None else [f"tag {number}" for number in range(head.num_tags)]
-        known = 0 if head is None else head.num_tags
-        if len(names) != known:
+        Raises:
+            InputError: The rate has no point, or false-positive reduction, config or linking are changed, so that the
+                findings are not those that the points were measured with.
+        """
+        changed = self._change_of_scores(files)
+        if self.fp_rate is None:
+            return files.default_point(linking) if "score_thr" not in self.rules and changed is None else None
+        if self.points is None and changed is not None:
             raise InputError(
-                f"{len(names)} names of tags, but the model has {known} tags; give the names it was trained with"
+                f"{files.name}: its operating points do not hold with {changed}; leave that out, measure new ones and "
+                "give them with --operating-points, or use --score-thr"
             )
-        return names
+        return files.operating_point(self.fp_rate, self.points, linking, rescoring)
+
+    def _change_of_scores(self, files: ModelFiles) -> str | None:
+        """The option that makes scores others than the model's own, if one does."""
+        changed = {
+            "--fpr": self.fpr is not None,
+            "--fpr-mode": self.fpr_mode is not None,
+            "--fpr-config": self.fpr_config is not None,
+            "--no-fpr": self.no_fpr and bool(files.reduction()),
+            "--cfg-options": bool(self.cfg_options),
+        }
+        return next((name for name, given in changed.items() if given), None)
 
 
-def _slice_boxes(result: Any) -> SliceBoxes:
-    """What a data sample holds after the network has run."""
-    found = result.pred_instances
-    return SliceBoxes(
-        predicted_boxes(result),
-        to_array(found.scores),
-        found.mask_probs.cpu().numpy() if "mask_probs" in found else None,
-        to_array(found.tag_scores) if "tag_scores" in found else None,
-        found.expert.cpu().numpy() if "expert" in found else None,
-        to_array(found.fused_scores) if "fused_scores" in found else None,
-    )
+@dataclass(frozen=True)
+class _Loaded:
+    """A network on its device, what histories and reports say of it, and all that decides what it finds."""
+
+    detector: VolumeDetector
+    history: tuple[str, ...]
+    details: dict[str, str]
+    settings: dict[str, Any]
 
 
-def _sample(grid: GridSliceSource, index: int, name: str, body: tuple[int, int, int, int] | None) -> dict[str, Any]:
-    """What the dataset would hand to the pipeline for this grid slice, and the body in the volume."""
-    return {
-        "body_box": body,
-        "slice_source": grid,
-        "key_slice": index,
-        "img_id": index,
-        "volume_id": name,
-        "slice_interval_mm": grid.source.spacing_mm[0],
-    }
+def _reduction(
+    fpr: StrPath | None, config: StrPath | None, mode: FPRMode | None, files: ModelFiles
+) -> dict[str, Any] | None:
+    """False-positive reduction as given, else as the detector is tested or its bundle has it; None: none."""
+    found: dict[str, Any] = {"checkpoint": fpr} if fpr else files.reduction()
+    changes = {"config": config, "mode": mode}
+    if not found and (config or mode):
+        raise InputError("no weights of false-positive reduction; give them with --fpr")
+    return found | {key: value for key, value in changes.items() if value} or None
+
+
+def _checked_volume(volume: CTVolume, series: str | None, units: Units | None) -> CTVolume:
+    """A volume of the caller, whose values are looked at as those of a file are.
+
+    Raises:
+        InputError: They are not finite, or not HU as far as can be told, or a series is chosen, which a volume has not.
+    """
+    if series is not None:
+        raise InputError(
+            f"{volume.source}: series {series!r} chooses among DICOM files; a volume has none, leave it out"
+        )
+    check_units(units)
+    check_finite(volume.array, volume.source)
+    if fault := volume_fault(volume.array_to_source()):
+        return replace(volume, history=(*volume.history, units_note(volume.source, fault, units)))
+    return volume

@@ -23,6 +23,7 @@ from mmpluld.engine.numbered_patients import NUMBERED
 from mmpluld.engine.run import prepare_config, sole_writer
 from mmpluld.errors import InputError, counted, name_some
 from mmpluld.inference.volumes import Examined, join, lacking_shards, share_out
+from mmpluld.inputs import sha256_of
 from mmpluld.io.embeddings import EmbeddingHeader, EmbeddingStore, Vectors, VolumeEmbeddings
 from mmpluld.io.proposals import ProposalStore, VolumeProposals
 from mmpluld.io.slice_sources import SliceSource, open_source
@@ -32,7 +33,7 @@ from mmpluld.progress import track
 from mmpluld.registry import TRANSFORMS, build_model
 from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, clipped_box, key_box
 from mmpluld.typing import StrPath
-from mmpluld.zoo.download import local_checkpoint, sha256_of
+from mmpluld.zoo.download import local_checkpoint
 
 __all__ = ["VolumeEmbedder", "embed", "tracklet_centres"]
 

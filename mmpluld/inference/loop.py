@@ -12,10 +12,10 @@ from mmengine.runner import BaseLoop, Runner
 from mmpluld.datasets import CTLesionDataset
 from mmpluld.engine.wrapped import unwrapped
 from mmpluld.errors import InputError
-from mmpluld.inference.detector import VolumeDetector
 from mmpluld.inference.rescore import rescorer_of_test
 from mmpluld.inference.running import Precision
 from mmpluld.inference.settings import DetectionSettings
+from mmpluld.inference.volume_detector import VolumeDetector
 from mmpluld.inference.volumes import load_volumes
 from mmpluld.io.slice_sources import open_source
 from mmpluld.progress import track

@@ -13,10 +13,10 @@ from pathlib import Path, PurePosixPath
 
 from mmpluld.compat.allocator import tune_allocator
 from mmpluld.errors import BusyError, InputError, NoMemoryError, NoRoomError, counted, printable
+from mmpluld.inference.detector import Detector
 from mmpluld.inference.findings import Findings
 from mmpluld.inference.formats import DEFAULT_FORMATS, FORMATS, output_names
 from mmpluld.inference.output import check_free, output_folder
-from mmpluld.inference.scan_detector import Detector
 from mmpluld.inference.scan_store import RESERVED, SUMMARY, Row, ScanStore
 from mmpluld.inference.sharing import Processes
 from mmpluld.io.hounsfield import Units

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.evaluation.operating_points import OperatingPoint, OperatingPoints
 from mmpluld.inference.settings import DetectionSettings, reduction_of_test
-from mmpluld.inputs import file_size
+from mmpluld.inputs import file_size, sha256_of
 from mmpluld.progress import note
 from mmpluld.structures.model_line import ModelLine, RescoringLine, short_digest
 from mmpluld.typing import StrPath
 from mmpluld.zoo.bundle import FPR, POINTS, Bundle, is_bundle
-from mmpluld.zoo.download import local_checkpoint, sha256_of
+from mmpluld.zoo.download import local_checkpoint
 from mmpluld.zoo.index import default_model, get_model, load_index
 from mmpluld.zoo.transfer import is_web_address
 

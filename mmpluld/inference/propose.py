@@ -20,13 +20,13 @@ from mmpluld.engine.config_digest import config_digest
 from mmpluld.engine.device import chosen_device
 from mmpluld.engine.run import prepare_config, sole_writer
 from mmpluld.errors import InputError
-from mmpluld.inference.detector import VolumeDetector
 from mmpluld.inference.grid_source import GridSliceSource
-from mmpluld.inference.link import SliceBoxes
+from mmpluld.inference.lesions_3d import SliceBoxes
 from mmpluld.inference.running import Precision
 from mmpluld.inference.settings import DetectionSettings, reduction_of_test
+from mmpluld.inference.volume_detector import VolumeDetector
 from mmpluld.inference.volumes import Examined, join, lacking_shards, load_volumes, share_out
-from mmpluld.inputs import file_size
+from mmpluld.inputs import file_size, sha256_of
 from mmpluld.io.proposals import ProposalHeader, ProposalStore, VolumeProposals
 from mmpluld.io.slice_sources import open_source
 from mmpluld.models.dense_heads import PerDatasetHead
@@ -37,7 +37,7 @@ from mmpluld.progress import track
 from mmpluld.registry import DATASETS
 from mmpluld.structures import AnnotationSet, VolumeRecord
 from mmpluld.typing import IntArray, StrPath
-from mmpluld.zoo.download import local_checkpoint, sha256_of
+from mmpluld.zoo.download import local_checkpoint
 
 __all__ = ["keep_all_boxes", "propose", "propose_volume"]
 

@@ -27,9 +27,10 @@ from mmpluld.engine.config_check import check_config
 from mmpluld.engine.config_digest import config_digest
 from mmpluld.engine.device import checked_device
 from mmpluld.errors import InputError, did_you_mean
-from mmpluld.inference.link import Lesion3D
+from mmpluld.inference.lesions_3d import Lesion3D
 from mmpluld.inference.running import FPRMode, check_batch_size, check_fpr_mode, check_precision
 from mmpluld.inference.settings import DetectionSettings
+from mmpluld.inputs import sha256_of
 from mmpluld.io.patches import run_around
 from mmpluld.io.slice_sources import SliceSource, open_source
 from mmpluld.models.classifiers import PatchClassifier
@@ -39,7 +40,7 @@ from mmpluld.structures import AnnotationSet, Detections, DetectionSet, VolumeRe
 from mmpluld.structures.model_line import RescoringLine
 from mmpluld.typing import FloatArray, IntArray, StrPath
 from mmpluld.zoo.bundle import CONFIG, FPR, Bundle, is_bundle
-from mmpluld.zoo.download import local_checkpoint, sha256_of
+from mmpluld.zoo.download import local_checkpoint
 
 __all__ = ["Rescorer", "combined_scores", "load_rescorer", "rescore_detections", "rescorer_of_test"]
 
@@ -270,7 +271,7 @@ def rescore_detections(
             )
         if found.scores is None:
             raise InputError(f"{detections}: volume '{name}' has no scores; give detections, not a ground truth")
-        if RescoringLine.find(found.history) is not None:
+        if RescoringLine.find(found.history, f"{detections}, volume '{name}'") is not None:
             raise InputError(
                 f"{detections}: the scores of volume '{name}' are of false-positive reduction already; give the record "
                 "made without it"

@@ -12,6 +12,7 @@ from mmpluld.compat.extras import check_extra
 from mmpluld.errors import InputError, counted, printable
 from mmpluld.structures import RECIST, CTVolume, Finding, ScanFindings
 from mmpluld.structures.slice_masks import SliceMask
+from mmpluld.text_table import text_table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -30,13 +31,9 @@ _TOLERANCE = 1e-6
 
 def findings_text(found: ScanFindings) -> str:
     """A table for the terminal: score, size, where, and what else the model says."""
-    header, *rows = _cells(found)
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in ((header, *rows) if rows else ())
-    ]
-    return "\n".join([_title(found), *lines, *_rest(found)])
+    rows = _cells(found)
+    table = [text_table(rows, left=0)] if len(rows) > 1 else []
+    return "\n".join([_title(found), *table, *_rest(found)])
 
 
 def findings_html(found: ScanFindings) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from mmpluld.atomic import atomic_write_text
 from mmpluld.errors import InputError
+from mmpluld.inputs import sha256_of
 from mmpluld.io.embeddings import EmbeddingStore
 from mmpluld.io.proposals import ProposalStore
 from mmpluld.mining.lesion_pairs import (
@@ -24,7 +25,6 @@ from mmpluld.mining.pool import ProposalPool
 from mmpluld.mining.rounds import mined_from
 from mmpluld.structures import AnnotationSet
 from mmpluld.typing import StrPath
-from mmpluld.zoo.download import sha256_of
 
 __all__ = ["MatchingRow", "format_rows", "match_files"]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from mmpluld.datasets.folds import proposed_volumes
 from mmpluld.errors import InputError, counted, name_some
+from mmpluld.inputs import sha256_of
 from mmpluld.io.proposals import ProposalStore, VolumeProposals
 from mmpluld.mining.views import average_views
 from mmpluld.structures import AnnotationSet, VolumeRecord
 from mmpluld.typing import IntArray, StrPath
-from mmpluld.zoo.download import sha256_of
 
 __all__ = ["ProposalPool", "refuse_other_annotations"]
 

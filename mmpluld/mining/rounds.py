@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from mmpluld.errors import InputError
+from mmpluld.inputs import sha256_of
 from mmpluld.structures import AnnotationSet
 from mmpluld.typing import StrPath
-from mmpluld.zoo.download import sha256_of
 
 __all__ = ["mined_from", "mined_rounds"]
 

@@ -3,13 +3,12 @@
 from mmpluld.postprocess.grid import GridMap
 from mmpluld.postprocess.linking import Box3D, Tracklet, link_slices, number_tracklets, tracklet_to_box3d
 from mmpluld.postprocess.masks import paste_mask
-from mmpluld.postprocess.scan_slices import chain_on_slices, chains_on_slices
+from mmpluld.postprocess.scan_slices import chains_on_slices
 
 __all__ = [
     "Box3D",
     "GridMap",
     "Tracklet",
-    "chain_on_slices",
     "chains_on_slices",
     "link_slices",
     "number_tracklets",

@@ -8,23 +8,7 @@ import numpy.typing as npt
 from mmpluld.postprocess.grid import GridMap
 from mmpluld.typing import FloatArray, IntArray
 
-__all__ = ["chain_on_slices", "chains_on_slices"]
-
-
-def chain_on_slices(grid: GridMap, positions: npt.ArrayLike, boxes: npt.ArrayLike) -> tuple[IntArray, FloatArray]:
-    """The scan slices that one chain of boxes covers, and its box on each; see :func:`chains_on_slices`.
-
-    Args:
-        grid: Map from the grid to the scan.
-        positions: (n,) grid slices of the chain, strictly increasing, n at least 1.
-        boxes: (n, 4) its boxes, pixel edges.
-
-    Returns:
-        (m,) scan slices, consecutive, counted from the first of the scan, and (m, 4) boxes; m is at least 1.
-    """
-    places = np.asarray(positions, np.int64)
-    _, slices, found = chains_on_slices(grid, np.zeros(len(places), np.int64), places, boxes)
-    return slices, found
+__all__ = ["chains_on_slices"]
 
 
 def chains_on_slices(

@@ -25,13 +25,14 @@ from mmpluld.evaluation.functional import get_protocol
 from mmpluld.evaluation.operating_points import OperatingPoints, calibration_table, measure_operating_points
 from mmpluld.inference.running import FPRMode
 from mmpluld.inference.settings import DetectionSettings, reduction_of_test
+from mmpluld.inputs import sha256_of
 from mmpluld.registry import build_model
 from mmpluld.structures.model_line import short_digest
 from mmpluld.structures.text_files import read_object
 from mmpluld.typing import StrPath
 from mmpluld.version import __version__
 from mmpluld.zoo.bundle import CARD, CONFIG, FPR, PICTURE, POINTS, WEIGHTS, bundle_bytes
-from mmpluld.zoo.download import local_checkpoint, sha256_of
+from mmpluld.zoo.download import local_checkpoint
 from mmpluld.zoo.index import IMAGE, PAPER, VOLUME, dump_metafile, load_metafile
 
 __all__ = [

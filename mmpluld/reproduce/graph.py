@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mmpluld.atomic import TEMPORARY, atomic_write_text
 from mmpluld.errors import InputError, MMPluldError
+from mmpluld.inputs import sha256_of
 from mmpluld.reproduce.children import Children, Resources, RunFailed, slots_of
 from mmpluld.structures.text_files import read_object
 
@@ -150,8 +151,6 @@ class Job(ABC):
 
     def note_made(self) -> None:
         """Put into the record, which the caller saves, what was made."""
-        from mmpluld.zoo.download import sha256_of
-
         self.record["made"] = sha256_of(self.product)
 
     def look(self) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmpluld.errors import InputError, did_you_mean, name_some
+from mmpluld.inputs import sha256_of
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -107,7 +108,7 @@ def imagenet_starts(given: Sequence[str], configs: Iterable[tuple[str, Config]])
         InputError: If a name is not that of a row's backbone or given twice, or the weights cannot be had or do not
             fit.
     """
-    from mmpluld.zoo.download import local_checkpoint, sha256_of
+    from mmpluld.zoo.download import local_checkpoint
 
     found = [backbone for _, config in configs for backbone in backbones(config).values()]
     fitting = {architecture(backbone): (imagenet_name(backbone), backbone) for backbone in found}

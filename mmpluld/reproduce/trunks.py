@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmpluld.atomic import atomic_path, is_unfinished
 from mmpluld.errors import InputError
+from mmpluld.inputs import sha256_of
 from mmpluld.phantom.layout_organs import organs_record
 from mmpluld.reproduce.children import Resources, run_commands
 from mmpluld.reproduce.graph import last_weights, refuse_unknown, save_record, whole_config_digest
@@ -117,7 +118,7 @@ def ensure_trunks(
         run_commands(commands, resources)
     for name, identity in missing.items():
         _keep_backbone(root, name)
-        save_record(root / name / "trunk.json", {"identity": identity, "sha256": _sha256(_weights(root, name))})
+        save_record(root / name / "trunk.json", {"identity": identity, "sha256": sha256_of(_weights(root, name))})
 
     def start(config: Config) -> Start:
         places = backbones(config)
@@ -125,7 +126,7 @@ def ensure_trunks(
         if name is None or not _weights(root, name).is_file():
             return Start()
         file = _weights(root, name)
-        return Start(tuple(start_options(places, "TrunkWeights", file)), _sha256(file))
+        return Start(tuple(start_options(places, "TrunkWeights", file)), sha256_of(file))
 
     return start
 
@@ -173,7 +174,7 @@ def _is_there(root: Path, name: str, identity: dict[str, Any]) -> bool:
     weights = _weights(root, name)
     if not record["sha256"] or not weights.is_file():
         return False
-    if _sha256(weights) != record["sha256"]:
+    if sha256_of(weights) != record["sha256"]:
         raise InputError(f"{weights}: is not the trunk that was trained here; remove it, and it is made again")
     return True
 
@@ -196,9 +197,3 @@ def _data_option(data: Path) -> list[str]:
     from mmpluld.engine.option_values import written
 
     return [f"data_root={written(str(data))}"]
-
-
-def _sha256(file: Path) -> str:
-    from mmpluld.zoo.download import sha256_of
-
-    return sha256_of(file)

@@ -6,8 +6,6 @@ from mmpluld.structures.boxes import (
     as_boxes,
     boxes_hull_transform,
     centres_between,
-    clip_boxes,
-    edges_to_inclusive,
     inclusive_to_edges,
 )
 from mmpluld.structures.findings import Finding, ScanFindings, findings_to_detections
@@ -60,8 +58,6 @@ __all__ = [
     "clipped_box",
     "boxes_hull_transform",
     "centres_between",
-    "clip_boxes",
-    "edges_to_inclusive",
     "findings_to_detections",
     "inclusive_to_edges",
     "instance_boxes",

@@ -20,8 +20,6 @@ __all__ = [
     "as_boxes",
     "boxes_hull_transform",
     "centres_between",
-    "clip_boxes",
-    "edges_to_inclusive",
     "inclusive_to_edges",
 ]
 
@@ -92,35 +90,6 @@ def inclusive_to_edges(boxes: npt.ArrayLike) -> FloatArray:
     edges = np.array(boxes, dtype=np.float64)
     edges[..., edges.shape[-1] // 2 :] += 1.0
     return edges
-
-
-def edges_to_inclusive(boxes: npt.ArrayLike) -> FloatArray:
-    """Undo :func:`inclusive_to_edges`: -1 on the far side.
-
-    Args:
-        boxes: Shape (..., 2 * dim), any dim.
-
-    Returns:
-        New float64 array of the same shape.
-    """
-    inclusive = np.array(boxes, dtype=np.float64)
-    inclusive[..., inclusive.shape[-1] // 2 :] -= 1.0
-    return inclusive
-
-
-def clip_boxes(boxes: npt.ArrayLike, upper: npt.ArrayLike) -> FloatArray:
-    """Clip boxes to ``[0, upper]`` on each axis; a box outside becomes one of zero extent on the border.
-
-    Args:
-        boxes: Shape (N, 2 * dim).
-        upper: The dim extents in box order: (x, y) or (x, y, z) sizes, not an array shape.
-
-    Returns:
-        New float64 array of the same shape.
-    """
-    limit = np.asarray(upper, dtype=np.float64)
-    clipped: FloatArray = np.clip(np.asarray(boxes, dtype=np.float64), 0.0, np.concatenate([limit, limit]))
-    return clipped
 
 
 def boxes_hull_transform(boxes: npt.ArrayLike, matrix: npt.ArrayLike) -> FloatArray:

@@ -1,5 +1,9 @@
 """The lines of a record's history that say which model made it, by which rules, and whether another network changed the
-scores."""
+scores.
+
+What is measured of a record hangs on them, so one that begins like ours and is not as we write it is refused, not
+read as if it said less.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from mmpluld.errors import InputError
+from mmpluld.typing import StrPath
+
 __all__ = ["LinkingLine", "ModelLine", "RescoringLine", "short_digest"]
 
-_START = "model "
-_CONFIG = r"(?: \(config SHA-256 (?P<config>[0-9a-f]+)\))?"  # not in records of earlier versions
-_WEIGHTS = re.compile(rf"(?P<name>.*?){_CONFIG}, weights .* \(SHA-256 (?P<digest>[0-9a-f]+)\)", re.DOTALL)
 _DIGITS = 16
+_DIGEST = rf"[0-9a-f]{{{_DIGITS}}}"
+_START = "model "
+_NAME = r"(?P<name>(?:(?!, weights | \(config ).)+)"
+_CONFIG = rf"(?: \(config SHA-256 (?P<config>{_DIGEST})\))?"  # not in records of earlier versions
+_MODEL = re.compile(rf"{_NAME}(?:{_CONFIG}, weights .+ \(SHA-256 (?P<digest>{_DIGEST})\))?", re.DOTALL)
 _LINKED, _SHOWN = "2D boxes scored ", "; findings scored "
 _RESCORED = "scores are "
-_KINDS = {"average": "the mean of the detector's and those of ", "alone": "those of "}
+_KINDS: dict[Literal["average", "alone"], str] = {
+    "average": "the mean of the detector's and those of ",
+    "alone": "those of ",
+}
 
 
 @dataclass(frozen=True)
@@ -43,13 +55,23 @@ class ModelLine:
         return f"{_START}{config}, weights {file} (SHA-256 {short_digest(sha256)})"
 
     @classmethod
-    def find(cls, history: Iterable[str] | None) -> ModelLine | None:
-        """The model that a history names, if it names one."""
-        line = _rest_of_line(history, _START)
-        if line is None:
+    def find(cls, history: Iterable[str] | None, source: StrPath) -> ModelLine | None:
+        """The model that a history names, if it names one.
+
+        Args:
+            history: Lines.
+            source: Whose they are, for messages.
+
+        Raises:
+            InputError: A line begins like this one, but is cut off or otherwise not as it should be.
+        """
+        told = _rest_of_line(history, _START)
+        if told is None:
             return None
-        told = _WEIGHTS.fullmatch(line)
-        return cls(line, None) if told is None else cls(**told.groupdict())
+        parts = _MODEL.fullmatch(told)
+        if parts is None:
+            raise _misread(source, _START + told)
+        return cls(**parts.groupdict())
 
 
 @dataclass(frozen=True)
@@ -68,12 +90,14 @@ class LinkingLine:
         return f"{_LINKED}{self.rules}{_SHOWN}{self.shown}"
 
     @classmethod
-    def find(cls, history: Iterable[str] | None) -> LinkingLine | None:
-        """What a history says of it; None if it says nothing."""
+    def find(cls, history: Iterable[str] | None, source: StrPath) -> LinkingLine | None:
+        """What a history says of it, None if it says nothing; arguments and errors as :meth:`ModelLine.find`."""
         told = _rest_of_line(history, _LINKED)
         if told is None:
             return None
         rules, _, shown = told.partition(_SHOWN)
+        if not (rules and shown):
+            raise _misread(source, _LINKED + told)
         return cls(rules, shown)
 
 
@@ -93,18 +117,27 @@ class RescoringLine:
         return f"{_RESCORED}{_KINDS[self.mode]}{self.network}"
 
     @classmethod
-    def find(cls, history: Iterable[str] | None) -> RescoringLine | None:
-        """What a history says of it; None if it says nothing."""
+    def find(cls, history: Iterable[str] | None, source: StrPath) -> RescoringLine | None:
+        """What a history says of it, None if it says nothing; arguments and errors as :meth:`ModelLine.find`."""
         told = _rest_of_line(history, _RESCORED)
         if told is None:
             return None
-        mode: Literal["average", "alone"] = "average" if told.startswith(_KINDS["average"]) else "alone"
-        return cls(mode, told.removeprefix(_KINDS[mode]))
+        for mode, kind in _KINDS.items():
+            if network := told[len(kind) :] if told.startswith(kind) else "":
+                return cls(mode, network)
+        raise _misread(source, _RESCORED + told)
 
 
 def _rest_of_line(history: Iterable[str] | None, start: str) -> str | None:
     """What follows ``start`` in the first line of a history that begins so; None without one."""
     return next((line.removeprefix(start) for line in history or () if line.startswith(start)), None)
+
+
+def _misread(source: StrPath, line: str) -> InputError:
+    return InputError(
+        f"{source}: its history says '{line}', which is cut off, changed or of another version; make the detections "
+        "anew"
+    )
 
 
 def short_digest(sha256: str) -> str:

@@ -16,19 +16,11 @@ from pathlib import Path
 from mmpluld.atomic import atomic_write_text
 from mmpluld.compat.system import lock_file
 from mmpluld.errors import InputError
+from mmpluld.inputs import sha256_of
 from mmpluld.zoo.index import get_model
 from mmpluld.zoo.transfer import DownloadError, is_web_address, restart, transfer, write_all
 
-__all__ = ["DownloadError", "fetch", "file_name", "local_checkpoint", "sha256_of"]
-
-
-def sha256_of(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, 64 lower-case hexadecimal digits."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+__all__ = ["DownloadError", "fetch", "file_name", "local_checkpoint"]
 
 
 def fetch(url: str, target: str | os.PathLike[str], sha256: str = "") -> Path:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mmpluld.errors import InputError, did_you_mean
+from mmpluld.text_table import text_table
 from mmpluld.zoo.index import IMAGE, VOLUME, ZooModel, load_index
 
 __all__ = ["as_records", "format_models", "select_models"]
@@ -61,9 +62,8 @@ def format_models(models: Iterable[ZooModel]) -> str:
             if result.average is not None
         }
         rows.append((model.name, model.weights_text or "-", averages.get("paper", "-"), averages.get("measured", "-")))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines += [
+    lines = [
+        text_table(rows, left=len(rows[0])),
         "",
         f"paper, measured: mean sensitivity in per cent at {IMAGE.mean_of} false positives per image; (3D): at "
         f"{VOLUME.mean_of} per volume",

@@ -16,7 +16,7 @@ from torch import nn
 from mmpluld.cli.main import main
 from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
-from mmpluld.inference.detector import VolumeDetector
+from mmpluld.inference.volume_detector import VolumeDetector
 from mmpluld.models.backbones.imagenet import DenseNetImageNet
 from mmpluld.zoo.bundle import WEIGHTS, Bundle
 

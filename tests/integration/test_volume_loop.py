@@ -22,13 +22,13 @@ from mmpluld.errors import InputError
 from mmpluld.evaluation.evaluate import evaluate_files
 from mmpluld.evaluation.operating_points import measure_operating_points
 from mmpluld.inference import DetectionSettings, Detector, VolumeDetector
+from mmpluld.inputs import sha256_of
 from mmpluld.io import write_volume
 from mmpluld.io.array_store import write_array
 from mmpluld.publish.publish import Reduction, Validation, publish
 from mmpluld.registry import MODELS
 from mmpluld.structures import AnnotationSet, CTVolume, DetectionSet, LesionRecord, VolumeRecord
 from mmpluld.structures.model_line import LinkingLine, ModelLine
-from mmpluld.zoo.download import sha256_of
 
 # Name: first slice, number of slices, slice interval, lesions as x1 y1 z1 x2 y2 z2 in slices of the series.
 VOLUMES = {
@@ -375,7 +375,7 @@ def measured(config, data_root, validation):
     """Files of the same operating points, by what they say of their origin."""
     run(config)  # a record that names these weights and rules
     history = DetectionSet.load(data_root / "found.json").volumes["a"].history
-    made, linked = ModelLine.find(history), LinkingLine.find(history)
+    made, linked = ModelLine.find(history, "test"), LinkingLine.find(history, "test")
     own_rules = DetectionSettings.from_config(load_config(config))
     own_weights = sha256_of(data_root / "weights.pth")[:16]
     assert made == ModelLine(config.stem, own_weights, config_digest(load_config(config))[:16])
@@ -550,7 +550,7 @@ def test_few_features_are_kept(lens):
     config, model = lens
     volume = CTVolume.from_canonical(np.zeros((40, 32, 32), dtype=np.int16), (2.0, 2.8, 2.8))
     kept = []
-    import mmpluld.inference.detector as module
+    import mmpluld.inference.volume_detector as module
 
     class Watched(module.SharedFeatures):
         def features(self, inputs, plans):

@@ -18,7 +18,7 @@ def run(code, folder):
 
 def test_importing_the_package_is_light(tmp_path):
     code = "import sys; before = set(sys.modules); import mmpluld; print(*sorted(set(sys.modules) - before))"
-    assert run(code, tmp_path) == ["mmpluld mmpluld.version"]
+    assert run(code, tmp_path) == ["mmpluld mmpluld.lazy mmpluld.version"]
 
 
 def test_detector_is_offered_without_loading_the_network(tmp_path):

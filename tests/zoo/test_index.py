@@ -9,9 +9,9 @@ import yaml
 from mmpluld.engine.bundle_config import bundle_config
 from mmpluld.engine.checkpoint import load_weights
 from mmpluld.engine.config import FoundConfig, load_config
+from mmpluld.inputs import sha256_of
 from mmpluld.publish.pages import complete_metafiles, write_pages
 from mmpluld.zoo.bundle import Bundle
-from mmpluld.zoo.download import sha256_of
 from mmpluld.zoo.index import load_index
 
 ROOT = Path(__file__).resolve().parents[2]

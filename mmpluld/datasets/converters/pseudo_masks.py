@@ -26,7 +26,7 @@ from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
 from mmpluld.typing import BoolArray, StrPath
 
-__all__ = ["MaskMode", "MaskOrigin", "add_pseudo_masks", "check_mask_mode", "decode_mask", "encode_mask", "pseudo_mask"]
+__all__ = ["MaskMode", "MaskOrigin", "add_pseudo_masks", "check_mask_mode", "encode_mask", "pseudo_mask"]
 
 MaskMode = Literal["exact", "legacy"]
 MaskOrigin = Literal["grabcut", "recist", "ellipse"]
@@ -139,14 +139,6 @@ def encode_mask(mask: BoolArray) -> dict[str, Any]:
 
     encoded = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
-
-
-def decode_mask(encoded: dict[str, Any]) -> BoolArray:
-    """Mask (H, W) from its COCO run lengths."""
-    from pycocotools import mask as coco
-
-    decoded: BoolArray = coco.decode(encoded).astype(np.bool_)
-    return decoded
 
 
 def _masks_of_slice(

@@ -59,7 +59,7 @@ def given(options: dict[str, Any], **flags: str) -> list[str]:
             {"options": MiningOptions(**RULES), "resamples": 9},
         ),
         ("inference.embed.embed", given({"annotations": "A", "data_root": "R", "out": "o", **EMBED}), EMBED),
-        ("inference.scan_detector.Detector", ["detect", "scan.nii", "--out", "o", *given(DETECT)], DETECT),
+        ("inference.detector.Detector", ["detect", "scan.nii", "--out", "o", *given(DETECT)], DETECT),
         ("engine.run.train", ["train", "C", "--work-dir", "o", *given({**TRAIN, "resume": True})], TRAIN),
         ("engine.model_files.download_model", ["download", "N", "--dest", "o", "--overwrite"], {"overwrite": True}),
         (

@@ -9,7 +9,7 @@ import pytest
 from mmpluld.cli.main import main
 from mmpluld.engine.model_files import download_model
 from mmpluld.errors import InputError
-from mmpluld.zoo.download import sha256_of
+from mmpluld.inputs import sha256_of
 from mmpluld.zoo.index import load_index
 
 

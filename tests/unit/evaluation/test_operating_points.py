@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -124,6 +125,22 @@ def test_the_model_is_known_where_all_records_name_it(validation, tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             measure(first, second)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "model a, weights w (SHA 256 0a0a0a0a0a0a0a0a)",
+        "2D boxes scored 0.05 or more, linked",
+        "scores are the average of the detector's and those of net",
+    ],
+)
+def test_a_history_that_cannot_be_read_is_refused(validation, tmp_path, line):
+    record = DetectionSet.load(validation[0])
+    record.volumes["b"].history = [line]
+    record.save(tmp_path / "found.json")
+    with pytest.raises(InputError, match=rf"found\.json, volume 'b': its history says '{re.escape(line)}', which is"):
+        measure_operating_points(tmp_path / "found.json", validation[1], "lens-3d")
 
 
 def test_file_and_back(points, tmp_path):

@@ -10,7 +10,7 @@ import torch
 
 from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
-from mmpluld.inference.link import Lesion3D
+from mmpluld.inference.lesions_3d import Lesion3D
 from mmpluld.inference.rescore import (
     Rescorer,
     combined_scores,

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmpluld.inputs import sha256_of
 from mmpluld.io.embeddings import EmbeddingHeader, EmbeddingStore, VolumeEmbeddings
 from mmpluld.io.proposals import ProposalHeader, ProposalStore, VolumeProposals
 from mmpluld.io.shards import shard_path
 from mmpluld.mining.pool import ProposalPool
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
-from mmpluld.zoo.download import sha256_of
 
 EXPERTS = ("deeplesion", "lits", "luna16")
 

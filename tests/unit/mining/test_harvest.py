@@ -7,11 +7,11 @@ import pytest
 
 from mmpluld.datasets.folds import volumes_of_fold
 from mmpluld.errors import InputError
+from mmpluld.inputs import sha256_of
 from mmpluld.io.proposals import ProposalHeader, ProposalStore, VolumeProposals
 from mmpluld.mining.harvest import HarvestRules, harvest, harvest_files
 from mmpluld.postprocess.scan_tracklets import scan_tracklets
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
-from mmpluld.zoo.download import sha256_of
 
 HEADER = ProposalHeader("config", "0", "weights.pth", "1", "train.json", "2", ("deeplesion",), {}, "fp32")
 

@@ -10,13 +10,13 @@ import pytest
 
 from mmpluld.cli.main import main
 from mmpluld.errors import InputError
+from mmpluld.inputs import sha256_of
 from mmpluld.io.embeddings import EmbeddingHeader, EmbeddingStore, VolumeEmbeddings
 from mmpluld.io.proposals import ProposalHeader, ProposalStore
 from mmpluld.mining.lesion_pairs import LesionPairs, MillimetrePlaces, evaluate_pairs, lesion_pairs, nearest_accuracy
 from mmpluld.mining.match_table import match_files
 from mmpluld.mining.places import LesionPlaces
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
-from mmpluld.zoo.download import sha256_of
 
 
 def _volume(name, study, patient="p"):

@@ -15,13 +15,13 @@ from mmpluld.datasets import CTLesionDataset
 from mmpluld.datasets.folds import volumes_of_fold
 from mmpluld.datasets.samplers import LesionSampler
 from mmpluld.errors import InputError
+from mmpluld.inputs import sha256_of
 from mmpluld.io.proposals import ProposalStore
 from mmpluld.io.shards import shard_path
 from mmpluld.mining.mine import mine_files
 from mmpluld.mining.options import MiningOptions
 from mmpluld.mining.strategy_table import STRATEGIES
 from mmpluld.structures import AnnotationSet, LesionRecord, boxes_by_slice, origins_by_slice
-from mmpluld.zoo.download import sha256_of
 
 ALL = ["cross-slice", "intra-patient", "cross-dataset", "unlabeled"]
 POSITION = MiningOptions(match="position", delta=0.3)

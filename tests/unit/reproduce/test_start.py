@@ -7,6 +7,7 @@ import torch
 
 from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
+from mmpluld.inputs import sha256_of
 from mmpluld.models.backbones import TruncatedDenseNet
 from mmpluld.registry import MODELS
 from mmpluld.reproduce.plan import Plan
@@ -14,7 +15,6 @@ from mmpluld.reproduce.rows import FPR
 from mmpluld.reproduce.start import architecture, backbones, imagenet_starts, random_start, without_weights
 from mmpluld.reproduce.steps import step_of
 from mmpluld.reproduce.tables import TABLES
-from mmpluld.zoo.download import sha256_of
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from pycocotools import mask as coco
 
 from mmpluld.phantom import write_lits_layout, write_luna16_layout, write_nih_ln_layout
 
@@ -22,3 +24,9 @@ def lits(tmp_path_factory):
 @pytest.fixture(scope="session")
 def nih_ln(tmp_path_factory):
     return write_nih_ln_layout(tmp_path_factory.mktemp("raw") / "nih-ln", 3, seed=3, **SMALL)
+
+
+@pytest.fixture(scope="session")
+def decode_mask():
+    """``decode_mask(encoded)``: the mask (H, W) of an annotation file's run lengths, by COCO's own code."""
+    return lambda encoded: coco.decode(encoded).astype(np.bool_)

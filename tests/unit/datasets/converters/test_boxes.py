@@ -15,7 +15,6 @@ from mmpluld.datasets import CTLesionDataset
 from mmpluld.datasets.check import check_dataset
 from mmpluld.datasets.converters import ConversionReport, convert_boxes
 from mmpluld.datasets.converters.assemble import convert_cases
-from mmpluld.datasets.converters.pseudo_masks import decode_mask
 from mmpluld.datasets.transforms import LoadSliceStack
 from mmpluld.errors import InputError, NoRoomError
 from mmpluld.evaluation.evaluate import evaluate_files
@@ -125,7 +124,7 @@ def only(sets):
     return lesion
 
 
-def test_what_a_voxel_box_becomes(own):
+def test_what_a_voxel_box_becomes(own, decode_mask):
     # written with z downwards as canonical (1, 2, -3): NIfTI written from canonical keeps canonical order
     report, sets = own(f"{HEAD},type,ignore\na,2,1,1,7,4,5,liver,yes\n", label_scope="liver-lesions", **ALL)
     lesion = only(sets)

@@ -13,7 +13,6 @@ import pytest
 from mmpluld.datasets.check import check_dataset
 from mmpluld.datasets.converters import lits
 from mmpluld.datasets.converters.lits import convert_lits
-from mmpluld.datasets.converters.pseudo_masks import decode_mask
 from mmpluld.errors import InputError
 from mmpluld.structures import AnnotationSet
 
@@ -50,7 +49,7 @@ def train(root, **options):
     return AnnotationSet.load(report.files["train"]), report
 
 
-def test_one_component_by_hand(pair):
+def test_one_component_by_hand(pair, decode_mask):
     block = np.s_[2:5, 6:9, 10:14]
     labels = labels_with(block)
     labels[3, 9, 14] = 2  # touches by a corner: one component, and the largest slice

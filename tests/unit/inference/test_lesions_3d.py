@@ -7,7 +7,7 @@ import pytest
 
 from mmpluld.inference import DetectionSettings
 from mmpluld.inference.grid_source import GridSliceSource
-from mmpluld.inference.link import SliceBoxes, link_lesions
+from mmpluld.inference.lesions_3d import SliceBoxes, link_lesions
 from mmpluld.io.slice_sources import VolumeSliceSource
 from mmpluld.structures import CTVolume
 
