@@ -8,6 +8,7 @@ from typing import Any
 
 from mmpluld.atomic import atomic_write_text
 from mmpluld.mining.mine import MiningResult
+from mmpluld.text_table import text_table
 from mmpluld.typing import StrPath
 
 __all__ = ["SCHEMA", "format_result", "save_report"]
@@ -23,7 +24,7 @@ def format_result(result: MiningResult) -> str:
     for index, row in enumerate(result.counts):
         sign = "+ " if index else ""
         rows.append([f"{sign}{row['strategy']}", *(f"{row[key]:,}" for key in _COUNTS)])
-    text = _table(rows)
+    text = text_table(rows)
     scores = [row for row in result.scores if row["stratum"] == "all"]
     if not scores:
         return text
@@ -35,7 +36,7 @@ def format_result(result: MiningResult) -> str:
         ]
         for row in scores
     ]  # fmt: skip
-    return f"{text}\n\n{_table([head, *lines])}"
+    return f"{text}\n\n{text_table([head, *lines])}"
 
 
 def save_report(path: StrPath, result: MiningResult) -> None:
@@ -47,12 +48,3 @@ def save_report(path: StrPath, result: MiningResult) -> None:
 
 def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _table(rows: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
