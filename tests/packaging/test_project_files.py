@@ -54,6 +54,22 @@ def test_workflow_runs_what_ci_runs():
     assert floor["with"]["python-version"] == declared[0]
 
 
+def test_long_tests_and_the_image_are_run_each_night():
+    workflow, daily = read(".github/workflows/nightly.yml"), read(".github/workflows/test.yml")
+    assert workflow[True].keys() == {"schedule", "workflow_dispatch"}  # YAML 1.1 takes `on` for true
+    used, commands = (
+        {step[key] for job in workflow["jobs"].values() for step in job["steps"] if key in step}
+        for key in ("uses", "run")
+    )
+    assert used <= {step["uses"] for job in daily["jobs"].values() for step in job["steps"] if "uses" in step}
+    assert "make test-all PYTHON=python" in commands
+    assert re.search(r"^test-all:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    (build,) = (command for command in commands if command.startswith("docker build "))
+    (argument,) = re.findall(r"--build-arg (\w+)=", build)
+    assert f"ARG {argument}=" in (ROOT / "Dockerfile").read_text()
+    assert not any("push" in command for command in commands)
+
+
 def test_scripts_of_workflow_and_hooks_exist():
     for job in read(".github/workflows/test.yml")["jobs"].values():
         for step in job["steps"]:
