@@ -30,6 +30,15 @@ def test_one_version_everywhere(distributions):
     assert content == (ROOT / "CITATION.cff").read_bytes()
 
 
+def test_what_breaks_stands_in_one_place():
+    """Who upgrades reads the first section of a version, and need not search the others."""
+    newest = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1]
+    _, *sections = re.split(r"^### ", newest, flags=re.MULTILINE)
+    kinds = [section.partition("\n")[0] for section in sections]
+    assert "Breaking" not in kinds[1:]
+    assert newest.count("Breaking") == kinds.count("Breaking")
+
+
 def test_papers_of_the_methods_can_be_cited():
     """Every page of configs says what to cite, and CITATION.cff has it."""
     listed = {paper["title"] for paper in read("CITATION.cff")["references"]}
