@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 
 from mmpluld.cli.changes import add_changes
 from mmpluld.cli.device import add_device
@@ -26,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Calibrate and print what was fitted."""
-    from mmpluld.weights.calibration import calibrate
+    from mmpluld.weights.calibration import calibrate, command_to_test
 
     fits = calibrate(
         options.config,
@@ -42,12 +41,5 @@ def run(options: argparse.Namespace) -> int:
             f"{fit.dataset}: {fit.num_boxes} boxes, {fit.num_hits} hits, scale {fit.scale:.4f}, bias {fit.bias:.4f}, "
             f"log loss {fit.loss_before:.4f} before, {fit.loss_after:.4f} after"
         )
-    print(f"test it with: {_test_command(options)}")
+    print(f"test it with: {command_to_test(options.config, options.out, options.cfg_options, options.twin)}")
     return 0
-
-
-def _test_command(options: argparse.Namespace) -> str:
-    """The command that tests what was written, of the same config."""
-    changes = [*(options.cfg_options or []), "model.test_cfg.rcnn.calibrated=True"]
-    twin = ["--twin"] if options.twin else []
-    return shlex.join(["mmpluld", "test", options.config, options.out, *twin, "--cfg-options", *changes])

@@ -30,7 +30,12 @@ __all__ = ["Request", "detect_inputs"]
 
 _FOLDERS = re.compile(r"(?<![\w/])/?(?:[^\s:;,()'\"/]+/)+")
 _UID = re.compile(r"\b\d+(\.\d+){4,}\b")
-_WHOSE = re.compile(r"\b(PatientID|StudyInstanceUID|FrameOfReferenceUID)(?: is|:|=).*?(?=;|$)")
+# Attributes that tell who it is, and what a message says of them: a ";" in quotes is part of a value, and other values
+# may be listed after it.
+_WHOSE = re.compile(
+    r"\b(\w*Patient\w+|Accession\w+|\w*Physician\w*|StudyID|StudyInstanceUID|FrameOfReferenceUID)"
+    r"""(?: is|:|=| (?=['"]))(?:'[^']*'|"[^"]*"|[^;]|;(?= there are ))*"""
+)
 _QUOTED = re.compile(r"""(['"])(?:(?!\1).)*/((?:(?!\1)[^/])*)\1""")
 _BEHIND = re.compile(r"( is a link) to .*?(?=, which)")
 _OPTION = re.compile(r"--series (?:'[^']*'|\S+)")

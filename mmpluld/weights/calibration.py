@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +30,17 @@ from mmpluld.structures import instance_boxes, predicted_boxes, to_array
 from mmpluld.typing import BoolArray, FloatArray, StrPath
 from mmpluld.zoo.download import local_checkpoint
 
-__all__ = ["BIAS_SD", "MIN_SCALE", "SCALE_SD", "ExpertFit", "calibrate", "fit_platt", "log_loss", "mark_hits"]
+__all__ = [
+    "BIAS_SD",
+    "MIN_SCALE",
+    "SCALE_SD",
+    "ExpertFit",
+    "calibrate",
+    "command_to_test",
+    "fit_platt",
+    "log_loss",
+    "mark_hits",
+]
 
 # The prior: scale is normal around 1, bias around 0, with these standard deviations. It weighs as much as a few boxes,
 # so it decides only where there are no more.
@@ -187,6 +198,13 @@ def calibrate(
     ]
     _write(source, out, fits, config)
     return fits
+
+
+def command_to_test(config: StrPath, out: StrPath, cfg_options: Sequence[str] | None = None, twin: bool = False) -> str:
+    """The command that tests what :func:`calibrate` wrote with these arguments, calibration in effect."""
+    changes = [*(cfg_options or []), "model.test_cfg.rcnn.calibrated=True"]
+    miniature = ["--twin"] if twin else []
+    return shlex.join(["mmpluld", "test", str(config), str(out), *miniature, "--cfg-options", *changes])
 
 
 def _check_out(out: StrPath, source: Path, overwrite: bool) -> None:

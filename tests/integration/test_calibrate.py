@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-from mmpluld.cli.calibrate import _test_command
-from mmpluld.cli.main import command_parser, main
+from mmpluld.cli.main import main
 from mmpluld.engine import load_weights
 from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
@@ -209,20 +207,6 @@ def test_command_writes_the_fits_of_all_experts(home, capsys):
     assert [new[key][3].item() for key in BUFFERS] == [1, 0]
     assert len({tuple(new[key][i].item() for key in BUFFERS) for i in range(4)}) == 4
     assert lines[4].endswith(f"mmpluld test {config} {out} --cfg-options model.test_cfg.rcnn.calibrated=True")
-
-
-def test_command_to_go_on_with_is_of_the_same_config():
-    given = ["lens", "in.pth", "my out.pth", "--twin", "--cfg-options", "data_root=my data"]
-    options = command_parser("calibrate").parse_args(given)
-    wanted = [
-        "lens",
-        "my out.pth",
-        "--twin",
-        "--cfg-options",
-        "data_root=my data",
-        "model.test_cfg.rcnn.calibrated=True",
-    ]
-    assert shlex.split(_test_command(options)) == ["mmpluld", "test", *wanted]
 
 
 @pytest.fixture(scope="module")

@@ -286,6 +286,13 @@ def test_messages_for_the_table_name_nobody():
         ("/data/in: series 1.2.840.1.2.3 holds 2 parts that are not one volume, by PatientID: 'Doe' (8 slices), 'X' (8 "
          "slices); choose one with --series '1.2.840.1.2.3:PatientID=Doe'",
          "s: series UID holds 2 parts that are not one volume, by PatientID; choose one with --series"),
+        ("IM1: PatientName is 'Doe^Jane', of others 'Roe; Richard'; remove it", "IM1: PatientName; remove it"),
+        ("IM1: AccessionNumber is 'A123'", "IM1: AccessionNumber"),
+        ("IM1: ReferringPhysicianName=House; OtherPatientIDs: 7", "IM1: ReferringPhysicianName; OtherPatientIDs"),
+        ("IM1: ImageOrientationPatient is [1, 0, 0]; export it again", "IM1: ImageOrientationPatient is [1, 0, 0]; "
+         "export it again"),
+        ("/data/in: no image has PatientID 'Doe'; there are 'Roe' (8 slices), choose one of them",
+         "s: no image has PatientID"),
     ):  # fmt: skip
         assert _public(reason, scan, "s") == wanted
     for folder in ("DOE, JOHN/CT", "ROE JANE (12345)/CT", "O'NEIL; X: 1/A  B"):

@@ -88,7 +88,7 @@ def test_interrupted_run_resumes(phantom, tmp_path):
     assert process.returncode == 130
     assert "interrupted" in error
     record = json.loads((tmp_path / RUN / "run.json").read_text())
-    assert not record["trained"]
+    assert not record.get("trained")
     assert record["seconds"]["train"] > 0
     assert not (tmp_path / RUN / "result.json").exists()
     again = subprocess.run(command, capture_output=True, text=True, timeout=250)

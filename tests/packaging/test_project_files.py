@@ -30,6 +30,15 @@ def test_one_version_everywhere(distributions):
     assert content == (ROOT / "CITATION.cff").read_bytes()
 
 
+def test_what_breaks_stands_in_one_place():
+    """Who upgrades reads the first section of a version, and need not search the others."""
+    newest = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1]
+    _, *sections = re.split(r"^### ", newest, flags=re.MULTILINE)
+    kinds = [section.partition("\n")[0] for section in sections]
+    assert "Breaking" not in kinds[1:]
+    assert newest.count("Breaking") == kinds.count("Breaking")
+
+
 def test_papers_of_the_methods_can_be_cited():
     """Every page of configs says what to cite, and CITATION.cff has it."""
     listed = {paper["title"] for paper in read("CITATION.cff")["references"]}
@@ -52,6 +61,22 @@ def test_workflow_runs_what_ci_runs():
     assert suite["strategy"]["matrix"]["python"] == declared
     (floor,) = [step for step in workflow["jobs"]["floors"]["steps"] if "setup-python" in step.get("uses", "")]
     assert floor["with"]["python-version"] == declared[0]
+
+
+def test_long_tests_and_the_image_are_run_each_night():
+    workflow, daily = read(".github/workflows/nightly.yml"), read(".github/workflows/test.yml")
+    assert workflow[True].keys() == {"schedule", "workflow_dispatch"}  # YAML 1.1 takes `on` for true
+    used, commands = (
+        {step[key] for job in workflow["jobs"].values() for step in job["steps"] if key in step}
+        for key in ("uses", "run")
+    )
+    assert used <= {step["uses"] for job in daily["jobs"].values() for step in job["steps"] if "uses" in step}
+    assert "make test-all PYTHON=python" in commands
+    assert re.search(r"^test-all:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    (build,) = (command for command in commands if command.startswith("docker build "))
+    (argument,) = re.findall(r"--build-arg (\w+)=", build)
+    assert f"ARG {argument}=" in (ROOT / "Dockerfile").read_text()
+    assert not any("push" in command for command in commands)
 
 
 def test_scripts_of_workflow_and_hooks_exist():

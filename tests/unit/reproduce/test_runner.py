@@ -13,7 +13,6 @@ from dataclasses import replace
 import pytest
 
 from mmpluld.cli.main import run as run_command_line
-from mmpluld.cli.reproduce import _chosen
 from mmpluld.errors import InputError
 from mmpluld.reproduce.children import Children, Resources, RunFailed, run_command
 from mmpluld.reproduce.graph import execute
@@ -225,11 +224,6 @@ def test_row_without_a_training_depends_on_the_config_of_its_weights(planned, fi
     path.write_text(json.dumps(record))
     with pytest.raises(InputError, match="another version of the config of its weights"):
         planned(BORROWER, seeds=1)
-
-
-def test_rows_that_are_asked_for_bring_their_training_along():
-    assert [row.key for row in _chosen(TABLES["lens-table2"], "lens-no-fusion")] == ["lens-no-fusion", "lens"]
-    assert [row.key for row in _chosen(TABLES["table1"], "a3d, pluld-a3d")] == ["a3d", "pluld-a3d"]
 
 
 ONLY_ONE_EPOCH = replace(TABLES["table1"].row("a3d"), key="a3d-short", options=("train_cfg.max_epochs=1",))

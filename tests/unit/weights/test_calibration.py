@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from mmpluld.weights.calibration import BIAS_SD, MIN_SCALE, SCALE_SD, fit_platt, log_loss, mark_hits
+from mmpluld.weights.calibration import BIAS_SD, MIN_SCALE, SCALE_SD, command_to_test, fit_platt, log_loss, mark_hits
 
 NONE = np.zeros((0, 4))
 
@@ -136,3 +137,9 @@ def test_hits_by_hand():
 def test_no_boxes_no_hits():
     found, hits = mark_hits([NONE], [np.zeros(0)], [np.array([[0, 0, 1, 1.0]])], [NONE])
     assert found.shape == hits.shape == (0,)
+
+
+def test_command_to_go_on_with_is_of_the_same_config():
+    command = command_to_test("lens", "my out.pth", ["data_root=my data"], twin=True)
+    wanted = ["--twin", "--cfg-options", "data_root=my data", "model.test_cfg.rcnn.calibrated=True"]
+    assert shlex.split(command) == ["mmpluld", "test", "lens", "my out.pth", *wanted]
