@@ -144,7 +144,7 @@ def test_one_scan_keeps_its_folder_and_nothing_else_is_taken(root, done, tmp_pat
 
 
 def test_what_fails_is_told_apart_from_what_is_refused(root, tmp_path, monkeypatch, capfd):
-    def fail(self, volume, name, formats=()):
+    def fail(self, volume, name, formats=(), place=None):
         raise RuntimeError("out of\nmemory")
 
     asked, plain = [], many_scans.ScanReader.read
@@ -181,7 +181,7 @@ def test_notes_say_of_which_scan_they_are(tmp_path, capfd, write_dicom_series):
 def test_a_full_disk_ends_the_call(root, tmp_path, monkeypatch, capfd):
     asked = []
 
-    def fill(self, volume, name, formats=()):
+    def fill(self, volume, name, formats=(), place=None):
         asked.append(name)
         raise NoRoomError(f"{tmp_path / 'out'}: cannot be written (No space left on device); make room")
 
