@@ -74,6 +74,8 @@ def _real_ct(arguments: list[str]) -> int:
         print(f"python -m benchmarks real_ct: {error}", file=sys.stderr)
         return 2
     print(f"\n{result['name']}; bar: {result['bar']}\n\n{_table(result['rows'])}")
+    if result["default"]:
+        print(f"\nWith the model's default threshold:\n\n{_table(result['default'])}")
     return 0
 
 

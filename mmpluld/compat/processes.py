@@ -40,9 +40,9 @@ _LAUNCHERS = {
 # How the processes of other MPIs are counted; mmengine knows Open MPI's alone.
 _OTHER_MPI = {"PMI_SIZE": "MPICH or Intel MPI", "MV2_COMM_WORLD_SIZE": "MVAPICH"}
 _EXAMPLES = {
-    "pytorch": "torchrun --nproc-per-node 4 -m mmpluld COMMAND CONFIG --launcher pytorch",
-    "slurm": "srun --ntasks 8 --gpus-per-task 1 mmpluld COMMAND CONFIG --launcher slurm",
-    "mpi": "mpirun -np 4 -x MASTER_ADDR=HOST_OF_RANK_0 mmpluld COMMAND CONFIG --launcher mpi",
+    "pytorch": "torchrun --nproc-per-node 4 -m mmpluld COMMAND ... --launcher pytorch",
+    "slurm": "srun --ntasks 8 --gpus-per-task 1 mmpluld COMMAND ... --launcher slurm",
+    "mpi": "mpirun -np 4 -x MASTER_ADDR=HOST_OF_RANK_0 mmpluld COMMAND ... --launcher mpi",
 }
 
 

@@ -115,8 +115,9 @@ def bundle_checkpoint(bundle: Bundle, part: str = "", map_location: Any = "cpu")
     Raises:
         InputError: They are damaged, or not finite.
     """
+    content = bundle.read(f"{part}{WEIGHTS}")  # what it refuses is an InputError, and so a ValueError, of its own
     try:
-        state = safetensors.torch.load(bundle.read(f"{part}{WEIGHTS}"))
+        state = safetensors.torch.load(content)
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise InputError(
             f"{bundle.path}: its {part}{WEIGHTS} is damaged ({' '.join(str(error).split())}); fetch the bundle again"

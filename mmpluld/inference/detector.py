@@ -188,7 +188,7 @@ class Detector:
                 try:
                     volume = reader.read(scan, units)
                     kept = () if is_archive(scan.given) else volume.source_files  # what was unpacked will be removed
-                    found = self.examine(replace(volume, source_files=kept), name)
+                    found = self.examine(replace(volume, source_files=kept), name, place=scan.place)
                 except InputError as error:
                     yield name, error
                     continue
@@ -196,20 +196,23 @@ class Detector:
                 yield name, found
                 del found
 
-    def examine(self, volume: CTVolume, name: str, formats: Sequence[str] = ()) -> Findings:
+    def examine(
+        self, volume: CTVolume, name: str, formats: Sequence[str] = (), place: StrPath | None = None
+    ) -> Findings:
         """Detect lesions in a scan that is read; what was assumed of it is noted on standard error.
 
         Args:
             volume: The scan.
             name: Of the scan in records.
             formats: As for a call of the detector.
+            place: Where it lies, for the notes; None: the volume's ``source``, which scans of one input share.
 
         Raises:
             InputError: If the scan does not fit the model or the formats, or the model does not load.
         """
         volume = replace(volume, history=(*volume.history, *odd_slices(volume)))
         for line in volume.history:
-            note(f"{volume.source}: {line}")
+            note(f"{volume.source if place is None else printable(str(place))}: {line}")
         check_scan(formats, volume)
         loaded = self._network
         findings = loaded.detector.detect(volume)

@@ -224,7 +224,7 @@ class _Many:
                 raise volume
             with output_folder(self.store.folder / name, output_names(), request.overwrite or ours) as folder:
                 self.store.record(Row(name, "begun", result="earlier", input_digest=scan.digest))  # ours from now on
-                found = self.detector.examine(volume, name, request.formats)
+                found = self.detector.examine(volume, name, request.formats, scan.place)
                 found.write(folder, request.formats, request.identifiers)
         except NoRoomError:  # which no other scan will have either
             raise

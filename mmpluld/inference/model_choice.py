@@ -149,7 +149,8 @@ class ModelFiles:
         measured = points.linking or DetectionSettings.linking_of(self.config)
         if linking == measured:
             return
-        differs = f"measured with 2D boxes scored {measured}, asked for is {linking}"
+        told = "measured" if points.linking is not None else "supposed to be measured, as its config has it,"
+        differs = f"{told} with 2D boxes scored {measured}, asked for is {linking}"
         if asked and points.linking is not None:
             raise InputError(
                 f"{self.name}: the operating points were {differs}; use the rules of the test, measure new points, or "

@@ -48,19 +48,21 @@ class DicomImage:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A file that may be a slice but cannot be read.
+    """A file that may be a slice but cannot be read, or a folder that may hold some and cannot be opened.
 
     Attributes:
-        file: The file.
-        reason: What is wrong with it, as the middle of a sentence.
+        file: The file, or the folder.
+        reason: What is wrong with it, as the middle of a sentence; of a folder to its end.
         dicom: Whether it begins like DICOM.
         silent: Whether nothing of its content is known: it is empty, or cannot be opened.
+        folder: Whether it is a folder.
     """
 
     file: Path
     reason: str
     dicom: bool = False
     silent: bool = False
+    folder: bool = False
 
 
 @dataclass
@@ -100,11 +102,14 @@ class DicomFolder:
         files = [image.file for image in images]
         places, suffixes = {file.parent for file in files}, {file.suffix.lower() for file in files}
         patterns = {_pattern(file, folder) for file in files}
+        below, alike = Path(os.path.commonpath(places)), {_pattern(place, folder) for place in places}
 
         of_others = {image.file.parent for items in self.series.values() for image in items} - places
         spread = len(self.series) == 1 or len(places) > 1  # else a like name in another folder is another scan's
 
         def belongs(item: Unreadable) -> bool:
+            if item.folder:  # amid the series, or like the folder of the only one
+                return below in item.file.parents or (len(self.series) == 1 and _pattern(item.file, folder) in alike)
             if item.file.name.startswith("._"):  # what macOS leaves beside each file on other systems' disks
                 return False
             suffix, place = item.file.suffix.lower(), item.file.parent
@@ -173,42 +178,48 @@ def header_text(header: Any, name: str) -> str:
     return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def files_below(folder: Path, passed: Callable[[Path, Sequence[str]], bool] | None = None) -> Iterator[Path]:
-    """Yield all files below a folder, as :func:`folders_below` finds them.
-
-    Args:
-        folder: The folder.
-        passed: Says of a folder and the names of its files whether it is passed over.
-
-    Raises:
-        InputError: If a subfolder cannot be opened.
-    """
-    for place, names in folders_below(folder, passed):
+def files_below(
+    folder: Path,
+    passed: Callable[[Path, Sequence[str]], bool] | None = None,
+    closed: list[Unreadable] | None = None,
+) -> Iterator[Path]:
+    """Yield all files below a folder, as :func:`folders_below` finds them, which tells of the arguments and errors."""
+    for place, names in folders_below(folder, passed, closed):
         for name in names:
             yield place / name
 
 
 def folders_below(
-    folder: Path, passed: Callable[[Path, Sequence[str]], bool] | None = None
+    folder: Path,
+    passed: Callable[[Path, Sequence[str]], bool] | None = None,
+    closed: list[Unreadable] | None = None,
 ) -> Iterator[tuple[Path, list[str]]]:
     """Yield a folder and all below it, with the names of their files; links are followed, each folder is entered once.
 
     Args:
         folder: The folder.
         passed: Says of a folder and the names of its files whether it is passed over.
+        closed: Gets the subfolders that cannot be opened; None refuses them.
 
     Raises:
-        InputError: If a subfolder cannot be opened.
+        InputError: If the folder cannot be opened, or a subfolder that ``closed`` does not take.
     """
 
     def refuse(error: OSError) -> None:
-        raise InputError(
-            f"{error.filename}/: the folder cannot be opened ({error.strerror}); allow reading it, slices may be in it"
-        )
+        place = Path(error.filename)
+        reason = f"the folder cannot be opened ({error.strerror}); allow reading it, slices may be in it"
+        if closed is None or place == folder:
+            raise InputError(f"{place}/: {reason}")
+        closed.append(Unreadable(place, reason, folder=True))
 
     entered = set()
     for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        status = Path(place).stat()
+        try:
+            status = os.stat(os.path.join(place, os.curdir))  # noqa: PTH116, PTH118  fails where only names can be read
+        except OSError as error:
+            refuse(error)
+            folders.clear()
+            continue
         if (status.st_dev, status.st_ino) in entered or (passed is not None and passed(Path(place), names)):
             folders.clear()
             continue

@@ -4,8 +4,8 @@ Fixed points of the scale: air is -1000, lung above it, fat about -100, soft tis
 little but bone and metal lies above 700. Padding (the lowest value, or 0, in very many voxels) is left out first.
 Looked for are, in this order: values too close together (normalised); slices that lie a rescale intercept above or
 below their neighbours; much below air (intercept applied twice); a lower end cut off above air (windowed); no soft
-tissue; soft tissue about 1000 (no intercept); no air, lung or fat, or air that is not about -1000 (another slope); and
-the same in single slices.
+tissue; soft tissue about 1000 (no intercept); air at 1000 (another sign); no air, lung or fat, or air that is not about
+-1000 (another slope); and the same in single slices.
 
 At most about a million voxels are looked at, at even steps, so that the outcome is the same each time.
 """
@@ -33,6 +33,7 @@ _RANGE = 40_000  # the histogram's half width, beyond the 16 bits of any scanner
 _BELOW_AIR, _AIR_UP_TO, _LUNG_UP_TO, _BODY_FROM, _DENSE_FROM = -1080, -850, -250, -250, 700
 _FAT, _SOFT, _BETWEEN = (-160, -40), (-200, 300), (-650, -300)
 _RAISED = (850, 1300)  # fat and soft tissue without their intercept of -1024 or -1000
+_TURNED = (850, 1100)  # air times -1
 _DENSEST, _METAL = 3000, 0.05  # where scales end, and the largest share of a scan that may be metal
 _NARROWEST_SPAN = 15.0
 _NARROWEST_TISSUE = 220  # from fat to vessels, where there is no air
@@ -232,7 +233,15 @@ def _histogram_fault(counts: IntArray, floor_share: float) -> str | None:
         return f"{soft:.0%} of what lies above {_BODY_FROM} is soft tissue ({_SOFT[0]} to {_SOFT[1]})"
     if low < 0.05 and dense > 0.1 and share(*_RAISED) > 0.7 * share(_SOFT[1]):
         return (
-            f"{dense:.0%} of what lies above {_BODY_FROM} is about 1000 and nothing is air: is the intercept missing?"
+            f"{dense:.0%} of what lies above {_BODY_FROM} is about 1000 and nothing is air: is the intercept missing, "
+            "or is the sign another?"
+        )
+    # Bone has denser parts, unless they were cut off, which leaves one value.
+    turned, air = share(*_TURNED), share(_BELOW_AIR, _AIR_UP_TO)
+    one_value = counts[highest + _RANGE] > 0.5 * turned * total
+    if turned > 0.02 and air < 0.2 * turned and share(_TURNED[1] + 1) < 0.02 * turned and not one_value:
+        return (
+            f"{turned:.0%} of the voxels are about 1000 and {air:.1%} about -1000, where air is: is the sign another?"
         )
     between = share(*_BETWEEN)
     if between > 2 * body and (peak := _narrow_peak(counts, *_BETWEEN)) is not None:

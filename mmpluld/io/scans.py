@@ -186,6 +186,7 @@ def _in_folder(given: Path, root: Path, choice: Choice, out: Path | None) -> lis
     archives: list[Path] = []
     others: list[Path] = []
     results: list[Path] = []
+    closed: list[Unreadable] = []
 
     def passed(place: Path, names: Sequence[str]) -> bool:
         if out is not None and place.resolve() == out:
@@ -195,7 +196,7 @@ def _in_folder(given: Path, root: Path, choice: Choice, out: Path | None) -> lis
             return True
         return False
 
-    for file in files_below(root, passed):
+    for file in files_below(root, passed, closed):
         if file.name.startswith("._"):  # what macOS leaves beside each file on other systems' disks
             kind = others
         elif file.name in _RESULTS:
@@ -208,9 +209,10 @@ def _in_folder(given: Path, root: Path, choice: Choice, out: Path | None) -> lis
     if results:
         names = name_some([item.relative_to(root).as_posix() for item in results])
         note(f"{given}: earlier results in it left out: {names}")
-    if not (volumes or others or archives or results):
+    if not (volumes or others or archives or results or closed):
         raise InputError(f"{given}: the folder is empty; give a folder of DICOM files, or a volume file")
     found = _look_through(others)
+    found.unreadable += closed
     scans = [_volume(given, root, file) for file in volumes]
     scans += _series(given, root, found, choice, whole=not volumes)
     if archives:
@@ -241,7 +243,8 @@ def _volume(given: Path, root: Path, file: Path) -> Scan:
 
 
 def _series(given: Path, root: Path, found: DicomFolder, choice: Choice, whole: bool) -> list[Scan]:
-    """A scan for each series, and one with a fault for each folder of damaged files that belong to none.
+    """A scan for each series, and one with a fault for each folder of damaged files that belong to none, or that cannot
+    be opened.
 
     Args:
         given, root: The input, and the folder that holds its files.
@@ -251,11 +254,13 @@ def _series(given: Path, root: Path, found: DicomFolder, choice: Choice, whole: 
     """
     scans = []
     claimed: set[Path] = set()
-    only = whole and len(found.series) == 1
+    closed = any(item.folder for item in found.unreadable)
+    only = whole and len(found.series) == 1 and not closed
     for uid, images in found.series.items():
-        files, lost = [image.file for image in images], [item.file for item in found.lost(root, images)]
-        claimed.update(lost)
-        looked_at = {*files, *lost}
+        files, lost = [image.file for image in images], found.lost(root, images)
+        claimed.update(item.file for item in lost)
+        looked_at = {*files, *(item.file for item in lost if not item.folder)}
+        faults = [f"{item.file}/: {item.reason}" for item in lost if item.folder]
         if only:
             looked_at.update(item.file for item in found.unreadable)
             looked_at.update(item.file for item in found.others)
@@ -274,14 +279,17 @@ def _series(given: Path, root: Path, found: DicomFolder, choice: Choice, whole: 
                 series_facts(uid, images, whole=not lost),
                 fits(images, choice),
                 _digest(root, looked_at),
+                _renamed(faults[0], root, given) if faults else "",
             )
         )
-    alone = only or (whole and not found.series)  # then the whole input is refused, or its history tells of them
+    alone = only or (
+        whole and not found.series and not closed
+    )  # then the whole input is refused, or its history tells of them
     return scans if alone else [*scans, *_of_no_series(given, root, found, claimed)]
 
 
 def _of_no_series(given: Path, root: Path, found: DicomFolder, claimed: set[Path]) -> list[Scan]:
-    """What may have been series, of which no image can be read."""
+    """What may have been series, of which no image can be read, and folders that may hold one."""
     places: dict[Path, list[Unreadable]] = defaultdict(list)
     for item in found.unreadable:
         if item.dicom and item.file not in claimed and not is_dicomdir(item.file):
@@ -292,6 +300,11 @@ def _of_no_series(given: Path, root: Path, found: DicomFolder, claimed: set[Path
         more = f", and {len(items) - 1} more such files" if len(items) > 1 else ""
         fault = f"{items[0].file}: {items[0].reason}{more}, and no image of its series can be read; copy it again"
         scans.append(Scan(given, scan_title(given), inner, inner, fault=_renamed(fault, root, given)))
+    for item in found.unreadable:
+        if item.folder and item.file not in claimed:
+            inner = item.file.relative_to(root).as_posix()
+            fault = f"{item.file}/: {item.reason}"
+            scans.append(Scan(given, scan_title(given), inner, inner, fault=_renamed(fault, root, given)))
     return scans
 
 

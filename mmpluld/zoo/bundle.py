@@ -130,6 +130,8 @@ class Bundle:
                 if entries[0].file_size > _INDEX_BYTES:
                     raise _damaged(path, f"its {_INDEX} has {entries[0].file_size} bytes")
                 text = _stored(archive, entries[0], path).decode()
+        except InputError:  # which is a ValueError too
+            raise
         except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError, IndexError) as error:
             raise _damaged(path, f"{error}") from error
         except OSError as error:
@@ -154,6 +156,8 @@ class Bundle:
             with zipfile.ZipFile(self.path) as archive:
                 entry = archive.getinfo(member)
                 content = _stored(archive, entry, self.path) if entry.file_size == size else b""
+        except InputError:
+            raise
         except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError, KeyError, OSError) as error:
             raise _damaged(self.path, f"{member}: {error}") from error
         if hashlib.sha256(content).hexdigest() != sha256:

@@ -205,6 +205,13 @@ def test_planes_have_the_right_aspect_and_boxes_lie_on_the_lesion(visit: Callabl
     press(page, "d")
     assert page.locator("[data-plane=axial] .diameter").count() == 0
     assert page.locator("[data-plane=axial] .mark.other").count() == 1
+    press(page, "b")
+    assert page.locator(".panel .mark").count() == 0
+    others = page.locator("#others")
+    assert others.get_attribute("aria-pressed") == "false" and others.is_disabled()  # they are boxes, too
+    press(page, "o", "b")
+    assert page.locator("[data-plane=axial] .mark.other").count() == 1
+    assert others.get_attribute("aria-pressed") == "true" and others.is_enabled()
     press(page, "o")
     assert page.locator(".panel .mark").count() == 4
     press(page, "b")

@@ -17,7 +17,7 @@ from mmpluld import outputs
 from mmpluld.cli import scan_table
 from mmpluld.cli.main import main
 from mmpluld.errors import InputError, NoMemoryError, NoRoomError
-from mmpluld.inference import many_scans
+from mmpluld.inference import Detector, many_scans
 from mmpluld.inference.formats import output_names
 from mmpluld.inference.many_scans import _public
 from mmpluld.inference.output import output_folder
@@ -144,7 +144,7 @@ def test_one_scan_keeps_its_folder_and_nothing_else_is_taken(root, done, tmp_pat
 
 
 def test_what_fails_is_told_apart_from_what_is_refused(root, tmp_path, monkeypatch, capfd):
-    def fail(self, volume, name, formats=()):
+    def fail(self, volume, name, formats=(), place=None):
         raise RuntimeError("out of\nmemory")
 
     asked, plain = [], many_scans.ScanReader.read
@@ -166,10 +166,22 @@ def test_what_fails_is_told_apart_from_what_is_refused(root, tmp_path, monkeypat
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["detect.json", "summary.csv"]
 
 
+def test_notes_say_of_which_scan_they_are(tmp_path, capfd, write_dicom_series):
+    """Of two patients in one folder, one has a header that contradicts its positions."""
+    for name, told in (("x", None), ("y", 5)):
+        tags = {} if told is None else {"SpacingBetweenSlices": told}
+        write_dicom_series(tmp_path / "in" / name, _HU, _AFFINE, series=f"1.2.{ord(name)}", PatientID=name, **tags)
+    assert _detect(tmp_path / "in", tmp_path / "out") == 0
+    notes = [line for line in capfd.readouterr().err.splitlines() if "SpacingBetweenSlices" in line]
+    assert len(notes) == 1 and notes[0].startswith(f"note: {tmp_path}/in/y: SpacingBetweenSlices says")
+    list(Detector("pluld-a3d_densenet121-fpn_7s_phantom").each(tmp_path / "in"))
+    assert f"note: {tmp_path}/in/y: SpacingBetweenSlices says" in capfd.readouterr().err
+
+
 def test_a_full_disk_ends_the_call(root, tmp_path, monkeypatch, capfd):
     asked = []
 
-    def fill(self, volume, name, formats=()):
+    def fill(self, volume, name, formats=(), place=None):
         asked.append(name)
         raise NoRoomError(f"{tmp_path / 'out'}: cannot be written (No space left on device); make room")
 

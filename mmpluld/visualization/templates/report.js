@@ -265,9 +265,12 @@
   }
 
   function toggle(name) {
-    if (!byId(name)) return;
+    if (!byId(name) || byId(name).disabled) return;
     state[name] = !state[name];
     byId(name).setAttribute("aria-pressed", String(state[name]));
+    const others = byId("others"); // which are boxes, too
+    others.disabled = !state.boxes;
+    others.setAttribute("aria-pressed", String(state.boxes && state.others));
     refresh();
   }
 

@@ -54,7 +54,7 @@ def test_who_started_the_process(environment: dict[str, str], found: tuple[str, 
         (
             "pytorch",
             {},
-            r"torchrun did not .*\(RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT not set\); start it with `torc",
+            r"\(RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT not set\); start it with `torc.* COMMAND \.\.\. --l",
         ),
         ("pytorch", SRUN, "srun did, so use --launcher slurm$"),
         ("slurm", {}, r"\(SLURM_PROCID, .*SLURM_STEP_NUM_TASKS not set\); start it with `srun "),

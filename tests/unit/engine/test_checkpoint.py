@@ -15,6 +15,7 @@ from torch import nn
 
 from mmpluld.engine.checkpoint import AtomicLocalBackend, checkpoint_bytes, load_checkpoint_safely, load_weights
 from mmpluld.errors import InputError
+from mmpluld.zoo.bundle import bundle_bytes
 
 
 class Intruder:
@@ -234,6 +235,18 @@ def test_a_text_is_no_checkpoint_that_runs_code(tmp_path: Path) -> None:
     path = tmp_path / "config.py"
     path.write_text('custom_imports = dict(imports=["mine"])\ndefault_scope = "mmpluld"\n')  # c begins a global
     with pytest.raises(InputError, match=r"config\.py: not a checkpoint, or damaged"):
+        load_checkpoint_safely(path)
+
+
+def test_a_damaged_bundle_is_told_in_one_message(tmp_path: Path) -> None:
+    path = tmp_path / "toy.zip"
+    content = {"card.md": b"# toy", "config.json": b"{}", "weights.safetensors": b"w" * 100}
+    path.write_bytes(bundle_bytes("toy", {}, content).replace(b"w" * 100, b"w" * 50 + b"v" * 50))
+    with pytest.raises(InputError, match=r"toy.zip: is no whole bundle \(.*\); fetch it again with") as error:
+        load_checkpoint_safely(path)
+    assert str(error.value).count(str(path)) == str(error.value).count("; ") == 1
+    path.write_bytes(bundle_bytes("toy", {}, content))
+    with pytest.raises(InputError, match=r"toy.zip: its weights.safetensors is damaged \(.*\); fetch the bundle again"):
         load_checkpoint_safely(path)
 
 

@@ -23,6 +23,8 @@ def ct():
 
 CIRCLE = np.hypot(*np.mgrid[-47.5:48, -47.5:48])[:, :, None] > 48
 
+EDGE = np.arange(96)[:, None, None] < 4
+
 
 def noise(sigma):
     return np.random.default_rng(0).normal(0, sigma, (96, 96, 1))
@@ -52,6 +54,9 @@ def flat_water(shape=(40, 40, 6)):
         lambda hu: hu[:, :, 7:9],
         lambda hu: hu[32:64, 32:64],  # little air
         lambda hu: hu.transpose(2, 0, 1)[:, ::-1],
+        lambda hu: hu[20:76, 20:76],
+        lambda hu: np.where(EDGE, 1000, np.where(hu < -200, -100 + noise(10), hu)),  # no air, and bone cut off at 1000
+        lambda hu: np.where(EDGE, 1000 + noise(200), np.where(hu < -200, -100 + noise(10), hu)),  # or not
         lambda hu: flat_water(),
         lambda hu: np.where((water := flat_water()) < -500, -1000, water),
     ],
@@ -76,6 +81,11 @@ def test_ct_is_taken(ct, change):
         (lambda hu: np.where(CIRCLE, -2000, hu + 1024), "no value is below 0.*padding of -2000"),
         (lambda hu: np.where(CIRCLE, -1024, hu + 1024), "no value is below 0.*padding of -1024"),
         (lambda hu: hu + 1000 + noise(25), "is about 1000 and nothing is air"),
+        (lambda hu: -hu, "is about 1000 and nothing is air: is the intercept missing, or is the sign another"),
+        (
+            lambda hu: -hu[20:76, 20:76],
+            "15% of the voxels are about 1000 and 0.0% about -1000, where air is: is the sign ano",
+        ),
         (lambda hu: hu - 1024, "are below -1080, where not even air is"),
         (lambda hu: hu * 2, "are below -1080"),
         (lambda hu: hu * 0.5, "where neither lung nor fat is: is the slope another"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import tempfile
 import warnings
 import zipfile
 from pathlib import Path
@@ -162,12 +163,58 @@ def test_what_is_wrong_with_one_input_is_no_matter_to_the_others(patient, tmp_pa
     assert "unknown file type" in faults[5]
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may open everything")
-def test_a_folder_that_may_not_be_opened(patient):
-    (patient / "s2").chmod(0)
-    (scan,), _ = _found(patient)
-    (patient / "s2").chmod(0o700)
-    assert "the folder cannot be opened (Permission denied)" in scan.fault
+@pytest.fixture
+def find_closed():
+    """Function that finds and reads the scans of a copy of a folder, of which a subfolder has other rights."""
+    if not hasattr(os, "geteuid"):
+        pytest.skip("no such rights on this system")
+    place, user = Path(tempfile.mkdtemp(prefix="scans-")), os.geteuid()
+
+    def find(source: Path, closed: str, rights: int):
+        root = Path(shutil.copytree(source, place / source.name))
+        for item in (place, root, *root.rglob("*")):
+            item.chmod(0o755)
+        (root / closed).chmod(rights)
+        try:
+            if user == 0:  # whom no rights stop
+                os.seteuid(65534)
+            return _found(root)
+        finally:
+            os.seteuid(user)
+            (root / closed).chmod(0o755)
+
+    yield find
+    shutil.rmtree(place)
+
+
+@pytest.mark.parametrize("rights", [0, 0o444])
+def test_a_folder_that_may_not_be_opened_stops_no_other_scan(find_closed, patient, rights):
+    for name in ("a", "b", "closed/c"):
+        _write_nifti(patient / f"{name}.nii.gz")
+    shutil.rmtree(patient / "s2")
+    (*scans, refused), (*volumes, _) = find_closed(patient, "closed", rights)
+    assert [scan.inner for scan in scans] == ["a.nii.gz", "b.nii.gz", "s1"]
+    for volume in volumes:
+        np.testing.assert_array_equal(volume.array, _VOXELS)
+    message = "P/closed/: the folder cannot be opened (Permission denied); allow reading it, slices may be in it"
+    assert refused.fault.endswith(message) and refused.inner == "closed"
+
+
+@pytest.mark.parametrize("closed", ["s2", "s1/more"])
+def test_a_folder_that_may_not_be_opened_may_hold_slices_of_a_series(find_closed, patient, closed):
+    """A like one beside it, or one amid its files: then the series is refused, and a volume file is not."""
+    _write_nifti(patient / "a.nii.gz")
+    shutil.rmtree(patient / "s2")
+    (patient / closed).mkdir()
+    (file, series), (volume, _) = find_closed(patient, closed, 0)
+    assert (file.fault, series.inner) == ("", "s1") and volume is not None
+    assert f"P/{closed}/: the folder cannot be opened" in series.fault
+
+
+def test_nothing_but_a_folder_that_may_not_be_opened(find_closed, patient):
+    shutil.rmtree(patient / "s1")
+    (scan,), _ = find_closed(patient, "s2", 0)
+    assert "P/s2/: the folder cannot be opened (Permission denied)" in scan.fault
 
 
 def test_a_damaged_slice_stays_with_its_series(patient):

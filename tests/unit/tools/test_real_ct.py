@@ -12,9 +12,21 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from benchmarks.real_ct import SETS, Found, find_case, first_hits, key_slices, sensitivity_rows, write_found
+from benchmarks.real_ct import (
+    SETS,
+    Found,
+    default_row,
+    find_case,
+    first_hits,
+    key_slices,
+    rows_of_sets,
+    sensitivity_rows,
+    write_found,
+)
 from mmpluld.evaluation.evaluate import evaluate_files
 from mmpluld.evaluation.functional import DEEPLESION_2D, LENS_3D
+from mmpluld.inference.settings import DetectionSettings
+from mmpluld.structures import Finding
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -88,6 +100,41 @@ def test_sensitivity_by_each_rule():
     assert centre["1 FPs"].startswith("0.25")
     assert first_hits(scans[0]) == [(2, 0.4)]
     assert first_hits(scans[1]) == [None] * 3
+
+
+def test_the_default_threshold_counts_what_it_leaves():
+    lesion = np.array([[0, 0, 0, 10, 10, 10.0]])
+    boxes = np.array([[2, 2, 2, 4, 4, 4], [20, 20, 20, 22, 22, 22], [30, 30, 30, 32, 32, 32]], float)
+    scans = [
+        Found("a", "a", boxes, np.array([0.3, 0.8, 0.2]), lesion),
+        Found("b", "b", boxes, np.array([0.29, 0.1, 0.1]), lesion),
+    ]
+    row = default_row("test", scans, 0.3)
+    assert row["lesions found"] == "1 of 2"
+    assert (row["findings"], row["false positives per volume"]) == (2, "0.50")
+    assert default_row("test", scans, 0.9)["lesions found"] == "0 of 2"
+
+
+def test_the_threshold_is_the_model_s_and_the_curve_has_what_scores_less(data):
+    """Of a detector that finds two boxes, one of which its default hides."""
+
+    class Model:
+        settings = DetectionSettings(score_thr=0.4)
+
+        def detect(self, volume):
+            (box,) = volume.boxes_from_source(np.array([[1, 2, 3, 5, 6, 6.0]])).tolist()
+            found = [Finding.from_canonical(volume, box, score, 3, box[:2] + box[3:5]) for score in (0.5, 0.1)]
+            return [finding for finding in found if finding.score >= self.settings.score_thr]
+
+    rows, (row,) = rows_of_sets(Model(), [data], ["test"])
+    assert row == {
+        "set": "test",
+        "score threshold": "0.4",
+        "findings": 1,
+        "lesions found": "1 of 1",
+        "false positives per volume": "0.00",
+    }
+    assert len(rows) == 3
 
 
 def test_what_was_found_is_written_as_evaluate_reads_it(tmp_path):

@@ -97,8 +97,9 @@ def test_index_that_does_not_fit(path: Path, change, message: str) -> None:
 
 def test_packed_members(path: Path) -> None:
     rewritten(path, lambda members: None, zipfile.ZIP_DEFLATED)
-    with pytest.raises(InputError, match="is packed or locked"):
+    with pytest.raises(InputError, match="is packed or locked") as error:
         Bundle.open(path)
+    assert str(error.value).count(str(path)) == 1  # not one message within another
 
 
 def test_other_content_of_the_same_size(path: Path) -> None:
@@ -123,7 +124,8 @@ def test_every_flipped_byte_is_noticed_or_harmless(path: Path) -> None:
         try:
             bundle = Bundle.open(path)
             read = {name: hashlib.sha256(bundle.read(name)).hexdigest() for name in bundle.members}
-        except InputError:
+        except InputError as error:
+            assert str(error).count(str(path)) == str(error).count("; ") == 1  # one message, with one next step
             continue
         assert read == digest
 
