@@ -240,7 +240,7 @@ def _part(table: Table, runs: Sequence[Run], name: str, samples: Samples, test_s
     groups: dict[Path | None, list[Row]] = {}
     for row in table.rows:
         groups.setdefault(tested_on.get(row.key), []).append(row)
-    pools = [_pooled(rows, seeds, samples) for rows in groups.values()] if samples else []
+    pools = [_pooled(rows, seeds, samples) for rows in groups.values() if any(seeds[row.key] for row in rows)]
     spreads = {key: spread for pooled in pools for key, spread in pooled.spreads.items()}
     rows = tuple(_row_result(table, row, runs, seeds[row.key], samples, spreads) for row in table.rows)
     found = {item.row.key: item for item in rows}

@@ -121,6 +121,11 @@ def test_rows_tested_on_other_lesions_have_a_spread_of_their_own(planned, finish
     assert quiet.of_run < loud.of_run
     text = markdown(summary, "x.png", "command", None)
     assert "Rows *other 0* to *other 1*, which are tested on the same:" in text
+    for run in runs:  # none of those rows has been trained
+        run.state = "waiting" if run.row in extra else run.state
+    unfinished = collect(table, runs, resamples=20).whole
+    assert [row.seeds for row in unfinished.rows] == [(0, 1), (0, 1), (), ()]
+    assert [[row.key for row in noise.tested] for noise in unfinished.noises] == [["a3d", "pluld-a3d"]]
 
 
 def test_one_test_patient_compares_nothing(finished, tmp_path):
