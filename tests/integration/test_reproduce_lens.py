@@ -10,7 +10,7 @@ import pytest
 from mmpluld.cli.main import main
 from mmpluld.reproduce.twin_datasets import ensure_lens_phantoms
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 PATIENTS = {"deeplesion": (2, 2, 1), "luna16": (5,), "lits": (5,), "nih-ln": (5,)}
 SETTINGS = {"size": 64, "max_slices": 12, "lesions_per_series": 14, "min_long_mm": 14}
