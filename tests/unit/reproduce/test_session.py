@@ -27,12 +27,15 @@ def test_call_and_command_report_the_same(planned, finish, phantom, tmp_path, ca
     assert failed == f"{broken.name}, seed 0: {broken.folder}: no checkpoint of a training"
     (summary,) = outcome.summaries
     assert [len(item.seeds) for item in summary.rows] == [0, 1, 1]
-    printed, report = capsys.readouterr().out, (work_dir / "learning-rate-twins.md").read_text()
+    printed, report = capsys.readouterr().out, (work_dir / "learning-rate-twins.md").read_text(encoding="utf-8")
     assert printed.startswith(f"failed: {failed}\n")
     command = ["reproduce", table.name, "--seeds", "1", "--twins", "--data-root", str(phantom), "--pretrained", "none"]
     assert shlex.join(["mmpluld", *command]) in report
     assert run_command_line([*command, "--jobs", "1", "--work-dir", str(work_dir)]) == 1
-    assert (capsys.readouterr().out, (work_dir / "learning-rate-twins.md").read_text()) == (printed, report)
+    assert (capsys.readouterr().out, (work_dir / "learning-rate-twins.md").read_text(encoding="utf-8")) == (
+        printed,
+        report,
+    )
 
 
 def test_rows_that_are_asked_for_bring_their_training_along():
