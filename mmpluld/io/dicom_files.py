@@ -64,6 +64,11 @@ class Unreadable:
     silent: bool = False
     folder: bool = False
 
+    @property
+    def fault(self) -> str:
+        """Where it is, and what is wrong with it."""
+        return f"{self.file}{'/' if self.folder else ''}: {self.reason}"
+
 
 @dataclass
 class DicomFolder:
@@ -206,16 +211,17 @@ def folders_below(
     """
 
     def refuse(error: OSError) -> None:
-        place = Path(error.filename)
         reason = f"the folder cannot be opened ({error.strerror}); allow reading it, slices may be in it"
-        if closed is None or place == folder:
-            raise InputError(f"{place}/: {reason}")
-        closed.append(Unreadable(place, reason, folder=True))
+        item = Unreadable(Path(error.filename), reason, folder=True)
+        if closed is None or item.file == folder:
+            raise InputError(item.fault)
+        closed.append(item)
 
     entered = set()
     for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         try:
-            status = os.stat(os.path.join(place, os.curdir))  # noqa: PTH116, PTH118  fails where only names can be read
+            # Fails where only names can be read; a Path would drop the dot that makes it so.
+            status = os.stat(os.path.join(place, os.curdir))  # noqa: PTH116, PTH118
         except OSError as error:
             refuse(error)
             folders.clear()

@@ -111,9 +111,7 @@ def choose_images(folder: Path, found: DicomFolder, choice: Choice) -> list[Dico
     lost = found.lost(folder, images)
     if lost:
         more = f", and {len(lost) - 1} more such files" if len(lost) > 1 else ""
-        raise InputError(
-            f"{lost[0].file}: {lost[0].reason}{more}; it may be a slice, copy or export it again, or remove it if not"
-        )
+        raise InputError(f"{lost[0].fault}{more}; it may be a slice, copy or export it again, or remove it if not")
     for name, value in choice.values.items():
         images = _with_value(folder, images, name, value)
     return images
@@ -191,9 +189,7 @@ def refuse_no_series(folder: Path, found: DicomFolder) -> NoReturn:
     """
     damaged = [item for item in found.unreadable if item.dicom or item.silent]
     if damaged:
-        raise InputError(
-            f"{damaged[0].file}: {damaged[0].reason}; no CT image is there, copy or export the series again"
-        )
+        raise InputError(f"{damaged[0].fault}; no CT image is there, copy or export the series again")
     counts = Counter(found.skipped)
     counts["not DICOM"] += len(found.unreadable)
     listed = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()) if count)

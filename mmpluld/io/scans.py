@@ -254,13 +254,13 @@ def _series(given: Path, root: Path, found: DicomFolder, choice: Choice, whole: 
     """
     scans = []
     claimed: set[Path] = set()
-    closed = any(item.folder for item in found.unreadable)
-    only = whole and len(found.series) == 1 and not closed
+    whole = whole and not any(item.folder for item in found.unreadable)
+    only = whole and len(found.series) == 1
     for uid, images in found.series.items():
         files, lost = [image.file for image in images], found.lost(root, images)
         claimed.update(item.file for item in lost)
         looked_at = {*files, *(item.file for item in lost if not item.folder)}
-        faults = [f"{item.file}/: {item.reason}" for item in lost if item.folder]
+        faults = [item.fault for item in lost if item.folder]
         if only:
             looked_at.update(item.file for item in found.unreadable)
             looked_at.update(item.file for item in found.others)
@@ -282,9 +282,7 @@ def _series(given: Path, root: Path, found: DicomFolder, choice: Choice, whole: 
                 _renamed(faults[0], root, given) if faults else "",
             )
         )
-    alone = only or (
-        whole and not found.series and not closed
-    )  # then the whole input is refused, or its history tells of them
+    alone = whole and len(found.series) < 2  # then the whole input is refused, or its history tells of them
     return scans if alone else [*scans, *_of_no_series(given, root, found, claimed)]
 
 
@@ -298,13 +296,12 @@ def _of_no_series(given: Path, root: Path, found: DicomFolder, claimed: set[Path
     for _, items in sorted(places.items()):
         inner = _common(root, [items[0].file])
         more = f", and {len(items) - 1} more such files" if len(items) > 1 else ""
-        fault = f"{items[0].file}: {items[0].reason}{more}, and no image of its series can be read; copy it again"
+        fault = f"{items[0].fault}{more}, and no image of its series can be read; copy it again"
         scans.append(Scan(given, scan_title(given), inner, inner, fault=_renamed(fault, root, given)))
     for item in found.unreadable:
         if item.folder and item.file not in claimed:
             inner = item.file.relative_to(root).as_posix()
-            fault = f"{item.file}/: {item.reason}"
-            scans.append(Scan(given, scan_title(given), inner, inner, fault=_renamed(fault, root, given)))
+            scans.append(Scan(given, scan_title(given), inner, inner, fault=_renamed(item.fault, root, given)))
     return scans
 
 

@@ -63,10 +63,11 @@ def _of_fraction(dataset: str, way: str, percent: int) -> Row:
     first = next(iter(_SINGLE_TYPE))
     key = f"lens-{{}}-{way}-{percent}"
     sources = "train_dataloader.dataset.datasets"
-    options = [f"{sources}.{name}.fraction={percent / 100:g}" for name in _SINGLE_TYPE if percent < 100]
-    if way == "own":  # an epoch is as long as the datasets in it
-        options = [option for option in options if option.startswith(f"{sources}.{dataset}.")]
-        options += [f"{sources}.{name}=None" for name in ("deeplesion", *_SINGLE_TYPE) if name != dataset]
+    kept = (dataset,) if way == "own" else ("deeplesion", *_SINGLE_TYPE)  # an epoch is as long as the datasets in it
+    options = [
+        f"{sources}.{name}.fraction={percent / 100:g}" for name in _SINGLE_TYPE if name in kept and percent < 100
+    ]
+    options += [f"{sources}.{name}=None" for name in ("deeplesion", *_SINGLE_TYPE) if name not in kept]
     return lens_row(
         key.format(dataset),
         f"{_SINGLE_TYPE[dataset]}, {percent} %, {_WAYS[way]}",
@@ -123,8 +124,8 @@ TABLES_LENS = (
         phantom="lens",
         note="The share is of the training patients of all three datasets, DeepLesion's stay. Alone, a detector takes "
         "as many steps as *joint* of the same share has in all, or as many as that has on this dataset. The dataset's "
-        "own expert answers. A finding of "
-        "another kind of lesion, which the dataset does not label, is a false positive.",
+        "own expert answers. A finding of another kind of lesion, which the dataset does not label, is a false "
+        "positive.",
     ),
     Table(
         "lens-beyond",
