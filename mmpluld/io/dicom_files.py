@@ -125,6 +125,18 @@ class DicomFolder:
 
         return [item for item in self.unreadable if belongs(item)]
 
+    def orphans(self, folder: Path) -> list[Unreadable]:
+        """Return the files below ``folder`` that are, or by name may be, slices of whatever series; of a file that is
+        empty or cannot be opened only the name tells.
+        """
+        patterns = {_pattern(image.file, folder) for images in self.series.values() for image in images}
+
+        def may_be(item: Unreadable) -> bool:
+            named = item.file.suffix.lower() in _SUFFIXES or _pattern(item.file, folder) in patterns
+            return item.dicom or (item.silent and named and not item.file.name.startswith("._"))
+
+        return [item for item in self.unreadable if not item.folder and may_be(item)]
+
 
 def scan_files(files: Iterable[Path], tags: Iterable[str]) -> DicomFolder:
     """Read the headers of files.

@@ -289,8 +289,8 @@ def _series(given: Path, root: Path, found: DicomFolder, choice: Choice, whole: 
 def _of_no_series(given: Path, root: Path, found: DicomFolder, claimed: set[Path]) -> list[Scan]:
     """What may have been series, of which no image can be read, and folders that may hold one."""
     places: dict[Path, list[Unreadable]] = defaultdict(list)
-    for item in found.unreadable:
-        if item.dicom and item.file not in claimed and not is_dicomdir(item.file):
+    for item in found.orphans(root):
+        if item.file not in claimed and not is_dicomdir(item.file):
             places[item.file.parent].append(item)
     scans = []
     for _, items in sorted(places.items()):

@@ -165,7 +165,7 @@ def test_what_is_wrong_with_one_input_is_no_matter_to_the_others(patient, tmp_pa
 
 @pytest.fixture
 def find_closed():
-    """Function that finds and reads the scans of a copy of a folder, of which a subfolder has other rights."""
+    """Function that finds and reads the scans of a copy of a folder, in which what a pattern names has other rights."""
     if not hasattr(os, "geteuid"):
         pytest.skip("no such rights on this system")
     place, user = Path(tempfile.mkdtemp(prefix="scans-")), os.geteuid()
@@ -174,14 +174,17 @@ def find_closed():
         root = Path(shutil.copytree(source, place / source.name))
         for item in (place, root, *root.rglob("*")):
             item.chmod(0o755)
-        (root / closed).chmod(rights)
+        shut = list(root.glob(closed))
+        for item in shut:
+            item.chmod(rights)
         try:
             if user == 0:  # whom no rights stop
                 os.seteuid(65534)
             return _found(root)
         finally:
             os.seteuid(user)
-            (root / closed).chmod(0o755)
+            for item in shut:
+                item.chmod(0o755)
 
     yield find
     shutil.rmtree(place)
@@ -215,6 +218,23 @@ def test_nothing_but_a_folder_that_may_not_be_opened(find_closed, patient):
     shutil.rmtree(patient / "s1")
     (scan,), _ = find_closed(patient, "s2", 0)
     assert "P/s2/: the folder cannot be opened (Permission denied)" in scan.fault
+
+
+def test_slices_that_may_not_be_opened_are_no_scan_passed_over(find_closed, patient, write_dicom_series):
+    write_dicom_series(patient / "s3", _HU, _AFFINE, series="1.2.3")
+    (*scans, refused), (*volumes, _) = find_closed(patient, "s3/*", 0)
+    assert [scan.inner for scan in scans] == ["s1", "s2"]
+    assert not any(volume is None for volume in volumes)
+    assert "P/s3/IM0000: cannot be opened (Permission denied), and 3 more such files, and no image" in refused.fault
+
+
+@pytest.mark.parametrize(("name", "is_one"), [("IM0000", True), ("a.dcm", True), ("DONE", False), ("._IM0000", False)])
+def test_an_empty_file_is_a_lost_series_if_it_is_called_like_a_slice(patient, name, is_one):
+    (patient / "s3").mkdir()
+    (patient / "s3" / name).touch()
+    scans, _ = _found(patient)
+    assert [scan.inner for scan in scans] == ["s1", "s2", *(["s3"] if is_one else [])]
+    assert [f"s3/{name}: is empty, and no image" in scan.fault for scan in scans] == [False, False, *([True] * is_one)]
 
 
 def test_a_damaged_slice_stays_with_its_series(patient):
