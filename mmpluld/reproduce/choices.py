@@ -12,19 +12,21 @@ __all__ = ["choices"]
 
 _LINK = "test_cfg.link_score_thr={}"
 _FUSION = "model.test_cfg.rcnn.fusion.iou_threshold={}"
+_IGNORE = "model.train_cfg.rcnn.assigner.ignore_iou_thr={}"
 _RATE = "optim_wrapper.optimizer.lr={}"
 _EPOCHS = ("train_cfg.max_epochs={}", "param_scheduler.1.T_max={}", "param_scheduler.1.end={}")
 _3D = {"protocol": "lens-3d", "phantom": "lens"}
 _TWINS = {"twins_only": True}  # at the papers' size, rates and epochs are the papers'
 
 
-def choices(a3d: Row, single: Row, mulan: Row, lens: Row, calibrated: Row) -> tuple[Table, ...]:
+def choices(a3d: Row, single: Row, mulan: Row, lens: Row, calibrated: Row, mined: Row) -> tuple[Table, ...]:
     """The tables, all tested on validation patients.
 
     Args:
         a3d: Whose rate and number of steps the rows of the partial-label paper share.
         single, mulan: Those of LENS and MULAN, which share theirs.
         lens, calibrated: Whose rules of joining boxes are chosen; the second tests the weights of the first.
+        mined: Whose regions may be left out round uncertain boxes, too.
     """
     own = replace(lens, label="as configured", paper=())
     tested = replace(lens, weights_of=lens.key)
@@ -46,6 +48,12 @@ def choices(a3d: Row, single: Row, mulan: Row, lens: Row, calibrated: Row) -> tu
             "choose-fusion",
             "overlap from which LENS takes boxes of two experts for one",
             (own, *_varied(tested, "iou_threshold", (0.3, 0.4, 0.5, 0.6, 0.7), _FUSION)),
+            **_3D,
+        ),
+        _table(
+            "choose-ignore",
+            "overlap from which regions round uncertain boxes are left out",
+            (replace(mined, label="off, as configured", paper=()), *_varied(mined, "ignore_iou_thr", (0.3, 0.5), _IGNORE)),
             **_3D,
         ),
         _table("choose-rate", "rate of A3D", _varied(a3d, "lr", (5e-4, 1e-3, 2e-3, 4e-3), _RATE), **_TWINS),
