@@ -56,6 +56,8 @@ def prepare_config(
     remember_formatted()
     found = find_config(config, twin)
     cfg = load_config(found, cfg_options)
+    if any(option.partition("=")[0] == "launcher" for option in cfg_options or ()):
+        raise InputError("--cfg-options launcher: what started the processes is said by --launcher alone")
     cfg.launcher = launcher
     if work_dir is not None:
         cfg.work_dir = str(work_dir)

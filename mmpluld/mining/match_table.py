@@ -24,6 +24,7 @@ from mmpluld.mining.places import EmbeddedPlaces, LesionPlaces
 from mmpluld.mining.pool import ProposalPool
 from mmpluld.mining.rounds import mined_from
 from mmpluld.structures import AnnotationSet
+from mmpluld.text_table import text_table
 from mmpluld.typing import StrPath
 
 __all__ = ["MatchingRow", "format_rows", "match_files"]
@@ -109,15 +110,13 @@ def match_files(
 
 def format_rows(rows: list[MatchingRow]) -> str:
     """The rows as a table."""
-    first = f"{'space':<12} {'pairs':<12} {'number':>7} {'same':>6}   {'AP':>5}"
-    lines = [f"{first}  {'delta':>7} {'prec.':>6} {'recall':>6} {'F1':>5}  {'nearest':>7}"]
+    cells = [("space", "pairs", "number", "same", "AP", "delta", "prec.", "recall", "F1", "nearest")]
     for row in rows:
         delta = "-" if row.delta is None else f"{row.delta:.4g}"
-        lines.append(
-            f"{row.space:<12} {row.pairs:<12} {row.num_pairs:>7} {row.num_same:>6}   {row.average_precision:>5.3f}  "
-            f"{delta:>7} {row.precision:>6.3f} {row.recall:>6.3f} {row.f1:>5.3f}  {row.nearest:>7.3f}"
-        )
-    return "\n".join(lines)
+        scores = (row.precision, row.recall, row.f1, row.nearest)
+        numbers = (str(row.num_pairs), str(row.num_same), f"{row.average_precision:.3f}", delta)
+        cells.append((row.space, row.pairs, *numbers, *(f"{score:.3f}" for score in scores)))
+    return text_table(cells, left=2)
 
 
 def _rows(space: str, pairs: LesionPairs, least_precision: float) -> list[MatchingRow]:

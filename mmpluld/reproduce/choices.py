@@ -53,7 +53,10 @@ def choices(a3d: Row, single: Row, mulan: Row, lens: Row, calibrated: Row, mined
         _table(
             "choose-ignore",
             "overlap from which regions round uncertain boxes are left out",
-            (replace(mined, label="off, as configured", paper=()), *_varied(mined, "ignore_iou_thr", (0.3, 0.5), _IGNORE)),
+            (
+                replace(mined, label="off, as configured", paper=()),
+                *_varied(mined, "ignore_iou_thr", (0.3, 0.5), _IGNORE),
+            ),
             **_3D,
         ),
         _table("choose-rate", "rate of A3D", _varied(a3d, "lr", (5e-4, 1e-3, 2e-3, 4e-3), _RATE), **_TWINS),

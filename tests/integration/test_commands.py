@@ -130,9 +130,10 @@ def test_detect_writes_a_report_and_keeps_what_exists(home, weights, refused_her
         ("model.backbone.num_slics=7", "num_slices"),
         ("model.neck.type=TopDownFuson", "TopDownFusion"),
         ("train_dataloder.batch_size=2", "train_dataloader"),
+        ("launcher=pytorch", "by --launcher alone"),
     ],
 )
-def test_typo_in_a_config_names_the_nearest_key(home, refused_here, option, hint):
+def test_option_that_does_nothing_is_refused_with_what_is_meant(home, refused_here, option, hint):
     assert hint in refused_here("train", CONFIG, "--work-dir", "typo", "--cfg-options", option)
     assert not (home / "typo").exists()
 
