@@ -91,6 +91,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rules.add_argument(
         "--single-types", nargs="+", metavar="NAME", help="single-type experts (all but the one of ANN's dataset)"
     )
+    rules.add_argument(
+        "--oracle-types",
+        nargs="+",
+        metavar="TYPE",
+        help="types of lesions that single-type experts can know; the oracles of uncertain boxes find no others (all)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -101,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
     from mmpluld.mining.report import format_result, save_report
 
     check_alone("mine")
-    names = (*RULES, "several", "match", "tracklet_experts", "single_types")
+    names = (*RULES, "several", "match", "tracklet_experts", "single_types", "oracle_types")
     given: dict[str, Any] = {}
     for name in names:
         value = getattr(options, name)

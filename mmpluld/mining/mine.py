@@ -87,7 +87,7 @@ def mine_files(
     for strategy in wanted:
         before = result.annotations
         if strategy.name in oracles and truth is not None:
-            after = strategy.perfect(before, truth)
+            after = strategy.perfect(before, truth, rules)
         elif pool is not None:
             after = strategy.mine(before, pool, rules, places)
         # By the truth, a lesion that touches another is one of its own.

@@ -39,6 +39,8 @@ class MiningOptions:
             to the lesion, as a multiple of the longer side of its box there, above 0; None: any distance.
         tracklet_experts: Tracklets count if a box of them is of one of these experts; empty: all of them.
         single_types: Names of the single-type experts; empty: all but the one of the annotated dataset.
+        oracle_types: Types of lesions that the single-type datasets label: what is uncertain without fault is of them
+            alone, since no expert knows others. Empty: all.
         continuity: Slices in a row that a tracklet must cover for ``adjacent-slices``, at least 1.
         reach: Slices to either side on which ``adjacent-slices`` copies an annotation, at least 1.
 
@@ -59,6 +61,7 @@ class MiningOptions:
     depth: float | None = None
     tracklet_experts: tuple[str, ...] = ()
     single_types: tuple[str, ...] = ()
+    oracle_types: tuple[str, ...] = ()
     continuity: int = 3
     reach: int = 1
 

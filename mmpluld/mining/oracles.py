@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from mmpluld.mining.lesions import SliceIndex, extended, is_annotation, new_lesion, patients_of, with_lesions
 from mmpluld.mining.truth import Truth, lies_on
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
@@ -64,26 +66,33 @@ def _matched(
     return joined, fresh
 
 
-def on_labelled_slices(annotations: AnnotationSet, truth: Truth) -> AnnotationSet:
+def on_labelled_slices(annotations: AnnotationSet, truth: Truth, types: Collection[str] = ()) -> AnnotationSet:
     """Every true box without label is uncertain, on slices with a certain lesion.
 
     So are cross-sections too small to have a box, with that of the lesion's nearest slice: they are no background.
+
+    Args:
+        annotations: What is known.
+        truth: All lesions.
+        types: Those of the lesions that may be found; none: all.
     """
-    return _uncertain(annotations, truth, labelled=True)
+    return _uncertain(annotations, truth, types, labelled=True)
 
 
-def on_unlabelled_slices(annotations: AnnotationSet, truth: Truth) -> AnnotationSet:
+def on_unlabelled_slices(annotations: AnnotationSet, truth: Truth, types: Collection[str] = ()) -> AnnotationSet:
     """The same on slices without a certain lesion."""
-    return _uncertain(annotations, truth, labelled=False)
+    return _uncertain(annotations, truth, types, labelled=False)
 
 
-def _uncertain(annotations: AnnotationSet, truth: Truth, labelled: bool) -> AnnotationSet:
+def _uncertain(annotations: AnnotationSet, truth: Truth, types: Collection[str], labelled: bool) -> AnnotationSet:
     by_volume = annotations.lesions_by_volume()
     found = []
     for volume in annotations.volumes:
         certain = SliceIndex(lesion for lesion in by_volume[volume.id] if not lesion.ignore)
         doubtful = SliceIndex(lesion for lesion in by_volume[volume.id] if lesion.ignore)
         for lesion in truth.lesions(volume.id):
+            if types and lesion.type not in types:
+                continue
             for number, box in lesion.every_box().items():
                 known = lies_on(box, certain.on(number)) or lies_on(box, doubtful.on(number))
                 if (number in certain.slices) == labelled and not known:

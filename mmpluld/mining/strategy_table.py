@@ -40,7 +40,8 @@ class Strategy:
             (``unlabelled``).
         every_slice: After it every slice is a sample; else those with a certain lesion are.
         matches: It matches lesions, by embeddings unless the options say by position.
-        oracle: Module and function that do it by the truth, from annotations and truth; None: nothing does.
+        oracle: Module and function that do it by the truth, from annotations, truth, and where the strategy is after
+            uncertain boxes the types of lesions that experts know; None: nothing does.
     """
 
     name: str
@@ -63,10 +64,10 @@ class Strategy:
         """The annotations with what proposals add."""
         return _loaded(self.function)(annotations, proposals, options, *([places] if self.matches else []))
 
-    def perfect(self, annotations: AnnotationSet, truth: Truth) -> AnnotationSet:
+    def perfect(self, annotations: AnnotationSet, truth: Truth, options: MiningOptions) -> AnnotationSet:
         """The annotations with what it would add without fault; only of :data:`ORACLES`."""
         assert self.oracle is not None
-        return _loaded(self.oracle)(annotations, truth)
+        return _loaded(self.oracle)(annotations, truth, *([options.oracle_types] if self.uncertain else []))
 
 
 def _loaded(function: str) -> Callable[..., AnnotationSet]:

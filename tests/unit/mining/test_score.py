@@ -6,6 +6,7 @@ import pytest
 
 from mmpluld.errors import InputError
 from mmpluld.mining.mine import count_boxes
+from mmpluld.mining.options import MiningOptions
 from mmpluld.mining.score import score_strategy
 from mmpluld.mining.strategy_table import ORACLES
 from mmpluld.mining.truth import Truth
@@ -59,7 +60,7 @@ def shares(rows, stratum="all", caps=False):
 
 
 def test_oracle_across_slices(known, truth):
-    mined = ORACLES["cross-slice"].perfect(known, truth)
+    mined = ORACLES["cross-slice"].perfect(known, truth, MiningOptions())
     assert boxes_by_slice(mined.lesions[0]) == {12: ONE, 13: ONE, 14: ONE}
     assert origins_by_slice(mined.lesions[0])[13] == "annotated"
     rows = score_strategy("cross-slice", known, mined, truth, 10)
@@ -71,7 +72,7 @@ def test_oracle_across_slices(known, truth):
 
 
 def test_oracle_across_volumes(known, truth):
-    mined = ORACLES["intra-patient"].perfect(known, truth)
+    mined = ORACLES["intra-patient"].perfect(known, truth, MiningOptions())
     (new,) = mined.lesions[1:]
     assert (new.volume, new.origin, boxes_by_slice(new)) == (B, "matched", {16: ONE, 17: ONE, 18: ONE})
     rows = score_strategy("intra-patient", known, mined, truth, 10)
@@ -82,12 +83,12 @@ def test_oracle_across_volumes(known, truth):
 
 
 def test_oracles_of_uncertain_lesions(known, truth):
-    labelled = ORACLES["cross-dataset"].perfect(known, truth)
+    labelled = ORACLES["cross-dataset"].perfect(known, truth, MiningOptions())
     assert [(item.box[2], item.ignore) for item in labelled.lesions[1:]] == [(13, True)]
     assert shares(score_strategy("cross-dataset", known, labelled, truth, 10)) == {
         ("precision_2d", "all"): (1, 1), ("recall_2d", "all"): (1, 1),
     }  # fmt: skip
-    every = ORACLES["unlabeled"].perfect(labelled, truth)
+    every = ORACLES["unlabeled"].perfect(labelled, truth, MiningOptions())
     # Slices 12 and 14 of the first series have three boxes without label, the second series six; slice 15 has a cap.
     assert len(every.lesions) == 2 + 9 + 1
     assert [boxes_by_slice(item) for item in every.lesions if item.box[2] == 15] == [{15: ONE}]
@@ -97,9 +98,18 @@ def test_oracles_of_uncertain_lesions(known, truth):
     assert shares(rows, "type")["recall_2d", "bone"] == (1, 1)
 
 
+def test_experts_without_fault_find_the_kinds_that_they_know(known, truth):
+    every = ORACLES["unlabeled"].perfect(known, truth, MiningOptions())
+    bone = ORACLES["unlabeled"].perfect(known, truth, MiningOptions(oracle_types=("bone", "lung")))
+    assert 0 < len(bone.lesions) - len(known.lesions) < len(every.lesions) - len(known.lesions)
+    rows = shares(score_strategy("unlabeled", known, bone, truth, 10), "type")
+    assert {kind: rows["recall_2d", kind] for _, kind in rows}["bone"] == (1, 1)
+    assert all(hits == (total if kind in ("bone", "lung") else 0) for (name, kind), (hits, total) in rows.items())
+
+
 @pytest.mark.parametrize("name", ORACLES)
 def test_an_oracle_adds_what_its_strategy_is_after_and_nothing_else(name, known, truth):
-    mined = ORACLES[name].perfect(known, truth)
+    mined = ORACLES[name].perfect(known, truth, MiningOptions())
     old = {(item.id, number) for item in known.lesions for number in boxes_by_slice(item)}
     added = {
         (origin, item.ignore)
@@ -163,7 +173,7 @@ def test_counts(known, truth):
     }  # fmt: skip
     mined = known
     for name in ORACLES:
-        mined = ORACLES[name].perfect(mined, truth)
+        mined = ORACLES[name].perfect(mined, truth, MiningOptions())
     assert count_boxes("all", mined, lengths, every=True) == {
         "strategy": "all", "lesions_3d": 2, "boxes_2d": 6, "uncertain_2d": 6, "slices": 20,
     }  # fmt: skip
