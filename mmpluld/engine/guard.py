@@ -177,5 +177,5 @@ def _stop(runner: Runner, found: str | None, samples: list[str]) -> None:
         + (f"; samples: {name_some(names, 16)}" if names else "")
         + f"; learning rate {rates[-1]:g}. Stopped, "
         + (f"the last checkpoint is {last}" if last else "no checkpoint was written before")
-        + "; lower optim_wrapper.optimizer.lr, clip gradients, or look at these samples (`mmpluld browse`)"
+        + "; lower optim_wrapper.optimizer.lr, clip gradients, or look at these samples"
     )
