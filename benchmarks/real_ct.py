@@ -6,7 +6,7 @@ project, and what is missing is skipped with a line.
 
 - The *validation set* is for every choice: two lung tumours of ``pycerr``, ``lung2`` of ``pyradiomics``, and the crop
   of LiTS volume 117, whose voxel size is not recorded and taken for 0.8 mm on each side.
-- The *test set* is for reporting: eight sarcomas and five chest scans, 12 volumes, each with one marked lesion. Other
+- The *test set* is for reporting: eight sarcomas and four chest scans, 12 volumes, each with one marked lesion. Other
   lesions of theirs are not marked, so that a right finding on one counts as a false positive.
 - The *slices* are DeepLesion's key slices. Their neighbours are not there: the stack is the slice repeated.
 
