@@ -110,12 +110,12 @@ def match_files(
 
 def format_rows(rows: list[MatchingRow]) -> str:
     """The rows as a table."""
-    cells = [("space", "pairs", "number", "same", "AP", "delta", "prec.", "recall", "F1", "nearest")]
+    cells = [["space", "pairs", "number", "same", "AP", "delta", "prec.", "recall", "F1", "nearest"]]
     for row in rows:
         delta = "-" if row.delta is None else f"{row.delta:.4g}"
-        scores = (row.precision, row.recall, row.f1, row.nearest)
-        numbers = (str(row.num_pairs), str(row.num_same), f"{row.average_precision:.3f}", delta)
-        cells.append((row.space, row.pairs, *numbers, *(f"{score:.3f}" for score in scores)))
+        numbers = [str(row.num_pairs), str(row.num_same), f"{row.average_precision:.3f}", delta]
+        scores = [f"{score:.3f}" for score in (row.precision, row.recall, row.f1, row.nearest)]
+        cells.append([row.space, row.pairs, *numbers, *scores])
     return text_table(cells, left=2)
 
 
