@@ -55,7 +55,7 @@ def choices(a3d: Row, single: Row, mulan: Row, lens: Row, calibrated: Row, mined
             "overlap from which regions round uncertain boxes are left out",
             (
                 replace(mined, label="off, as configured", paper=()),
-                *_varied(mined, "ignore_iou_thr", (0.3, 0.5), _IGNORE),
+                *_varied(mined, "ignore_iou_thr", (0.2, 0.3, 0.5), _IGNORE),
             ),
             **_3D,
         ),

@@ -27,9 +27,14 @@ _TWIN_RULES = ("--box-score", "0.2", "--depth", "0.25", "--delta", "0.4", "--max
 _labels = partial(Labels, detector=LENS, twin_rules=_TWIN_RULES)
 
 
+def _until(strategy: str) -> tuple[str, ...]:
+    """A strategy and those before it."""
+    return _ORDER[: _ORDER.index(strategy) + 1]
+
+
 def _up_to(strategy: str) -> Labels:
     """Labels of a strategy and those before it."""
-    return _labels(strategy, strategies=_ORDER[: _ORDER.index(strategy) + 1])
+    return _labels(strategy, strategies=_until(strategy))
 
 
 def _alone(key: str, label: str, labels: Labels, paper: float | None = None) -> Row:
@@ -48,7 +53,7 @@ _KNOWN_TYPES = ("--oracle-types", *chain.from_iterable(SPECIALTIES.values()))
 
 
 def _without_fault(strategy: str) -> Row:
-    oracles = _ORDER[: _ORDER.index(strategy) + 1]
+    oracles = _until(strategy)
     rules = _KNOWN_TYPES if any(find_strategy(name).uncertain for name in oracles) else ()
     labels = Labels(f"oracle-{strategy}", LENS, oracles=oracles, twin_rules=rules)
     return _alone(f"lens-oracle-{strategy}", f"+ {strategy}, without fault", labels)
