@@ -6,6 +6,7 @@ from typing import Any
 
 from mmpluld.errors import InputError
 from mmpluld.inputs import sha256_of
+from mmpluld.mining.strategy_table import ORACLES, STRATEGIES
 from mmpluld.structures import AnnotationSet
 from mmpluld.typing import StrPath
 
@@ -16,7 +17,7 @@ def mined_rounds(annotations: AnnotationSet, where: StrPath) -> list[dict[str, A
     """Each round, the earliest first; none of annotations that nobody mined.
 
     Raises:
-        InputError: The header says something else there.
+        InputError: The header says something else there, or names a strategy that this version does not have.
     """
     history = annotations.dataset.get("mined", [])
     kinds = {"annotations_sha256": str, "strategies": list, "oracles": list}
@@ -24,6 +25,13 @@ def mined_rounds(annotations: AnnotationSet, where: StrPath) -> list[dict[str, A
     if not all(isinstance(old, dict) and all(isinstance(old.get(key), kinds[key]) for key in kinds) for old in rounds):
         raise InputError(
             f"{where}: dataset.mined is not what `mmpluld mine` writes there; give a file that it wrote, or one without"
+        )
+    named = {(kind, str(name)) for old in rounds for kind in ("strategies", "oracles") for name in old[kind]}
+    unknown = sorted(name for kind, name in named if name not in (STRATEGIES if kind == "strategies" else ORACLES))
+    if unknown:
+        raise InputError(
+            f"{where}: dataset.mined names {', '.join(map(repr, unknown))}; this version mines by "
+            f"{', '.join(STRATEGIES)}; use the version that wrote the file"
         )
     return rounds
 
