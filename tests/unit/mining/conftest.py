@@ -76,7 +76,7 @@ def lesion() -> Callable[..., LesionRecord]:
 
 @pytest.fixture
 def store(tmp_path) -> Callable[..., ProposalStore]:
-    """``store({volume: rows}, sha="", name="proposals")``: proposals on disk."""
+    """``store([(volume, rows)], sha="", name="proposals")``: proposals on disk."""
 
     def make(found: list[tuple[VolumeRecord, list[Row]]], sha: str = "", name: str = "proposals") -> ProposalStore:
         header = ProposalHeader("c", "0", "w.pth", name, "train.json", sha, EXPERTS, {"iou_thr": 0.5})
