@@ -31,6 +31,11 @@ RULES = {
         not_negative,
         "farthest of a lesion's boxes along z from its annotated or best slice, in longer sides of its box (any)",
     ),
+    "centre_iou": (
+        score,
+        "overlap with its box on its annotated or best slice, laid over theirs, that a lesion's boxes exceed, 0..1 "
+        "(any)",
+    ),
     "max_pairs": (whole(1), "most tracklets of a volume that an annotation matches, the nearest (all)"),
     "continuity": (whole(1), "adjacent-slices: fewest slices of a tracklet (3)"),
     "reach": (whole(1), "adjacent-slices: slices to either side (1)"),

@@ -37,6 +37,8 @@ class MiningOptions:
             not count. They were linked from the score that the proposals say.
         depth: Farthest along z from the annotated slice, or from the best one of a matched tracklet, that boxes belong
             to the lesion, as a multiple of the longer side of its box there, above 0; None: any distance.
+        centre_iou: Boxes belong to the lesion that overlap its box on the nearest of those slices, laid over theirs, by
+            more than this (IoU), in [0, 1); None: all.
         tracklet_experts: Tracklets count if a box of them is of one of these experts; empty: all of them.
         single_types: Names of the single-type experts; empty: all but the one of the annotated dataset.
         oracle_types: Types of lesions that the single-type datasets label: what is uncertain without fault is of them
@@ -59,6 +61,7 @@ class MiningOptions:
     max_pairs: int | None = None
     box_score: float = 0.0
     depth: float | None = None
+    centre_iou: float | None = None
     tracklet_experts: tuple[str, ...] = ()
     single_types: tuple[str, ...] = ()
     oracle_types: tuple[str, ...] = ()
@@ -73,6 +76,8 @@ class MiningOptions:
         _within("delta", self.delta, math.isfinite(self.delta) and self.delta > 0, "a number above 0")
         far = self.depth is None or (math.isfinite(self.depth) and self.depth > 0)
         _within("depth", self.depth, far, "a number above 0, or none")
+        apart = self.centre_iou
+        _within("centre_iou", apart, apart is None or 0 <= apart < 1, "from 0 to below 1, or none")
         for name in ("continuity", "reach"):
             _within(name, getattr(self, name), getattr(self, name) >= 1, "a whole number from 1")
         _within("max_pairs", self.max_pairs, self.max_pairs is None or self.max_pairs >= 1, "from 1, or none for all")

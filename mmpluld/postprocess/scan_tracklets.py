@@ -10,10 +10,10 @@ import numpy as np
 from mmpluld.io.proposals import VolumeProposals
 from mmpluld.postprocess.grid import GridMap
 from mmpluld.postprocess.scan_slices import chains_on_slices
-from mmpluld.structures import Box2D
+from mmpluld.structures import Box2D, pairwise_overlap
 from mmpluld.typing import IntArray
 
-__all__ = ["ScanTracklet", "scan_tracklets", "within_depth"]
+__all__ = ["ScanTracklet", "scan_tracklets", "within_lesion"]
 
 _Box3D = tuple[float, float, float, float, float, float]
 
@@ -63,30 +63,37 @@ def scan_tracklets(
     return sorted(tracklets, key=lambda item: (list(item.boxes.items()), item.score))
 
 
-def within_depth(
-    boxes: Mapping[int, Box2D], centres: Mapping[int, Box2D], spacing_mm: Sequence[float], depth: float | None
+def within_lesion(
+    boxes: Mapping[int, Box2D],
+    centres: Mapping[int, Box2D],
+    spacing_mm: Sequence[float],
+    depth: float | None,
+    centre_iou: float | None,
 ) -> dict[int, Box2D]:
-    """The boxes that lie near enough along z to belong to one lesion.
+    """The boxes that lie near enough to belong to one lesion.
 
     A chain of boxes can run on beyond a lesion, along a vessel or the bowel, without an end in its scores. A lesion is
-    hardly longer than it is wide.
+    hardly longer than it is wide, and its cross-sections lie over one another.
 
     Args:
         boxes: Of a tracklet, by slice.
         centres: Of the lesion, by slice: its annotated boxes, or the one that stands for it.
         spacing_mm: (z, y, x).
         depth: Farthest from the nearest of ``centres``, as a multiple of that one's longer side; None: any distance.
+        centre_iou: They overlap the nearest of ``centres``, laid on their slice, by more than this; None: or not.
     """
-    if depth is None:
-        return dict(boxes)
     z, y, x = spacing_mm
-    reach = {number: depth * max((x2 - x1) * x, (y2 - y1) * y) for number, (x1, y1, x2, y2) in centres.items()}
 
-    def belongs(number: int) -> bool:
-        nearest = min(reach, key=lambda centre: (abs(number - centre), centre))
-        return abs(number - nearest) * z <= reach[nearest]
+    def belongs(number: int, box: Box2D) -> bool:
+        nearest = min(centres, key=lambda centre: (abs(number - centre), centre))
+        x1, y1, x2, y2 = centres[nearest]
+        if depth is not None and abs(number - nearest) * z > depth * max((x2 - x1) * x, (y2 - y1) * y):
+            return False
+        return centre_iou is None or bool(
+            np.nan_to_num(pairwise_overlap(np.array([box]), np.array([centres[nearest]])))[0, 0] > centre_iou
+        )
 
-    return {number: box for number, box in boxes.items() if belongs(number)}
+    return {number: box for number, box in boxes.items() if belongs(number, box)}
 
 
 def _of_run(proposals: VolumeProposals, run: int, rows: IntArray) -> list[ScanTracklet]:

@@ -19,7 +19,9 @@ _3D = {"protocol": "lens-3d", "phantom": "lens"}
 _TWINS = {"twins_only": True}  # at the papers' size, rates and epochs are the papers'
 
 
-def choices(a3d: Row, single: Row, mulan: Row, lens: Row, calibrated: Row, mined: Row) -> tuple[Table, ...]:
+def choices(
+    a3d: Row, single: Row, mulan: Row, lens: Row, calibrated: Row, mined: Row, propagated: tuple[Row, ...]
+) -> tuple[Table, ...]:
     """The tables, all tested on validation patients.
 
     Args:
@@ -27,6 +29,7 @@ def choices(a3d: Row, single: Row, mulan: Row, lens: Row, calibrated: Row, mined
         single, mulan: Those of LENS and MULAN, which share theirs.
         lens, calibrated: Whose rules of joining boxes are chosen; the second tests the weights of the first.
         mined: Whose regions may be left out round uncertain boxes, too.
+        propagated: Rows on labels propagated across slices by several rules, the first as configured.
     """
     own = replace(lens, label="as configured", paper=())
     tested = replace(lens, weights_of=lens.key)
@@ -59,6 +62,15 @@ def choices(a3d: Row, single: Row, mulan: Row, lens: Row, calibrated: Row, mined
             ),
             **_3D,
         ),
+        _table(
+            "choose-propagation",
+            "rules of propagation across slices",
+            propagated,
+            pairs=tuple((row.key, propagated[0].key) for row in propagated[1:]),
+            x_label="",
+            **_3D,
+            **_TWINS,
+        ),
         _table("choose-rate", "rate of A3D", _varied(a3d, "lr", (5e-4, 1e-3, 2e-3, 4e-3), _RATE), **_TWINS),
         _table("choose-epochs", "epochs of A3D", _varied(a3d, "epochs", (11, 22, 33), *_EPOCHS), **_TWINS),
         _table("choose-rate-lens", "rate of LENS", _varied(single, "lr", rates, _RATE), **_3D, **_TWINS),
@@ -83,5 +95,5 @@ def _varied(row: Row, what: str, values: Iterable[float], *options: str) -> tupl
 
 
 def _table(name: str, what: str, rows: tuple[Row, ...], **settings: Any) -> Table:
-    label = rows[-1].label.partition(" ")[0]
-    return Table(name, f"To choose on validation patients: {what}", rows, x_label=label, split="val", **settings)
+    settings = {"x_label": rows[-1].label.partition(" ")[0], **settings}
+    return Table(name, f"To choose on validation patients: {what}", rows, split="val", **settings)

@@ -9,13 +9,13 @@ from mmpluld.reproduce.choices import choices
 from mmpluld.reproduce.rows import Row, Table
 from mmpluld.reproduce.tables_gate import TABLES_GATE
 from mmpluld.reproduce.tables_lens import LENS, MULAN, SINGLE, TABLES_LENS
-from mmpluld.reproduce.tables_mined import MINED_ALONE, TABLES_MINED
+from mmpluld.reproduce.tables_mined import MINED_ALONE, PROPAGATED, TABLES_MINED
 from mmpluld.reproduce.tables_pluld import A3D, TABLES_PLULD
 
 __all__ = ["GROUPS", "TABLES", "Row", "Table", "get_tables", "with_recipe", "without_oracles"]
 
 _CALIBRATED = next(row for table in TABLES_LENS for row in table.rows if row.calibrated)
-_CHOICES = choices(A3D, SINGLE, MULAN, LENS, _CALIBRATED, MINED_ALONE)
+_CHOICES = choices(A3D, SINGLE, MULAN, LENS, _CALIBRATED, MINED_ALONE, PROPAGATED)
 TABLES = {table.name: table for table in (*TABLES_PLULD, *TABLES_LENS, *TABLES_MINED, *TABLES_GATE, *_CHOICES)}
 GROUPS = {
     "gate": tuple(table.name for table in TABLES_GATE),

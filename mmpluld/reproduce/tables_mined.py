@@ -18,7 +18,7 @@ from mmpluld.mining.strategy_table import find_strategy
 from mmpluld.reproduce.rows import FPR, Labels, Row, Table
 from mmpluld.reproduce.tables_lens import LENS, LONGER, MULAN, NO_FUSION, SINGLE, SPECIALTIES, lens_row
 
-__all__ = ["MINED_ALONE", "TABLES_MINED"]
+__all__ = ["MINED_ALONE", "PROPAGATED", "TABLES_MINED"]
 
 _ORDER = ("cross-slice", "intra-patient", "cross-dataset", "unlabeled")
 # Chosen on validation patients; delta is a distance in the space of the miniature's own embedder.
@@ -90,6 +90,23 @@ MINED_ALONE = replace(
     _STEPS_OF_TABLE4[-1],
     label="DeepLesion alone, mined labels",
     paper=(22.0, 28.4, 36.6, 45.2, 55.0, 65.5, 75.0, 46.8),
+)
+
+
+def _propagated(box_score: float, depth: float, centre_iou: float) -> Row:
+    """Propagation across slices alone, by some rules."""
+    values = {"--box-score": f"{box_score:g}", "--depth": f"{depth:g}", "--centre-iou": f"{centre_iou:g}"}
+    labels = _labels(
+        "propagated-" + "-".join(values.values()),
+        strategies=_until("cross-slice"),
+        twin_rules=(*chain(*values.items()),),
+    )
+    return _alone(f"lens-{labels.key}", ", ".join(f"{rule[2:]} {value}" for rule, value in values.items()), labels)
+
+
+PROPAGATED = (
+    replace(_STEPS_OF_TABLE4[0], label="as configured", paper=()),
+    *(_propagated(*values) for values in ((0.2, 0.25, 0.5), (0.2, 0.2, 0.6), (0.05, 0.2, 0.5))),
 )
 
 

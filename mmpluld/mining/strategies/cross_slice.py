@@ -9,7 +9,7 @@ import numpy as np
 from mmpluld.mining.lesions import SliceIndex, extended, is_annotation, with_lesions
 from mmpluld.mining.options import MiningOptions
 from mmpluld.mining.pool import ProposalPool
-from mmpluld.postprocess.scan_tracklets import ScanTracklet, scan_tracklets, within_depth
+from mmpluld.postprocess.scan_tracklets import ScanTracklet, scan_tracklets, within_lesion
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, annotated_boxes, pairwise_overlap
 
@@ -25,7 +25,7 @@ def propagate_across_slices(
     """Give each annotated lesion the boxes of its tracklet on its other slices, with origin ``propagated``.
 
     A tracklet is a lesion's if one of its boxes overlaps the annotation on that slice by more than ``theta``, as far as
-    ``depth`` reaches. The lesion stays one record, and the annotated boxes as they are.
+    ``depth`` reaches and ``centre_iou`` holds. The lesion stays one record, and the annotated boxes as they are.
 
     Source: LENS, Sec. V-A ("cross-slice propagation").
     """
@@ -36,7 +36,7 @@ def propagate_across_slices(
         # Where several tracklets are one lesion's, the one with the best overlap gives its boxes first.
         for tracklet, overlaps in sorted((item for item in passed if item[1]), key=lambda item: -max(item[1].values())):
             for number, shared in _shared_out(tracklet, overlaps, marks, options).items():
-                boxes = within_depth(shared, marks[number], volume.spacing_mm, options.depth)
+                boxes = within_lesion(shared, marks[number], volume.spacing_mm, options.depth, options.centre_iou)
                 known[number] = extended(known[number], boxes, "propagated", taken, options.conflict_share)
         changed |= known
     return with_lesions(annotations, changed, [])

@@ -14,7 +14,7 @@ from mmpluld.mining.options import MiningOptions
 from mmpluld.mining.places import LesionPlaces
 from mmpluld.mining.pool import ProposalPool
 from mmpluld.mining.strategies.cross_slice import key_slice_test
-from mmpluld.postprocess.scan_tracklets import ScanTracklet, scan_tracklets, within_depth
+from mmpluld.postprocess.scan_tracklets import ScanTracklet, scan_tracklets, within_lesion
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, annotated_boxes, boxes_by_slice
 from mmpluld.typing import FloatArray
@@ -131,7 +131,7 @@ def _entered(
             owner = min(owners, key=lambda key: (-owners[key], key))
             # As far as the lesion reaches from a mark of a person, or from its best mined box; with all it would grow.
             middle = annotated_boxes(records[owner]) or _best_box(records[owner]) or marks[owner]
-            near = within_depth(pair.tracklet.boxes, middle, volume.spacing_mm, options.depth)
+            near = within_lesion(pair.tracklet.boxes, middle, volume.spacing_mm, options.depth, options.centre_iou)
             records[owner] = extended(records[owner], near, "matched", taken, options.conflict_share)
             marks[owner] = boxes_by_slice(records[owner])
             joined.add(owner)
@@ -140,7 +140,7 @@ def _entered(
             continue
         record = _matched(volume, pair, -1 - len(fresh))
         best = {pair.tracklet.key_slice: pair.tracklet.boxes[pair.tracklet.key_slice]}
-        near = within_depth(pair.tracklet.boxes, best, volume.spacing_mm, options.depth)
+        near = within_lesion(pair.tracklet.boxes, best, volume.spacing_mm, options.depth, options.centre_iou)
         boxes = {number: box for number, box in near.items() if taken.shared(number, box) <= options.conflict_share}
         if not boxes:
             continue

@@ -16,6 +16,7 @@ from mmpluld.mining.options import MiningOptions
 PROPOSE = {"fold": (1, 5), "fold_seed": 3, "batch_size": 2, "device": "cpu", "precision": "bf16", "max_gap": 2}
 MATCH = {"least_precision": 0.7, "max_pairs": 3, "proposals": "P", "box_score": 0.4, "truth": "T", "embeddings": "E"}
 RULES = {"uncertain_iou": 0.1, "conflict_share": 0.2, "conflict_iou": 0.3, "depth": 4.0, "max_pairs": 5}
+RULES |= {"centre_iou": 0.6}
 RULES |= {"continuity": 6, "reach": 7, "several": "nearest", "match": "position", "tracklet_experts": ("x", "y")}
 RULES |= {"theta": 0.6, "delta": 0.25, "sigma": 0.7, "box_score": 0.8}
 RULES |= {"single_types": ("z",), "oracle_types": ("lung",)}

@@ -134,10 +134,28 @@ def test_figure_4_goes_from_0_to_1_by_tenths(name, keep):
 OFF = {"model.train_cfg.rcnn.assigner.ignore_iou_thr": -1}
 
 
-@pytest.mark.parametrize("name", [name for name in TABLES if name.startswith("choose-")])
+CHOICES = [name for name in TABLES if name.startswith("choose-")]
+
+
+@pytest.mark.parametrize("name", CHOICES)
 def test_what_is_chosen_is_chosen_on_validation_patients(name):
+    assert TABLES[name].split == "val"
+
+
+def test_rules_of_propagation_are_compared_with_those_of_table_4():
+    first, *others = TABLES["choose-propagation"].rows
+    own = TABLES["lens-table4"].row("lens-cross-slice")
+    assert (first.key, first.labels) == (own.key, own.labels)
+    assert len(others) >= 3
+    for row in others:
+        assert (row.config, row.options, row.labels.strategies) == (own.config, own.options, own.labels.strategies)
+        assert row.labels.twin_rules != own.labels.twin_rules
+    assert {(row.key, first.key) for row in others} == set(TABLES["choose-propagation"].pairs)
+
+
+@pytest.mark.parametrize("name", [name for name in CHOICES if name != "choose-propagation"])
+def test_what_a_config_has_is_among_what_is_compared(name):
     table = TABLES[name]
-    assert table.split == "val"
     changed = [row for row in table.rows if row.options]
     assert len(changed) >= 3
     (name,) = {row.config_name(twin=True) for row in changed}
@@ -147,7 +165,6 @@ def test_what_is_chosen_is_chosen_on_validation_patients(name):
         value: Any = config
         for part in key.split("."):
             value = value[int(part)] if part.isdigit() else value[part] if part in value else OFF[key]
-        # What the config has now is among what is compared.
         own = [f"{key}={OFF[key]:g}" for row in table.rows if not row.options and key in OFF]
         assert f"{key}={value:g}" in [*settings, *own]
         assert len(set(settings)) == len(settings)

@@ -59,6 +59,18 @@ def test_a_lesion_is_no_deeper_than_told(series, annotated, lesion, pool):
         MiningOptions(depth=0)
 
 
+def test_a_lesion_s_boxes_lie_over_its_annotated_one(series, annotated, lesion, pool):
+    # 20 mm wide; shifted by 4, 8 and 12 pixels the boxes share 16, 12 and 8 of 24, 28 and 32 columns.
+    known = annotated([series], [lesion(0, A, 13, ANNOTATED)])
+    x1, y1, x2, y2 = ANNOTATED
+    found = pool((series, tracklet(0, 2, *[(x1 + shift, y1, x2 + shift, y2) for shift in (0, 4, 8, 12, 16)])))
+    for iou, slices in ((None, range(13, 18)), (0.24, range(13, 17)), (0.25, range(13, 16)), (3 / 7, [13, 14])):
+        mined = propagate_across_slices(known, found, MiningOptions(centre_iou=iou))
+        assert list(boxes_by_slice(mined.lesions[0])) == list(slices)
+    with pytest.raises(InputError, match="centre_iou is 1; allowed is from 0 to below 1, or none"):
+        MiningOptions(centre_iou=1)
+
+
 def test_thick_slices_get_interpolated_boxes(volume, annotated, lesion, pool):
     thick = volume(A, interval=5.0, num_slices=3)  # centres at 0, 5 and 10 mm
     # Grid 0, 2 and 3 at 0, 4 and 6 mm: the tracklet covers 0 and 5 mm, and at 5 mm its box is the mean of two.
