@@ -197,7 +197,8 @@ def keep_all_boxes(model: nn.Module) -> tuple[str, ...]:
 
 
 def _sorted(found: SliceBoxes) -> SliceBoxes:
-    """The boxes with an area, by expert, then by falling score."""
+    """The boxes with an area in the precision of the files, by expert, then by falling score."""
+    found = found._replace(boxes=found.boxes.astype(np.float32).astype(np.float64))
     keys = (*found.boxes.T[::-1], -found.scores, *(() if found.expert is None else (found.expert,)))
     order = np.lexsort(keys)
     return found.chosen(order).above(0.0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from mmpluld.errors import InputError
 from mmpluld.io.proposals import VolumeProposals
 from mmpluld.postprocess.grid import GridMap
 from mmpluld.postprocess.scan_slices import chains_on_slices
@@ -81,8 +83,16 @@ def within_lesion(
         spacing_mm: (z, y, x).
         depth: Farthest from the nearest of ``centres``, as a multiple of that one's longer side; None: any distance.
         centre_iou: They overlap the nearest of ``centres``, laid on their slice, by more than this; None: or not.
+
+    Raises:
+        InputError: There is a ``depth``, and a size of the voxels is unknown.
     """
     z, y, x = spacing_mm
+    if depth is not None and not all(math.isfinite(size) for size in spacing_mm):
+        raise InputError(
+            f"voxels of {z:g} x {y:g} x {x:g} mm: how deep a lesion may be (depth) is told in mm; give the annotation "
+            "file spacing_mm with three numbers, or mine without a depth"
+        )
 
     def belongs(number: int, box: Box2D) -> bool:
         nearest = min(centres, key=lambda centre: (abs(number - centre), centre))

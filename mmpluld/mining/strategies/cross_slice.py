@@ -11,7 +11,7 @@ from mmpluld.mining.options import MiningOptions
 from mmpluld.mining.pool import ProposalPool
 from mmpluld.postprocess.scan_tracklets import ScanTracklet, scan_tracklets, within_lesion
 from mmpluld.progress import track
-from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, annotated_boxes, pairwise_overlap
+from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, annotated_boxes, paired_overlap
 
 __all__ = ["KeySliceTest", "adjacent_slices", "key_slice_test", "propagate_across_slices"]
 
@@ -72,10 +72,12 @@ def key_slice_test(tracklet: ScanTracklet, marks: Mapping[int, Mapping[int, Box2
         if number in tracklet.boxes
     ]
     best: KeySliceTest = {}
-    for lesion, found, marked in pairs:
-        overlap = float(np.nan_to_num(pairwise_overlap(np.array([found]), np.array([marked]))[0, 0]))
-        if overlap > max(theta, best.get(lesion, 0.0)):
-            best[lesion] = overlap
+    if pairs:
+        lesions, found, marked = zip(*pairs, strict=True)
+        overlaps = np.nan_to_num(paired_overlap(np.array(found), np.array(marked)))
+        for lesion, overlap in zip(lesions, overlaps.tolist(), strict=True):
+            if overlap > max(theta, best.get(lesion, 0.0)):
+                best[lesion] = overlap
     return best
 
 

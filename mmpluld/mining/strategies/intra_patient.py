@@ -123,6 +123,7 @@ def _entered(
     records = {lesion.id: lesion for lesion in sorted(own, key=lambda item: item.id)}
     marks = {key: boxes_by_slice(lesion) for key, lesion in records.items()}
     taken = SliceIndex(records.values())
+    lowest = min([0, *records])  # below it the ids of new records, until they get their own
     joined: set[int] = set()
     fresh: list[LesionRecord] = []
     for pair in pairs:
@@ -138,7 +139,7 @@ def _entered(
             continue
         if _is_full(pair.lesion.id, records.values(), options.max_pairs):
             continue
-        record = _matched(volume, pair, -1 - len(fresh))
+        record = _matched(volume, pair, lowest - 1 - len(fresh))
         best = {pair.tracklet.key_slice: pair.tracklet.boxes[pair.tracklet.key_slice]}
         near = within_lesion(pair.tracklet.boxes, best, volume.spacing_mm, options.depth, options.centre_iou)
         boxes = {number: box for number, box in near.items() if taken.shared(number, box) <= options.conflict_share}
@@ -148,7 +149,7 @@ def _entered(
         records[record.id], marks[record.id] = fresh[-1], boxes
         for number, box in boxes.items():
             taken.add(number, record.id, box)
-    return {key: records[key] for key in joined if key >= 0}, [records[item.id] for item in fresh]
+    return {key: records[key] for key in joined if key >= lowest}, [records[item.id] for item in fresh]
 
 
 def _is_full(annotation: int, records: Iterable[LesionRecord], max_pairs: int | None) -> bool:

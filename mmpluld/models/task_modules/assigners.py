@@ -19,7 +19,9 @@ class IgnoreAwareMaxIoUAssigner(MaxIoUAssigner):
     """mmdet's ``MaxIoUAssigner`` that respects ignored boxes also in images without ground truth.
 
     The stock class makes every prior a negative when an image has no ground truth, also on uncertain lesions, and takes
-    priors on ignored boxes from certain lesions that lie there too. Here such priors stay positive.
+    priors on ignored boxes from certain lesions that lie there too. Here such priors stay positive. With
+    ``min_pos_iou=0`` the stock class gives a ground truth that no prior touches, such as a sliver at the border, every
+    prior of the image; here it gets none.
 
     Args:
         ignore_iof_thr: Priors are neither positive nor negative where more than this share of their area
@@ -48,6 +50,17 @@ class IgnoreAwareMaxIoUAssigner(MaxIoUAssigner):
             return result
         left_out = self._on_ignored(priors, gt_instances_ignore.bboxes)
         result.gt_inds[left_out & (result.gt_inds == 0)] = -1
+        return result
+
+    def assign_wrt_overlaps(self, overlaps: Tensor, gt_labels: Tensor) -> AssignResult:
+        """The same from overlaps (K, P), in which ground truth without any takes no part."""
+        touched = (overlaps > 0).any(dim=1).nonzero().flatten()
+        if len(touched) == len(overlaps):
+            return super().assign_wrt_overlaps(overlaps, gt_labels)
+        result = super().assign_wrt_overlaps(overlaps[touched], gt_labels[touched])
+        positive = result.gt_inds > 0
+        result.gt_inds[positive] = touched[result.gt_inds[positive] - 1] + 1
+        result.num_gts = len(overlaps)
         return result
 
     def _on_ignored(self, priors: Tensor, ignored: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mmpluld.errors import InputError
@@ -57,6 +59,15 @@ def test_a_lesion_is_no_deeper_than_told(series, annotated, lesion, pool):
         assert list(boxes_by_slice(mined.lesions[0])) == list(slices)
     with pytest.raises(InputError, match="depth is 0; allowed is a number above 0, or none"):
         MiningOptions(depth=0)
+
+
+def test_a_depth_needs_the_size_of_the_voxels(series, annotated, lesion, pool):
+    unknown = replace(series, spacing_mm=(2.0, float("nan"), float("nan")))
+    known = annotated([unknown], [lesion(0, A, 13, ANNOTATED)])
+    found = pool((series, tracklet(0, 0, *[ANNOTATED] * 9)))
+    assert len(boxes_by_slice(propagate_across_slices(known, found, MiningOptions()).lesions[0])) == 9
+    with pytest.raises(InputError, match=r"voxels of 2 x nan x nan mm: .*without a depth"):
+        propagate_across_slices(known, found, MiningOptions(depth=0.2))
 
 
 def test_a_lesion_s_boxes_lie_over_its_annotated_one(series, annotated, lesion, pool):

@@ -197,3 +197,19 @@ def test_a_joined_lesion_is_no_deeper_than_told_from_its_mark(series, annotated,
     found = {A: ({0: 0}, {}), B: ({1: 90}, {0: 1})}
     mined = match_within_patients(known, proposals, MiningOptions(depth=0.2), places(proposals, found))
     assert list(boxes_by_slice(mined.lesions[1])) == [11, 12, 13, 14]
+
+
+@pytest.mark.parametrize("number", [1, -1, -5])
+def test_lesions_may_have_any_ids(series, annotated, lesion, pool, places, number):
+    # The first tracklet is a new lesion, the second the one that is marked beside it.
+    beside = (60.0, 60.0, 80.0, 80.0)
+    known = annotated(series, [lesion(0, A, 13, BOX), lesion(number, B, 12, beside)])
+    rows = [*tracklet(0, 0, *[BOX] * 3), *tracklet(1, 0, *[beside] * 3)]
+    proposals = pool((series[0], []), (series[1], rows), (series[2], []))
+    found = {A: ({0: 0}, {}), B: ({number: 90}, {0: 1, 1: 2})}
+    mined = match_within_patients(known, proposals, MiningOptions(), places(proposals, found))
+    assert [(item.origin, item.id in (0, number), len(boxes_by_slice(item))) for item in mined.lesions] == [
+        ("annotated", True, 1),
+        ("annotated", True, 3),
+        ("matched", False, 3),
+    ]

@@ -65,6 +65,16 @@ def test_switched_off() -> None:
     assert assign(boxes(), boxes([0.0, 0, 10, 9]), ignore_iof_thr=-1) == [0, 0, 0]
 
 
+def test_ground_truth_that_no_prior_touches_gets_none() -> None:
+    # The stock class would give the sliver in front all three.
+    sliver, lesion = [80.0, 0, 80.5, 30], [50.0, 50, 60, 60]
+    for settings in ({}, {"min_pos_iou": 0.0}):
+        assert assign(boxes(sliver, lesion), None, **settings) == [0, 0, 2]
+        assert assign(boxes(lesion, sliver), None, **settings) == [0, 0, 1]
+        assert assign(boxes(sliver), None, **settings) == [0, 0, 0]
+        assert assign(boxes(sliver), boxes([0.0, 0, 10, 9]), **settings) == [-1, 0, 0]
+
+
 def test_no_priors() -> None:
     config = {"type": "IgnoreAwareMaxIoUAssigner", "pos_iou_thr": 0.5, "neg_iou_thr": 0.5}
     result = TASK_UTILS.build(config).assign(InstanceData(priors=torch.zeros(0, 4)), boxes(), boxes([0.0, 0, 1, 1]))
