@@ -163,7 +163,7 @@ def plain_path(file: Path, parts: Iterable[str] = ()) -> Iterator[Path]:
 def why_unreadable(file: Path, error: Exception) -> str:
     """Why a file could not be opened, in words."""
     if isinstance(error, FileNotFoundError):
-        link = next((part for part in (file, *file.parents) if part.is_symlink()), None)
+        link = next((part for part in (file, *file.parents) if part.is_symlink() and not part.exists()), None)
         return f"{link} is a link to {link.readlink()}, which does not exist" if link else "no such file"
     if isinstance(error, OSError):
         reason = error.strerror or str(error)

@@ -10,6 +10,7 @@ from mmpluld.cli.device import add_device
 from mmpluld.cli.launcher import add_launcher
 from mmpluld.cli.numbers import natural, seed, whole
 from mmpluld.cli.outputs import OutputFolder
+from mmpluld.errors import InputError
 
 EXAMPLE = "mmpluld propose CONFIG work_dirs/lens/epoch_8.pth --out proposals"
 
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fold", type=_fold, metavar="k/K", help="only the volumes of the patients of fold k of K, from 0"
     )
     parser.add_argument(
-        "--fold-seed", type=seed, default=0, help="of the dealing of patients to folds (default: %(default)s)"
+        "--fold-seed", type=seed, metavar="N", help="of the dealing of patients to the folds of --fold (default: 0)"
     )
     rules = parser.add_argument_group(
         "rules of tracklets", "default: as the config is tested, else the value in brackets"
@@ -63,6 +64,8 @@ def run(options: argparse.Namespace) -> int:
     """Propose, and say what is there now."""
     from mmpluld.inference.propose import propose
 
+    if options.fold is None and options.fold_seed is not None:
+        raise InputError(f"--fold-seed {options.fold_seed}: deals patients to folds; give --fold k/K as well")
     given = {name: getattr(options, name) for name in _LINKING}
     done = propose(
         options.config,
@@ -71,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
         ann_file=options.annotations,
         data_root=options.data_root,
         fold=options.fold,
-        fold_seed=options.fold_seed,
+        fold_seed=options.fold_seed or 0,
         device=options.device,
         precision=options.precision,
         batch_size=options.batch_size,

@@ -151,6 +151,8 @@ class CTLesionDataset(BaseDataset):
         annotations = AnnotationSet.load(self.ann_file)
         annotations.dataset["name"] = self.name or annotations.dataset["name"]
         self._metainfo["dataset"] = annotations.dataset
+        if self.policy == "all_slices":
+            self._refuse_unexamined(annotations)
         if self.uncertain == "truth":
             self._doubtful = {lesion.id for lesion in annotations.lesions if lesion.ignore}
             for lesion in annotations.lesions:
@@ -174,9 +176,27 @@ class CTLesionDataset(BaseDataset):
                 self._lost.append(f"{volume.id} (the whole volume)")
         return data
 
+    def _refuse_unexamined(self, annotations: AnnotationSet) -> None:
+        """Refuse every slice of mined annotations if none of the strategies looked at those without a lesion.
+
+        Raises:
+            InputError: Lesions there would be background.
+        """
+        rounds = annotations.dataset.get("mined")
+        told = [old["every_slice"] for old in rounds if "every_slice" in old] if isinstance(rounds, list) else []
+        if told and not any(told):
+            raise InputError(
+                f"{self.ann_file}: no strategy that it was mined by looked at slices without a lesion, and lesions "
+                "there would be learned as background; mine with `--strategies ... unlabeled`, too, or set "
+                'sampling.policy="lesion_slices"'
+            )
+
     def _how_to_get(self, root: str) -> str:
         """The commands that write the annotation file, as far as its path tells."""
-        converter, folder = self._converter(), Path(root)
+        converter, folder, file = self._converter(), Path(root), Path(self.ann_file)
+        if file.stem.endswith("_mined"):
+            marked = file.with_stem(file.stem.removesuffix("_mined"))
+            return f"mine it with `mmpluld mine {marked} PROPOSALS --strategies ... --out {file}`"
         if "phantom" in folder.parent.name and folder.name in _PHANTOMS:
             return f"make the data with `mmpluld phantom lens {folder.parent}`"
         if folder.name == "phantom-starter":

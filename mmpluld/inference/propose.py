@@ -14,12 +14,12 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmpluld.datasets import CTLesionDataset
-from mmpluld.datasets.folds import volumes_of_fold
+from mmpluld.datasets.folds import fold_of_patients, volumes_of_fold
 from mmpluld.datasets.named_concat import dataset_settings
 from mmpluld.engine.config_digest import config_digest
 from mmpluld.engine.device import chosen_device
 from mmpluld.engine.run import prepare_config, sole_writer
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, counted, name_some
 from mmpluld.inference.grid_source import GridSliceSource
 from mmpluld.inference.lesions_3d import SliceBoxes
 from mmpluld.inference.running import Precision
@@ -87,7 +87,8 @@ def propose(
             ``max_gap``, ``link_order``.
 
     Raises:
-        InputError: If an input is missing, unreadable or does not fit, or ``out`` holds proposals of something else.
+        InputError: If an input is missing, unreadable or does not fit, ``out`` holds proposals of something else, or
+            the config trains on all patients but those of a fold and others are to be examined.
     """
     cfg = prepare_config(config, None, cfg_options, launcher, local_rank, twin)
     init_default_scope(cfg.get("default_scope", "mmpluld"))
@@ -104,6 +105,7 @@ def propose(
     annotations = load_volumes(path)
     part = None if fold is None else (*fold, fold_seed)
     volumes = volumes_of_fold(annotations.volumes, part)
+    _refuse_trained_on(dataset, annotations, volumes)
     with sole_writer(out, launcher):
         alone = join(cfg, launcher)
         place = chosen_device(device)
@@ -238,6 +240,32 @@ def _training_set(cfg: Config, config: StrPath) -> CTLesionDataset:
             "that trains on a CTLesionDataset"
         )
     return dataset
+
+
+def _refuse_trained_on(dataset: CTLesionDataset, annotations: AnnotationSet, volumes: Sequence[VolumeRecord]) -> None:
+    """Refuse patients of a config that was trained without a fold of them, so as to propose on that fold alone.
+
+    Args:
+        dataset: What the config trains on.
+        annotations: What is examined; its patients are dealt where the dataset's own file is not there.
+        volumes: Those of it that are examined.
+
+    Raises:
+        InputError: There are some.
+    """
+    if dataset.fold is None or dataset.fold_part != "out":
+        return
+    own = Path(dataset.ann_file)
+    dealt = AnnotationSet.load(own).volumes if own.is_file() else annotations.volumes
+    (k, K), seed = dataset.fold, dataset.fold_seed
+    left_out = fold_of_patients((volume.person for volume in dealt), k, K, seed)
+    trained = {volume.person for volume in dealt} - left_out
+    if seen := sorted({volume.person for volume in volumes} & trained):
+        raise InputError(
+            f"the config trains on all patients but those of fold {k}/{K}, and so on {counted(len(seen), 'patient')} "
+            f"of those to examine ({name_some(seen)}), where a detector is surer than elsewhere; give --fold {k}/{K}"
+            + (f" --fold-seed {seed}" if seed else "")
+        )
 
 
 def _trained_on(dataset: CTLesionDataset, path: Path, annotations: AnnotationSet) -> str:

@@ -29,6 +29,12 @@ _SCHEMA = "mmpluld.embeddings/2"
 _HEADER = "embeddings.json"
 _WHAT = "a folder that `mmpluld embed` wrote"
 _REMEDY = "write it again with `mmpluld embed`"
+_WORDS = {
+    "config_sha256": "an embedder of settings",
+    "checkpoint": "weights",
+    "size": "length",
+    "box_score": "box_score",
+}
 
 
 @dataclass(frozen=True)
@@ -104,8 +110,8 @@ class EmbeddingStore:
                 old, new = getattr(found, field.name), getattr(header, field.name)
                 if old != new and field.name != "config":  # a name, beside the SHA-256 of what it stands for
                     raise InputError(
-                        f"{path}: {field.name} is {_short(old)}, now {_short(new)}; one store holds embeddings of one "
-                        "kind, give another folder"
+                        f"{path}: these embeddings are of {_WORDS.get(field.name, field.name)} {_short(old)}, not "
+                        f"{_short(new)}; give another folder (`mmpluld mine --embeddings` takes several)"
                     )
             note_version(path, read_json(path, _WHAT))
         else:

@@ -203,7 +203,8 @@ class ProposalStore:
             if name not in _NAMES and found[name] != value:
                 raise InputError(
                     f"{path}: these proposals are of {name.removesuffix(_DIGEST)} {_named(name, found)}, not "
-                    f"{_named(name, wanted)}; choose another folder, or remove this one"
+                    f"{_named(name, wanted)}{_of_one_name(name, found, wanted)}; choose another folder, or remove this "
+                    "one"
                 )
         if begun:
             note_version(path, read_json(path, _WHAT))
@@ -270,6 +271,14 @@ def _named(name: str, header: Mapping[str, Any]) -> str:
     if not name.endswith(_DIGEST):
         return value
     return f"{json.dumps(header[name.removesuffix(_DIGEST)])} (SHA-256 {header[name][:16]})"
+
+
+def _of_one_name(name: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """What differs where two files are called alike."""
+    plain = name.removesuffix(_DIGEST)
+    if plain == name or found[plain] != wanted[plain]:
+        return ""
+    return ", with other settings" if plain == "config" else ", another file of that name"
 
 
 def _parse(data: Any, path: Path) -> ProposalHeader:

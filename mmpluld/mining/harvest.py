@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mmpluld.datasets.folds import proposed_volumes
 from mmpluld.errors import InputError
 from mmpluld.io.proposals import ProposalStore, VolumeProposals
 from mmpluld.mining.lesions import SliceIndex
-from mmpluld.mining.pool import refuse_other_annotations
+from mmpluld.mining.pool import refuse_left_out, refuse_other_annotations
 from mmpluld.mining.rounds import mined_from
 from mmpluld.postprocess.scan_tracklets import ScanTracklet, scan_tracklets
 from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, boxes_by_slice, pairwise_overlap
@@ -61,14 +60,22 @@ def harvest_files(
         rules: None takes the paper's thresholds.
 
     Raises:
-        InputError: As :func:`harvest`, or proposals are of other annotations or not of all their volumes.
+        InputError: As :func:`harvest`, or proposals are of other annotations or not of all their volumes, or there is
+            no candidate.
     """
     annotations = AnnotationSet.load(annotation_file)
     stores = [ProposalStore(folder) for folder in proposal_folders]
     refuse_other_annotations(stores, mined_from(annotations, annotation_file), annotation_file)
-    for store in stores:
-        proposed_volumes(store, annotations.volumes, annotation_file)
-    return harvest(annotations, stores, rules)
+    refuse_left_out(stores, annotations, annotation_file)
+    found = harvest(annotations, stores, rules)
+    if not found.candidates:
+        least = HarvestRules().min_score if rules is None else rules.min_score
+        raise InputError(
+            f"{', '.join(str(folder) for folder in proposal_folders)}: of the 3D proposals that score {least:g} or more "
+            "none is a lesion or a false positive, so there is nothing to learn from; give a lower min_score, or "
+            "propose with a detector that finds something"
+        )
+    return found
 
 
 def harvest(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, did_you_mean
 from mmpluld.io.embeddings import EmbeddingStore
 from mmpluld.io.proposals import ProposalStore
 from mmpluld.mining.lesions import SliceIndex
@@ -18,7 +18,7 @@ from mmpluld.mining.score import score_strategy
 from mmpluld.mining.strategies import without_found
 from mmpluld.mining.strategy_table import ORACLES, STRATEGIES, find_strategy
 from mmpluld.mining.truth import SAME, Truth
-from mmpluld.structures import AnnotationSet
+from mmpluld.structures import LESION_TYPES, AnnotationSet
 from mmpluld.typing import StrPath
 
 __all__ = ["MiningResult", "count_boxes", "mine_files"]
@@ -79,6 +79,8 @@ def mine_files(
     if embedding_folders and rules.match == "embedding":
         places = EmbeddedPlaces([EmbeddingStore(folder) for folder in embedding_folders], digests, rules.box_score)
     truth = None if truth_file is None else Truth.load(truth_file, annotations)
+    if truth is not None:
+        _check_types(rules.oracle_types, truth)
     wanted = [strategy for name, strategy in STRATEGIES.items() if name in (*strategies, *oracles)]
     done = [name for old in history for name in old["strategies"] + old["oracles"]]
     every = any(strategy.every_slice and name in done for name, strategy in STRATEGIES.items())
@@ -115,6 +117,7 @@ def _round(
         "proposals_sha256": sorted(pool.digests.values()) if pool else [],
         "strategies": [name for name in STRATEGIES if name in strategies],
         "oracles": [name for name in STRATEGIES if name in oracles],
+        "every_slice": any(find_strategy(name).every_slice for name in (*strategies, *oracles)),
         "options": asdict(rules),
     }
 
@@ -133,6 +136,11 @@ def _check(
         raise InputError(f"nothing to mine; name {names}")
     for name in oracles:
         find_strategy(name, oracle=True)
+    if rules.oracle_types and not any(find_strategy(name).uncertain for name in oracles):
+        raise InputError(
+            f"oracle_types is {', '.join(rules.oracle_types)}, which only oracles of uncertain boxes ask for; name one "
+            f"of {', '.join(name for name, strategy in ORACLES.items() if strategy.uncertain)} as an oracle"
+        )
     matching = [name for name in strategies if find_strategy(name).matches]
     both = sorted(set(strategies) & set(oracles))
     if both:
@@ -143,6 +151,16 @@ def _check(
         raise InputError(f"{strategies[0]} needs proposals; make them with `mmpluld propose`")
     if matching and rules.match == "embedding" and not embeddings:
         raise InputError(f"{matching[0]} needs embeddings; make them with `mmpluld embed`, or match by position")
+
+
+def _check_types(types: Iterable[str], truth: Truth) -> None:
+    """Refuse types of lesions that neither the truth nor DeepLesion has."""
+    allowed = sorted(truth.types | {*LESION_TYPES.values()})
+    for name in types:
+        if name not in allowed:
+            raise InputError(
+                f"mining: oracle_types has {name!r}; lesions are of {', '.join(allowed)}{did_you_mean(name, allowed)}"
+            )
 
 
 def _lengths(annotations: AnnotationSet, pool: ProposalPool | None) -> dict[str, int]:

@@ -14,7 +14,7 @@ from mmpluld.mining.views import average_views
 from mmpluld.structures import AnnotationSet, VolumeRecord
 from mmpluld.typing import IntArray, StrPath
 
-__all__ = ["ProposalPool", "refuse_other_annotations"]
+__all__ = ["ProposalPool", "refuse_left_out", "refuse_other_annotations"]
 
 
 class ProposalPool:
@@ -116,13 +116,21 @@ class ProposalPool:
             InputError: They are not.
         """
         refuse_other_annotations(self.stores, digests, where)
-        covered = {volume.id for store in self.stores for volume in proposed_volumes(store, annotations.volumes, where)}
-        if left := [volume.id for volume in annotations.volumes if volume.id not in covered]:
-            # Without proposals nothing would be mined there, and the slices would be background.
-            raise InputError(
-                f"{name_some([str(store.folder) for store in self.stores])}: of folds that leave out "
-                f"{counted(len(left), 'volume')} of {where} ({name_some(left)}); give the proposals of all folds"
-            )
+        refuse_left_out(self.stores, annotations, where)
+
+
+def refuse_left_out(stores: Sequence[ProposalStore], annotations: AnnotationSet, where: StrPath) -> None:
+    """Refuse stores that lack volumes of an annotation file: where nothing was examined, nothing would be found.
+
+    Raises:
+        InputError: A store was cut off, or they are of folds that leave volumes out.
+    """
+    covered = {volume.id for store in stores for volume in proposed_volumes(store, annotations.volumes, where)}
+    if left := [volume.id for volume in annotations.volumes if volume.id not in covered]:
+        raise InputError(
+            f"{name_some([str(store.folder) for store in stores])}: of folds that leave out "
+            f"{counted(len(left), 'volume')} of {where} ({name_some(left)}); give the proposals of all folds"
+        )
 
 
 def refuse_other_annotations(stores: Iterable[ProposalStore], digests: Iterable[str], where: StrPath) -> None:

@@ -96,6 +96,11 @@ class Truth:
             raise InputError(f"{path}: lacks volumes of the annotations ({name_some(missing)}); give their truth")
         return cls(complete, path)
 
+    @property
+    def types(self) -> set[str]:
+        """Types of its lesions."""
+        return {lesion.type for lesions in self._lesions.values() for lesion in lesions}
+
     def lesions(self, volume: str) -> list[TrueLesion]:
         """The lesions of a volume."""
         return self._lesions[volume]

@@ -292,6 +292,22 @@ def test_fold_takes_the_volumes_of_its_patients(root, made):
     assert store.volumes == ["b/10", "c"]
 
 
+def test_patients_that_a_detector_of_folds_was_trained_on_are_refused(made, tmp_path, capsys):
+    changes = ["train_dataloader.dataset.fold=[0,2]", "train_dataloader.dataset.fold_part=out"]
+    for out, fold, told in (
+        ("all", None, "all patients but those of fold 0/2, and so on 1 patient of those to examine (q), "),
+        ("other", "1/2", "where a detector is surer than elsewhere; give --fold 0/2\n"),
+        ("own", "0/2", ""),
+    ):
+        status = main([*made["single"].command(tmp_path / out, *changes), *(["--fold", fold] if fold else [])])
+        error = capsys.readouterr().err
+        assert (status, told in error) == (2 if told else 0, True), error
+    assert ProposalStore(tmp_path / "own").volumes == ["a"]
+    assert not (tmp_path / "all").exists()
+    assert main([*made["single"].command(tmp_path / "seed"), "--fold-seed", "3"]) == 2
+    assert "--fold-seed 3: deals patients to folds; give --fold k/K" in capsys.readouterr().err
+
+
 def test_other_inputs_are_refused(root, made, stores, tmp_path, capsys):
     folder = stores["single"].folder
     before = shards(folder)
@@ -306,8 +322,8 @@ def test_other_inputs_are_refused(root, made, stores, tmp_path, capsys):
     call = single.command(folder)
     for arguments, told in (
         (single._replace(weights=changed).command(folder), 'of checkpoint "single.pth" (SHA-256 '),
-        ([*call, "--annotations", str(tmp_path / "train.json")], 'of annotations "train.json" (SHA-256 '),
-        ([*call, "model.test_cfg.rcnn.score_thr=0.4"], 'of config "'),
+        ([*call, "--annotations", str(tmp_path / "train.json")], "), another file of that name; choose"),
+        ([*call, "model.test_cfg.rcnn.score_thr=0.4"], "), with other settings; choose"),
         ([*call, "--link-score-thr", "0.6"], 'of settings {"link_score_thr": 0.35'),
         ([*call, "--fold", "0/2"], "of fold null, not [0, 2, 0]"),
         ([*call, "--precision", "bf16"], 'of precision "fp32"'),

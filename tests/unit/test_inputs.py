@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mmpluld.inputs import sha256_of
+from mmpluld.inputs import sha256_of, why_unreadable
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,12 @@ from mmpluld.inputs import sha256_of
 def test_digests_known_from_elsewhere(content: bytes, digest: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
     assert sha256_of(tmp_path / "file") == digest
+
+
+def test_only_a_link_to_nothing_is_blamed_for_a_missing_file(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "good").symlink_to(tmp_path / "there")
+    (tmp_path / "bad").symlink_to(tmp_path / "gone")
+    assert why_unreadable(tmp_path / "good/volume.npy", FileNotFoundError()) == "no such file"
+    told = why_unreadable(tmp_path / "bad/volume.npy", FileNotFoundError())
+    assert told == f"{tmp_path / 'bad'} is a link to {tmp_path / 'gone'}, which does not exist"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,6 +70,24 @@ def keys(dataset):
 )
 def test_policies(build, policy, expected):
     assert keys(build(policy)) == expected
+
+
+@pytest.mark.parametrize(("told", "refused"), [([False], True), ([False, True], False), ([None], False)])
+def test_slices_that_no_strategy_looked_at_are_no_background(build, told, refused):
+    file = build().ann_file
+    known = AnnotationSet.load(file)
+    mined = [{} if every is None else {"every_slice": every} for every in told]
+    AnnotationSet(known.dataset | {"mined": mined}, known.volumes, known.lesions).save(file)
+
+    def samples(policy):
+        return len(CTLesionDataset(file, str(Path(file).parents[1]), sampling={"policy": policy}))
+
+    assert samples("lesion_slices") == 6
+    if refused:
+        with pytest.raises(InputError, match=r"train\.json: no strategy .*mine with `--strategies \.\.\. unlabeled`"):
+            samples("all_slices")
+    else:
+        assert samples("all_slices") == 14
 
 
 def test_one_sample_by_hand(build):
@@ -355,6 +374,16 @@ def test_missing_annotation_file(tmp_path_factory, folder, file, converter):
     wanted = rf"{file}.json: no such annotation file; .*`mmpluld convert {converter} {root}`, or "
     with pytest.raises(InputError, match=wanted):
         CTLesionDataset(f"annotations/{file}.json", str(root))
+
+
+def test_missing_mined_file_is_to_be_mined(tmp_path):
+    file = tmp_path / "annotations/train_mined.json"
+    marked = tmp_path / "annotations/train.json"
+    wanted = (
+        f"{file}: no such annotation file; mine it with `mmpluld mine {marked} PROPOSALS --strategies ... --out {file}`"
+    )
+    with pytest.raises(InputError, match=re.escape(wanted)):
+        CTLesionDataset("annotations/train_mined.json", str(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def test_lesions_alone(data):
 def test_what_is_refused(data):
     _embed(data)
     _save_weights(data / "weights.pth", seed=1)
-    with pytest.raises(InputError, match="checkpoint is .*give another folder"):
+    with pytest.raises(InputError, match="these embeddings are of weights .*give another folder"):
         _embed(data)
     _save_weights(data / "weights.pth", patients=["p0", "p1"])
     with pytest.raises(InputError, match=r"identities of lesions of 1 patient of .*ann\.json \(p1\); train on numbers"):

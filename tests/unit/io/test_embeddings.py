@@ -34,12 +34,20 @@ def test_saved_is_loaded(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"config_sha256": "x"}, {"checkpoint": "ef" * 32}, {"annotations": "x"}, {"proposals": "y"}, {"size": 3}]
+    ("change", "what"),
+    [
+        ({"config_sha256": "x"}, "an embedder of settings"),
+        ({"checkpoint": "ef" * 32}, "weights"),
+        ({"annotations": "x"}, "annotations"),
+        ({"proposals": "y"}, "proposals"),
+        ({"size": 3}, "length"),
+        ({"box_score": 0.5}, "box_score"),
+    ],
 )
-def test_a_store_of_something_else_is_refused(tmp_path, change):
+def test_a_store_of_something_else_is_refused(tmp_path, change, what):
     EmbeddingStore.create(tmp_path, HEADER).save(ONE)
     EmbeddingStore.create(tmp_path, replace(HEADER, config="renamed"))
-    with pytest.raises(InputError, match=rf"embeddings\.json: {next(iter(change))} is .*give another folder"):
+    with pytest.raises(InputError, match=rf"embeddings\.json: these embeddings are of {what} .*give another folder"):
         EmbeddingStore.create(tmp_path, replace(HEADER, **change))
 
 

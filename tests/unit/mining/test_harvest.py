@@ -205,7 +205,21 @@ def test_proposals_that_were_cut_off_are_refused(tmp_path, fold):
     with pytest.raises(InputError, match=rf"store: no proposals of 1 volume of .*train\.json \({wanted[-1]}\); run"):
         harvest_files(tmp_path / "train.json", [store.folder])
     store.save(shard(wanted[-1], [still((0, 0, 10, 10))]))
-    assert len(harvest_files(tmp_path / "train.json", [store.folder]).candidates) == len(wanted)
+    folders = [store.folder]
+    if fold is not None:
+        with pytest.raises(
+            InputError, match=r"store: of folds that leave out 2 volumes of .*; give the .* of all folds"
+        ):
+            harvest_files(tmp_path / "train.json", folders)
+        other = ProposalStore.create(tmp_path / "other", replace(store.header, fold=(1, 2, 0)))
+        for name in sorted(set("abcd") - set(wanted)):
+            other.save(shard(name, [still((0, 0, 10, 10))]))
+        folders.append(other.folder)
+    assert len(harvest_files(tmp_path / "train.json", folders).candidates) == 4
+    with pytest.raises(
+        InputError, match=r"of the 3D proposals that score 1 or more none is .*; give a lower min_score"
+    ):
+        harvest_files(tmp_path / "train.json", folders, HarvestRules(min_score=1))
 
 
 @pytest.mark.parametrize(("theta", "theta_fp"), [(0.3, 0.5), (0.5, 0.0), (1.0, 0.3)])

@@ -301,6 +301,42 @@ def test_proposals_of_another_file_and_missing_ones_are_refused(case, tmp_path, 
         mine_files(path, [folder], strategies=["cross-slice"])
 
 
+@pytest.mark.parametrize(("kind", "name"), [("strategies", "every-slice"), ("oracles", "distillation")])
+def test_a_header_that_names_an_unknown_strategy_is_refused(case, tmp_path, kind, name):
+    path, folder = case()
+    other = AnnotationSet.load(path)
+    history = {"annotations_sha256": "0" * 64, "strategies": ["cross-slice"], "oracles": []} | {kind: [name]}
+    other.dataset["mined"] = [history]
+    other.save(tmp_path / "other.json")
+    with pytest.raises(
+        InputError, match=rf"other\.json: dataset\.mined names '{name}'; this version mines by .*unlabeled"
+    ):
+        mine_files(tmp_path / "other.json", [folder], strategies=["cross-slice"])
+
+
+@pytest.mark.parametrize(
+    ("oracles", "types", "message"),
+    [
+        (["cross-dataset"], ("foo",), r"oracle_types has 'foo'; lesions are of abdomen, bone, .*liver"),
+        (["cross-dataset"], ("lver",), r"oracle_types has 'lver'; .*did you mean 'liver'"),
+        (["cross-slice"], ("liver",), r"oracle_types is liver, which only .*; name one of cross-dataset, unlabeled as"),
+    ],
+)
+def test_types_that_no_oracle_can_find_are_refused(volume, annotated, lesion, saved, tmp_path, oracles, types, message):
+    known = annotated([volume("1_01_01")], [lesion(0, "1_01_01", 13, (10, 10, 34, 34), attributes={"lesion": 1})])
+    truth = tmp_path / "truth.json"
+    known.save(truth)
+    with pytest.raises(InputError, match=message):
+        mine_files(saved(known), oracles=oracles, options=MiningOptions(oracle_types=types), truth_file=truth)
+
+
+def test_the_header_says_whether_every_slice_was_examined(case):
+    path, folder = case()
+    for strategies, every in ((["cross-slice"], False), (["cross-slice", "unlabeled"], True)):
+        mined = mine_files(path, [folder], strategies=strategies, options=POSITION).annotations
+        assert mined.dataset["mined"][-1]["every_slice"] is every
+
+
 @pytest.mark.parametrize("history", [[{}], "yes", [{"annotations_sha256": 1, "strategies": [], "oracles": []}]])
 def test_a_header_of_other_rounds_is_refused(case, tmp_path, history):
     path, folder = case()
