@@ -293,7 +293,7 @@ def test_fold_takes_the_volumes_of_its_patients(root, made):
 
 
 def test_patients_that_a_detector_of_folds_was_trained_on_are_refused(made, tmp_path, capsys):
-    changes = ["train_dataloader.dataset.fold=[0,2]", "train_dataloader.dataset.fold_part=out"]
+    changes = [f"train_dataloader.dataset.datasets.deeplesion.{change}" for change in ("fold=[0,2]", "fold_part=out")]
     for out, fold, told in (
         ("all", None, "all patients but those of fold 0/2, and so on 1 patient of those to examine (q), "),
         ("other", "1/2", "where a detector is surer than elsewhere; give --fold 0/2\n"),
