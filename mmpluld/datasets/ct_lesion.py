@@ -83,9 +83,12 @@ class CTLesionDataset(BaseDataset):
         filter_cfg: ``dict(filter_empty_gt=True)`` drops samples without a lesion that counts (training only).
         **kwargs: Further arguments of mmengine's BaseDataset.
 
+    Attributes:
+        patients: Those kept, sorted, once the annotation file is read.
+
     Raises:
-        InputError: The annotation file is missing or faulty, a setting is unknown, or the training pipeline loads
-            masks and no lesion has one.
+        InputError: The annotation file is missing or faulty, a setting is unknown, the training pipeline loads masks
+            and no lesion has one, or ``all_slices`` are wanted of mined annotations and no strategy looked at them.
     """
 
     METAINFO = {"classes": ("lesion",), "palette": [(220, 20, 60)]}
@@ -166,6 +169,7 @@ class CTLesionDataset(BaseDataset):
             )
         lesions = annotations.lesions_by_volume()
         volumes = self._chosen(annotations.volumes)
+        self.patients = sorted({volume.person for volume in volumes})
         data: list[dict[str, Any]] = []
         for volume in volumes:
             try:

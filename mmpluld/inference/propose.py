@@ -14,8 +14,9 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmpluld.datasets import CTLesionDataset
-from mmpluld.datasets.folds import fold_of_patients, volumes_of_fold
+from mmpluld.datasets.folds import FOLDS, volumes_of_fold
 from mmpluld.datasets.named_concat import dataset_settings
+from mmpluld.engine.checkpoint import load_checkpoint_safely
 from mmpluld.engine.config_digest import config_digest
 from mmpluld.engine.device import chosen_device
 from mmpluld.engine.run import prepare_config, sole_writer
@@ -88,7 +89,7 @@ def propose(
 
     Raises:
         InputError: If an input is missing, unreadable or does not fit, ``out`` holds proposals of something else, or
-            the config trains on all patients but those of a fold and others are to be examined.
+            the weights were trained without a fold and patients of others are to be examined.
     """
     cfg = prepare_config(config, None, cfg_options, launcher, local_rank, twin)
     init_default_scope(cfg.get("default_scope", "mmpluld"))
@@ -105,7 +106,7 @@ def propose(
     annotations = load_volumes(path)
     part = None if fold is None else (*fold, fold_seed)
     volumes = volumes_of_fold(annotations.volumes, part)
-    _refuse_trained_on(dataset, annotations, volumes)
+    _refuse_trained_on(weights, annotations.dataset["name"], volumes)
     with sole_writer(out, launcher):
         alone = join(cfg, launcher)
         place = chosen_device(device)
@@ -242,29 +243,21 @@ def _training_set(cfg: Config, config: StrPath) -> CTLesionDataset:
     return dataset
 
 
-def _refuse_trained_on(dataset: CTLesionDataset, annotations: AnnotationSet, volumes: Sequence[VolumeRecord]) -> None:
-    """Refuse patients of a config that was trained without a fold of them, so as to propose on that fold alone.
-
-    Args:
-        dataset: What the config trains on.
-        annotations: What is examined; its patients are dealt where the dataset's own file is not there.
-        volumes: Those of it that are examined.
+def _refuse_trained_on(weights: Path, dataset: str, volumes: Sequence[VolumeRecord]) -> None:
+    """Refuse patients whom a detector has seen that was trained without a fold, so as to propose on that fold.
 
     Raises:
         InputError: There are some.
     """
-    if dataset.fold is None or dataset.fold_part != "out":
+    trained = load_checkpoint_safely(weights).get("meta", {}).get(FOLDS, {}).get(dataset)
+    if trained is None:
         return
-    own = Path(dataset.ann_file)
-    dealt = AnnotationSet.load(own).volumes if own.is_file() else annotations.volumes
-    (k, K), seed = dataset.fold, dataset.fold_seed
-    left_out = fold_of_patients((volume.person for volume in dealt), k, K, seed)
-    trained = {volume.person for volume in dealt} - left_out
-    if seen := sorted({volume.person for volume in volumes} & trained):
+    (k, K, seed), patients = trained["fold"], trained["patients"]
+    if seen := sorted({volume.person for volume in volumes} & {*patients}):
         raise InputError(
-            f"the config trains on all patients but those of fold {k}/{K}, and so on {counted(len(seen), 'patient')} "
-            f"of those to examine ({name_some(seen)}), where a detector is surer than elsewhere; give --fold {k}/{K}"
-            + (f" --fold-seed {seed}" if seed else "")
+            f"{weights}: was trained on all patients but those of fold {k}/{K}, and so on "
+            f"{counted(len(seen), 'patient')} of those to examine ({name_some(seen)}), where it is surer than "
+            f"elsewhere; give --fold {k}/{K}" + (f" --fold-seed {seed}" if seed else "")
         )
 
 

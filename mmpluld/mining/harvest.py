@@ -71,7 +71,7 @@ def harvest_files(
     if not found.candidates:
         least = HarvestRules().min_score if rules is None else rules.min_score
         raise InputError(
-            f"{', '.join(str(folder) for folder in proposal_folders)}: of the 3D proposals that score {least:g} or more "
+            f"{', '.join(map(str, proposal_folders))}: of the 3D proposals that score {least:g} or more "
             "none is a lesion or a false positive, so there is nothing to learn from; give a lower min_score, or "
             "propose with a detector that finds something"
         )

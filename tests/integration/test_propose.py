@@ -293,13 +293,22 @@ def test_fold_takes_the_volumes_of_its_patients(root, made):
 
 
 def test_patients_that_a_detector_of_folds_was_trained_on_are_refused(made, tmp_path, capsys):
-    changes = [f"train_dataloader.dataset.datasets.deeplesion.{change}" for change in ("fold=[0,2]", "fold_part=out")]
+    """What the checkpoint says is what a training writes, see the tests of checkpoints."""
+    state = torch.load(made["single"].weights, weights_only=True)
+    torch.save({**state, "meta": {"folds": {"deeplesion": {"fold": [1, 2, 3], "patients": ["q"]}}}}, tmp_path / "f.pth")
+    one = made["single"]._replace(weights=tmp_path / "f.pth")
+    own = fold_of_patients(["p", "q"], 1, 2, 3)
+    assert own == {"p"}
     for out, fold, told in (
-        ("all", None, "all patients but those of fold 0/2, and so on 1 patient of those to examine (q), "),
-        ("other", "1/2", "where a detector is surer than elsewhere; give --fold 0/2\n"),
-        ("own", "0/2", ""),
+        (
+            "all",
+            [],
+            "f.pth: was trained on all patients but those of fold 1/2, and so on 1 patient of those to examine (q)",
+        ),
+        ("other", ["--fold", "0/2", "--fold-seed", "3"], "surer than elsewhere; give --fold 1/2 --fold-seed 3\n"),
+        ("own", ["--fold", "1/2", "--fold-seed", "3"], ""),
     ):
-        status = main([*made["single"].command(tmp_path / out, *changes), *(["--fold", fold] if fold else [])])
+        status = main([*one.command(tmp_path / out), *fold])
         error = capsys.readouterr().err
         assert (status, told in error) == (2 if told else 0, True), error
     assert ProposalStore(tmp_path / "own").volumes == ["a"]
