@@ -13,6 +13,8 @@ __all__ = ["choices"]
 _LINK = "test_cfg.link_score_thr={}"
 _FUSION = "model.test_cfg.rcnn.fusion.iou_threshold={}"
 _IGNORE = "model.train_cfg.rcnn.assigner.ignore_iou_thr={}"
+# The paper leaves open what its centre loss is divided by, and in which unit its size loss compares distances.
+_AFP = ("model.rpn_head.head.loss_cls.loss_weight={}", "model.rpn_head.head.loss_bbox.loss_weight={tenth}")
 _RATE = "optim_wrapper.optimizer.lr={}"
 _EPOCHS = ("train_cfg.max_epochs={}", "param_scheduler.1.T_max={}", "param_scheduler.1.end={}")
 _3D = {"protocol": "lens-3d", "phantom": "lens"}
@@ -54,6 +56,12 @@ def choices(
             **_3D,
         ),
         _table(
+            "choose-afp",
+            "weight of the proposal network's losses in LENS",
+            (own, *_varied(lens, "weight", (0.05, 0.1, 0.2, 0.5), *_AFP)),
+            **_3D,
+        ),
+        _table(
             "choose-ignore",
             "overlap from which regions round uncertain boxes are left out",
             (
@@ -80,7 +88,7 @@ def choices(
 
 
 def _varied(row: Row, what: str, values: Iterable[float], *options: str) -> tuple[Row, ...]:
-    """A row with one setting at several values, which stand in its options in the place of ``{}``."""
+    """A row with one setting at several values: in its options ``{}`` stands for them, ``{tenth}`` for their tenth."""
     return tuple(
         replace(
             row,
@@ -88,7 +96,7 @@ def _varied(row: Row, what: str, values: Iterable[float], *options: str) -> tupl
             label=f"{what} {value:g}",
             paper=(),
             x=value,
-            options=tuple(option.format(f"{value:g}") for option in options),
+            options=tuple(option.format(f"{value:g}", tenth=f"{value / 10:g}") for option in options),
         )
         for value in values
     )

@@ -130,8 +130,12 @@ def test_figure_4_goes_from_0_to_1_by_tenths(name, keep):
             assert loss.keep_prob == keep or row.x == 0
 
 
-# Settings that configs leave at their default, which the row without options has.
-OFF = {"model.train_cfg.rcnn.assigner.ignore_iou_thr": -1}
+# Settings of the row without options, where no other row has them; configs may leave them at their default.
+OWN = {
+    "model.train_cfg.rcnn.assigner.ignore_iou_thr": -1,
+    "model.rpn_head.head.loss_cls.loss_weight": 1,
+    "model.rpn_head.head.loss_bbox.loss_weight": 0.1,
+}
 
 
 CHOICES = [name for name in TABLES if name.startswith("choose-")]
@@ -164,8 +168,8 @@ def test_what_a_config_has_is_among_what_is_compared(name):
         (key,) = {setting.partition("=")[0] for setting in settings}
         value: Any = config
         for part in key.split("."):
-            value = value[int(part)] if part.isdigit() else value[part] if part in value else OFF[key]
-        own = [f"{key}={OFF[key]:g}" for row in table.rows if not row.options and key in OFF]
+            value = value[int(part)] if part.isdigit() else value[part] if part in value else OWN[key]
+        own = [f"{key}={OWN[key]:g}" for row in table.rows if not row.options and key in OWN]
         assert f"{key}={value:g}" in [*settings, *own]
         assert len(set(settings)) == len(settings)
 
