@@ -187,7 +187,8 @@ class CTLesionDataset(BaseDataset):
             InputError: Lesions there would be background.
         """
         rounds = annotations.dataset.get("mined")
-        told = [old["every_slice"] for old in rounds if "every_slice" in old] if isinstance(rounds, list) else []
+        # Files of early versions do not tell.
+        told = [old.get("every_slice", True) for old in rounds] if isinstance(rounds, list) else []
         if told and not any(told):
             raise InputError(
                 f"{self.ann_file}: no strategy that it was mined by looked at slices without a lesion, and lesions "

@@ -249,7 +249,8 @@ def _refuse_trained_on(weights: Path, dataset: str, volumes: Sequence[VolumeReco
     Raises:
         InputError: There are some.
     """
-    trained = load_checkpoint_safely(weights).get("meta", {}).get(FOLDS, {}).get(dataset)
+    meta = load_checkpoint_safely(weights).get("meta")
+    trained = meta.get(FOLDS, {}).get(dataset) if isinstance(meta, dict) else None
     if trained is None:
         return
     (k, K, seed), patients = trained["fold"], trained["patients"]

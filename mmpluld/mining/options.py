@@ -76,8 +76,8 @@ class MiningOptions:
         _within("delta", self.delta, math.isfinite(self.delta) and self.delta > 0, "a number above 0")
         far = self.depth is None or (math.isfinite(self.depth) and self.depth > 0)
         _within("depth", self.depth, far, "a number above 0, or none")
-        apart = self.centre_iou
-        _within("centre_iou", apart, apart is None or 0 <= apart < 1, "from 0 to below 1, or none")
+        over = self.centre_iou is None or 0 <= self.centre_iou < 1
+        _within("centre_iou", self.centre_iou, over, "from 0 to below 1, or none")
         for name in ("continuity", "reach"):
             _within(name, getattr(self, name), getattr(self, name) >= 1, "a whole number from 1")
         _within("max_pairs", self.max_pairs, self.max_pairs is None or self.max_pairs >= 1, "from 1, or none for all")

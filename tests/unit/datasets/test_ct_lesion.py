@@ -72,7 +72,9 @@ def test_policies(build, policy, expected):
     assert keys(build(policy)) == expected
 
 
-@pytest.mark.parametrize(("told", "refused"), [([False], True), ([False, True], False), ([None], False)])
+@pytest.mark.parametrize(
+    ("told", "refused"), [([False], True), ([False, True], False), ([None], False), ([None, False], False)]
+)
 def test_slices_that_no_strategy_looked_at_are_no_background(build, told, refused):
     file = build().ann_file
     known = AnnotationSet.load(file)
