@@ -187,8 +187,9 @@ class CTLesionDataset(BaseDataset):
             InputError: Lesions there would be background.
         """
         rounds = annotations.dataset.get("mined")
+        rounds = [old for old in rounds if isinstance(old, dict)] if isinstance(rounds, list) else []
         # Files of early versions do not tell.
-        told = [old.get("every_slice", True) for old in rounds] if isinstance(rounds, list) else []
+        told = [old.get("every_slice", True) for old in rounds]
         if told and not any(told):
             raise InputError(
                 f"{self.ann_file}: no strategy that it was mined by looked at slices without a lesion, and lesions "

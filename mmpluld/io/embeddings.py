@@ -33,7 +33,6 @@ _WORDS = {
     "config_sha256": "an embedder of settings",
     "checkpoint": "weights",
     "size": "length",
-    "box_score": "box_score",
 }
 
 
