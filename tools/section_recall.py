@@ -47,16 +47,16 @@ def section_recall(truth: AnnotationSet, store: ProposalStore) -> FloatArray:
         boxes: dict[int, list[tuple[Box2D, float]]] = {}
         for number, box, score, _ in boxes_on_scan(proposals, seen, range(len(store.header.experts)), 0.0):
             boxes.setdefault(number, []).append((box, score))
-        certain = [lesion for lesion in lesions[volume.id] if not lesion.ignore]
-        best = {(lesion.id, number): 0.0 for lesion in certain for number in boxes_by_slice(lesion) if number in seen}
+        sections = [(lesion, boxes_by_slice(lesion)) for lesion in lesions[volume.id]]
+        # Of each lesion that counts, the best score of each cross-section that was examined.
+        best = {one.id: {n: 0.0 for n in cuts if n in seen} for one, cuts in sections if not one.ignore}
         for number, rows in boxes.items():
-            for section, score in _on_slice(number, rows, lesions[volume.id]):
-                if section is None:
+            for lesion, score in _on_slice(number, rows, sections):
+                if lesion is None:
                     false.append(score)
-                elif section in best:
-                    best[section] = max(best[section], score)
-        for lesion in certain:
-            scores = {number: best[lesion.id, number] for number in boxes_by_slice(lesion) if number in seen}
+                elif number in best.get(lesion, ()):
+                    best[lesion][number] = max(best[lesion][number], score)
+        for scores in best.values():
             if scores:
                 middle = sorted(scores)[(len(scores) - 1) // 2]
                 found["middle"].append(scores[middle])
@@ -73,21 +73,21 @@ def section_recall(truth: AnnotationSet, store: ProposalStore) -> FloatArray:
 
 
 def _on_slice(
-    number: int, rows: Sequence[tuple[Box2D, float]], lesions: Sequence[LesionRecord]
-) -> Iterator[tuple[tuple[int, int] | None, float]]:
-    """The cross-section that each box of a slice finds, as lesion and slice, or None of a false one, and its score."""
-    reached = [lesion for lesion in lesions if lesion.box[2] <= number < lesion.box[5]]
+    number: int, rows: Sequence[tuple[Box2D, float]], lesions: Sequence[tuple[LesionRecord, dict[int, Box2D]]]
+) -> Iterator[tuple[int | None, float]]:
+    """The lesion, by id, whose cross-section each box of a slice finds, or None of a false one, and its score."""
+    reached = [(lesion, cuts) for lesion, cuts in lesions if lesion.box[2] <= number < lesion.box[5]]
     if not reached:
         yield from ((None, score) for _, score in rows)
         return
-    hulls = [(*lesion.box[:2], *lesion.box[3:5]) for lesion in reached]
-    sections = [boxes_by_slice(lesion).get(number, hull) for lesion, hull in zip(reached, hulls, strict=True)]
+    hulls = [(*lesion.box[:2], *lesion.box[3:5]) for lesion, _ in reached]
+    sections = [cuts.get(number, hull) for (_, cuts), hull in zip(reached, hulls, strict=True)]
     boxes = np.array([box for box, _ in rows])
     overlaps = np.nan_to_num(pairwise_overlap(boxes, np.array(sections)))
     touches = np.nan_to_num(pairwise_overlap(boxes, np.array(hulls))).max(axis=1) > 0
     for (_, score), touch, row in zip(rows, touches, overlaps, strict=True):
         if row.max() >= 0.5:
-            yield (reached[int(row.argmax())].id, number), score
+            yield reached[int(row.argmax())][0].id, score
         elif not touch:
             yield None, score
 

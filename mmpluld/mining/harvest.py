@@ -63,15 +63,15 @@ def harvest_files(
         InputError: As :func:`harvest`, or proposals are of other annotations or not of all their volumes, or there is
             no candidate.
     """
+    rules = HarvestRules() if rules is None else rules
     annotations = AnnotationSet.load(annotation_file)
     stores = [ProposalStore(folder) for folder in proposal_folders]
     refuse_other_annotations(stores, mined_from(annotations, annotation_file), annotation_file)
     refuse_left_out(stores, annotations, annotation_file)
     found = harvest(annotations, stores, rules)
     if not found.candidates:
-        least = HarvestRules().min_score if rules is None else rules.min_score
         raise InputError(
-            f"{', '.join(map(str, proposal_folders))}: of the 3D proposals that score {least:g} or more "
+            f"{', '.join(map(str, proposal_folders))}: of the 3D proposals that score {rules.min_score:g} or more "
             "none is a lesion or a false positive, so there is nothing to learn from; give a lower min_score, or "
             "propose with a detector that finds something"
         )

@@ -26,11 +26,11 @@ def mined_rounds(annotations: AnnotationSet, where: StrPath) -> list[dict[str, A
         raise InputError(
             f"{where}: dataset.mined is not what `mmpluld mine` writes there; give a file that it wrote, or one without"
         )
-    named = {(kind, str(name)) for old in rounds for kind in ("strategies", "oracles") for name in old[kind]}
-    unknown = sorted(name for kind, name in named if name not in (STRATEGIES if kind == "strategies" else ORACLES))
+    known = {"strategies": STRATEGIES, "oracles": ORACLES}
+    unknown = {str(name) for old in rounds for kind in known for name in old[kind] if str(name) not in known[kind]}
     if unknown:
         raise InputError(
-            f"{where}: dataset.mined names {', '.join(map(repr, unknown))}; this version mines by "
+            f"{where}: dataset.mined names {', '.join(map(repr, sorted(unknown)))}; this version mines by "
             f"{', '.join(STRATEGIES)}; use the version that wrote the file"
         )
     return rounds

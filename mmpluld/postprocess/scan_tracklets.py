@@ -12,7 +12,7 @@ from mmpluld.errors import InputError
 from mmpluld.io.proposals import VolumeProposals
 from mmpluld.postprocess.grid import GridMap
 from mmpluld.postprocess.scan_slices import chains_on_slices
-from mmpluld.structures import Box2D, pairwise_overlap
+from mmpluld.structures import Box2D, paired_overlap
 from mmpluld.typing import IntArray
 
 __all__ = ["ScanTracklet", "scan_tracklets", "within_lesion"]
@@ -87,6 +87,8 @@ def within_lesion(
     Raises:
         InputError: There is a ``depth``, and a size of the voxels is unknown.
     """
+    if depth is None and centre_iou is None:
+        return dict(boxes)
     z, y, x = spacing_mm
     if depth is not None and not all(math.isfinite(size) for size in spacing_mm):
         raise InputError(
@@ -94,16 +96,15 @@ def within_lesion(
             "file spacing_mm with three numbers, or mine without a depth"
         )
 
-    def belongs(number: int, box: Box2D) -> bool:
-        nearest = min(centres, key=lambda centre: (abs(number - centre), centre))
-        x1, y1, x2, y2 = centres[nearest]
-        if depth is not None and abs(number - nearest) * z > depth * max((x2 - x1) * x, (y2 - y1) * y):
-            return False
-        return centre_iou is None or bool(
-            np.nan_to_num(pairwise_overlap(np.array([box]), np.array([centres[nearest]])))[0, 0] > centre_iou
-        )
-
-    return {number: box for number, box in boxes.items() if belongs(number, box)}
+    nearest = {number: min(centres, key=lambda centre: (abs(number - centre), centre)) for number in boxes}
+    kept = dict(boxes)
+    if depth is not None:
+        reach = {number: depth * max((x2 - x1) * x, (y2 - y1) * y) for number, (x1, y1, x2, y2) in centres.items()}
+        kept = {n: box for n, box in kept.items() if abs(n - nearest[n]) * z <= reach[nearest[n]]}
+    if centre_iou is not None and kept:
+        over = paired_overlap(np.array(list(kept.values())), np.array([centres[nearest[n]] for n in kept]))
+        kept = {n: box for (n, box), near in zip(kept.items(), over > centre_iou, strict=True) if near}
+    return kept
 
 
 def _of_run(proposals: VolumeProposals, run: int, rows: IntArray) -> list[ScanTracklet]:

@@ -54,6 +54,8 @@ class IgnoreAwareMaxIoUAssigner(MaxIoUAssigner):
 
     def assign_wrt_overlaps(self, overlaps: Tensor, gt_labels: Tensor) -> AssignResult:
         """The same from overlaps (K, P), in which ground truth without any takes no part."""
+        if self.min_pos_iou > 0 or not self.match_low_quality:
+            return super().assign_wrt_overlaps(overlaps, gt_labels)
         touched = (overlaps > 0).any(dim=1).nonzero().flatten()
         if len(touched) == len(overlaps):
             return super().assign_wrt_overlaps(overlaps, gt_labels)
