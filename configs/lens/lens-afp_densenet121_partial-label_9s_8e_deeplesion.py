@@ -13,3 +13,10 @@ model = dict(
         )
     )
 )
+twin_model = dict(
+    model=dict(
+        rpn_head=dict(
+            loss_cls=dict(_delete_=True, loss={{_base_.twin_model.model.rpn_head.loss_cls}}),
+        )
+    )
+)

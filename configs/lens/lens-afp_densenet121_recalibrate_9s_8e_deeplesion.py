@@ -16,3 +16,10 @@ model = dict(
         bbox_head=dict(loss_cls=dict(**__doubtful, loss={{_base_.model.roi_head.bbox_head.loss_cls}}, threshold=0.7))
     ),
 )
+twin_model = dict(
+    model=dict(
+        rpn_head=dict(
+            loss_cls=dict(_delete_=True, loss={{_base_.twin_model.model.rpn_head.loss_cls}}),
+        )
+    )
+)

@@ -58,7 +58,7 @@ def choices(
         _table(
             "choose-afp",
             "weight of the proposal network's losses in LENS",
-            (own, *_varied(lens, "weight", (0.01, 0.02, 0.05, 0.1, 0.2), *_AFP)),
+            _varied(lens, "weight", (0.01, 0.02, 0.05, 0.1, 0.2, 1), *_AFP),
             **_3D,
         ),
         _table(

@@ -88,7 +88,13 @@ twin_model = dict(
     model=dict(
         backbone=dict(growth_rate=12, block_config=(3, 4, 4), stem_channels=16),
         neck=dict(in_channels=(52, 74, 85), out_channels=64),
-        rpn_head=dict(in_channels=64, feat_channels=64),
+        rpn_head=dict(
+            in_channels=64,
+            feat_channels=64,
+            # A twentieth of the paper's weights: with these the proposal network crowds out the box head (choose-afp).
+            loss_cls=dict(loss_weight=0.05),
+            loss_bbox=dict(loss_weight=0.005),
+        ),
         roi_head=dict(
             bbox_roi_extractor=dict(out_channels=64),
             bbox_head=dict(in_channels=64, fc_out_channels=256),

@@ -13,3 +13,4 @@ model = dict(
         loss_offset=dict(type="L1Loss", loss_weight=1.0),
     ),
 )
+twin_model = dict(model=dict(rpn_head=dict(_delete_=True, in_channels=64, feat_channels=64)))

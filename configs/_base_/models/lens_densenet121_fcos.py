@@ -16,4 +16,4 @@ model = dict(
         loss_centerness=dict(type="CrossEntropyLoss", use_sigmoid=True, loss_weight=1.0),
     ),
 )
-twin_model = dict(model=dict(rpn_head=dict(stacked_convs=2)))
+twin_model = dict(model=dict(rpn_head=dict(_delete_=True, in_channels=64, feat_channels=64, stacked_convs=2)))

@@ -36,4 +36,8 @@ model = dict(
 )
 # 8 to 20 px: boxes of the phantoms are 6 to 20 px wide. From 12 px on a quarter of the lesions would have no anchor
 # that fits by half.
-twin_model = dict(model=dict(rpn_head=dict(anchor_generator=dict(scales=[2, 3, 4, 5]))))
+twin_model = dict(
+    model=dict(
+        rpn_head=dict(_delete_=True, in_channels=64, feat_channels=64, anchor_generator=dict(scales=[2, 3, 4, 5]))
+    )
+)
