@@ -131,11 +131,7 @@ def test_figure_4_goes_from_0_to_1_by_tenths(name, keep):
 
 
 # Settings of the row without options, where no other row has them; configs may leave them at their default.
-OWN = {
-    "model.train_cfg.rcnn.assigner.ignore_iou_thr": -1,
-    "model.rpn_head.head.loss_cls.loss_weight": 1,
-    "model.rpn_head.head.loss_bbox.loss_weight": 0.1,
-}
+OWN = {"model.train_cfg.rcnn.assigner.ignore_iou_thr": -1}
 
 
 CHOICES = [name for name in TABLES if name.startswith("choose-")]
