@@ -43,6 +43,18 @@ def test_every_kind_of_bad_input_names_a_test_that_exists():
             assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file} has no {name}"
 
 
+def test_every_difference_of_two_rows_is_one_of_a_report():
+    """Points with their interval, such as "+1.27 (-1.58 to +4.13)"."""
+    reports = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs/results").rglob("*.md"))
+    found = []
+    for page in _pages():
+        if "results" not in page.relative_to(ROOT).parts:
+            differences = re.findall(r"[+-]\d+\.\d+ \([+-]\S+ to [+-][\d.]+\)", page.read_text(encoding="utf-8"))
+            found += differences
+            assert [difference for difference in differences if difference not in reports] == [], page
+    assert len(found) > 50
+
+
 def _command_lines(page: Path) -> list[str]:
     """The lines of a page's code blocks that start our command, each from its name on."""
     text = page.read_text(encoding="utf-8")
