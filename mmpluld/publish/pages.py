@@ -29,7 +29,7 @@ Sensitivity in per cent at so many false positives per image, or per volume wher
 some of these levels. A row from *paper* repeats what the paper prints; nobody has reached it with this package unless a
 row of the same model says *measured*. Twins (`_phantom`) are miniatures trained on synthetic CT; their figures say
 nothing about patients. What the papers' tables gave in miniature is on
-[another page](how_to/reproduce.md#what-the-twins-gave). No model is for diagnosis.
+[another page](explanation/miniatures.md). No model is for diagnosis.
 
 `mmpluld models` lists the same in the terminal, `mmpluld download NAME` fetches weights and config; see
 [how to](how_to/model_zoo.md).
