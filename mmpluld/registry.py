@@ -54,8 +54,8 @@ HOOKS = _child(
     "HOOKS",
     "mmpluld.engine.hooks",
     "mmpluld.engine.negatives",
-    "mmpluld.engine.numbered_patients",
     "mmpluld.engine.pictures",
+    "mmpluld.engine.seen_patients",
     "mmpluld.engine.tag_statistics",
 )
 LOOPS = _child("LOOPS", "mmpluld.inference.loop")

@@ -19,5 +19,5 @@ def add_fpr(parser: argparse.ArgumentParser, required: bool) -> None:
     group.add_argument(
         "--fpr-mode",
         choices=["average", "alone"],
-        help="score of a finding: mean of the detector's and its own, or its own alone (default: average)",
+        help="score of a finding: mean of the detector's and its own, or its own (default: the bundle's or average)",
     )

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     if not str(options.out).endswith(".json"):
         raise InputError(f"--out {options.out}: a detection record is a .json file; change the suffix")
     device = chosen_device(options.device)
-    rescorer = load_rescorer(options.fpr, options.fpr_config, options.fpr_mode or "average", device, options.precision)
+    rescorer = load_rescorer(options.fpr, options.fpr_config, options.fpr_mode, device, options.precision)
     found = rescore_detections(options.detections, options.annotations, options.data_root, rescorer)
     found.save(options.out)
     count = sum(len(item.boxes) for item in found.volumes.values())

@@ -11,12 +11,7 @@ from mmpluld.io.proposals import ProposalStore
 from mmpluld.structures import VolumeRecord
 from mmpluld.typing import StrPath
 
-__all__ = ["FOLDS", "fold_of_patients", "proposed_volumes", "volumes_of_fold"]
-
-
-FOLDS = "folds"
-"""Key of a checkpoint's ``meta``: of each training dataset that left a fold of the patients out, by name, ``fold``
-(``[k, K, seed]``) and the ``patients`` that were trained on, sorted."""
+__all__ = ["fold_of_patients", "proposed_volumes", "volumes_of_fold"]
 
 
 def fold_of_patients(patients: Iterable[str], k: int, K: int, seed: int = 0) -> set[str]:

@@ -5,7 +5,7 @@
   ``config_keys`` (keys of parts without a type) and ``config_values`` (kinds and ranges). ``nodes`` walks them.
 - A run: ``run`` is what the commands call, with ``run_options`` for single options and ``refusals`` around it.
   ``runner`` trains: ``guard`` stops what diverges (``finite`` finds it), ``resume`` goes on, ``checkpoint`` reads and
-  writes weights, ``hooks``, ``negatives``, ``numbered_patients``, ``pictures`` and ``tag_statistics`` are hooks.
+  writes weights, ``hooks``, ``negatives``, ``pictures``, ``seen_patients`` and ``tag_statistics`` are hooks.
 - ``browse`` draws samples, ``model_files`` fetches a model of the zoo, ``device`` names devices.
 
 The modules are imported when a name of them is first asked for: to read a config takes no trainer.
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from mmpluld.engine.guard import NonFiniteGuard, TrainingDivergedError
     from mmpluld.engine.hooks import SafeCheckpointHook
     from mmpluld.engine.negatives import NegativesHook
-    from mmpluld.engine.numbered_patients import NumberedPatientsHook
     from mmpluld.engine.pictures import LesionVisualizationHook
     from mmpluld.engine.runner import TrainingRunner
+    from mmpluld.engine.seen_patients import NumberedPatientsHook
     from mmpluld.engine.tag_statistics import TagStatisticsHook
 
 __all__ = [
@@ -51,7 +51,7 @@ __getattr__, __dir__ = lazy_names(
         "NegativesHook": "negatives",
         "NonFiniteGuard": "guard",
         "SafeCheckpointHook": "hooks",
-        "NumberedPatientsHook": "numbered_patients",
+        "NumberedPatientsHook": "seen_patients",
         "TagStatisticsHook": "tag_statistics",
         "TrainingDivergedError": "guard",
         "TrainingRunner": "runner",

@@ -18,6 +18,7 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from mmengine.config import Config
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
@@ -26,6 +27,7 @@ from torch import nn
 from mmpluld.atomic import atomic_path, atomic_write_text
 from mmpluld.compat.unpickling import ARRAY_MODULES, allow_globals
 from mmpluld.engine.config import is_twin
+from mmpluld.engine.config_digest import CONFIG_SHA256, config_digest
 from mmpluld.engine.finite import non_finite
 from mmpluld.engine.wrapped import unwrapped
 from mmpluld.errors import InputError, name_some
@@ -40,6 +42,7 @@ __all__ = [
     "load_weights",
     "misfits",
     "put_weights",
+    "require_own_settings",
     "state_dict_of",
     "trained_with",
 ]
@@ -239,6 +242,29 @@ def trained_with(meta: Any) -> str:
     """Name of the config that a checkpoint, by its metadata, was trained with; empty where it does not tell."""
     names = (meta.get("name"), meta.get("experiment_name")) if isinstance(meta, dict) else ()
     return re.sub(r"_\d{8}_\d{6}$", "", next((text for text in names if isinstance(text, str)), ""))
+
+
+def require_own_settings(cfg: Config, name: str, meta: Any, path: str | os.PathLike[str]) -> None:
+    """Refuse a config of the zoo that nobody chose for a checkpoint, if the training had other settings.
+
+    They may have come from ``--cfg-options`` or a changed copy. Checkpoints of other programs tell nothing of them.
+
+    Args:
+        cfg: The config.
+        name: Its name.
+        meta: Of the checkpoint.
+        path: The checkpoint.
+
+    Raises:
+        InputError: The training had others for what decides what is found.
+    """
+    trained = meta.get(CONFIG_SHA256) if isinstance(meta, dict) else None
+    if trained not in (None, config_digest(cfg)):
+        copy = Path(path).parent / f"{trained_with(meta)}.py"
+        raise InputError(
+            f"{path}: was trained with other settings than {name} has, such as --cfg-options; give its own config"
+            + (f", {copy}" if copy.is_file() else "")
+        )
 
 
 def _own_config(meta: Any, folder: Path) -> str:

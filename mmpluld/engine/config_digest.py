@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-__all__ = ["config_digest"]
+__all__ = ["CONFIG_SHA256", "config_digest"]
+
+CONFIG_SHA256 = "config_sha256"
+"""Key of a checkpoint's ``meta``: :func:`config_digest` of the config that it was trained with."""
 
 # Parts of a model's config that have no influence on what it finds.
 _OF_TRAINING = ("init_cfg", "train_cfg")

@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
-from mmpluld.engine.numbered_patients import NumberedPatientsHook
+from mmpluld.engine.seen_patients import NumberedPatientsHook
 from mmpluld.engine.tag_statistics import TagStatisticsHook
 from mmpluld.engine.wrapped import single_datasets, unwrapped
 from mmpluld.errors import InputError, did_you_mean

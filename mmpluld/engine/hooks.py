@@ -14,11 +14,9 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.utils import apply_to
 
 from mmpluld.atomic import atomic_write_text, remove_abandoned
-from mmpluld.datasets.folds import FOLDS
 from mmpluld.engine.checkpoint import AtomicLocalBackend
 from mmpluld.engine.guard import check_weights
 from mmpluld.engine.resume import describe_run
-from mmpluld.engine.wrapped import folds_left_out
 from mmpluld.errors import InputError
 from mmpluld.registry import HOOKS
 
@@ -140,13 +138,8 @@ class SafeCheckpointHook(CheckpointHook):
         seed_everything(int(runner.seed), get_rank(), runner.epoch)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Leave out log histories, store NumPy's numbers as Python's, and say what resuming must know of the run.
-
-        A training without a fold of the patients says so, and whom it saw: its detector proposes on the others.
-        """
+        """Leave out log histories, store NumPy's numbers as Python's, and say what others must know of the run."""
         checkpoint["meta"].update(describe_run(runner))
-        if left_out := folds_left_out(runner.train_dataloader.dataset):
-            checkpoint["meta"][FOLDS] = left_out
         hub = checkpoint["message_hub"]
         info = apply_to(hub["runtime_info"], lambda value: isinstance(value, np.generic), lambda value: value.item())
         resumed = {key: value for key, value in hub["resumed_keys"].items() if key in info}

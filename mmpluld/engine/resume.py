@@ -14,6 +14,7 @@ from mmengine.optim.scheduler import ReduceOnPlateauParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmpluld.engine.checkpoint import misfits
+from mmpluld.engine.config_digest import CONFIG_SHA256, config_digest
 from mmpluld.engine.guard import optim_wrappers
 from mmpluld.engine.wrapped import unwrapped
 from mmpluld.errors import InputError, name_some
@@ -27,8 +28,14 @@ _TORCH_FLAGS = {"params", "foreach", "fused", "capturable", "differentiable", "d
 
 
 def describe_run(runner: Runner) -> dict[str, Any]:
-    """What a checkpoint must tell of its run, besides what mmengine puts into it, so that it can be resumed from."""
+    """What a checkpoint must tell of its run, besides what mmengine puts into it.
+
+    Resuming needs the length of an epoch and the optimizers, who looks for the weights' own config its digest.
+    """
+    tested = (runner.cfg.get("test_dataloader") or {}).get("dataset") or {}
+    own = {CONFIG_SHA256: config_digest(runner.cfg)} if "pipeline" in tested else {}
     return {
+        **own,
         "epoch_length": len(runner.train_dataloader),
         "optimizers": {name: type(wrapper.optimizer).__name__ for name, wrapper in optim_wrappers(runner).items()},
     }

@@ -17,6 +17,7 @@ from mmpluld.compat.half_precision import keep_boxes_exact
 from mmpluld.engine.fit_check import FitCheck
 from mmpluld.engine.guard import NonFiniteGuard
 from mmpluld.engine.resume import ResumeCheck
+from mmpluld.engine.seen_patients import SeenPatientsHook
 from mmpluld.engine.wrapped import single_datasets, unwrapped
 from mmpluld.errors import InputError, name_some
 
@@ -42,9 +43,9 @@ class _FinishedError(Exception):
 class TrainingRunner(Runner):
     """mmengine's ``Runner`` for trainings: it stops where they diverge, and resumes as the config says.
 
-    ``NonFiniteGuard`` and ``ResumeCheck`` watch every training. Resuming finds the last checkpoint of a folder that was
-    moved, and of a training that is finished does nothing. The experts of LENS are validated without their calibration,
-    which is fitted to the weights that come out.
+    ``NonFiniteGuard`` and ``ResumeCheck`` watch every training, and checkpoints say whom it has seen. Resuming finds
+    the last checkpoint of a folder that was moved, and of a training that is finished does nothing. The experts of LENS
+    are validated without their calibration, which is fitted to the weights that come out.
     """
 
     _resume: bool
@@ -72,6 +73,7 @@ class TrainingRunner(Runner):
         self.register_hook(self._resume_check)
         self.register_hook(NonFiniteGuard())
         self.register_hook(UnreadableReport())
+        self.register_hook(SeenPatientsHook())
         settings = getattr(getattr(unwrapped(self.model), "roi_head", None), "test_cfg", None)
         if settings and settings.get("calibrated"):
             settings["calibrated"] = False

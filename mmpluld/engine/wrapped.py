@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.model import is_model_wrapper
 from torch import nn
 
-__all__ = ["folds_left_out", "single_datasets", "unwrapped"]
+__all__ = ["single_datasets", "unwrapped"]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -24,15 +24,3 @@ def single_datasets(dataset: Any) -> Iterator[Any]:
         yield dataset
     for part in parts:
         yield from single_datasets(part)
-
-
-def folds_left_out(dataset: Any) -> dict[str, dict[str, Any]]:
-    """Of each dataset that leaves a fold of the patients out, by name: ``fold`` (k, K, seed), and whom it keeps."""
-    return {
-        part.metainfo["dataset"]["name"]: {
-            "fold": [*part.fold, part.fold_seed],
-            "patients": part.patients,
-        }
-        for part in single_datasets(dataset)
-        if getattr(part, "fold", None) is not None and part.fold_part == "out"
-    }

@@ -19,8 +19,8 @@ from mmpluld.datasets.steps import pipeline_steps
 from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights
 from mmpluld.engine.config_digest import config_digest
 from mmpluld.engine.device import checked_device, chosen_device
-from mmpluld.engine.numbered_patients import NUMBERED
 from mmpluld.engine.run import prepare_config, sole_writer
+from mmpluld.engine.seen_patients import NUMBERED
 from mmpluld.errors import InputError, counted, name_some
 from mmpluld.inference.volumes import Examined, join, lacking_shards, share_out
 from mmpluld.inputs import sha256_of
@@ -29,7 +29,7 @@ from mmpluld.io.proposals import ProposalStore, VolumeProposals
 from mmpluld.io.slice_sources import SliceSource, open_source
 from mmpluld.models.embedders import LesionEmbedder
 from mmpluld.postprocess.scan_tracklets import scan_tracklets
-from mmpluld.progress import track
+from mmpluld.progress import note, track
 from mmpluld.registry import TRANSFORMS, build_model
 from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, VolumeRecord, clipped_box, key_box
 from mmpluld.typing import StrPath
@@ -85,12 +85,16 @@ def embed(
     content = AnnotationSet.load(annotations)
     store = None if proposals is None else ProposalStore(proposals)
     volumes = content.volumes if store is None else proposed_volumes(store, content.volumes, annotations)
-    check_patients(weights, volumes, annotations)
+    told = check_patients(weights, volumes, annotations)
     with sole_writer(out, launcher):
         alone = join(cfg, launcher)
         embedder = VolumeEmbedder(cfg, weights, chosen_device(device), batch_size)
         done = EmbeddingStore.create(out, _header(cfg, weights, annotations, store, embedder.size, box_score))
         first, wanted, mine = share_out(lambda: _lacking(done, store, volumes), leave=alone)
+        if first and not told:
+            note(
+                f"{weights}: does not tell whose lesions had numbers in its training; make sure that none of these had"
+            )
         lesions, by_id = content.lesions_by_volume(), {volume.id: volume for volume in volumes}
         for name in track(mine, "volumes") if first else mine:
             source = open_source(by_id[name], data_root)
@@ -218,21 +222,27 @@ def tracklet_centres(proposals: VolumeProposals, box_score: float = 0.0) -> dict
     return {tracklet.number: tracklet.centre for tracklet in sorted(tracklets, key=lambda item: item.number)}
 
 
-def check_patients(weights: Path, volumes: Sequence[VolumeRecord], annotations: StrPath) -> None:
+def check_patients(weights: Path, volumes: Sequence[VolumeRecord], annotations: StrPath) -> bool:
     """Refuse weights that were trained with the numbers of lesions of a patient that is to be embedded.
 
     Matching marks of those patients would only repeat what the training was told.
 
+    Returns:
+        Whether the weights tell whose lesions had numbers.
+
     Raises:
         InputError: They were.
     """
-    numbered = set(load_checkpoint_safely(weights).get("meta", {}).get(NUMBERED, ()))
-    shared = sorted(numbered & {volume.person for volume in volumes})
+    meta = load_checkpoint_safely(weights).get("meta")
+    if not isinstance(meta, dict) or NUMBERED not in meta:
+        return False
+    shared = sorted({*meta[NUMBERED]} & {volume.person for volume in volumes})
     if shared:
         raise InputError(
             f"{weights}: was trained with the identities of lesions of {counted(len(shared), 'patient')} of "
             f"{annotations} ({name_some(shared)}); train on numbers of other patients, such as the other folds'"
         )
+    return True
 
 
 def _sample(

@@ -64,7 +64,7 @@ class ModelFiles:
         tested = reduction_of_test(self.config)
         if tested or self.bundle is None or f"{FPR}config.json" not in self.bundle.members:
             return tested
-        return {"checkpoint": self.bundle.path, "mode": self.bundle.provenance.get("fpr_mode", "average")}
+        return {"checkpoint": self.bundle.path}
 
     def default_point(self, linking: str) -> OperatingPoint | None:
         """The operating point that the model was published with as its default; None if there is none.

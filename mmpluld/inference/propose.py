@@ -14,12 +14,13 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmpluld.datasets import CTLesionDataset
-from mmpluld.datasets.folds import FOLDS, volumes_of_fold
+from mmpluld.datasets.folds import volumes_of_fold
 from mmpluld.datasets.named_concat import dataset_settings
 from mmpluld.engine.checkpoint import load_checkpoint_safely
 from mmpluld.engine.config_digest import config_digest
 from mmpluld.engine.device import chosen_device
 from mmpluld.engine.run import prepare_config, sole_writer
+from mmpluld.engine.seen_patients import TRAINED
 from mmpluld.errors import InputError, counted, name_some
 from mmpluld.inference.grid_source import GridSliceSource
 from mmpluld.inference.lesions_3d import SliceBoxes
@@ -34,7 +35,7 @@ from mmpluld.models.dense_heads import PerDatasetHead
 from mmpluld.models.detectors import PerDatasetDetector
 from mmpluld.models.roi_heads import ExpertBBoxHead
 from mmpluld.postprocess import number_tracklets
-from mmpluld.progress import track
+from mmpluld.progress import note, track
 from mmpluld.registry import DATASETS
 from mmpluld.structures import AnnotationSet, VolumeRecord
 from mmpluld.typing import IntArray, StrPath
@@ -89,7 +90,7 @@ def propose(
 
     Raises:
         InputError: If an input is missing, unreadable or does not fit, ``out`` holds proposals of something else, or
-            the weights were trained without a fold and patients of others are to be examined.
+            the weights have seen patients of the fold, or were trained on a part of the patients and have seen some.
     """
     cfg = prepare_config(config, None, cfg_options, launcher, local_rank, twin)
     init_default_scope(cfg.get("default_scope", "mmpluld"))
@@ -106,7 +107,7 @@ def propose(
     annotations = load_volumes(path)
     part = None if fold is None else (*fold, fold_seed)
     volumes = volumes_of_fold(annotations.volumes, part)
-    _refuse_trained_on(weights, annotations.dataset["name"], volumes)
+    told = _refuse_trained_on(weights, annotations.dataset["name"], volumes, part)
     with sole_writer(out, launcher):
         alone = join(cfg, launcher)
         place = chosen_device(device)
@@ -115,6 +116,9 @@ def propose(
         header = _header(cfg, weights, path, digests, experts, rules, precision, part)
         store = ProposalStore.create(out, header)
         first, wanted, mine = share_out(lambda: lacking_shards(store, volumes), leave=alone)
+        if first and fold is not None and not told:
+            k, K = fold
+            note(f"{weights}: does not tell whom it was trained on; make sure that it has not seen fold {k}/{K}")
         by_id = {volume.id: volume for volume in volumes}
         for name in track(mine, "volumes") if first else mine:
             store.save(propose_volume(detector, by_id[name], root))
@@ -243,23 +247,35 @@ def _training_set(cfg: Config, config: StrPath) -> CTLesionDataset:
     return dataset
 
 
-def _refuse_trained_on(weights: Path, dataset: str, volumes: Sequence[VolumeRecord]) -> None:
-    """Refuse patients whom a detector has seen that was trained without a fold, so as to propose on that fold.
+def _refuse_trained_on(
+    weights: Path, dataset: str, volumes: Sequence[VolumeRecord], fold: tuple[int, int, int] | None
+) -> bool:
+    """Refuse patients whom a detector has seen, where it was trained on a part of them or is to examine a fold.
+
+    Returns:
+        Whether the weights tell whom they have seen.
 
     Raises:
         InputError: There are some.
     """
     meta = load_checkpoint_safely(weights).get("meta")
-    trained = meta.get(FOLDS, {}).get(dataset) if isinstance(meta, dict) else None
+    trained = meta.get(TRAINED) if isinstance(meta, dict) else None
     if trained is None:
-        return
-    (k, K, seed), patients = trained["fold"], trained["patients"]
-    if seen := sorted({volume.person for volume in volumes} & {*patients}):
-        raise InputError(
-            f"{weights}: was trained on all patients but those of fold {k}/{K}, and so on "
-            f"{counted(len(seen), 'patient')} of those to examine ({name_some(seen)}), where it is surer than "
-            f"elsewhere; give --fold {k}/{K}" + (f" --fold-seed {seed}" if seed else "")
-        )
+        return False
+    own = trained.get(dataset, {"fold": None, "patients": []})
+    seen = sorted({volume.person for volume in volumes} & {*own["patients"]})
+    if not seen or fold is None and own["fold"] is None:
+        return True
+    told = "was trained on, or began with weights that were trained on,"
+    cure = "give weights that have not seen them, of a training with fold_part=out"
+    if own["fold"] is not None and own["fold"][3] == "out" and fold != tuple(own["fold"][:3]):
+        k, K, seed, _ = own["fold"]
+        told = f"was trained on all patients but those of fold {k}/{K}, and so on"
+        cure = f"give --fold {k}/{K}" + (f" --fold-seed {seed}" if seed else "")
+    raise InputError(
+        f"{weights}: {told} {counted(len(seen), 'patient')} of those to examine ({name_some(seen)}), where it is surer "
+        f"than elsewhere; {cure}"
+    )
 
 
 def _trained_on(dataset: CTLesionDataset, path: Path, annotations: AnnotationSet) -> str:

@@ -21,7 +21,14 @@ import mmpluld.registry  # noqa: F401  makes mmdet importable where mmcv has no 
 from mmpluld.datasets.steps import pipeline_steps
 from mmpluld.datasets.transforms import LoadPatch
 from mmpluld.engine.bundle_config import bundle_config
-from mmpluld.engine.checkpoint import bundle_checkpoint, load_checkpoint_safely, load_weights, put_weights, trained_with
+from mmpluld.engine.checkpoint import (
+    bundle_checkpoint,
+    load_checkpoint_safely,
+    load_weights,
+    put_weights,
+    require_own_settings,
+    trained_with,
+)
 from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.config_check import check_config
 from mmpluld.engine.config_digest import config_digest
@@ -177,7 +184,7 @@ class _RecentSlices:
 def load_rescorer(
     checkpoint: StrPath,
     config: StrPath | None = None,
-    mode: FPRMode = "average",
+    mode: FPRMode | None = None,
     device: str = "cpu",
     precision: str = "fp32",
 ) -> Rescorer:
@@ -188,27 +195,31 @@ def load_rescorer(
             reduction.
         config: Path, or name of a config of the zoo; None takes that of the bundle, or which the weights were trained
             with.
-        mode, device, precision: See :class:`Rescorer`.
+        mode: See :class:`Rescorer`; None takes that of the bundle, or the average.
+        device, precision: See :class:`Rescorer`.
 
     Raises:
-        InputError: If an input is missing, unreadable or does not fit, or the weights do not tell their config.
+        InputError: If an input is missing, unreadable or does not fit, the weights do not tell their config, or that
+            has other settings now.
     """
     weights = local_checkpoint(checkpoint)
     if config is None and is_bundle(weights):
         return _bundled(Bundle.open(weights), mode, device, precision)
+    meta = None if config is not None else load_checkpoint_safely(weights).get("meta")
     if config is None:
-        config = trained_with(load_checkpoint_safely(weights).get("meta"))
+        config = trained_with(meta)
         if not config:
             raise InputError(f"{checkpoint}: does not tell the config of false-positive reduction; name it")
     found = find_config(config)
     cfg = load_config(found)
     check_config(cfg)
+    require_own_settings(cfg, found.name, meta, weights)
     digests = config_digest(cfg)[:16], sha256_of(weights)[:16]
     name = f"{found.name} (SHA-256 {digests[0]}), weights {weights.name} (SHA-256 {digests[1]})"
-    return Rescorer(cfg, weights, mode, device, precision, name=name)
+    return Rescorer(cfg, weights, mode or "average", device, precision, name=name)
 
 
-def _bundled(bundle: Bundle, mode: FPRMode, device: str, precision: str) -> Rescorer:
+def _bundled(bundle: Bundle, mode: FPRMode | None, device: str, precision: str) -> Rescorer:
     """That of a detector's bundle, else the one that a bundle is."""
     part = FPR if FPR + CONFIG in bundle.members else ""
     cfg = bundle_config(bundle, part)
@@ -217,6 +228,7 @@ def _bundled(bundle: Bundle, mode: FPRMode, device: str, precision: str) -> Resc
     put_weights(model, bundle_checkpoint(bundle, part), bundle.path)
     name = f"{bundle.name}{', false-positive reduction' if part else ''}, bundle {bundle.path.name}"
     name += f" (SHA-256 {sha256_of(bundle.path)[:16]})"
+    mode = mode or bundle.provenance.get("fpr_mode", "average")
     return Rescorer(cfg, model.to(checked_device(device)), mode, precision=precision, name=name)
 
 
@@ -237,7 +249,7 @@ def rescorer_of_test(given: Mapping[str, Any], device: str, precision: str) -> R
             raise InputError(f"test_cfg.fpr.{key}: nothing reads it{hint}")
     if not given.get("checkpoint"):
         raise InputError("test_cfg.fpr has no checkpoint; give the weights of false-positive reduction")
-    return load_rescorer(given["checkpoint"], given.get("config"), given.get("mode", "average"), device, precision)
+    return load_rescorer(given["checkpoint"], given.get("config"), given.get("mode"), device, precision)
 
 
 def rescore_detections(

@@ -188,7 +188,12 @@ def _tracklets(
 
 
 def _own_numbers(lesions: Sequence[LesionRecord]) -> IntArray:
-    return np.array([lesion.attributes.get("lesion", _UNKNOWN) for lesion in lesions], np.int64)
+    return np.array([_own_number(lesion) for lesion in lesions], np.int64)
+
+
+def _own_number(lesion: LesionRecord) -> int:
+    number = lesion.attributes.get("lesion")
+    return _UNKNOWN if number is None else int(number)
 
 
 def _numbers(marks: Iterable[tuple[int, Box2D]], truth: Sequence[LesionRecord]) -> IntArray:
@@ -196,7 +201,7 @@ def _numbers(marks: Iterable[tuple[int, Box2D]], truth: Sequence[LesionRecord]) 
     on_slice: dict[int, list[tuple[Box2D, int]]] = {}
     for lesion in truth:
         for number, box in boxes_by_slice(lesion).items():
-            on_slice.setdefault(number, []).append((box, int(lesion.attributes.get("lesion", _UNKNOWN))))
+            on_slice.setdefault(number, []).append((box, _own_number(lesion)))
     found = []
     for place, box in marks:
         rows = on_slice.get(place, [])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mmpluld.atomic import atomic_write_text
-from mmpluld.errors import InputError
+from mmpluld.errors import InputError, counted, name_some
 from mmpluld.inputs import sha256_of
 from mmpluld.io.embeddings import EmbeddingStore
 from mmpluld.io.proposals import ProposalStore
@@ -20,9 +20,11 @@ from mmpluld.mining.lesion_pairs import (
     lesion_pairs,
     nearest_accuracy,
 )
+from mmpluld.mining.lesions import patients_of
 from mmpluld.mining.places import EmbeddedPlaces, LesionPlaces
 from mmpluld.mining.pool import ProposalPool
 from mmpluld.mining.rounds import mined_from
+from mmpluld.progress import note
 from mmpluld.structures import AnnotationSet
 from mmpluld.text_table import text_table
 from mmpluld.typing import StrPath
@@ -99,7 +101,13 @@ def match_files(
                 f"{embeddings}: embeddings of other proposals than {proposals}; run `mmpluld embed` on these"
             )
         spaces["embedding"] = EmbeddedPlaces([store], [sha256_of(annotations)], box_score)
-    spaces |= {"position": LesionPlaces(), "position mm": MillimetrePlaces()}
+    spaces["position"] = LesionPlaces()
+    together = [volume for volumes in patients_of(content).values() if len(volumes) > 1 for volume in volumes]
+    if unknown := sorted(volume.id for volume in together if not np.isfinite(volume.spacing_mm).all()):
+        count = counted(len(unknown), "volume")
+        note(f"position mm is left out: the voxel size is unknown of {count} ({name_some(unknown)})")
+    else:
+        spaces["position mm"] = MillimetrePlaces()
     rows = []
     for name, places in spaces.items():
         rows += _rows(name, lesion_pairs(content, places, full, pool, box_score).limited(max_pairs), least_precision)

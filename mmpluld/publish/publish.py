@@ -17,7 +17,13 @@ from torch import Tensor, contiguous_format
 
 from mmpluld.atomic import atomic_path, atomic_write_text
 from mmpluld.engine.bundle_config import config_bytes
-from mmpluld.engine.checkpoint import load_checkpoint_safely, put_weights, state_dict_of, trained_with
+from mmpluld.engine.checkpoint import (
+    load_checkpoint_safely,
+    put_weights,
+    require_own_settings,
+    state_dict_of,
+    trained_with,
+)
 from mmpluld.engine.config import load_config
 from mmpluld.engine.config_digest import config_digest
 from mmpluld.errors import InputError
@@ -139,11 +145,14 @@ def publish(
         reduction: False-positive reduction; None takes that of the config's ``test_cfg``, if it has one.
 
     Raises:
-        InputError: If an input cannot be read, the weights are not of the config's model, a value does not fit into
-            half precision, or the config asks for what a bundle may not.
+        InputError: If an input cannot be read, the weights are not of the config's model or, without ``config``, were
+            trained with other settings than the zoo's; a value does not fit into half precision; or the config asks for
+            what a bundle may not.
     """
     settings = load_config(config or name)
     source = load_checkpoint_safely(checkpoint)
+    if config is None:
+        require_own_settings(settings, name, source.get("meta"), checkpoint)
     members = _model_members(settings, source, checkpoint, half, "")
     if reduction is None and (tested := reduction_of_test(settings)):
         reduction = Reduction(**tested)
@@ -191,7 +200,10 @@ def _reduction_members(reduction: Reduction, half: bool) -> dict[str, bytes]:
     config = reduction.config or trained_with(source.get("meta"))
     if not config:
         raise InputError(f"{reduction.checkpoint}: does not tell the config of false-positive reduction; name it")
-    return _model_members(load_config(config), source, path, half, FPR)
+    settings = load_config(config)
+    if reduction.config is None:
+        require_own_settings(settings, str(config), source.get("meta"), path)
+    return _model_members(settings, source, path, half, FPR)
 
 
 def _measured(validation: Validation, names: Set[str], config: Config, reduction: Reduction | None) -> OperatingPoints:

@@ -276,6 +276,9 @@ def test_calibrated_config_trains_to_its_end(home, capsys):
         said = capsys.readouterr().out
         assert ("validations are without calibration" in said) == base.endswith("calibrated")
         scores[base] = re.findall(r"froc/avg: (\S+)", said)
+        meta = torch.load(home / f"work-{base}" / "epoch_1.pth", weights_only=True)["meta"]
+        (seen,) = meta["trained_patients"].values()
+        assert seen["fold"] is None and len(seen["patients"]) > 0
     assert scores["afp-4datasets"] == scores["afp-4datasets-calibrated"] != []
     written = home / "work-afp-4datasets-calibrated"
     assert "calibrated=True" in (written / "train-afp-4datasets-calibrated.py").read_text()

@@ -183,3 +183,9 @@ def test_train_test_evaluate_and_detect_as_on_the_page(home):
         )
         assert done.returncode == 0, f"{arguments}: {done.stderr[-2000:]}"
     assert (home / "findings" / "report.html").is_file()
+    from mmpluld.engine.checkpoint import load_checkpoint_safely
+    from mmpluld.engine.config import load_config
+    from mmpluld.engine.config_digest import config_digest
+
+    copy = load_config(home / "work_dirs" / "my_ct" / "my_ct.py")
+    assert load_checkpoint_safely(home / weights)["meta"]["config_sha256"] == config_digest(copy)

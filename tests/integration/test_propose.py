@@ -295,7 +295,12 @@ def test_fold_takes_the_volumes_of_its_patients(root, made):
 def test_patients_that_a_detector_of_folds_was_trained_on_are_refused(made, tmp_path, capsys):
     """What the checkpoint says is what a training writes, see the tests of checkpoints."""
     state = torch.load(made["single"].weights, weights_only=True)
-    torch.save({**state, "meta": {"folds": {"deeplesion": {"fold": [1, 2, 3], "patients": ["q"]}}}}, tmp_path / "f.pth")
+
+    def save(name, fold, patients):
+        record = {"deeplesion": {"fold": fold, "patients": patients}}
+        torch.save({**state, "meta": {"trained_patients": record}}, tmp_path / name)
+
+    save("f.pth", [1, 2, 3, "out"], ["q"])
     one = made["single"]._replace(weights=tmp_path / "f.pth")
     own = fold_of_patients(["p", "q"], 1, 2, 3)
     assert own == {"p"}
@@ -313,6 +318,18 @@ def test_patients_that_a_detector_of_folds_was_trained_on_are_refused(made, tmp_
         assert (status, told in error) == (2 if told else 0, True), error
     assert ProposalStore(tmp_path / "own").volumes == ["a"]
     assert not (tmp_path / "all").exists()
+    fold = ["--fold", "1/2", "--fold-seed", "3"]
+    for name, record in (("in.pth", [1, 2, 3, "in"]), ("all.pth", None), ("started.pth", [1, 2, 3, "out"])):
+        save(name, record, ["p"] if name == "in.pth" else ["p", "q"])
+        assert main([*made["single"]._replace(weights=tmp_path / name).command(tmp_path / "seen"), *fold]) == 2
+        assert (
+            f"{name}: was trained on, or began with weights that were trained on, 1 patient of those to examine (p), "
+            "where it is surer than elsewhere; give weights that have not seen them"
+        ) in capsys.readouterr().err
+    assert not (tmp_path / "seen").exists()
+    assert main(made["single"]._replace(weights=tmp_path / "all.pth").command(tmp_path / "whole")) == 0
+    assert main([*made["single"].command(tmp_path / "untold"), *fold]) == 0
+    assert "does not tell whom it was trained on; make sure that it has not seen fold 1/2" in capsys.readouterr().err
     assert main([*made["single"].command(tmp_path / "seed"), "--fold-seed", "3"]) == 2
     assert "--fold-seed 3: deals patients to folds; give --fold k/K" in capsys.readouterr().err
 

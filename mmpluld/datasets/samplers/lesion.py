@@ -219,6 +219,11 @@ def _parts(dataset: Sized, one_per_lesion: bool, positive_ratio: float | None) -
                 f"LesionSampler: no sample of {source.ann_file} shows a lesion; leave the dataset out, or use "
                 "mmengine's DefaultSampler"
             )
+        if isinstance(source, CandidateDataset) and positive_ratio is not None and not negatives:
+            raise InputError(
+                f"LesionSampler: {source.ann_file} has no false positives, of which the rest of a batch consists; "
+                "harvest with a lower --min-score or a higher --theta-fp"
+            )
         several = [group for group in by_lesion.values() if len(group) > 1]
         alone = sorted({group[0] for group in by_lesion.values() if len(group) == 1})
         groups = [torch.tensor(group) + start for group in (*several, *([index] for index in alone))]

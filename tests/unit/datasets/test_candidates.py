@@ -70,6 +70,13 @@ def test_what_cannot_be_trained_on_is_refused(write, tmp_path):
         CandidateDataset("candidates.json", str(root))
 
 
+def test_lesions_alone_teach_nothing(write):
+    dataset = CandidateDataset("candidates.json", str(write(CANDIDATES[:1])))
+    with pytest.raises(InputError, match=r"candidates.json has no false positives, .* lower --min-score"):
+        LesionSampler(dataset, positive_ratio=0.5, seed=0)
+    assert list(LesionSampler(dataset, seed=0)) == [0]
+
+
 def test_unknown_voxel_sizes_are_refused(write):
     root = write(CANDIDATES, spacing_mm=(float("nan"), 1.0, 1.0))
     with pytest.raises(InputError, match=r"voxels of volume 'a' are \[nan, 1.0, 1.0\] mm"):

@@ -12,7 +12,7 @@ from mmengine.registry import DefaultScope
 
 from mmpluld.cli.main import main
 from mmpluld.engine.config import load_config
-from mmpluld.engine.numbered_patients import NUMBERED
+from mmpluld.engine.seen_patients import NUMBERED
 from mmpluld.errors import InputError
 from mmpluld.inference.embed import VolumeEmbedder, embed, embed_volume, tracklet_centres
 from mmpluld.io.array_store import write_array

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mmpluld.engine.config import load_config
+from mmpluld.engine.config_digest import CONFIG_SHA256, config_digest
 from mmpluld.errors import InputError
 from mmpluld.inference.lesions_3d import Lesion3D
 from mmpluld.inference.rescore import (
@@ -21,6 +22,8 @@ from mmpluld.inference.rescore import (
 from mmpluld.inference.settings import DetectionSettings
 from mmpluld.io.array_store import NPYSliceSource
 from mmpluld.postprocess import Box3D
+from mmpluld.publish.publish import Reduction, publish
+from mmpluld.registry import build_model
 from mmpluld.structures import AnnotationSet, Detections, DetectionSet, VolumeRecord
 
 
@@ -172,3 +175,31 @@ def test_settings_are_checked(tmp_path, config, bright, volume):
     unknown = replace(volume, spacing_mm=(float("nan"), 2.8, 2.8))
     with pytest.raises(InputError, match=r"a: voxels are \[nan, 2.8, 2.8\] mm"):
         Rescorer(config, bright).scores(source_of(tmp_path, unknown), np.arange(12), np.array([BRIGHT], float), "a")
+
+
+def test_weights_of_other_settings_than_the_zoos_are_refused(tmp_path, config, bright):
+    """A patch cut in another way has a score, too, but not what the network has learnt."""
+    content = torch.load(bright, weights_only=True)
+    others = load_config("fpr_resnet18_phantom", ["test_dataloader.dataset.pipeline.load.voxel_mm=(2.0, 1.4, 1.4)"])
+    for name, cfg in (("own.pth", config), ("other.pth", others)):
+        torch.save({**content, "meta": content["meta"] | {CONFIG_SHA256: config_digest(cfg)}}, tmp_path / name)
+    assert load_rescorer(tmp_path / "own.pth").mode == "average"
+    with pytest.raises(InputError, match=r"other.pth: was trained with other settings than fpr_resnet18_phantom has"):
+        load_rescorer(tmp_path / "other.pth")
+    own = tmp_path / "fpr_resnet18_phantom.py"
+    others.dump(own)
+    with pytest.raises(InputError, match=re.escape(f"give its own config, {own}")):
+        load_rescorer(tmp_path / "other.pth")
+    load_rescorer(tmp_path / "other.pth", own)
+
+
+def test_a_bundle_has_its_own_mode(tmp_path, bright):
+    detector = "lens-afp_densenet121_9s_phantom"
+    torch.manual_seed(0)
+    torch.save({"state_dict": build_model(load_config(detector)).state_dict()}, tmp_path / "weights.pth")
+    for mode in ("alone", "average"):
+        reduction = Reduction(bright, mode=mode)
+        bundle = publish(tmp_path / "weights.pth", tmp_path, detector, data="none", reduction=reduction).bundle
+        assert load_rescorer(bundle).mode == mode
+        assert rescorer_of_test({"checkpoint": bundle}, "cpu", "fp32").mode == mode
+    assert load_rescorer(bundle, mode="alone").mode == "alone"

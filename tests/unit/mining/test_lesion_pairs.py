@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 
@@ -124,6 +125,27 @@ def test_command(tmp_path, annotations, capsys):
     assert 0.03 < best["delta"] < 1.4
     assert rows["position", "two studies"]["num_pairs"] == 12
     assert main(["match", str(tmp_path / "none.json")]) == 2
+
+
+def test_a_number_that_is_null_is_unknown(annotations):
+    def found():
+        return lesion_pairs(annotations, LesionPlaces()).distances.tolist()
+
+    none, null = copy.deepcopy(annotations), copy.deepcopy(annotations)
+    for content, change in ((none, lambda own: own.pop("lesion", None)), (null, lambda own: own.update(lesion=None))):
+        change(content.lesions[0].attributes)
+    distances = [lesion_pairs(content, LesionPlaces()).distances.tolist() for content in (none, null)]
+    assert distances[0] == distances[1]
+    assert len(distances[0]) < len(found())
+
+
+def test_without_a_voxel_size_there_are_no_places_in_mm(tmp_path, annotations, capsys):
+    annotations.volumes[0] = replace(annotations.volumes[0], spacing_mm=(float("nan"), 1.0, 1.0))
+    annotations.save(tmp_path / "ann.json")
+    assert main(["match", str(tmp_path / "ann.json")]) == 0
+    said = capsys.readouterr()
+    assert f"voxel size is unknown of 1 volume ({annotations.volumes[0].id})" in said.err
+    assert "position mm" not in said.out and "position" in said.out
 
 
 def test_proposals_that_do_not_fit_are_refused(tmp_path, annotations):

@@ -25,7 +25,7 @@ from mmpluld.cli.main import main
 from mmpluld.engine.bundle_config import bundle_config
 from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights
 from mmpluld.engine.config import find_config, load_config
-from mmpluld.engine.config_digest import config_digest
+from mmpluld.engine.config_digest import CONFIG_SHA256, config_digest
 from mmpluld.errors import InputError
 from mmpluld.evaluation.operating_points import OperatingPoints, measure_operating_points
 from mmpluld.inference.settings import DetectionSettings
@@ -108,6 +108,16 @@ def test_published_file_can_be_published(trained: Path, tmp_path: Path) -> None:
     states = [load_checkpoint_safely(published.bundle)["state_dict"] for published in (first, again)]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_weights_of_other_settings_than_the_zoos(trained: Path, tmp_path: Path) -> None:
+    content = torch.load(trained, weights_only=False)
+    content["meta"][CONFIG_SHA256] = "0" * 64
+    torch.save(content, tmp_path / "own.pth")
+    with pytest.raises(InputError, match=rf"own.pth: was trained with other settings than {NAME} has"):
+        publish(tmp_path / "own.pth", tmp_path / "zoo", NAME, data="Phantom")
+    assert not (tmp_path / "zoo").exists()
+    publish(tmp_path / "own.pth", tmp_path / "zoo", NAME, data="Phantom", config=NAME)
 
 
 def test_half_precision_halves_the_size(trained: Path, tmp_path: Path) -> None:
