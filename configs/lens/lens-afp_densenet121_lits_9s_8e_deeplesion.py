@@ -2,7 +2,7 @@
 _base_ = [
     "../_base_/models/lens_densenet121_afp.py",
     "../_base_/datasets/lens_lits_9s.py",
-    "../_base_/schedules/radam_8e.py",
+    "../_base_/schedules/radam_8e_short.py",
     "../_base_/default_runtime.py",
 ]
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mmpluld.errors import InputError
+from mmpluld.mining.harvest import HarvestRules
+from mmpluld.mining.options import MiningOptions
 from mmpluld.mining.strategy_table import find_strategy
 from mmpluld.reproduce.graph import Job, batch_shares, identity_digest, last_weights, whole_config_digest
 from mmpluld.reproduce.rows import FPR, Labels, Row
@@ -139,20 +141,32 @@ class Plan:
         """Refuse options that set what rows differ in: the table would show one config under several names.
 
         Raises:
-            InputError: Two rows that train for themselves are the same with the options, and are not without.
+            InputError: An option sets what options of a row set, or two rows that are trained alike, or tested with the
+                weights of one of them, are the same with the options and are not without.
         """
+        given = f"--cfg-options {' '.join(self.cfg_options)}"
         known: dict[tuple[Any, ...], tuple[str, str]] = {}
-        for row in (row for row in self.rows.values() if not row.weights_of):
+        for row in self.rows.values():
             name = row.config_name(self.twins)
             plain, changed = (
                 whole_config_digest(self._loaded(name, part)) for part in (row.options, self._changes(row))
             )
-            other, before = known.setdefault((changed, row.labels, row.fpr, row.fold), (row.key, plain))
-            if before != plain:
-                raise InputError(
-                    f"--cfg-options {' '.join(self.cfg_options)}: makes the rows {other} and {row.key} the same; "
-                    "leave out what the table compares"
-                )
+            tested = changed, row.fpr, row.calibrated
+            # What trains is compared with all that train, and with what tests its weights.
+            groups = (
+                [("weights", row.weights_of)] if row.weights_of else [("weights", row.key), ("trained", row.labels)]
+            )
+            for group in groups:
+                other, before = known.setdefault((group, *tested, row.fold), (row.key, plain))
+                if before != plain:
+                    raise InputError(
+                        f"{given}: makes the rows {other} and {row.key} the same; leave out what the table compares"
+                    )
+        for option, row in product(self.cfg_options, self.rows.values()):
+            place = option.partition("=")[0]
+            for own in (change.partition("=")[0] for change in row.options):
+                if f"{own}.".startswith(f"{place}.") or f"{place}.".startswith(f"{own}."):
+                    raise InputError(f"{given}: {place} is what the row {row.key} sets; leave it out")
 
     def run(self, row: Row, seed: int, split: str | None = None) -> Run:
         """The run of a row with a seed, tested on the patients of ``split``, by default the table's."""
@@ -309,7 +323,7 @@ class Plan:
             ]  # fmt: skip
 
         needs: list[Job] = [*proposals, *embedded, *([before] if before else [])]
-        settings = [*labels.strategies, *labels.oracles, *rules]
+        settings = [*labels.strategies, *labels.oracles, *rules, *_defaults(MiningOptions())]
         # The truth too: oracles mine from it alone, and the others' report is about it.
         files = [annotations, *([truth] if truth.is_file() else [])]
         return self._step(
@@ -366,7 +380,8 @@ class Plan:
             return [*command, "--out", str(folder / "candidates.json")]
 
         needs = [*proposals, *([labels] if labels else [])]
-        candidates = self._step("harvest", fpr.detector, seed, needs, (), harvest, "candidates.json")
+        defaults = _defaults(HarvestRules())
+        candidates = self._step("harvest", fpr.detector, seed, needs, defaults, harvest, "candidates.json")
         folder = self._steps_folder(fpr.detector, fpr.config, seed)
         if folder not in self._steps:
             file = _written(candidates.makes.absolute())
@@ -453,3 +468,8 @@ def _written(value: object) -> str:
     from mmpluld.engine.option_values import written
 
     return written(str(value))
+
+
+def _defaults(rules: MiningOptions | HarvestRules) -> list[str]:
+    """What holds where a step says nothing else: with other defaults of a later version it makes something else."""
+    return [f"{name}={value}" for name, value in asdict(rules).items() if value not in (None, ())]

@@ -115,8 +115,8 @@ def _lines(axes: Any, summary: Summary) -> None:
         within = [other for other in names if other.split(",")[0] == first].index(name)
         mean, low, high = ([100 * getattr(item, end)[-1] for item in points] for end in ("mean", "low", "high"))
         x, colour = [_place(item) for item in points], _CURVES[firsts.index(first) % len(_CURVES)]
-        axes.plot(x, mean, color=colour, marker="os"[within % 2], markersize=5, linestyle=("-", "--")[within % 2],
-                  linewidth=1.8, label=name)  # fmt: skip
+        axes.plot(x, mean, color=colour, marker="os^"[within % 3], markersize=5,
+                  linestyle=("-", "--", ":")[within % 3], linewidth=1.8, label=name)  # fmt: skip
         axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
     _finish_curve(axes, summary, "average sensitivity", bool(curves))
 

@@ -28,14 +28,15 @@ _NEGATIVES = {
 }
 
 
-def write_report(summary: Summary, stem: Path, command: str, data: str | None) -> list[Path]:
+def write_report(summary: Summary, stem: Path, command: str, data: str | None, twins: bool = False) -> list[Path]:
     """Write ``<stem>.md``, ``<stem>.csv`` and ``<stem>.png``.
 
     Args:
         summary: What to report.
         stem: Path without suffix.
         command: The command that made it.
-        data: One sentence on the data, if there is one.
+        data: One sentence on the data, if they are a phantom.
+        twins: Whether the rows are miniatures.
 
     Returns:
         The files.
@@ -43,7 +44,7 @@ def write_report(summary: Summary, stem: Path, command: str, data: str | None) -
     from mmpluld.reproduce.plots import plot_summary
 
     files = [stem.with_name(stem.name + suffix) for suffix in (".md", ".csv", ".png")]
-    atomic_write_text(files[0], markdown(summary, files[2].name, command, data))
+    atomic_write_text(files[0], markdown(summary, files[2].name, command, data, twins))
     atomic_write_text(files[1], table_csv(summary))
     plot_summary(summary, files[2])
     return files
@@ -112,11 +113,15 @@ def _part_lines(part: Part, summary: Summary) -> list[list[str]]:
     return lines
 
 
-def markdown(summary: Summary, picture: str, command: str, data: str | None) -> str:
+def markdown(summary: Summary, picture: str, command: str, data: str | None, twins: bool = False) -> str:
     """The report as Markdown."""
     lines = [f"# {summary.table.title}", ""]
-    if data is not None:
+    if twins and data is not None:
         lines += ["Twins on the phantom: miniatures of the paper's detectors, whose figures say nothing about CT.", ""]
+    elif twins:
+        lines += ["Twins: miniatures of the paper's detectors, whose figures say nothing about these.", ""]
+    elif data is not None:
+        lines += ["On a phantom, where figures say nothing about CT.", ""]
     headline = ", ".join(f"{summary.levels[index]:g}" for index in summary.headline)
     lines += [
         f"Sensitivity in % at mean false positives per {summary.per}, mean over seeds; the average is over {headline}, "
@@ -291,7 +296,8 @@ def _specialty_cells(pair: PairResult) -> list[str]:
     d = pair.difference
     if d is None:
         return [_names(pair), f"not compared ({pair.reason})", *["-"] * 3]
-    return [_names(pair), _interval(pair), _p_value(pair), d.verdict, f"{100 * d.detectable[-1]:.2f}"]
+    detectable = "-" if math.isnan(d.detectable[-1]) else f"{100 * d.detectable[-1]:.2f}"
+    return [_names(pair), _interval(pair), _p_value(pair), d.verdict, detectable]
 
 
 def _negatives_section(summary: Summary) -> list[str]:

@@ -15,7 +15,7 @@ from mmpluld.reproduce.children import Resources, run_command
 from mmpluld.reproduce.collect import Summary, collect
 from mmpluld.reproduce.display import live_progress
 from mmpluld.reproduce.gate import conditions, verdict
-from mmpluld.reproduce.graph import execute, fail_outdated
+from mmpluld.reproduce.graph import Job, execute, fail_outdated
 from mmpluld.reproduce.plan import detectors_behind, plan, with_needs
 from mmpluld.reproduce.report import export, pair_line, terminal_table, write_report
 from mmpluld.reproduce.runner import Run
@@ -106,7 +106,11 @@ def reproduce(request: Request) -> Outcome:
     resources = Resources.of_machine(request.jobs, request.gpus)
     _check_gpus(resources)
     with folder_lock(request.work_dir):
-        outcomes = [_one_table(table, chosen_rows(table, request.rows), resources, request) for table in tables]
+        starts = _imagenet_starts(tables, request)
+        if len(tables) > 1:  # so that what is refused is refused before the training of the first
+            for table in tables:
+                _planned(table, resources, request, starts)
+        outcomes = [_one_table(table, resources, request, starts) for table in tables]
         found = Outcome(
             tuple(item for part in outcomes for item in part.summaries),
             tuple(item for part in outcomes for item in part.failed),
@@ -130,10 +134,15 @@ def chosen_rows(table: Table, keys: Sequence[str] | None) -> list[Row]:
     return [row for row in table.rows if row.key in trained]
 
 
-def _one_table(table: Table, rows: list[Row], resources: Resources, request: Request) -> Outcome:
-    """Train, test and report one table."""
-    data_root = _data_root(table, request)
-    # All rows are planned, so that the report has them and a folder that cannot be used is found before training.
+def _planned(
+    table: Table, resources: Resources, request: Request, starts: StartOf | None
+) -> tuple[list[Run], list[Job]]:
+    """All runs of a table, so that the report has them; and what is to be done.
+
+    Raises:
+        InputError: A folder cannot be used, a batch cannot be shared among the GPUs, or as of :func:`plan`.
+    """
+    rows = chosen_rows(table, request.rows)
     runs = plan(
         table.rows,
         request.seeds or table.seeds,
@@ -141,16 +150,22 @@ def _one_table(table: Table, rows: list[Row], resources: Resources, request: Req
         table.protocol,
         twins=request.twins,
         split=table.split,
-        data_root=data_root,
+        data_root=_data_root(table, request),
         cfg_options=request.cfg_options,
-        start_of=_start_of(table, rows, resources, request),
+        start_of=starts or _trunks(table, rows, resources, request),
     )
-    wanted = [item for item in runs if item.row in rows]
-    jobs = with_needs(wanted, unfinished=True)
+    jobs = with_needs([item for item in runs if item.row in rows], unfinished=True)
     for job in jobs:
         if isinstance(job, Run):
-            job.batch_shares(resources.gpus)  # refused before the first training
-    with live_progress(wanted, resources.jobs) as refresh:
+            job.batch_shares(resources.gpus)
+    return runs, jobs
+
+
+def _one_table(table: Table, resources: Resources, request: Request, starts: StartOf | None) -> Outcome:
+    """Train, test and report one table."""
+    runs, jobs = _planned(table, resources, request, starts)
+    rows = chosen_rows(table, request.rows)
+    with live_progress([item for item in runs if item.row in rows], resources.jobs) as refresh:
         execute(jobs, resources, refresh)
     every = with_needs(runs)
     fail_outdated(every)
@@ -158,31 +173,40 @@ def _one_table(table: Table, rows: list[Row], resources: Resources, request: Req
     for line in failed:
         print(f"failed: {line}")
     summary = collect(table, runs)
-    _report(summary, runs, request, _description(table, data_root))
+    _report(summary, runs, request, _description(table, _data_root(table, request)))
     return Outcome((summary,), failed)
 
 
-def _start_of(table: Table, rows: list[Row], resources: Resources, request: Request) -> StartOf:
-    """What backbones start from; trains the trunks that twins lack."""
+def _trunks(table: Table, rows: list[Row], resources: Resources, request: Request) -> StartOf:
+    """What the backbones of twins start from; trains the trunks that are lacking."""
+    from mmpluld.engine.config import load_config
+
+    # All rows of the table are planned, but only those that are trained, or have been, need a trunk.
+    begun = [row for row in table.rows if (Path(request.work_dir) / row.run_name(request.twins, table.split)).exists()]
+    needed = dict.fromkeys([*rows, *begun, *detectors_behind([*rows, *begun])])
+    configs = [
+        (row.key, load_config(row.config_name(request.twins), [*row.options, *request.cfg_options])) for row in needed
+    ]
+    return ensure_trunks(configs, Path(request.work_dir), resources, run_command)
+
+
+def _imagenet_starts(tables: Sequence[Table], request: Request) -> StartOf | None:
+    """What backbones start from, random ones or those of the papers' size; None: from trunks."""
     from mmpluld.engine.config import load_config
 
     if list(request.pretrained) == ["none"]:
         return random_start
-    # All rows of the table are planned, but only those that are trained, or have been, need a trunk.
-    begun = [row for row in table.rows if (Path(request.work_dir) / row.run_name(request.twins, table.split)).exists()]
-    begun += detectors_behind([*rows, *begun])
-    configs = [
-        (row.key, load_config(row.config_name(request.twins), [*row.options, *request.cfg_options]))
-        for row in dict.fromkeys([*table.rows, *begun])
-        if not request.twins or row in rows or row in begun
-    ]
     if request.twins:
-        return ensure_trunks(configs, Path(request.work_dir), resources, run_command)
-    classifiers = dict.fromkeys(row.fpr.config_name(False) for row in table.rows if row.fpr)
+        return None
+    rows = dict.fromkeys(row for table in tables for row in table.rows)
+    configs = [
+        (row.key, load_config(row.config_name(False), [*row.options, *request.cfg_options]))
+        for row in dict.fromkeys([*rows, *detectors_behind(rows)])
+    ]
+    classifiers = dict.fromkeys(row.fpr.config_name(False) for row in rows if row.fpr)
     configs += [(name, load_config(name)) for name in classifiers]
     starts = imagenet_starts(request.pretrained, configs)
-    warning = without_weights(starts, configs)
-    if warning:
+    if warning := without_weights(starts, configs):
         print(f"warning: {warning}", file=sys.stderr)
     return starts
 
@@ -212,7 +236,7 @@ def _report(summary: Summary, runs: list[Run], request: Request, data: str | Non
 
     name = summary.table.name
     stem = Path(request.work_dir) / (f"{name}-twins" if request.twins else name)
-    files = write_report(summary, stem, _command(request, summary.table), data)
+    files = write_report(summary, stem, _command(request, summary), data, request.twins)
     # Piped output gets the whole width: a table cut at 80 columns is of no use in a file.
     console = Console() if Console().is_terminal else Console(width=200)
     console.print(terminal_table(summary))
@@ -278,10 +302,13 @@ def _check_gpus(resources: Resources) -> None:
         )
 
 
-def _command(request: Request, table: Table) -> str:
-    """The command without what changes no figure: where results lie, jobs and GPUs."""
-    parts = ["mmpluld", "reproduce", request.table, "--seeds", str(request.seeds or table.seeds)]
+def _command(request: Request, summary: Summary) -> str:
+    """The command for the rows that are wanted or were run, without what changes no figure: places, jobs, GPUs."""
+    parts = ["mmpluld", "reproduce", request.table, "--seeds", str(request.seeds or summary.table.seeds)]
     parts += ["--twins"] if request.twins else []
+    wanted = chosen_rows(summary.table, request.rows)
+    rows = [item.row.key for item in summary.rows if item.seeds or item.row in wanted]
+    parts += ["--rows", ",".join(rows)] if len(rows) < len(summary.rows) else []
     parts += ["--recipe", request.recipe] if request.recipe else []
     parts += ["--data-root", str(request.data_root)] if request.data_root else []
     given = [item.partition("=")[::2] for item in request.pretrained]

@@ -320,7 +320,7 @@ def compare(
         p_margin=error.tail(margin - np.abs(value)),
         se_patients=np.sqrt(of_patients),
         se_seeds=np.where(known, np.sqrt(sum(variance for variance, _ in of_seeds)), np.nan),
-        detectable=error.detectable(),
+        detectable=np.where(known, error.detectable(), np.nan),
         seeds=(len(first), len(second)),
         paired=paired,
     )

@@ -39,3 +39,10 @@ def test_each_line_is_a_curve_in_the_order_of_x(planned, finish, tmp_path):
     assert joint.get_linestyle() != alone.get_linestyle()
     plot_summary(summary, tmp_path / "lines.png")
     assert (tmp_path / "lines.png").stat().st_size > 5000
+
+
+def test_the_curves_of_figure_7_are_told_apart():
+    axes = Figure().add_subplot()
+    _lines(axes, collect(TABLES["lens-figure7"], []))
+    looks = {(curve.get_color(), curve.get_linestyle(), curve.get_marker()) for curve in axes.lines}
+    assert len(looks) == len(axes.lines) == 9

@@ -229,7 +229,10 @@ def test_share_that_is_none_is_refused(finished, share):
 
 def test_markdown_labels_the_papers_figures_and_names_its_command(finished, phantom):
     summary = collect(MINI, finished, resamples=50)
-    text = markdown(summary, "mini.png", "mmpluld reproduce mini --twins", describe_phantom(phantom))
+    text = markdown(summary, "mini.png", "mmpluld reproduce mini --twins", describe_phantom(phantom), twins=True)
+    assert "Twins on the phantom: miniatures" in text
+    assert "miniature" not in markdown(summary, "mini.png", "command", describe_phantom(phantom))
+    assert "Twins: miniatures" in markdown(summary, "mini.png", "command", None, twins=True)
     header = next(line for line in text.splitlines() if line.startswith("| row"))
     assert "0.5 (paper)" in header
     assert "average (paper)" in header

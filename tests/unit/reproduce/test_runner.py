@@ -16,8 +16,9 @@ from mmpluld.cli.main import run as run_command_line
 from mmpluld.errors import InputError
 from mmpluld.reproduce.children import Children, Resources, RunFailed, run_command
 from mmpluld.reproduce.graph import execute
-from mmpluld.reproduce.plan import with_needs
+from mmpluld.reproduce.plan import Plan, with_needs
 from mmpluld.reproduce.runner import _command
+from mmpluld.reproduce.start import random_start
 from mmpluld.reproduce.tables import TABLES, Row, Table, with_recipe
 
 
@@ -252,6 +253,33 @@ def test_options_of_the_command_come_after_those_of_the_row(planned):
 def test_options_that_make_two_rows_the_same_are_refused(planned):
     with pytest.raises(InputError, match=r"max_epochs=3: makes the rows a3d and a3d-short the same; leave out"):
         planned(SHORT, seeds=1, cfg_options=["train_cfg.max_epochs=3"])
+
+
+@pytest.mark.parametrize(
+    ("table", "option", "told"),
+    [
+        ("choose-threshold", "test_cfg.link_score_thr=0.02", "rows lens and lens-link-score-thr-0.01 the same"),
+        ("choose-afp", "model.rpn_head.head.loss_cls=None", "loss_cls is what the row lens-weight-0.01 sets"),
+        ("choose-fusion", "model.test_cfg.rcnn.fusion.iou_threshold=0.35", "rows lens and lens-iou-threshold-0.3 the"),
+        (
+            "choose-epochs-lens",
+            "train_cfg.max_epochs=2",
+            "train_cfg.max_epochs is what the row lens-single-epochs-8 sets",
+        ),
+        ("lens-table2", "model.test_cfg.rcnn.experts=[deeplesion]", "rows lens-no-fusion and lens the same"),
+    ],
+)
+def test_options_that_set_what_rows_vary_are_refused(tmp_path, table, option, told):
+    """Also of rows that differ in their tests alone."""
+    rows = [row for row in TABLES[table].rows if row.labels is None and row.fpr is None]
+    planned = Plan(rows, tmp_path, "lens-3d", True, "val", None, [option], random_start)
+    with pytest.raises(InputError, match=re.escape(told)):
+        planned.refuse_levelling()
+
+
+def test_options_that_leave_what_rows_vary_are_taken(tmp_path):
+    Plan(TABLES["choose-fusion"].rows, tmp_path, "lens-3d", True, "val", None, ["train_cfg.max_epochs=2"], random_start
+         ).refuse_levelling()  # fmt: skip
 
 
 def test_files_of_which_nothing_is_known_are_refused(planned, finish):

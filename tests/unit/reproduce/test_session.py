@@ -8,9 +8,10 @@ import shlex
 import pytest
 
 from mmpluld.cli.main import run as run_command_line
+from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
-from mmpluld.reproduce.session import Request, chosen_rows, reproduce
-from mmpluld.reproduce.tables import TABLES
+from mmpluld.reproduce.session import Request, _imagenet_starts, chosen_rows, reproduce
+from mmpluld.reproduce.tables import TABLES, get_tables
 
 
 def test_call_and_command_report_the_same(planned, finish, phantom, tmp_path, capsys):
@@ -36,6 +37,32 @@ def test_call_and_command_report_the_same(planned, finish, phantom, tmp_path, ca
         printed,
         report,
     )
+
+
+def test_the_report_names_the_rows_that_were_run(planned, finish, phantom, tmp_path):
+    table, work_dir = TABLES["learning-rate"], tmp_path / "work"
+    keys = [run.row.key for run in planned(table, seeds=1)]
+    for run in planned(table, seeds=1)[1:]:
+        finish(run, 0.5)
+    reproduce(Request(table.name, work_dir, 1, True, data_root=phantom, jobs=1, pretrained=("none",), rows=(keys[1],)))
+    report = (work_dir / "learning-rate-twins.md").read_text(encoding="utf-8")
+    assert f"--rows {keys[1]},{keys[2]} " in report
+
+
+@pytest.mark.parametrize("given", [["resnet18=FILE", "densenet121=FILE"], ["resnet50=FILE"]])
+def test_weights_that_one_table_of_several_starts_from_are_taken(tmp_path, monkeypatch, given):
+    """Whether they fit is not looked at here; an unknown name is refused for all tables."""
+    (tmp_path / "file.pth").write_bytes(b"weights")
+    monkeypatch.setattr("mmpluld.reproduce.start._check_fits", lambda path, backbone: None)
+    given = tuple(item.replace("FILE", str(tmp_path / "file.pth")) for item in given)
+    request = Request("lens", tmp_path / "work", pretrained=given)
+    if given[0].startswith("resnet50"):
+        with pytest.raises(InputError, match="--pretrained resnet50: none of the rows has this backbone"):
+            _imagenet_starts(get_tables("lens"), request)
+        return
+    starts = _imagenet_starts(get_tables("lens"), request)
+    for name in ("lens-afp_densenet121_mined_9s_8e_deeplesion", "fpr_resnet18_deeplesion"):
+        assert starts(load_config(name)).options
 
 
 def test_rows_that_are_asked_for_bring_their_training_along():

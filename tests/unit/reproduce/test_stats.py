@@ -158,6 +158,7 @@ def test_rows_on_the_same_trainings_are_compared_seed_by_seed():
 def test_single_trainings_use_the_patients_alone_and_tell_nothing():
     result = between([sample(0.8, [0.75, 0.8, 0.85])], [sample(0.1, [0.1, 0.1, 0.1])])
     assert np.isnan(result.se_seeds[0])
+    assert np.isnan(result.detectable[0])  # a repetition could tell nothing, either
     assert result.se_patients[0] == pytest.approx(0.05 * 1.1**0.5)
     assert result.p_value[0] < 0.001
     assert result.verdict == "cannot be told"
