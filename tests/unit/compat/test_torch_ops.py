@@ -77,7 +77,7 @@ class TestNMS:
         boxes = boxes.bfloat16()
         assert torch.equal(torch_ops.nms(boxes, scores, 0.5, 0), torch_ops.nms(boxes.float(), scores, 0.5, 0))
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(st.integers(0, 300), st.integers(0, 10_000), st.sampled_from([0.2, 0.5, 0.8]), st.booleans())
     def test_survivors_do_not_overlap_and_explain_the_removed(
         self, count: int, seed: int, threshold: float, ties: bool

@@ -99,13 +99,13 @@ def test_refusals(text: str, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text(st.characters(codec="utf-8", exclude_characters="'"), min_size=1))
 def test_any_path_can_be_written(text: str) -> None:
     assert parse_value("data_root", written(text)) == text
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text("[]() {},:'\"a1=.", max_size=12))
 def test_anything_is_a_value_or_one_line(text: str) -> None:
     for key in ("data_root", "model.x"):

@@ -73,7 +73,7 @@ def test_diameters_in_pixels_that_are_not_square() -> None:
     assert long_diameter_mm(boxed, volume) == pytest.approx(8.8)  # of 11 x 0.8 and 17 x 0.5
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6))
 def test_groups_are_evaluations_with_the_others_ignored_or_gone(seed: int) -> None:
     rng = np.random.default_rng(seed)

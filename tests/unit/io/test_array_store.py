@@ -35,7 +35,7 @@ def test_slices_by_number(tmp_path, array):
             source.read(index)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(shape=st.tuples(*[st.integers(1, 5)] * 3), axes=st.permutations([0, 1, 2]), seed=st.integers(0, 99))
 def test_any_layout_comes_back(tmp_path_factory, shape, axes, seed):
     array = np.random.default_rng(seed).integers(-(2**15), 2**15, shape, dtype=np.int16).transpose(axes)

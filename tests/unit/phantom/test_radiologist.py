@@ -39,7 +39,7 @@ def test_boxes_are_cut_at_the_border() -> None:
     assert max(result.box) <= 40
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.floats(3, 14), st.floats(0.45, 1.0), st.floats(0, 3.1))
 def test_short_is_perpendicular_to_and_no_longer_than_long(a: float, ratio: float, angle: float) -> None:
     result = measure(_ellipse(a, a * ratio, angle), (0, 0), 1.0, 5.0, 61)

@@ -152,7 +152,7 @@ def test_bad_score_rule():
         tracklet_to_box3d(chain, score="median")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10_000), max_gap=st.integers(0, 2), iou_thr=st.sampled_from([0.0, 0.3, 0.5, 0.7]))
 def test_equals_the_rule_in_plain_loops(seed, max_gap, iou_thr):
     boxes, scores = random_slices(seed)
@@ -175,7 +175,7 @@ def test_equals_the_rule_in_plain_loops(seed, max_gap, iou_thr):
     assert found == expected
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000))
 def test_order_within_a_slice_does_not_matter(seed):
     boxes, scores = random_slices(seed)

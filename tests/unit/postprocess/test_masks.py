@@ -26,7 +26,7 @@ def test_twice_the_size_by_hand():
     np.testing.assert_allclose(pasted[1, 1:5], [0, 0.25, 0.75, 0.75])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(*[st.integers(-20, 80).map(lambda n: n / 4)] * 2, *[st.integers(2, 100).map(lambda n: n / 4)] * 2)
 def test_shifting_the_box_by_pixels_shifts_the_mask(x, y, width, height):
     probs = np.random.default_rng(0).random((7, 5))

@@ -322,7 +322,7 @@ def test_number_of_seeds_that_detects_the_margin():
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=6), st.integers(0, 9))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_swapping_the_rows_turns_the_sign(pairs, seed):
     rng = np.random.default_rng(seed)
     first, second = ([sample(value, list(rng.random(20))) for value in column] for column in zip(*pairs, strict=True))

@@ -99,7 +99,7 @@ def test_bad_input(mask, spacing, message):
         measure_recist(mask, spacing)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.floats(0.3, 3), st.floats(0.3, 3))
 def test_properties(seed, spacing_y, spacing_x):
     """Ends tell the lengths, the diameters are perpendicular, none exceeds the extent, turning the mask turns them."""

@@ -100,7 +100,7 @@ def test_log_loss_by_hand():
     assert math.isfinite(log_loss(np.array([-1e4, 1e4]), np.array([True, False])))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(-900, 160), st.booleans()), min_size=1, max_size=60))
 def test_order_within_an_expert_is_unchanged(rows):
     margins, hits = np.array([row[0] / 10 for row in rows]), np.array([row[1] for row in rows])

@@ -172,7 +172,7 @@ class TestFetch:
         assert left(tmp_path) == ["a"]
         assert (tmp_path / "a").read_bytes() == CONTENT
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(cuts=st.lists(st.integers(0, 200_000), max_size=4), size=st.integers(0, 200_000))
     def test_any_cuts_end_in_the_same_file(self, server, tmp_path: Path, cuts: list[int], size: int) -> None:
         server.files["/a"] = CONTENT[:size]

@@ -120,7 +120,7 @@ def test_random_state_has_no_influence():
     np.testing.assert_array_equal(*masks)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.floats(-30, 150), min_size=8, max_size=8), st.lists(st.floats(-30, 150), min_size=4, max_size=4))
 def test_any_marks_give_a_mask_within_the_box_and_the_mark(points, corners):
     x1, x2 = sorted(corners[:2])
@@ -136,7 +136,7 @@ def test_any_marks_give_a_mask_within_the_box_and_the_mark(points, corners):
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_run_lengths_come_back(seed, decode_mask):
     mask = np.random.default_rng(seed).random((7, 9)) < 0.4
     encoded = encode_mask(mask)

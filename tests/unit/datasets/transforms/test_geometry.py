@@ -181,7 +181,7 @@ def test_random_numbers_are_within_their_limits_and_repeat_with_the_seed():
     assert (spread.max(axis=0) > 0.95 * limits).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(-0.3, 0.3), st.floats(-0.3, 0.3), st.floats(0.7, 1.3), st.floats(-45, 45), st.integers(0, 2**31))
 def test_boxes_fit_what_they_held(shift_x, shift_y, scale, degrees, seed):
     rng = np.random.default_rng(seed)

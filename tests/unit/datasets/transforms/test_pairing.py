@@ -69,7 +69,7 @@ def check_paired(results, count):
 def test_single_steps_and_the_pipelines(chain):
     steps = [TRANSFORMS.build(dict(STEPS[name])) for name in chain]
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(BOXES, st.integers(0, 2**31 - 1))
     def check(boxes, seed):
         random.seed(seed)

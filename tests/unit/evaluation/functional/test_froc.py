@@ -221,7 +221,7 @@ def test_what_does_not_fit_is_refused(boxes: list[Any], scores: list[Any], truth
         match_detections(boxes, scores, truth, DEEPLESION_2D)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(cases(), st.sampled_from(["iou", "iobb", "iogt", "iobbgt"]), st.sampled_from([0.1, 0.3, 0.5, 1.0]))
 def test_equals_the_slow_walk(case: tuple[Any, Any, Any], overlap: Any, threshold: float) -> None:
     protocol = replace(DEEPLESION_2D, overlap=overlap, threshold=threshold)
@@ -236,7 +236,7 @@ def test_equals_the_slow_walk(case: tuple[Any, Any, Any], overlap: Any, threshol
         assert sensitivity_at(matches, levels).tolist() == np.where(levels < rate[0], 0, expected).tolist()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cases(), st.sampled_from(["free", "fp"]), st.booleans(), st.booleans())
 def test_curve_and_levels_agree(case: tuple[Any, Any, Any], duplicates: Any, one_to_one: bool, strict: bool) -> None:
     protocol = replace(DEEPLESION_2D, duplicates=duplicates, one_to_one=one_to_one)
@@ -251,7 +251,7 @@ def test_curve_and_levels_agree(case: tuple[Any, Any, Any], duplicates: Any, one
         assert sensitivity_at(matches, [level])[0] == (reached[-1] if len(reached) else 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cases(), st.randoms(use_true_random=False))
 def test_order_of_the_input_does_not_matter(case: tuple[Any, Any, Any], random: Any) -> None:
     """In strict mode, even with ties."""
@@ -271,7 +271,7 @@ def test_order_of_the_input_does_not_matter(case: tuple[Any, Any, Any], random: 
     assert first.false_positives.tolist() == second.false_positives.tolist()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cases(), st.booleans())
 def test_score_order_alone_decides(case: tuple[Any, Any, Any], strict: bool) -> None:
     boxes, scores, truth = case
@@ -282,7 +282,7 @@ def test_score_order_alone_decides(case: tuple[Any, Any, Any], strict: bool) -> 
     assert first.false_positive.tolist() == second.false_positive.tolist()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cases(), st.booleans())
 def test_another_false_positive_never_helps(case: tuple[Any, Any, Any], strict: bool) -> None:
     boxes, scores, truth = case
@@ -292,7 +292,7 @@ def test_another_false_positive_never_helps(case: tuple[Any, Any, Any], strict: 
     assert (after <= before).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cases(), st.lists(st.integers(0, 3), min_size=4, max_size=4), st.booleans())
 def test_weight_is_as_many_copies(case: tuple[Any, Any, Any], weights: list[int], strict: bool) -> None:
     weights = weights[: len(case[0])]

@@ -109,7 +109,7 @@ def plain_rules(marks: Any, scores: Any, nodules: Any, excluded: Any, limit: int
     return found, wrong
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6))
 def test_agrees_with_the_rules_told_mark_by_mark(seed: int) -> None:
     rng = np.random.default_rng(seed)

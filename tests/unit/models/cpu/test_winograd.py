@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from mmpluld.models.cpu.winograd import conv3x3
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     channels=st.tuples(st.integers(1, 6), st.integers(1, 6)),
     size=st.tuples(st.integers(1, 40), st.integers(1, 23)),

@@ -61,7 +61,7 @@ def test_regions_of_one_lesion():
     assert left_out.sum() == 3 * 5 - 2
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(x=st.floats(0, 60), y=st.floats(0, 60), width=st.floats(0.1, 20), height=st.floats(0.1, 20))
 def test_a_box_of_any_size_has_a_positive_cell(x, y, width, height):
     box = [x, y, min(x + width, 64), min(y + height, 64)]

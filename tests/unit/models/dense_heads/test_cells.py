@@ -32,7 +32,7 @@ def test_by_hand(box, scale, rows, columns):
     assert rows_and_columns(box, scale) == (rows, columns)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     x=st.floats(0, 60), y=st.floats(0, 44), width=st.floats(0, 40), height=st.floats(0, 40), scale=st.floats(0.05, 1)
 )

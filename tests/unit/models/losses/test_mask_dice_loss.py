@@ -61,7 +61,7 @@ def test_weight_scales_it():
     torch.testing.assert_close(MaskDiceLoss(loss_weight=3.0)(pred, target, index), 3 * loss_of(pred, target))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**31 - 1))
 def test_properties(seed):
     """Between 0 and 1, and it falls when a logit moves towards its binary target."""

@@ -43,7 +43,7 @@ def test_gradient_of_the_equation() -> None:
     torch.testing.assert_close(logits.grad, column(-1.0, 0.3, 0.0, 0.6, -2.0, 0.0))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.floats(-1e4, 1e4, width=32), st.booleans()), min_size=1, max_size=20))
 def test_finite_for_any_logit(samples: list[tuple[float, bool]]) -> None:
     logits = column(*[logit for logit, _ in samples]).requires_grad_()

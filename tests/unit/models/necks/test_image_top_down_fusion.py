@@ -26,7 +26,7 @@ def test_parameters_of_the_full_size():
     assert fused.shape == (1, 512, 128, 128)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     num_images=st.sampled_from([1, 3, 5]),
     batch=st.integers(0, 2),

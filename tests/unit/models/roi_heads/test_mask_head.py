@@ -61,7 +61,7 @@ def test_the_channel_of_the_label_is_taken():
     assert found.mask_probs.min() > 0.99
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**31 - 1))
 def test_pasted_masks_are_mmdets(seed):
     """What the small masks become is what mmdet pastes, up to pixels that lie on the threshold."""

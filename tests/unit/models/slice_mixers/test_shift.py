@@ -83,7 +83,7 @@ def test_reference_thickness():
     torch.testing.assert_close(share, torch.tensor([1.0, 0.5]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     channels=st.integers(1, 20),
     slices=st.integers(1, 7),

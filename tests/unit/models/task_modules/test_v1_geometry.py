@@ -57,7 +57,7 @@ class TestCoder:
         inclusive = coder.decode(boxes, deltas).numpy() - FAR
         np.testing.assert_allclose(inclusive, [[15, 5, 24, 24]], atol=1e-5)
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(BOXES, st.integers(0, 1000))
     def test_encoding_and_decoding_of_the_published_code(
         self, published: SimpleNamespace, boxes: np.ndarray, seed: int
@@ -101,7 +101,7 @@ class TestOverlap:
         assert nms(edges, scores, 0.7, offset=0)[1].tolist() == [0]
         assert nms(edges, scores, 0.76, offset=0)[1].tolist() == [0, 1]
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(BOXES, BOXES)
     def test_assigner_sees_published_overlaps(
         self, published: SimpleNamespace, boxes: np.ndarray, truth: np.ndarray
