@@ -40,6 +40,7 @@ __all__ = [
     "checkpoint_bytes",
     "load_checkpoint_safely",
     "load_weights",
+    "meta_of",
     "misfits",
     "put_weights",
     "require_own_settings",
@@ -217,7 +218,7 @@ def put_weights(model: nn.Module, checkpoint: Mapping[str, Any], path: str | os.
     if problems:
         raise InputError(
             f"{path}: weights of another model, {problems}; use the config that the checkpoint was trained with"
-            f"{_own_config(checkpoint.get('meta'), Path(path).parent)}"
+            f"{_own_config(meta_of(checkpoint), Path(path).parent)}"
         )
     target.load_state_dict(weights)
 
@@ -238,13 +239,19 @@ def state_dict_of(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -
     return dict(weights)
 
 
-def trained_with(meta: Any) -> str:
+def meta_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint tells of how it was made; empty where it tells nothing, such as weights alone."""
+    meta = checkpoint.get("meta")
+    return meta if isinstance(meta, dict) else {}
+
+
+def trained_with(meta: Mapping[str, Any]) -> str:
     """Name of the config that a checkpoint, by its metadata, was trained with; empty where it does not tell."""
-    names = (meta.get("name"), meta.get("experiment_name")) if isinstance(meta, dict) else ()
+    names = meta.get("name"), meta.get("experiment_name")
     return re.sub(r"_\d{8}_\d{6}$", "", next((text for text in names if isinstance(text, str)), ""))
 
 
-def require_own_settings(cfg: Config, name: str, meta: Any, path: str | os.PathLike[str]) -> None:
+def require_own_settings(cfg: Config, name: str, meta: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """Refuse a config of the zoo that nobody chose for a checkpoint, if the training had other settings.
 
     They may have come from ``--cfg-options`` or a changed copy. Checkpoints of other programs tell nothing of them.
@@ -258,8 +265,7 @@ def require_own_settings(cfg: Config, name: str, meta: Any, path: str | os.PathL
     Raises:
         InputError: The training had others for what decides what is found.
     """
-    trained = meta.get(CONFIG_SHA256) if isinstance(meta, dict) else None
-    if trained not in (None, config_digest(cfg)):
+    if meta.get(CONFIG_SHA256) not in (None, config_digest(cfg)):
         copy = Path(path).parent / f"{trained_with(meta)}.py"
         raise InputError(
             f"{path}: was trained with other settings than {name} has, such as --cfg-options; give its own config"
@@ -267,7 +273,7 @@ def require_own_settings(cfg: Config, name: str, meta: Any, path: str | os.PathL
         )
 
 
-def _own_config(meta: Any, folder: Path) -> str:
+def _own_config(meta: Mapping[str, Any], folder: Path) -> str:
     """What a checkpoint, by its metadata, was trained with, and where a copy of it lies beside the checkpoint."""
     name = trained_with(meta)
     if not name:

@@ -14,6 +14,7 @@ from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop, Runner
 from torch import nn
 
 from mmpluld.compat.half_precision import keep_boxes_exact
+from mmpluld.engine.checkpoint import meta_of
 from mmpluld.engine.fit_check import FitCheck
 from mmpluld.engine.guard import NonFiniteGuard
 from mmpluld.engine.resume import ResumeCheck
@@ -127,8 +128,8 @@ class TrainingRunner(Runner):
 
     def _take_seed(self) -> None:
         """Take the seed of the checkpoint before the data loader is built, whose sampler and workers keep theirs."""
-        meta = CheckpointLoader.load_checkpoint(self._load_from, "cpu", logger="silent").get("meta")
-        seed, own = meta.get("seed") if isinstance(meta, dict) else None, self._randomness_cfg.get("seed")
+        meta = meta_of(CheckpointLoader.load_checkpoint(self._load_from, "cpu", logger="silent"))
+        seed, own = meta.get("seed"), self._randomness_cfg.get("seed")
         if seed is None or seed == own:
             return
         if own is not None:

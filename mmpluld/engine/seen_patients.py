@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmpluld.engine.checkpoint import meta_of
 from mmpluld.engine.wrapped import single_datasets
 from mmpluld.registry import HOOKS
 
@@ -45,7 +46,7 @@ class SeenPatientsHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Keep what it says: the training goes on from these weights."""
-        self._before = _meta(checkpoint).get(TRAINED, {})
+        self._before = meta_of(checkpoint).get(TRAINED, {})
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Write them."""
@@ -66,7 +67,7 @@ class NumberedPatientsHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Keep what it says: the training goes on from these weights."""
-        self._before = _meta(checkpoint).get(NUMBERED, ())
+        self._before = meta_of(checkpoint).get(NUMBERED, ())
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Write them."""
@@ -90,8 +91,3 @@ def _united(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, dict
             "patients": sorted({*earlier["patients"], *record["patients"]}),
         }
     return result
-
-
-def _meta(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
-    meta = checkpoint.get("meta")
-    return meta if isinstance(meta, Mapping) else {}

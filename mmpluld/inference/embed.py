@@ -16,7 +16,7 @@ from mmengine.registry import init_default_scope
 
 from mmpluld.datasets.folds import proposed_volumes
 from mmpluld.datasets.steps import pipeline_steps
-from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights
+from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights, meta_of
 from mmpluld.engine.config_digest import config_digest
 from mmpluld.engine.device import checked_device, chosen_device
 from mmpluld.engine.run import prepare_config, sole_writer
@@ -233,10 +233,10 @@ def check_patients(weights: Path, volumes: Sequence[VolumeRecord], annotations: 
     Raises:
         InputError: They were.
     """
-    meta = load_checkpoint_safely(weights).get("meta")
-    if not isinstance(meta, dict) or NUMBERED not in meta:
+    numbered = meta_of(load_checkpoint_safely(weights)).get(NUMBERED)
+    if numbered is None:
         return False
-    shared = sorted({*meta[NUMBERED]} & {volume.person for volume in volumes})
+    shared = sorted({*numbered} & {volume.person for volume in volumes})
     if shared:
         raise InputError(
             f"{weights}: was trained with the identities of lesions of {counted(len(shared), 'patient')} of "

@@ -16,7 +16,7 @@ from torch import nn
 from mmpluld.datasets import CTLesionDataset
 from mmpluld.datasets.folds import volumes_of_fold
 from mmpluld.datasets.named_concat import dataset_settings
-from mmpluld.engine.checkpoint import load_checkpoint_safely
+from mmpluld.engine.checkpoint import load_checkpoint_safely, meta_of
 from mmpluld.engine.config_digest import config_digest
 from mmpluld.engine.device import chosen_device
 from mmpluld.engine.run import prepare_config, sole_writer
@@ -258,8 +258,7 @@ def _refuse_trained_on(
     Raises:
         InputError: There are some.
     """
-    meta = load_checkpoint_safely(weights).get("meta")
-    trained = meta.get(TRAINED) if isinstance(meta, dict) else None
+    trained = meta_of(load_checkpoint_safely(weights)).get(TRAINED)
     if trained is None:
         return False
     own = trained.get(dataset, {"fold": None, "patients": []})

@@ -25,11 +25,12 @@ from mmpluld.engine.checkpoint import (
     bundle_checkpoint,
     load_checkpoint_safely,
     load_weights,
+    meta_of,
     put_weights,
     require_own_settings,
     trained_with,
 )
-from mmpluld.engine.config import find_config, load_config
+from mmpluld.engine.config import FoundConfig, find_config, load_config
 from mmpluld.engine.config_check import check_config
 from mmpluld.engine.config_digest import config_digest
 from mmpluld.engine.device import checked_device
@@ -49,7 +50,14 @@ from mmpluld.typing import FloatArray, IntArray, StrPath
 from mmpluld.zoo.bundle import CONFIG, FPR, Bundle, is_bundle
 from mmpluld.zoo.download import local_checkpoint
 
-__all__ = ["Rescorer", "combined_scores", "load_rescorer", "rescore_detections", "rescorer_of_test"]
+__all__ = [
+    "Rescorer",
+    "combined_scores",
+    "load_rescorer",
+    "reduction_config",
+    "rescore_detections",
+    "rescorer_of_test",
+]
 
 _RECENT_SLICES = 64  # of a series; the patches of neighbouring boxes share slices
 
@@ -205,18 +213,37 @@ def load_rescorer(
     weights = local_checkpoint(checkpoint)
     if config is None and is_bundle(weights):
         return _bundled(Bundle.open(weights), mode, device, precision)
-    meta = None if config is not None else load_checkpoint_safely(weights).get("meta")
-    if config is None:
-        config = trained_with(meta)
-        if not config:
-            raise InputError(f"{checkpoint}: does not tell the config of false-positive reduction; name it")
-    found = find_config(config)
-    cfg = load_config(found)
+    found, cfg = reduction_config(config, weights)
     check_config(cfg)
-    require_own_settings(cfg, found.name, meta, weights)
     digests = config_digest(cfg)[:16], sha256_of(weights)[:16]
     name = f"{found.name} (SHA-256 {digests[0]}), weights {weights.name} (SHA-256 {digests[1]})"
     return Rescorer(cfg, weights, mode or "average", device, precision, name=name)
+
+
+def reduction_config(
+    config: StrPath | None, weights: StrPath, checkpoint: Mapping[str, Any] | None = None
+) -> tuple[FoundConfig, Config]:
+    """The config of false-positive reduction.
+
+    Args:
+        config: Path, or name of a config of the zoo; None takes the one that the weights were trained with.
+        weights: File of the weights.
+        checkpoint: Its content, if it was read already.
+
+    Raises:
+        InputError: There is no such config, or the weights do not tell theirs, or that has other settings now.
+    """
+    if config is not None:
+        found = find_config(config)
+        return found, load_config(found)
+    meta = meta_of(load_checkpoint_safely(weights) if checkpoint is None else checkpoint)
+    name = trained_with(meta)
+    if not name:
+        raise InputError(f"{weights}: does not tell the config of false-positive reduction; name it")
+    found = find_config(name)
+    cfg = load_config(found)
+    require_own_settings(cfg, found.name, meta, weights)
+    return found, cfg
 
 
 def _bundled(bundle: Bundle, mode: FPRMode | None, device: str, precision: str) -> Rescorer:

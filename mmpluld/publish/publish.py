@@ -19,16 +19,17 @@ from mmpluld.atomic import atomic_path, atomic_write_text
 from mmpluld.engine.bundle_config import config_bytes
 from mmpluld.engine.checkpoint import (
     load_checkpoint_safely,
+    meta_of,
     put_weights,
     require_own_settings,
     state_dict_of,
-    trained_with,
 )
 from mmpluld.engine.config import load_config
 from mmpluld.engine.config_digest import config_digest
 from mmpluld.errors import InputError
 from mmpluld.evaluation.functional import get_protocol
 from mmpluld.evaluation.operating_points import OperatingPoints, calibration_table, measure_operating_points
+from mmpluld.inference.rescore import reduction_config
 from mmpluld.inference.running import FPRMode
 from mmpluld.inference.settings import DetectionSettings, reduction_of_test
 from mmpluld.inputs import sha256_of
@@ -152,7 +153,7 @@ def publish(
     settings = load_config(config or name)
     source = load_checkpoint_safely(checkpoint)
     if config is None:
-        require_own_settings(settings, name, source.get("meta"), checkpoint)
+        require_own_settings(settings, name, meta_of(source), checkpoint)
     members = _model_members(settings, source, checkpoint, half, "")
     if reduction is None and (tested := reduction_of_test(settings)):
         reduction = Reduction(**tested)
@@ -197,12 +198,7 @@ def _model_members(
 def _reduction_members(reduction: Reduction, half: bool) -> dict[str, bytes]:
     path = local_checkpoint(reduction.checkpoint)
     source = load_checkpoint_safely(path)
-    config = reduction.config or trained_with(source.get("meta"))
-    if not config:
-        raise InputError(f"{reduction.checkpoint}: does not tell the config of false-positive reduction; name it")
-    settings = load_config(config)
-    if reduction.config is None:
-        require_own_settings(settings, str(config), source.get("meta"), path)
+    _, settings = reduction_config(reduction.config, path, source)
     return _model_members(settings, source, path, half, FPR)
 
 
@@ -257,7 +253,7 @@ def _details(
     reduction: Reduction | None,
 ) -> dict[str, Any]:
     """What the card says, and among it the provenance that the bundle keeps."""
-    epoch = source.get("meta", {}).get("epoch")
+    epoch = meta_of(source).get("epoch")
     provenance: dict[str, Any] = {
         "mmpluld_version": __version__,
         "config": trained,

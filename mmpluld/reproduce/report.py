@@ -239,8 +239,7 @@ def _pair_section(summary: Summary) -> list[str]:
     for pair in summary.pairs:
         if (d := pair.difference) is None:
             continue
-        errors = [f"{100 * value[-1]:.2f}" for value in (d.se_patients, d.se_seeds, d.detectable)]
-        errors = ["-" if text == "nan" else text for text in errors]
+        errors = [_points(value[-1]) for value in (d.se_patients, d.se_seeds, d.detectable)]
         rows.append([_names(pair), _counts(d.seeds), _interval(pair), _p_value(pair), d.verdict, *errors])
     left_out = [f"{_names(pair)} ({pair.reason})" for pair in summary.pairs if pair.difference is None]
     last = [f"Not compared: {'; '.join(left_out)}."] if left_out else []
@@ -296,8 +295,7 @@ def _specialty_cells(pair: PairResult) -> list[str]:
     d = pair.difference
     if d is None:
         return [_names(pair), f"not compared ({pair.reason})", *["-"] * 3]
-    detectable = "-" if math.isnan(d.detectable[-1]) else f"{100 * d.detectable[-1]:.2f}"
-    return [_names(pair), _interval(pair), _p_value(pair), d.verdict, detectable]
+    return [_names(pair), _interval(pair), _p_value(pair), d.verdict, _points(d.detectable[-1])]
 
 
 def _negatives_section(summary: Summary) -> list[str]:
@@ -333,6 +331,11 @@ def _p_value(pair: PairResult) -> str:
     assert pair.difference is not None
     value = pair.difference.p_value[-1]
     return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _points(share: float) -> str:
+    """A share in percentage points; a dash for what is not known."""
+    return "-" if math.isnan(share) else f"{100 * share:.2f}"
 
 
 def _number(value: float) -> str:

@@ -107,10 +107,11 @@ def reproduce(request: Request) -> Outcome:
     _check_gpus(resources)
     with folder_lock(request.work_dir):
         starts = _imagenet_starts(tables, request)
-        if len(tables) > 1:  # so that what is refused is refused before the training of the first
-            for table in tables:
-                _planned(table, resources, request, starts)
-        outcomes = [_one_table(table, resources, request, starts) for table in tables]
+        parts = [(table, chosen_rows(table, request.rows), _data_root(table, request)) for table in tables]
+        if len(parts) > 1:  # so that what is refused is refused before the training of the first
+            for part in parts:
+                _planned(*part, resources, request, starts)
+        outcomes = [_one_table(*part, resources, request, starts) for part in parts]
         found = Outcome(
             tuple(item for part in outcomes for item in part.summaries),
             tuple(item for part in outcomes for item in part.failed),
@@ -135,14 +136,18 @@ def chosen_rows(table: Table, keys: Sequence[str] | None) -> list[Row]:
 
 
 def _planned(
-    table: Table, resources: Resources, request: Request, starts: StartOf | None
+    table: Table,
+    rows: list[Row],
+    data_root: Path | None,
+    resources: Resources,
+    request: Request,
+    starts: StartOf | None,
 ) -> tuple[list[Run], list[Job]]:
     """All runs of a table, so that the report has them; and what is to be done.
 
     Raises:
         InputError: A folder cannot be used, a batch cannot be shared among the GPUs, or as of :func:`plan`.
     """
-    rows = chosen_rows(table, request.rows)
     runs = plan(
         table.rows,
         request.seeds or table.seeds,
@@ -150,7 +155,7 @@ def _planned(
         table.protocol,
         twins=request.twins,
         split=table.split,
-        data_root=_data_root(table, request),
+        data_root=data_root,
         cfg_options=request.cfg_options,
         start_of=starts or _trunks(table, rows, resources, request),
     )
@@ -161,10 +166,16 @@ def _planned(
     return runs, jobs
 
 
-def _one_table(table: Table, resources: Resources, request: Request, starts: StartOf | None) -> Outcome:
+def _one_table(
+    table: Table,
+    rows: list[Row],
+    data_root: Path | None,
+    resources: Resources,
+    request: Request,
+    starts: StartOf | None,
+) -> Outcome:
     """Train, test and report one table."""
-    runs, jobs = _planned(table, resources, request, starts)
-    rows = chosen_rows(table, request.rows)
+    runs, jobs = _planned(table, rows, data_root, resources, request, starts)
     with live_progress([item for item in runs if item.row in rows], resources.jobs) as refresh:
         execute(jobs, resources, refresh)
     every = with_needs(runs)
@@ -173,7 +184,7 @@ def _one_table(table: Table, resources: Resources, request: Request, starts: Sta
     for line in failed:
         print(f"failed: {line}")
     summary = collect(table, runs)
-    _report(summary, runs, request, _description(table, _data_root(table, request)))
+    _report(summary, runs, request, _description(table, data_root))
     return Outcome((summary,), failed)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from mmpluld.compat.unpickling import allow_globals
-from mmpluld.engine.checkpoint import load_checkpoint_safely
+from mmpluld.engine.checkpoint import load_checkpoint_safely, meta_of
 from mmpluld.engine.config import FoundConfig, find_config
 from mmpluld.errors import InputError
 from mmpluld.typing import StrPath
@@ -75,13 +75,13 @@ def convert_alignshift(
     with _allow_old_metadata():
         checkpoint = load_checkpoint_safely(source)
     weights = published_weights(source, checkpoint.get("state_dict"), checkpoint, "state_dict", "AlignShift")
-    variant, evidence = _variant(source, weights, checkpoint.get("meta"), operator)
+    variant, evidence = _variant(source, weights, meta_of(checkpoint), operator)
     num_slices = _num_slices(source, weights, variant)
     converted, renamed, reduced, dropped = convert_state_dict(weights, str(source))
     found = _find(source, config, variant, num_slices)
     check_fit(source, converted, renamed, found, "AlignShift")
     meta = {"config": found.name, "variant": variant, "num_slices": num_slices}
-    epoch = checkpoint["meta"].get("epoch") if isinstance(checkpoint.get("meta"), dict) else None
+    epoch = meta_of(checkpoint).get("epoch")
     if isinstance(epoch, int):
         meta["epoch"] = epoch
     digest = write_converted(target, converted, meta, source)
@@ -133,7 +133,9 @@ def _allow_old_metadata() -> AbstractContextManager[None]:
     return allow_globals([datetime.datetime, *((OrderedDict, name) for name in dicts)])
 
 
-def _variant(source: StrPath, weights: dict[str, Tensor], meta: Any, operator: str | None) -> tuple[str, str]:
+def _variant(
+    source: StrPath, weights: dict[str, Tensor], meta: dict[str, Any], operator: str | None
+) -> tuple[str, str]:
     """The variant of the detector, and what tells."""
     if operator is not None and operator not in OPERATORS:
         raise InputError(f"operator is {operator!r}; allowed are {', '.join(OPERATORS)}")
@@ -163,9 +165,9 @@ def _variant(source: StrPath, weights: dict[str, Tensor], meta: Any, operator: s
     return named.pop(), "the model types in its config text"
 
 
-def _operators_named(meta: Any) -> set[str]:
+def _operators_named(meta: dict[str, Any]) -> set[str]:
     """The operators whose names occur among the ``type`` values of the config text in ``meta``."""
-    texts = [str(value) for value in meta.values()] if isinstance(meta, dict) else []
+    texts = [str(value) for value in meta.values()]
     types = {
         name.lower()
         for text in texts
