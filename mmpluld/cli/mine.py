@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from mmpluld.cli.numbers import not_negative, score, whole
 from mmpluld.cli.outputs import OutputFile
+from mmpluld.errors import InputError
 from mmpluld.mining.options import MatchBy, Several
 from mmpluld.mining.strategy_table import ORACLES, STRATEGIES
 
@@ -74,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--truth", metavar="FILE", help="annotation file with all lesions (a phantom's truth/train.json), for scores"
     )
     parser.add_argument(
-        "--bootstrap", type=whole(1, 1_000_000), default=1000, metavar="N", help="resamples of patients (%(default)s)"
+        "--bootstrap", type=whole(1, 1_000_000), metavar="N", help="resamples of patients for --truth (1000)"
     )
     rules = parser.add_argument_group("rules", "default: the value in brackets")
     for name, (kind, text) in RULES.items():
@@ -112,6 +113,8 @@ def run(options: argparse.Namespace) -> int:
     from mmpluld.mining.report import format_result, save_report
 
     check_alone("mine")
+    if options.bootstrap and not options.truth:
+        raise InputError("--bootstrap: only scores have intervals; give --truth, too")
     names = (*RULES, "several", "match", "tracklet_experts", "single_types", "oracle_types")
     given: dict[str, Any] = {}
     for name in names:
@@ -126,7 +129,7 @@ def run(options: argparse.Namespace) -> int:
         options=MiningOptions(**given),
         embedding_folders=options.embeddings,
         truth_file=options.truth,
-        resamples=options.bootstrap,
+        resamples=options.bootstrap or 1000,
     )
     result.annotations.save(options.out)
     if options.report:

@@ -85,6 +85,7 @@ class CTLesionDataset(BaseDataset):
 
     Attributes:
         patients: Those kept, sorted, once the annotation file is read.
+        annotated_as: The dataset's name in that file, whatever ``name`` is.
 
     Raises:
         InputError: The annotation file is missing or faulty, a setting is unknown, the training pipeline loads masks
@@ -152,7 +153,8 @@ class CTLesionDataset(BaseDataset):
         if not Path(self.ann_file).is_file():
             raise InputError(f"{self.ann_file}: no such annotation file; {self._how_to_get(root or 'ROOT')}")
         annotations = AnnotationSet.load(self.ann_file)
-        annotations.dataset["name"] = self.name or annotations.dataset["name"]
+        self.annotated_as = str(annotations.dataset["name"])
+        annotations.dataset["name"] = self.name or self.annotated_as
         self._metainfo["dataset"] = annotations.dataset
         if self.policy == "all_slices":
             self._refuse_unexamined(annotations)

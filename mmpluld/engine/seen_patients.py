@@ -15,8 +15,9 @@ from mmpluld.registry import HOOKS
 __all__ = ["NUMBERED", "TRAINED", "NumberedPatientsHook", "SeenPatientsHook", "patients_trained_on"]
 
 TRAINED = "trained_patients"
-"""Key of a checkpoint's ``meta``: of each dataset, by name, the ``patients`` trained on, sorted, and the ``fold``
-(``[k, K, seed, part]``, as of :class:`~mmpluld.datasets.CTLesionDataset`), None if it was not divided."""
+"""Key of a checkpoint's ``meta``: of each dataset, by its name in the annotation file, the ``patients`` trained on,
+sorted, and the ``fold`` (``[k, K, seed, part]``, as of :class:`~mmpluld.datasets.CTLesionDataset`), None if it was not
+divided."""
 
 NUMBERED = "numbered_patients"
 """Key of a checkpoint's ``meta``: the patients that have a lesion with a number in training, sorted."""
@@ -29,8 +30,7 @@ def patients_trained_on(dataset: Any) -> dict[str, dict[str, Any]]:
         if (patients := getattr(part, "patients", None)) is None:
             continue
         fold = None if part.fold is None else [*part.fold, part.fold_seed, part.fold_part]
-        name = part.metainfo["dataset"]["name"]
-        found = _united(found, {name: {"fold": fold, "patients": patients}})
+        found = _united(found, {part.annotated_as: {"fold": fold, "patients": patients}})
     return found
 
 

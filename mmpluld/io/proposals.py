@@ -119,6 +119,10 @@ class VolumeProposals:
             return f"gap_mm is {self.gap_mm:g}, interval_mm {self.interval_mm:g}; both are numbers above 0"
         if not (np.isfinite(self.boxes).all() and np.isfinite(self.scores).all()):
             return "boxes and scores are not all finite"
+        if count and not (self.boxes[:, 2:] > self.boxes[:, :2]).all():
+            return "a box has no area"
+        if count and not 0 <= self.scores.min() <= self.scores.max() <= 1:
+            return f"scores go from {self.scores.min():g} to {self.scores.max():g}, allowed is 0 to 1"
         limits = {"expert": num_experts, "run": len(self.runs)}
         for name in ("expert", "run", "grid", "slice", "tracklet"):
             value, least = getattr(self, name), -1 if name == "tracklet" else None if name == "slice" else 0
@@ -129,6 +133,10 @@ class VolumeProposals:
         first, length = self.runs[self.run].T if count else np.zeros((2, 0), np.int64)
         if ((self.slice < first) | (self.slice >= first + length)).any():
             return "a box lies on a slice outside its run"
+        linked = np.flatnonzero(self.tracklet >= 0)
+        places = np.stack([self.tracklet[linked], self.run[linked], self.grid[linked]])
+        if np.unique(places, axis=1).shape[1] < len(linked):
+            return "a tracklet has two boxes on one slice"
         return ""
 
 

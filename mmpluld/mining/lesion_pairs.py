@@ -13,6 +13,7 @@ from mmpluld.evaluation.functional.matching import MatchingCurve, matching_curve
 from mmpluld.mining.lesions import is_annotation, patients_of
 from mmpluld.mining.places import LesionPlaces
 from mmpluld.mining.pool import ProposalPool
+from mmpluld.mining.truth import SAME
 from mmpluld.postprocess.scan_tracklets import ScanTracklet, scan_tracklets
 from mmpluld.structures import (
     AnnotationSet,
@@ -27,7 +28,6 @@ from mmpluld.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["LesionPairs", "MillimetrePlaces", "evaluate_pairs", "lesion_pairs", "nearest_accuracy"]
 
-_ONE_IOU = 0.5
 _UNKNOWN, _NONE = -1, -2  # numbers of what may be any lesion, and of what is no lesion
 
 
@@ -207,7 +207,7 @@ def _numbers(marks: Iterable[tuple[int, Box2D]], truth: Sequence[LesionRecord]) 
         rows = on_slice.get(place, [])
         overlaps = pairwise_overlap(np.array([box]), np.array([row[0] for row in rows]).reshape(-1, 4))[0]
         best = int(overlaps.argmax()) if len(rows) else -1
-        found.append(rows[best][1] if best >= 0 and overlaps[best] >= _ONE_IOU else _NONE)
+        found.append(rows[best][1] if best >= 0 and overlaps[best] >= SAME else _NONE)
     return np.array(found, np.int64)
 
 

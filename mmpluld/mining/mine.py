@@ -17,7 +17,7 @@ from mmpluld.mining.rounds import mined_from, mined_rounds
 from mmpluld.mining.score import score_strategy
 from mmpluld.mining.strategies import without_found
 from mmpluld.mining.strategy_table import ORACLES, STRATEGIES, find_strategy
-from mmpluld.mining.truth import SAME, Truth
+from mmpluld.mining.truth import Truth
 from mmpluld.structures import LESION_TYPES, AnnotationSet
 from mmpluld.typing import StrPath
 
@@ -83,6 +83,11 @@ def mine_files(
         _check_types(rules.oracle_types, truth)
     wanted = [strategy for name, strategy in STRATEGIES.items() if name in (*strategies, *oracles)]
     done = [name for old in history for name in old["strategies"] + old["oracles"]]
+    if "distillation" in strategies and "distillation" in done:
+        raise InputError(
+            f"{annotation_file}: is distilled already, and as many boxes again would be worse ones; distil the file that "
+            "it was mined from"
+        )
     every = any(strategy.every_slice and name in done for name, strategy in STRATEGIES.items())
     lengths = _lengths(annotations, pool) if every or any(strategy.every_slice for strategy in wanted) else {}
     result = MiningResult(annotations, [count_boxes("none", annotations, lengths, every)])
@@ -92,8 +97,7 @@ def mine_files(
             after = strategy.perfect(before, truth, rules)
         elif pool is not None:
             after = strategy.mine(before, pool, rules, places)
-        # By the truth, a lesion that touches another is one of its own.
-        after = without_found(after, SAME if strategy.name in oracles else rules.uncertain_iou)
+        after = without_found(after, rules.uncertain_iou)
         every = every or strategy.every_slice
         result.annotations = after
         result.counts.append(count_boxes(strategy.name, after, lengths, every))
@@ -142,6 +146,10 @@ def _check(
             f"of {', '.join(name for name, strategy in ORACLES.items() if strategy.uncertain)} as an oracle"
         )
     matching = [name for name in strategies if find_strategy(name).matches]
+    if embeddings and not (matching and rules.match == "embedding"):
+        raise InputError(
+            f"{embeddings[0]}: embeddings are of use to intra-patient alone, where it matches by them; leave them out"
+        )
     both = sorted(set(strategies) & set(oracles))
     if both:
         raise InputError(f"{both[0]} is asked for as a strategy and as an oracle; name it once")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from mmpluld.mining.lesions import SliceIndex, extended, is_annotation, new_lesion, patients_of, with_lesions
-from mmpluld.mining.truth import Truth, lies_on
+from mmpluld.mining.truth import BY_TRUTH, Truth, lies_on
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
 
 __all__ = ["across_slices", "on_labelled_slices", "on_unlabelled_slices", "within_patients"]
@@ -99,7 +99,7 @@ def _uncertain(annotations: AnnotationSet, truth: Truth, types: Collection[str],
                     x1, y1, x2, y2 = box
                     edges = (x1, y1, float(number), x2, y2, number + 1.0)
                     record = LesionRecord(
-                        0, volume.id, edges, ignore=True, origin="mined", score=1.0, attributes={"expert": "truth"}
+                        0, volume.id, edges, ignore=True, origin="mined", score=1.0, attributes={"expert": BY_TRUTH}
                     )
                     found.append(record)
     return with_lesions(annotations, {}, found)

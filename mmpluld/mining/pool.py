@@ -31,7 +31,7 @@ class ProposalPool:
         experts: Their names, by number.
 
     Raises:
-        InputError: The stores have different experts.
+        InputError: The stores have different experts, or one is given twice.
     """
 
     def __init__(self, stores: Sequence[ProposalStore]) -> None:
@@ -43,6 +43,9 @@ class ProposalPool:
                     f"{store.folder}: experts are {', '.join(store.experts)}, of {stores[0].folder} "
                     f"{', '.join(self.experts)}; mine proposals of the same experts together"
                 )
+        folders = [store.folder.resolve() for store in stores]
+        if twice := [folder for folder in folders if folders.count(folder) > 1]:
+            raise InputError(f"{twice[0]}: is given twice, where several folders are views; give each once")
         self._holders: dict[str, list[ProposalStore]] = {}
         for store in stores:
             for volume in store.volumes:
@@ -61,18 +64,18 @@ class ProposalPool:
         Raises:
             InputError: There are none, or they are damaged, or views of one volume have different grids.
         """
-        views = self._views(volume)
+        views = [store.load(volume) for store in self._holders_of(volume)]
         return average_views(views if expert is None else [view.of_expert(expert) for view in views])
 
     def runs(self, volume: str) -> IntArray:
         """The slices of a volume that were examined: (R, 2) first slice and number of slices of each run."""
-        return self._views(volume)[0].runs
+        return self._holders_of(volume)[0].load(volume).runs
 
-    def _views(self, volume: str) -> list[VolumeProposals]:
+    def _holders_of(self, volume: str) -> list[ProposalStore]:
         if volume not in self._holders:
             folders = name_some([str(store.folder) for store in self.stores])
             raise InputError(f"{folders}: no proposals of volume '{volume}'; run `mmpluld propose` again")
-        return [store.load(volume) for store in self._holders[volume]]
+        return self._holders[volume]
 
     @cached_property
     def digests(self) -> dict[Path, str]:
@@ -105,7 +108,7 @@ class ProposalPool:
         return [volume for volume in volumes if volume.id in self]
 
     def check(self, annotations: AnnotationSet, digests: Iterable[str], where: str) -> None:
-        """Refuse proposals that are not of these annotations, or not of all of their volumes.
+        """Refuse proposals that are not of these annotations, or not of all of their volumes alike.
 
         Args:
             annotations: What is mined.
@@ -117,6 +120,13 @@ class ProposalPool:
         """
         refuse_other_annotations(self.stores, digests, where)
         refuse_left_out(self.stores, annotations, where)
+        views = {volume.id: len(self._holders[volume.id]) for volume in annotations.volumes}
+        if fewer := [name for name, count in views.items() if count < max(views.values())]:
+            raise InputError(
+                f"{name_some([str(store.folder) for store in self.stores])}: {counted(len(fewer), 'volume')} of {where} "
+                f"({name_some(fewer)}) have fewer views than the others, whose scores are means over more; give as "
+                "many of all, those of all folds"
+            )
 
 
 def refuse_left_out(stores: Sequence[ProposalStore], annotations: AnnotationSet, where: StrPath) -> None:

@@ -21,10 +21,13 @@ from mmpluld.structures import (
 )
 from mmpluld.typing import StrPath
 
-__all__ = ["SAME", "TrueLesion", "Truth", "lies_on"]
+__all__ = ["BY_TRUTH", "SAME", "TrueLesion", "Truth", "lies_on", "load_truth"]
 
 SAME = 0.5
 """Least IoU of a box with a true one on its slice to be on that lesion."""
+
+BY_TRUTH = "truth"
+"""``attributes["expert"]`` of uncertain boxes that come from the truth."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,6 @@ class Truth:
                     f"{where}: lesion {record.id} has no attributes.lesion, the number of the lesion in the patient; "
                     "give the truth of a phantom, truth/train.json"
                 )
-            if record.ignore:
-                continue
             size = _size(long_diameter_mm(record, volumes[record.volume]))
             lesion = TrueLesion(identity, record.type or "unknown", size, record.box, boxes_by_slice(record))
             self._lesions[record.volume].append(lesion)
@@ -90,11 +91,7 @@ class Truth:
         Raises:
             InputError: It is faulty, or lacks a volume.
         """
-        complete = AnnotationSet.load(path)
-        missing = sorted({item.id for item in annotations.volumes} - {item.id for item in complete.volumes})
-        if missing:
-            raise InputError(f"{path}: lacks volumes of the annotations ({name_some(missing)}); give their truth")
-        return cls(complete, path)
+        return cls(load_truth(path, annotations), path)
 
     @property
     def types(self) -> set[str]:
@@ -137,6 +134,20 @@ class Truth:
     def identities(self, lesions: Iterable[LesionRecord]) -> set[int]:
         """Identities of the lesions that records are of."""
         return {found.identity for found in map(self.of, lesions) if found is not None}
+
+
+def load_truth(path: StrPath, annotations: AnnotationSet) -> AnnotationSet:
+    """Read all lesions of the volumes of some annotations; those that are to be ignored are left out.
+
+    Raises:
+        InputError: The file is faulty, or lacks a volume.
+    """
+    complete = AnnotationSet.load(path)
+    missing = sorted({item.id for item in annotations.volumes} - {item.id for item in complete.volumes})
+    if missing:
+        raise InputError(f"{path}: lacks volumes of the annotations ({name_some(missing)}); give their truth")
+    lesions = [lesion for lesion in complete.lesions if not lesion.ignore]
+    return AnnotationSet(complete.dataset, complete.volumes, lesions)
 
 
 def lies_on(box: Box2D, others: Iterable[Box2D]) -> bool:

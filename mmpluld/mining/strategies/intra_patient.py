@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,8 +81,7 @@ def match_within_patients(
                 continue
             points = places.tracklets(volume, tracklets, proposals)
             pairs = _pairs(others, tracklets, points, options)
-            own = [lesion for lesion in by_volume[volume.id] if not lesion.ignore]
-            joined, fresh = _entered(volume, own, pairs, options)
+            joined, fresh = _entered(volume, by_volume[volume.id], pairs, options)
             changed |= joined
             found += fresh
     return with_lesions(annotations, changed, found)
@@ -120,9 +120,12 @@ def _entered(
     volume: VolumeRecord, own: Sequence[LesionRecord], pairs: Sequence[_Pair], options: MiningOptions
 ) -> tuple[dict[int, LesionRecord], list[LesionRecord]]:
     """The lesions of a volume that tracklets joined, by id, and the new ones."""
-    records = {lesion.id: lesion for lesion in sorted(own, key=lambda item: item.id)}
+    records = {lesion.id: lesion for lesion in sorted(own, key=lambda item: item.id) if not lesion.ignore}
     marks = {key: boxes_by_slice(lesion) for key, lesion in records.items()}
-    taken = SliceIndex(records.values())
+    # What a person left open is not decided by mining.
+    taken = SliceIndex(lesion for lesion in own if not lesion.ignore or lesion.origin == "annotated")
+    # How many lesions of this volume are matched with an annotation, by earlier rounds too.
+    matches = Counter(lesion.attributes.get("matched_lesion") for lesion in own)
     lowest = min([0, *records])  # below it the ids of new records, until they get their own
     joined: set[int] = set()
     fresh: list[LesionRecord] = []
@@ -137,7 +140,7 @@ def _entered(
             marks[owner] = boxes_by_slice(records[owner])
             joined.add(owner)
             continue
-        if _is_full(pair.lesion.id, records.values(), options.max_pairs):
+        if options.max_pairs is not None and matches[pair.lesion.id] >= options.max_pairs:
             continue
         record = _matched(volume, pair, lowest - 1 - len(fresh))
         best = {pair.tracklet.key_slice: pair.tracklet.boxes[pair.tracklet.key_slice]}
@@ -145,18 +148,12 @@ def _entered(
         boxes = {number: box for number, box in near.items() if taken.shared(number, box) <= options.conflict_share}
         if not boxes:
             continue
+        matches[pair.lesion.id] += 1
         fresh.append(new_lesion(record, boxes))
         records[record.id], marks[record.id] = fresh[-1], boxes
         for number, box in boxes.items():
             taken.add(number, record.id, box)
     return {key: records[key] for key in joined if key >= lowest}, [records[item.id] for item in fresh]
-
-
-def _is_full(annotation: int, records: Iterable[LesionRecord], max_pairs: int | None) -> bool:
-    """Whether as many lesions of a volume as may be are matched with an annotation, by earlier rounds too."""
-    if max_pairs is None:
-        return False
-    return len([item for item in records if item.attributes.get("matched_lesion") == annotation]) >= max_pairs
 
 
 def _best_box(lesion: LesionRecord) -> dict[int, Box2D]:

@@ -10,6 +10,7 @@ from mmpluld.io.proposals import VolumeProposals
 from mmpluld.mining.lesions import SliceIndex, with_lesions
 from mmpluld.mining.options import MiningOptions
 from mmpluld.mining.pool import ProposalPool
+from mmpluld.mining.truth import BY_TRUTH, SAME
 from mmpluld.postprocess import GridMap
 from mmpluld.progress import track
 from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, boxes_by_slice
@@ -44,12 +45,12 @@ def _with_uncertain(
     annotations: AnnotationSet, proposals: ProposalPool, options: MiningOptions, labelled: bool
 ) -> AnnotationSet:
     experts = options.single_type_numbers(proposals.experts, str(annotations.dataset["name"]))
-    annotations = without_found(annotations, options.uncertain_iou)
+    dropped = _found(annotations, options.uncertain_iou)
     by_volume = annotations.lesions_by_volume()
     found: list[LesionRecord] = []
     for volume in track(proposals.volumes_of(annotations.volumes), "cross-dataset" if labelled else "unlabeled"):
         shard = proposals.load(volume.id)
-        lesions = by_volume[volume.id]
+        lesions = [lesion for lesion in by_volume[volume.id] if lesion.id not in dropped]
         certain = SliceIndex(lesion for lesion in lesions if not lesion.ignore)
         slices = certain.slices if labelled else set(scan_slices(shard)) - certain.slices
         taken = SliceIndex(lesion for lesion in lesions if lesion.ignore)
@@ -60,21 +61,34 @@ def _with_uncertain(
             ):
                 taken.add(number, -1, box)
                 found.append(_record(volume.id, number, box, score, proposals.experts[expert]))
-    return with_lesions(annotations, {}, found)
+    # In one step, so that a new lesion never gets the id of a dropped one.
+    return with_lesions(annotations, {}, found, keep=lambda lesion: lesion.id not in dropped)
 
 
 def without_found(annotations: AnnotationSet, iou: float) -> AnnotationSet:
-    """Drop mined uncertain boxes that have become a lesion: that a certain one overlaps by more than ``iou``."""
+    """Drop mined uncertain boxes that have become a lesion: that a certain one overlaps by more than ``iou``.
+
+    A box that comes from the truth is a lesion of its own beside those that it touches, so it becomes another only if
+    both would be the same lesion (:data:`~mmpluld.mining.truth.SAME`).
+    """
+    dropped = _found(annotations, iou)
+    return with_lesions(annotations, {}, (), keep=lambda lesion: lesion.id not in dropped) if dropped else annotations
+
+
+def _found(annotations: AnnotationSet, iou: float) -> set[int]:
+    """Ids of what :func:`without_found` drops."""
     dropped: set[int] = set()
     for lesions in annotations.lesions_by_volume().values():
         mined = [lesion for lesion in lesions if lesion.ignore and lesion.origin == "mined"]
         if mined:
             certain = SliceIndex(lesion for lesion in lesions if not lesion.ignore)
             dropped |= {lesion.id for lesion in mined if _overlaps(lesion, certain, iou)}
-    return with_lesions(annotations, {}, (), keep=lambda lesion: lesion.id not in dropped) if dropped else annotations
+    return dropped
 
 
 def _overlaps(lesion: LesionRecord, certain: SliceIndex, iou: float) -> bool:
+    if lesion.attributes.get("expert") == BY_TRUTH:
+        iou = SAME
     return any(certain.overlap(number, box) > iou for number, box in boxes_by_slice(lesion).items())
 
 

@@ -21,7 +21,7 @@ from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
 
 @pytest.fixture
 def dataset(tmp_path: Path):
-    """``dataset(**options)``: key slices of four patients."""
+    """``dataset(named="made", **options)``: key slices of four patients, under a name in the annotation file."""
     volumes = [
         VolumeRecord(name, name, "1", "1", {"kind": "png16", "path": name}, 1, 5, (32, 32), (2.0, 1.0, 1.0))
         for name in "abcd"
@@ -29,8 +29,12 @@ def dataset(tmp_path: Path):
     lesions = [
         LesionRecord(number, volume.id, (4.0, 4, 2, 12, 12, 3), key_slice=2) for number, volume in enumerate(volumes)
     ]
-    AnnotationSet({"name": "made", "label_scope": "all"}, volumes, lesions).save(tmp_path / "train.json")
-    return lambda **options: CTLesionDataset("train.json", str(tmp_path), **options)
+
+    def make(named: str = "made", **options) -> CTLesionDataset:
+        AnnotationSet({"name": named, "label_scope": "all"}, volumes, lesions).save(tmp_path / f"{named}.json")
+        return CTLesionDataset(f"{named}.json", str(tmp_path), **options)
+
+    return make
 
 
 def run_on(dataset):
@@ -44,8 +48,9 @@ def test_patients_of_each_of_several_datasets(dataset) -> None:
     inside = {"fold": [0, 2, 0, "in"], "patients": sorted(fold_of_patients("abcd", 0, 2))}
     whole = {"fold": None, "patients": list("abcd")}
     assert patients_trained_on(without) == {"made": own}
-    both = SimpleNamespace(datasets=[dataset(name="whole"), without, dataset(name="inside", fold=(0, 2))])
-    assert patients_trained_on(both) == {"whole": whole, "made": own, "inside": inside}
+    assert patients_trained_on(dataset(name="another", fold=(0, 2))) == {"made": inside}  # whatever training calls it
+    files = [dataset(named="whole"), without, dataset(named="inside", fold=(0, 2))]
+    assert patients_trained_on(SimpleNamespace(datasets=files)) == {"whole": whole, "made": own, "inside": inside}
     assert patients_trained_on([1, 2]) == {}  # of another kind
 
 
@@ -57,7 +62,7 @@ def test_a_checkpoint_says_whom_its_training_and_the_one_before_it_saw(dataset) 
     assert first == {"fold": [0, 2, 0, "out"], "patients": sorted(set("abcd") - set(left_out))}
     later, second = SeenPatientsHook(), {"meta": {}}
     later.after_load_checkpoint(None, checkpoint)
-    later.before_save_checkpoint(run_on(dataset(fold=(0, 2), name="elsewhere")), second)
+    later.before_save_checkpoint(run_on(dataset("elsewhere", fold=(0, 2))), second)
     assert second["meta"][TRAINED] == {
         "made": first, "elsewhere": {"fold": [0, 2, 0, "in"], "patients": left_out}
     }  # fmt: skip

@@ -157,3 +157,17 @@ def test_proposals_that_do_not_fit_are_refused(tmp_path, annotations):
     ProposalStore.create(tmp_path / "cut", replace(header, annotations_sha256=sha256_of(path)))
     with pytest.raises(InputError, match=r"cut: no proposals of 4 volumes .*run `mmpluld propose` again"):
         match_files(path, truth=path, proposals=tmp_path / "cut")
+
+
+def test_the_truth_is_that_of_all_volumes_and_what_it_ignores_is_no_lesion(tmp_path, annotations):
+    path, truth = tmp_path / "ann.json", tmp_path / "truth.json"
+    annotations.save(path)
+    AnnotationSet(annotations.dataset, annotations.volumes[:2], annotations.lesions[:3]).save(truth)
+    with pytest.raises(InputError, match=r"truth\.json: lacks volumes of the annotations \(c, d\)"):
+        match_files(path, truth=truth)
+    (row, *_) = match_files(path, truth=path)
+    for lesion in annotations.lesions[2:4]:  # lesion 1 in two of its three volumes
+        lesion.ignore = True
+    annotations.save(truth)
+    (other, *_) = match_files(path, truth=truth)
+    assert (row.num_same, other.num_same) == (8, 2)

@@ -162,7 +162,7 @@ def test_a_second_round_keeps_what_is_mined_and_doubles_nothing(case, tmp_path, 
     assert again.annotations.lesions == once.annotations.lesions
     assert [row | {"strategy": ""} for row in again.counts] == [once.counts[-1] | {"strategy": ""}] * 5
     assert len(again.annotations.dataset["mined"]) == 2
-    # New proposals on the mined file: tracklets are longer by two slices, and a fifth lesion appears.
+    # New proposals on the mined file: tracklets are longer, and in the second series a fifth one appears.
     volumes = AnnotationSet.load(path).volumes
     rows = {series.id: [] for series in volumes}
     for series in volumes:
@@ -170,15 +170,71 @@ def test_a_second_round_keeps_what_is_mined_and_doubles_nothing(case, tmp_path, 
         for number in range(4):
             x1, y1, x2, y2 = shard.boxes[shard.tracklet == number][0].tolist()
             rows[series.id] += [(place, (x1, y1, x2, y2), 0.9, "deeplesion", number) for place in range(2, 10)]
+        if series.study == "02":  # between the first two, near the annotation of the other series
+            rows[series.id] += [(place, (43, 20, 57, 34), 0.95, "deeplesion", 4) for place in range(2, 10)]
     fresh = store([(series, rows[series.id]) for series in volumes], sha256_of(tmp_path / "once.json"), "fresh")
     twice = mine_files(tmp_path / "once.json", [fresh.folder], strategies=ALL, options=POSITION)
-    assert twice.counts[-1]["lesions_3d"] == once.counts[-1]["lesions_3d"]
+    assert twice.counts[-1]["lesions_3d"] == once.counts[-1]["lesions_3d"] + 3
     assert twice.counts[-1]["boxes_2d"] > once.counts[-1]["boxes_2d"]
     before = {item.id: item for item in once.annotations.lesions}
     for item in twice.annotations.lesions:
         if item.id in before:
             kept = boxes_by_slice(before[item.id])
             assert kept.items() <= boxes_by_slice(item).items()
+
+
+def test_views_of_some_patients_alone_are_refused(case, tmp_path):
+    """Scores are means over the views, so a patient with fewer would be the surer one."""
+    path, folder = case()
+    old = ProposalStore(folder)
+    view = ProposalStore.create(tmp_path / "view", replace(old.header, fold=(0, 3, 0)))
+    for volume in volumes_of_fold(AnnotationSet.load(path).volumes, (0, 3, 0)):
+        view.save(old.load(volume.id))
+    with pytest.raises(InputError, match=r"4 volumes of .*train\.json .* have fewer views than the others"):
+        mine_files(path, [folder, view.folder], strategies=["distillation"])
+    with pytest.raises(InputError, match=r"proposals: is given twice"):
+        mine_files(path, [folder, folder], strategies=["distillation"])
+
+
+def test_what_is_distilled_is_not_distilled_again(case, tmp_path):
+    path, folder = case()
+    first = mine_files(path, [folder], strategies=["distillation"]).annotations
+    assert any(item.origin == "distilled" for item in first.lesions)
+    first.save(tmp_path / "first.json")
+    with pytest.raises(InputError, match=r"first\.json: is distilled already"):
+        mine_files(tmp_path / "first.json", [folder], strategies=["distillation"])
+
+
+def test_what_the_truth_adds_stays_and_new_boxes_have_ids_of_their_own(
+    volume, annotated, lesion, saved, store, tmp_path
+):
+    series = volume("1_01_01")
+    known = annotated([series], [lesion(0, series.id, 13, (10, 10, 34, 34))])
+    lesions = [replace(known.lesions[0], attributes={"lesion": 1})]
+    lesions.append(lesion(1, series.id, 13, (30, 30, 54, 54), attributes={"lesion": 2}))  # touches the first
+    lesions.append(lesion(2, series.id, 13, (70, 30, 94, 54), attributes={"lesion": 3}))
+    truth = tmp_path / "truth.json"
+    AnnotationSet(known.dataset, known.volumes, lesions).save(truth)
+    path = saved(known)
+    rows = [(2, (70, 30, 94, 54), 0.9, "lits", -1), (2, (33, 10, 60, 34), 0.9, "lits", -1)]
+    folder = store([(series, rows)], sha256_of(path)).folder
+    both = mine_files(path, [folder], oracles=["cross-dataset"], strategies=["unlabeled"], truth_file=truth)
+    assert [row["uncertain_2d"] for row in both.counts] == [0, 2, 2]
+    assert [item.box[0] for item in both.annotations.lesions] == [10, 30, 70]
+    # A box that a lenient rule found is dropped by the strict one, and the new one is not taken for it.
+    lenient = replace(POSITION, uncertain_iou=0.3)
+    once = mine_files(path, [store([(series, rows[1:])], sha256_of(path), "some").folder], strategies=["cross-dataset"],
+                      options=lenient).annotations  # fmt: skip
+    once.save(tmp_path / "once.json")
+    again = mine_files(tmp_path / "once.json", [folder], strategies=["cross-dataset"], truth_file=truth)
+    assert ([item.box[0] for item in once.lesions], [item.box[0] for item in again.annotations.lesions]) == (
+        [10, 33], [10, 70]
+    )  # fmt: skip
+    assert again.annotations.lesions[1].id > once.lesions[1].id
+    (precision,) = [
+        row for row in again.scores if (row["measure"], row["stratum"]) == ("precision_2d", "all")
+    ]  # fmt: skip
+    assert (precision["hits"], precision["total"]) == (1, 1)
 
 
 def test_mined_slices_are_samples_and_a_lesion_is_drawn_once(case, tmp_path):
@@ -277,6 +333,9 @@ def test_by_the_truth_a_lesion_that_touches_a_marked_one_is_found(volume, annota
         (["--strategies", "cross-slice", "--oracle", "cross-slice", "--truth", "x"], "named twice|name it once"),
         (["--strategies", "cross-slice", "--delta", "0"], "mining: delta is 0.0; allowed is a number above 0"),
         (["--strategies", "unlabeled", "--single-types", "lit"], "single_types has 'lit'.*did you mean 'lits'"),
+        (["--strategies", "unlabeled", "--embeddings", "e"], "e: embeddings are of use to intra-patient alone"),
+        (["--strategies", "intra-patient", "--match", "position", "--embeddings", "e"], "e: embeddings are of use"),
+        (["--strategies", "unlabeled", "--bootstrap", "9"], "--bootstrap: only scores have intervals; give --truth"),
     ],
 )
 def test_one_line_refusals(case, tmp_path, capsys, arguments, message):

@@ -46,3 +46,10 @@ def test_what_cannot_be_matched_is_refused(volume, annotated, lesion, pool):
     other = AnnotationSet({"name": "nih-ln", "label_scope": "x"}, [series], [lesion(0, A, 11, BOX)])
     with pytest.raises(InputError, match=r"none of which is the annotated nih-ln; propose with a detector of that"):
         distil(other, proposals, MiningOptions())
+
+
+def test_what_a_person_left_open_stays_so(volume, annotated, lesion, pool):
+    series = volume(A)
+    known = annotated([series], [lesion(0, A, 11, BOX), lesion(1, A, 15, (12, 10, 30, 30), ignore=True)])
+    rows = [(4, BOX, 0.9, "deeplesion", 0), (4, (50, 10, 60, 20), 0.8, "deeplesion", 1)]
+    assert [item.box[0] for item in distil(known, pool((series, rows)), MiningOptions()).lesions[2:]] == [50]

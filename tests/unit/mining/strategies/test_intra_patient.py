@@ -213,3 +213,14 @@ def test_lesions_may_have_any_ids(series, annotated, lesion, pool, places, numbe
         ("annotated", True, 3),
         ("matched", False, 3),
     ]
+
+
+def test_what_a_person_left_open_stays_so(series, annotated, lesion, pool, places):
+    proposals = pool((series[0], []), (series[1], tracklet(0, 1, BOX, BOX)), (series[2], []))
+    found = {A: ({0: 0}, {}), B: ({}, {0: 1})}
+    known = annotated(series, [lesion(0, A, 13, BOX), lesion(1, B, 12, (12, 10, 30, 30), ignore=True)])
+    mined = match_within_patients(known, proposals, MiningOptions(), places(proposals, found))
+    assert boxes_by_slice(mined.lesions[2]) == {13: BOX}
+    known.lesions[1].origin = "mined"  # an uncertain box may become a lesion
+    mined = match_within_patients(known, proposals, MiningOptions(), places(proposals, found))
+    assert boxes_by_slice(mined.lesions[2]) == {12: BOX, 13: BOX}
