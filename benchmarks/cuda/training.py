@@ -13,13 +13,13 @@ from benchmarks.cuda._modes import REPEATS, Mode, batch, build, measured, modes
 from mmpluld.engine.config import load_config
 
 DETECTORS = {
-    "A3D + partial-label loss": "pluld-a3d_densenet121-fpn_7s_20e_deeplesion",
-    "LENS, four datasets": "lens-afp_densenet121_4datasets_9s_8e_deeplesion",
-    "Faster R-CNN + partial-label loss": "pluld-faster-rcnn_r50-fpn_3s_20e_deeplesion",
+    "A3D + partial-label loss": ("pluld-a3d_densenet121-fpn_7s_20e_deeplesion", 2),
+    "LENS, four datasets": ("lens-afp_densenet121_4datasets_9s_8e_deeplesion", 4),
+    "Faster R-CNN + partial-label loss": ("pluld-faster-rcnn_r50-fpn_3s_20e_deeplesion", 2),
 }
 
 
-def _row(label: str, name: str, mode: Mode, device: str, size: int, repeats: int) -> dict[str, Any]:
+def _row(label: str, name: str, count: int, mode: Mode, device: str, size: int, repeats: int) -> dict[str, Any]:
     config = load_config(name)
     model = mode.prepare(build(config.model).to(device)).train()
     wrapper = config.optim_wrapper.to_dict()
@@ -27,7 +27,6 @@ def _row(label: str, name: str, mode: Mode, device: str, size: int, repeats: int
         dtype = {"fp16": "float16", "bf16": "bfloat16"}[mode.precision]
         wrapper |= {"type": "AmpOptimWrapper", "loss_scale": "dynamic", "dtype": dtype}
     optimiser = build_optim_wrapper(model, wrapper)
-    count = int(config.train_dataloader.batch_size)
     data = batch(config, count, size, with_truth=True)
     seconds, memory = measured(lambda: model.train_step(data, optimiser), device, repeats)
     return {
@@ -44,12 +43,12 @@ def _row(label: str, name: str, mode: Mode, device: str, size: int, repeats: int
 def run(device: str = "cuda", size: int = 512, repeats: int = REPEATS) -> dict[str, Any]:
     """Measure all on stacks of ``size`` x ``size``."""
     rows = [
-        _row(label, name, mode, device, size, repeats)
-        for label, name in DETECTORS.items()
+        _row(label, name, count, mode, device, size, repeats)
+        for label, (name, count) in DETECTORS.items()
         for mode in modes("fp32", "bf16", "fp16")
     ]
     return {
-        "name": f"Training, stacks of {size} x {size}, batches of the configs",
+        "name": f"Training, stacks of {size} x {size}, batches of one GPU of two (LENS: of one)",
         "bar": "none; there is no other implementation to compare with on this machine",
         "rows": rows,
     }

@@ -7,5 +7,5 @@ _base_ = [
 ]
 
 # 16 per GPU on 2 GPUs (published 2.5D config; our reading of the number of GPUs).
-train_dataloader = dict(batch_size=16)
+train_dataloader = dict(batch_size=32)
 auto_scale_lr = dict(base_batch_size=32)

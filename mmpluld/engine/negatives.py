@@ -217,7 +217,10 @@ def _watch_points(head: nn.Module, found: Negatives) -> Callable[[], Any]:
     def before_loss(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         scores, labels = args[:2]
         weights = args[2] if len(args) > 2 else kwargs.get("weight")
-        negative = labels == scores.size(1) if weights is None else (labels == scores.size(1)) & (weights > 0)
+        # Cells that are left out have no weight, or in FCOS, which has none, a logit of their own.
+        left_out = getattr(head, "left_out_logit", -torch.inf)
+        taken = scores.amax(1) > left_out if weights is None else weights > 0
+        negative = (labels == scores.size(1)) & taken
         # Level by level, in each image by image.
         levels = head.prior_generator.grid_priors([size[2:] for size in sizes], device=scores.device)
         count = sizes[0][0]

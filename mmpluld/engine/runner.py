@@ -89,13 +89,25 @@ class TrainingRunner(Runner):
             return self.model
 
     def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict[str, Any] | None = None) -> None:
-        """As mmengine's, by all samples of an optimizer's step, also where it gathers gradients of several batches."""
+        """As mmengine's, by all samples of an optimizer's step, also where it gathers gradients of several batches.
+
+        Where it is not asked for, the log says so if a step has other samples than the rate is for.
+        """
         batches = getattr(optim_wrapper, "_accumulative_counts", 1)
-        if auto_scale_lr is not None and auto_scale_lr.get("enable") and batches > 1:
+        scaling = auto_scale_lr or {}
+        if scaling.get("enable") and batches > 1:
             self.logger.info(f"A step gathers the gradients of {batches} batches.")
-            base = auto_scale_lr["base_batch_size"] / batches
-            auto_scale_lr = {**auto_scale_lr, "base_batch_size": base}
+            auto_scale_lr = {**scaling, "base_batch_size": scaling["base_batch_size"] / batches}
         super().scale_lr(optim_wrapper, auto_scale_lr)
+        samples, base = (
+            self.world_size * (self.train_dataloader.batch_size or 0) * batches,
+            scaling.get("base_batch_size"),
+        )
+        if base and samples and samples != base and not scaling.get("enable"):
+            self.logger.warning(
+                f"a step has {samples} samples, and the learning rate is meant for {base}; --auto-scale-lr scales it, "
+                "or give another train_dataloader.batch_size, which is that of one process"
+            )
 
     def load_or_resume(self) -> None:
         """As mmengine's; a training that is finished ends here."""

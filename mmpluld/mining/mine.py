@@ -85,8 +85,8 @@ def mine_files(
     done = [name for old in history for name in old["strategies"] + old["oracles"]]
     if "distillation" in strategies and "distillation" in done:
         raise InputError(
-            f"{annotation_file}: is distilled already, and as many boxes again would be worse ones; distil the file that "
-            "it was mined from"
+            f"{annotation_file}: is distilled already, and as many boxes again would be worse ones; distil the file "
+            "that it was mined from"
         )
     every = any(strategy.every_slice and name in done for name, strategy in STRATEGIES.items())
     lengths = _lengths(annotations, pool) if every or any(strategy.every_slice for strategy in wanted) else {}

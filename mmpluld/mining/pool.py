@@ -122,10 +122,10 @@ class ProposalPool:
         refuse_left_out(self.stores, annotations, where)
         views = {volume.id: len(self._holders[volume.id]) for volume in annotations.volumes}
         if fewer := [name for name, count in views.items() if count < max(views.values())]:
+            folders = name_some([str(store.folder) for store in self.stores])
             raise InputError(
-                f"{name_some([str(store.folder) for store in self.stores])}: {counted(len(fewer), 'volume')} of {where} "
-                f"({name_some(fewer)}) have fewer views than the others, whose scores are means over more; give as "
-                "many of all, those of all folds"
+                f"{folders}: {counted(len(fewer), 'volume')} of {where} ({name_some(fewer)}) have fewer views than the "
+                "others, whose scores are means over more; give as many of all, those of all folds"
             )
 
 

@@ -91,6 +91,8 @@ def test_accepted_and_portable(found):
     config = load_config(found)
     check_config(config)
     assert config.default_scope == "mmpluld"
+    if "train_dataloader" in config and found.path.parent.name != "legacy":  # one process trains as the rate is meant
+        assert config.train_dataloader.batch_size == config.auto_scale_lr.base_batch_size
     loaders = [config[name] for name in config if name.endswith("_dataloader")]
     assert loaders
     for loader in loaders:

@@ -54,7 +54,7 @@ __test_pipeline = dict(
 )
 
 train_dataloader = dict(
-    batch_size=2,  # partial-label paper, sec. 5; the A3D config has 1 per GPU
+    batch_size=4,  # what the rate of the schedule is for, see there; of all processes together
     num_workers=4,
     persistent_workers=False,  # so that the workers' random state is renewed each epoch
     sampler=dict(type="DefaultSampler", shuffle=True),

@@ -83,6 +83,8 @@ model = dict(
     ),
 )
 
+find_unused_parameters = True  # without a region, as a batch may be, the box head's classifier has no part in the loss
+
 # The miniature: the same parts, narrower and shallower, for 128 px images on one CPU core.
 twin_model = dict(
     model=dict(

@@ -4,7 +4,7 @@
 # Merged over a row of 20 epochs by its name, `a3d_densenet121-fpn_paper_7s_20e_deeplesion`, and by
 # `mmpluld reproduce table1 --recipe paper`.
 __window = dict(window_hu=(-1024, 3071))
-train_dataloader = dict(dataset=dict(pipeline=dict(window=__window, augment=None)))
+train_dataloader = dict(batch_size=2, dataset=dict(pipeline=dict(window=__window, augment=None)))
 val_dataloader = dict(dataset=dict(pipeline=dict(window=__window)))
 test_dataloader = dict(dataset=dict(pipeline=dict(window=__window)))
 optim_wrapper = dict(optimizer=dict(lr=0.002))

@@ -13,8 +13,8 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=500),
     dict(type="MultiStepLR", begin=0, end=20, by_epoch=True, milestones=[9, 16], gamma=0.1),
 ]
-# The published recipe ran 2 GPUs x 2 samples (our reading; not recorded; A3D's own config has 1 per GPU).
-# `--auto-scale-lr` scales to yours.
+# The published recipe ran 2 GPUs x 2 samples (our reading; not recorded; A3D's own config has 1 per GPU). The
+# partial-label paper, sec. 5, has batches of 2, see `recipes/paper_20e.py`. `--auto-scale-lr` scales to yours.
 auto_scale_lr = dict(enable=False, base_batch_size=4)
 
 # The miniature: minutes on one CPU core, from random weights: AdamW and a cosine.

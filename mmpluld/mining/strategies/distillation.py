@@ -58,9 +58,7 @@ def distil(annotations: AnnotationSet, proposals: ProposalPool, options: MiningO
     for volume in track(volumes, "distillation"):
         shard = proposals.load(volume.id, expert)
         slices = set(scan_slices(shard)) - certain[volume.id].slices
-        for number, (x1, y1, x2, y2), score in _boxes(
-            shard, slices, expert, threshold, left_open[volume.id], options
-        ):
+        for number, (x1, y1, x2, y2), score in _boxes(shard, slices, expert, threshold, left_open[volume.id], options):
             box = (x1, y1, float(number), x2, y2, number + 1.0)
             found.append(LesionRecord(0, volume.id, box, origin="distilled", score=score))
     return with_lesions(annotations, {}, found)

@@ -36,6 +36,13 @@ class CenterNetProposalHead(CenterNetHead):
         super().__init__(*args, **kwargs)
         self.ignore_scale = ignore_scale
 
+    def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As in ``CenterNetHead``, with the probabilities in float32.
+
+        The gradient of a logarithm is the inverse of its probability, which float16 cannot hold where the head is sure.
+        """
+        return self.heatmap_head(x).float().sigmoid(), self.wh_head(x), self.offset_head(x)
+
     def loss_by_feat(
         self,
         center_heatmap_preds: list[Tensor],

@@ -16,9 +16,6 @@ from mmpluld.registry import MODELS
 
 __all__ = ["IgnoreAwareFCOSHead"]
 
-_SURE_BACKGROUND = -1e4
-"""A logit at which a sigmoid is exactly 0 in every data type, and with it the loss of a negative."""
-
 
 @MODELS.register_module()
 class IgnoreAwareFCOSHead(FCOSHead):
@@ -29,7 +26,13 @@ class IgnoreAwareFCOSHead(FCOSHead):
     Args:
         ignore_scale: Part of an ignored box's sides that counts, around its centre; 1 is the whole box.
         **kwargs: As for ``FCOSHead``. As proposal head leave ``norm_on_bbox`` off.
+
+    Attributes:
+        left_out_logit: What the cells that take no part have: there a sigmoid is exactly 0 in every data type, and with
+            it the loss of a negative.
     """
+
+    left_out_logit = -1e4
 
     def __init__(self, *args: Any, ignore_scale: float = 1.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -52,7 +55,7 @@ class IgnoreAwareFCOSHead(FCOSHead):
         for score, label, size, stride in zip(cls_scores, labels, sizes, self.strides, strict=True):
             left_out = ignored_cells(batch_gt_instances_ignore, self.ignore_scale, size, stride, score)
             left_out &= label.view(left_out.shape) == self.num_classes
-            kept.append(score.masked_fill(left_out.unsqueeze(1), _SURE_BACKGROUND))
+            kept.append(score.masked_fill(left_out.unsqueeze(1), self.left_out_logit))
         losses = super().loss_by_feat(kept, bbox_preds, centernesses, batch_gt_instances, batch_img_metas)
         # Which divides by the positives per process or by 1, where all processes together have at least 1.
         count = count_per_process(sum((label < self.num_classes).sum() for label in labels), cls_scores[0])

@@ -158,6 +158,7 @@ class RefineHead(BaseModule):
     def loss(self, cls_logits: Tensor, tag_logits: Tensor, labels: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Losses of refined logits with ``labels`` (R,), background last, and tag ``targets`` (R, T)."""
         return {
-            "loss_refined_cls": self.loss_cls(cls_logits, labels),
+            # A mean, which does not exist without a region.
+            "loss_refined_cls": self.loss_cls(cls_logits, labels) if len(labels) else cls_logits.sum() * 0,
             "loss_refined_tag": self.loss_tag(tag_logits, targets),
         }

@@ -103,6 +103,28 @@ def test_the_loss_of_centernet_is_finite_at_an_ignored_lesion():
     assert all(value.isfinite() for value in found.values())
 
 
+@pytest.mark.parametrize("logit", [-18.0, -12.0, 8.5])
+def test_the_gradient_of_centernet_survives_a_sure_head(logit):
+    """A missed centre, and a confident negative: in float16 alone, the inverse of their probability is infinite."""
+    parts = {"center_heatmap": "GaussianFocalLoss", "wh": "L1Loss", "offset": "L1Loss"}
+    losses = {f"loss_{name}": {"type": kind} for name, kind in parts.items()}
+    head = MODELS.build(
+        {"type": "CenterNetProposalHead", "in_channels": 4, "feat_channels": 4, "num_classes": 1, **losses}
+    )
+    keep_boxes_exact(head)
+    torch.nn.init.zeros_(head.heatmap_head[-1].weight)
+    torch.nn.init.constant_(head.heatmap_head[-1].bias, logit)
+    sample = DetDataSample(metainfo=META)
+    sample.gt_instances = InstanceData(
+        bboxes=torch.tensor([[20.0, 20, 40, 44]]), labels=torch.zeros(1, dtype=torch.long)
+    )
+    with torch.autocast("cpu", torch.float16):
+        found = head.loss((torch.randn(1, 4, 128, 128),), [sample])
+    sum(found.values()).backward()
+    assert head.heatmap_head[-1].bias.grad.isfinite().all()
+    assert head.heatmap_head[-1].bias.grad.abs() > 0.1
+
+
 def test_many_boxes_with_scores_of_half_precision_are_suppressed():
     """mmcv ends with an error from 10,000 boxes on."""
     settings = ConfigDict({**RPN["test_cfg"], "nms_pre": 12_000})

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
 
 from mmpluld.datasets.converters import convert_deeplesion
 from mmpluld.engine.config import load_config
-from mmpluld.engine.negatives import NegativesHook, _on_lesions, bbox_overlaps
+from mmpluld.engine.negatives import NegativesHook, _on_lesions, _watch_points, bbox_overlaps
 from mmpluld.engine.run import train
 from mmpluld.phantom import write_deeplesion_layout
-from mmpluld.registry import DATASETS
+from mmpluld.registry import DATASETS, MODELS
 from mmpluld.structures import AnnotationSet
 
 TRUTH = "deeplesion/truth/train_key_slices.json"
@@ -123,6 +125,24 @@ def test_touching_and_centred() -> None:
     assert touching.tolist() == [True, False, True, False]
     assert centred.tolist() == [True, True, True, False]
     assert [part.tolist() for part in _on_lesions(points, lesions[:0])] == [[False] * 4] * 2
+
+
+@pytest.mark.usefixtures("mmpluld_scope")
+@pytest.mark.parametrize("kind", ["AFPHead", "IgnoreAwareFCOSHead"])
+def test_cells_on_an_uncertain_lesion_are_no_negatives(kind: str) -> None:
+    more = {"strides": [4]} if kind == "AFPHead" else {"strides": [4], "regress_ranges": ((-1, 1e8),), "norm_cfg": None}
+    head = MODELS.build({"type": kind, "num_classes": 1, "in_channels": 4, "feat_channels": 4, **more})
+    sample = DetDataSample(metainfo={"img_shape": (64, 64), "batch_input_shape": (64, 64), "pad_shape": (64, 64)})
+    for name, box in (("gt_instances", [8.0, 8, 28, 24]), ("ignored_instances", [36.0, 36, 60, 60])):
+        setattr(sample, name, InstanceData(bboxes=torch.tensor([box]), labels=torch.zeros(1, dtype=torch.long)))
+    found: list[tuple[int, torch.Tensor]] = []
+    undo = _watch_points(head, found)
+    head.loss((torch.randn(1, 4, 16, 16),), [sample])
+    undo()
+    ((image, points),) = found
+    inside = ((points > 42) & (points < 54)).all(1)
+    assert (image, int(inside.sum())) == (0, 0)
+    assert len(points) > 150
 
 
 def test_marked_lesions_and_those_to_ignore_do_not_count(root: Path, tmp_path: Path) -> None:

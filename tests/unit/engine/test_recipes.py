@@ -40,6 +40,7 @@ def test_what_the_recipe_says_is_merged_and_nothing_else():
         for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
             assert loader.dataset.pipeline.window.pop("window_hu") == (-1024, high)
         config.train_dataloader.dataset.pipeline.pop("augment")
+        config.train_dataloader.pop("batch_size")
         for key in ("param_scheduler", "auto_scale_lr"):
             config.pop(key)
     assert recipe.to_dict() == own.to_dict()

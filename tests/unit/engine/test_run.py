@@ -224,3 +224,11 @@ def test_a_scaled_rate_counts_the_batches_of_a_step(tmp_path):
         run = runner(tmp_path / str(batches), ["good"] * 4, 1, optim_wrapper=wrapper, **changes)
         run.train()
         assert run.optim_wrapper.param_groups[0]["lr"] == pytest.approx(rate)
+
+
+def test_a_step_of_other_samples_than_the_rate_is_for_is_told(tmp_path, toy, capsys):
+    told = "a step has 2 samples, and the learning rate is meant for 8; --auto-scale-lr scales it"
+    for base, scaled, says in ((8, False, True), (8, True, False), (2, False, False)):
+        options = [f"auto_scale_lr.base_batch_size={base}"]
+        train(toy, tmp_path / f"{base}-{scaled}", auto_scale_lr=scaled, cfg_options=options)
+        assert (told in capsys.readouterr().out) is says

@@ -118,6 +118,13 @@ class TestTraining:
         sum(value for name, value in losses.items() if "loss" in name).backward()
         assert all(parameter.grad is not None for parameter in head.parameters())  # nothing unused in distributed runs
 
+    def test_no_region_at_all(self) -> None:
+        logits, tags = torch.zeros(0, 2, requires_grad=True), torch.zeros(0, TAGS, requires_grad=True)
+        losses = build().refine_head.loss(logits, tags, torch.zeros(0, dtype=torch.long), torch.zeros(0, TAGS))
+        assert [float(value.detach()) for value in losses.values()] == [0, 0]
+        sum(losses.values()).backward()
+        assert logits.grad is not None
+
     def test_samples_without_tags_are_refused(self) -> None:
         truth = samples([[[1.0, 0, 0]]])
         del truth[0].gt_instances.tags
