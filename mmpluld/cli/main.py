@@ -41,7 +41,7 @@ COMMANDS = {
     "reproduce": "run a paper's table, or its twin on the phantom, over seeds",
     "config": "print or copy a config of the zoo, complete in one file",
     "models": "list the models of the zoo, their weights and figures",
-    "download": "fetch weights and config of a model of the zoo",
+    "download": "fetch the bundle of a model of the zoo: weights, config, operating points",
     "curves": "plot losses, learning rate and validation metrics of trainings",
     "doctor": "show versions, operators in use and resources",
 }

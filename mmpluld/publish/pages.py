@@ -31,7 +31,7 @@ row of the same model says *measured*. Twins (`_phantom`) are miniatures trained
 nothing about patients. What the papers' tables gave in miniature is on
 [another page](explanation/miniatures.md). No model is for diagnosis.
 
-`mmpluld models` lists the same in the terminal, `mmpluld download NAME` fetches weights and config; see
+`mmpluld models` lists the same in the terminal, `mmpluld download NAME` fetches a model's bundle; see
 [how to](how_to/model_zoo.md).
 """
 

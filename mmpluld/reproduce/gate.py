@@ -37,7 +37,7 @@ class Condition:
     what: str
     asked: str
     found: str
-    state: Literal["met", "not met", "cannot be told"]
+    state: Literal["met", "not met", "inconclusive"]
 
 
 def conditions(summaries: Sequence[Summary]) -> list[Condition]:
@@ -59,7 +59,7 @@ def conditions(summaries: Sequence[Summary]) -> list[Condition]:
 def verdict(found: Sequence[Condition]) -> str:
     """The conditions as a Markdown page, with one line on all."""
     lacking = [item for item in found if item.state != "met"]
-    count = f"{len(lacking)} of {len(found)} conditions are not met or cannot be told."
+    count = f"{len(lacking)} of {len(found)} conditions are not met or inconclusive."
     last = count if lacking else "All conditions are met."
     lines = ["# The gate", "", "Points of the average sensitivity, on the validation patients.", ""]
     lines += ["| | asked | found | |", "|---|---|---|---|"]
@@ -73,7 +73,7 @@ def _ahead(pair: PairResult, least: float, part: Part | None = None) -> Conditio
     asked = f"{MIN_ERRORS:g} joint standard errors" + (f" and {100 * least:g} points" if least else "")
     d = pair.difference
     if d is None or np.isnan(d.se_seeds[-1]):
-        return Condition(what, asked, _nothing(pair), "cannot be told")
+        return Condition(what, asked, _nothing(pair), "inconclusive")
     value, error = d.value[-1], float(np.hypot(d.se_patients[-1], d.se_seeds[-1]))
     enough = value >= least and value > 0 and value >= MIN_ERRORS * error
     errors = f"{value / error:.1f} standard errors" if error else "no standard error"
@@ -84,8 +84,8 @@ def _recovered(pair: PairResult) -> Condition:
     """The first row must be ahead for certain, by however little."""
     asked, d = "above 0", pair.difference
     if d is None or np.isnan(d.se_seeds[-1]):
-        return Condition(_names(pair), asked, _nothing(pair), "cannot be told")
-    state: Literal["met", "not met", "cannot be told"] = "cannot be told" if d.value[-1] > 0 else "not met"
+        return Condition(_names(pair), asked, _nothing(pair), "inconclusive")
+    state: Literal["met", "not met", "inconclusive"] = "inconclusive" if d.value[-1] > 0 else "not met"
     return Condition(_names(pair), asked, _points(d), "met" if d.low[-1] > 0 else state)
 
 
@@ -94,7 +94,7 @@ def _detectable(summary: Summary) -> Condition:
     table, noise = summary.table, next(iter(summary.whole.noises), None)
     what, asked = f"{table.name}: a difference of {table.margin:g} points is detectable", "with the seeds there are"
     if noise is None or noise.of_patients is None:
-        return Condition(what, asked, "no rows with two seeds to compare", "cannot be told")
+        return Condition(what, asked, "no rows with two seeds to compare", "inconclusive")
     if noise.seeds is None:
         found = f"no number of seeds will do, for lack of patients, whose part is {100 * noise.of_patients:.2f} points"
         return Condition(what, asked, found, "not met")

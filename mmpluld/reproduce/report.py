@@ -254,7 +254,7 @@ def _pair_section(summary: Summary) -> list[str]:
         "patients (bootstrap, the same draws for both rows) and the trainings (pooled variance of a run over the "
         "number of seeds, of both rows). p is two-sided. Verdict at 5 %: ahead if p is under 0.05; else *equivalent "
         f"within the margin* of {margin} points if two one-sided tests say that the difference is smaller (the 90 % "
-        f"interval lies within -{margin} to +{margin}); else *cannot be told*. *Detectable* is the true difference "
+        f"interval lies within -{margin} to +{margin}); else *inconclusive*. *Detectable* is the true difference "
         "that a repetition would find significant four times in five. With one seed, nothing is known about other "
         "trainings. Not corrected for the number of comparisons."
         + (" Rows that test the same trainings are paired by seed." if paired else ""),

@@ -38,7 +38,7 @@ __all__ = [
     "seeds_needed",
 ]
 
-Verdict = Literal["first ahead", "second ahead", "equivalent within the margin", "cannot be told"]
+Verdict = Literal["first ahead", "second ahead", "equivalent within the margin", "inconclusive"]
 
 _ODD_LEVEL = 0.01  # chance that a table of rows alike has any row called odd
 _POWER = 0.8  # of `detectable`
@@ -241,10 +241,10 @@ class Difference:
         can be told.
         """
         if np.isnan(self.se_seeds[-1]):
-            return "cannot be told"
+            return "inconclusive"
         if self.p_value[-1] < 0.05:
             return "first ahead" if self.value[-1] > 0 else "second ahead"
-        return "equivalent within the margin" if self.p_margin[-1] < 0.05 else "cannot be told"
+        return "equivalent within the margin" if self.p_margin[-1] < 0.05 else "inconclusive"
 
 
 def compare(

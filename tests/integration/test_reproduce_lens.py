@@ -42,9 +42,9 @@ def test_gate_trains_both_detectors_and_ends_with_a_verdict(phantoms, tmp_path, 
     rows = "lens-longer-complete,retinanet-complete,retinanet-oracle"
     assert reproduce("gate", phantoms, tmp_path, rows) == 0
     out = capfd.readouterr().out
-    assert "cannot be told: DeepLesion alone, complete labels − DeepLesion alone, marked only" in out
+    assert "inconclusive: DeepLesion alone, complete labels − DeepLesion alone, marked only" in out
     text = (tmp_path / "gate-twins.md").read_text()
-    assert "7 of 7 conditions are not met or cannot be told." in text
+    assert "7 of 7 conditions are not met or inconclusive." in text
     for name in ("gate-lens-twins.md", "gate-one-stage-twins.md"):
         assert "mmpluld reproduce gate --seeds 1 --twins" in (tmp_path / name).read_text()
     lens, one_stage = "lens-afp_densenet121_longer_9s_phantom", "retinanet-a3d_densenet121-fpn_7s_phantom"

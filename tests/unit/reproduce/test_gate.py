@@ -72,7 +72,7 @@ def test_what_is_missing_is_named(points, which):
 
 def test_a_gain_within_its_errors_is_not_enough():
     found = conditions([summary(LENS, (7, 3, 4, 4), scatter=4)])
-    assert [item.state for item in found[:3]] == ["not met", "cannot be told", "not met"]
+    assert [item.state for item in found[:3]] == ["not met", "inconclusive", "not met"]
 
 
 @pytest.mark.parametrize(
@@ -86,16 +86,16 @@ def test_the_number_of_seeds_that_would_do_is_told(needed, state, text):
 
 
 def test_single_trainings_tell_nothing():
-    assert set(states((7, 3, 4, 4), seeds=1)) == {"cannot be told"}
+    assert set(states((7, 3, 4, 4), seeds=1)) == {"inconclusive"}
 
 
 def test_rows_that_were_not_trained_are_named():
     for table, count in ((LENS, 4), (ONE_STAGE, 3)):
         pairs = tuple(PairResult(table.row(a), table.row(b), None, "not run") for a, b in table.pairs)
         found = conditions([Summary(table, (1.0,), (0,), "image", Part("", "", (), pairs, ()), (), {})])
-        assert {item.state for item in found} == {"cannot be told"}
+        assert {item.state for item in found} == {"inconclusive"}
         assert [item.found for item in found[:-1]] == ["not run"] * (count - 1)
-        assert f"{count} of {count} conditions are not met or cannot be told." in verdict(found)
+        assert f"{count} of {count} conditions are not met or inconclusive." in verdict(found)
 
 
 def test_the_gate_needs_phantoms(tmp_path, capsys):

@@ -71,7 +71,7 @@ def test_single_seeds_are_compared_on_the_patients_alone(planned, finish):
         finish(run, 0.5)
     summary = collect(MINI, runs, resamples=20)
     assert [len(item.seeds) for item in summary.rows] == [1, 1]
-    assert pair_line(summary.pairs[0]).endswith("(1 seed): cannot be told")
+    assert pair_line(summary.pairs[0]).endswith("(1 seed): inconclusive")
     text = markdown(summary, "mini.png", "command", None)
     assert "nan" not in text
     assert "scatters" not in text
@@ -156,7 +156,7 @@ def test_report_says_what_chance_does_and_how_many_seeds_the_margin_needs(finish
     text = markdown(collect(MINI, finished, resamples=50), "mini.png", "command", None)
     assert "(2 rows pooled, 2 degrees of freedom)" in text
     assert "detectable" in text
-    assert "| first ahead |" in text and "| cannot be told |" not in text
+    assert "| first ahead |" in text and "| inconclusive |" not in text
     wide = markdown(collect(replace(MINI, margin=90.0), finished, resamples=50), "mini.png", "command", None)
     assert re.search(r"A difference of 90 points between two rows is detectable from \d+ seeds of each on", wide)
 

@@ -152,7 +152,7 @@ def test_rows_on_the_same_trainings_are_compared_seed_by_seed():
     assert together.value[0] == pytest.approx(apart.value[0])
     assert together.se_seeds[0] == pytest.approx(np.std([0.02, 0.025, 0.02], ddof=1) / 3**0.5)
     assert together.verdict == "first ahead"
-    assert apart.verdict == "cannot be told"
+    assert apart.verdict == "inconclusive"
 
 
 def test_single_trainings_use_the_patients_alone_and_tell_nothing():
@@ -161,7 +161,7 @@ def test_single_trainings_use_the_patients_alone_and_tell_nothing():
     assert np.isnan(result.detectable[0])  # a repetition could tell nothing, either
     assert result.se_patients[0] == pytest.approx(0.05 * 1.1**0.5)
     assert result.p_value[0] < 0.001
-    assert result.verdict == "cannot be told"
+    assert result.verdict == "inconclusive"
 
 
 def test_rows_of_unequal_seeds_are_compared():
@@ -176,7 +176,7 @@ def test_rows_of_unequal_seeds_are_compared():
         ((0.50, 0.502, 0.504), "first ahead"),
         ((0.70, 0.702, 0.704), "second ahead"),
         ((0.604, 0.602, 0.6), "equivalent within the margin"),
-        ((0.5, 0.7, 0.6), "cannot be told"),
+        ((0.5, 0.7, 0.6), "inconclusive"),
     ],
 )
 def test_verdicts(second, verdict):
