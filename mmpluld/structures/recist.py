@@ -18,6 +18,9 @@ from mmpluld.typing import FloatArray
 
 __all__ = ["RECIST", "measure_recist", "recist_ends", "recist_lengths"]
 
+_EQUAL_MM = 1e-4
+"""Lengths that differ by less are equal: masks of one network differ so much from one processor to another."""
+
 
 @dataclass(frozen=True)
 class RECIST:
@@ -124,9 +127,10 @@ def _diameters(points: FloatArray) -> FloatArray | None:
     if len(points) < 3 or np.linalg.matrix_rank(points - points.mean(0), tol=1e-6) < 2:
         return None
     hull = points[ConvexHull(points).vertices]
+    hull = hull[np.lexsort(hull.round(3).T)]  # so that the first of equal diameters is one place, too
     x, y = hull.T
     gaps = np.sqrt((x[:, None] - x) ** 2 + (y[:, None] - y) ** 2)
-    i, j = divmod(int(gaps.argmax()), len(hull))
+    i, j = divmod(_first_longest(gaps), len(hull))
     start, end = hull[i], hull[j]
     along = (end - start) / gaps[i, j]
     across = np.array([-along[1], along[0]])
@@ -136,6 +140,11 @@ def _diameters(points: FloatArray) -> FloatArray | None:
     for keep in (s >= -1e-9, s <= 1e-9):
         order = np.argsort(t[keep], kind="stable")
         edges.append(np.interp(positions, t[keep][order], s[keep][order]))
-    best = int(np.argmax(edges[0] - edges[1]))
+    best = _first_longest(edges[0] - edges[1])
     foot = start + positions[best] * along
     return np.stack([start, end, foot + edges[0][best] * across, foot + edges[1][best] * across])
+
+
+def _first_longest(lengths: FloatArray) -> int:
+    """Flat index of the first of those that are longest; which of equals it is, is not left to rounding."""
+    return int(np.argmax(lengths >= lengths.max() - _EQUAL_MM))

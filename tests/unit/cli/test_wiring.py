@@ -57,8 +57,8 @@ def given(options: dict[str, Any], **flags: str) -> list[str]:
         ),
         (
             "mining.mine.mine_files",
-            ["mine", "A", "P", "--out", "o.json", "--bootstrap", "9", *given(RULES)],
-            {"options": MiningOptions(**RULES), "resamples": 9},
+            ["mine", "A", "P", "--out", "o.json", "--truth", "T", "--bootstrap", "9", *given(RULES)],
+            {"options": MiningOptions(**RULES), "truth_file": "T", "resamples": 9},
         ),
         ("inference.embed.embed", given({"annotations": "A", "data_root": "R", "out": "o", **EMBED}), EMBED),
         ("inference.detector.Detector", ["detect", "scan.nii", "--out", "o", *given(DETECT)], DETECT),

@@ -128,3 +128,15 @@ def test_lengths_of_a_mark():
     assert recist_lengths((0, 0, 3, 4, 1, 1, 1, 3), (1.0, 1.0)) == pytest.approx((5.0, 2.0))
     assert recist_lengths((0, 0, 3, 4, 1, 1, 1, 3), (0.5, 2.0)) == pytest.approx((math.hypot(6, 2), 1.0))
     assert np.isnan(recist_lengths((0, 0, 3, 4, 1, 1, 1, 3), (math.nan, math.nan))).all()
+
+
+@pytest.mark.parametrize("shape", [(9, 9), (6, 11)])
+def test_equal_diameters_are_not_told_apart_by_rounding(shape):
+    """A rectangle has two diagonals, and chords of one length over a part of them."""
+    mask = np.zeros((20, 20))
+    mask[3 : 3 + shape[0], 4 : 4 + shape[1]] = 1
+    wanted = measure_recist(mask, (0.7, 0.7))
+    draw = np.random.default_rng(0)
+    for _ in range(50):
+        noisy = np.clip(mask + draw.normal(0, 1e-7, mask.shape), 0, 1)
+        assert measure_recist(noisy, (0.7, 0.7)).ends == pytest.approx(wanted.ends, abs=1e-4)
