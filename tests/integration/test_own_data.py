@@ -187,5 +187,5 @@ def test_train_test_evaluate_and_detect_as_on_the_page(home):
     from mmpluld.engine.config import load_config
     from mmpluld.engine.config_digest import config_digest
 
-    copy = load_config(home / "work_dirs" / "my_ct" / "my_ct.py")
+    copy = load_config(home / "work_dirs" / "my_ct" / "my_ct_phantom.py")
     assert load_checkpoint_safely(home / weights)["meta"]["config_sha256"] == config_digest(copy)
