@@ -99,10 +99,8 @@ class TrainingRunner(Runner):
             self.logger.info(f"A step gathers the gradients of {batches} batches.")
             auto_scale_lr = {**scaling, "base_batch_size": scaling["base_batch_size"] / batches}
         super().scale_lr(optim_wrapper, auto_scale_lr)
-        samples, base = (
-            self.world_size * (self.train_dataloader.batch_size or 0) * batches,
-            scaling.get("base_batch_size"),
-        )
+        samples = self.world_size * (self.train_dataloader.batch_size or 0) * batches
+        base = scaling.get("base_batch_size")
         if base and samples and samples != base and not scaling.get("enable"):
             self.logger.warning(
                 f"a step has {samples} samples, and the learning rate is meant for {base}; --auto-scale-lr scales it, "

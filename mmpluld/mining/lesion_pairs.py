@@ -87,9 +87,9 @@ def lesion_pairs(
     """All pairs of an annotated lesion and a candidate in another volume of the patient.
 
     Which lesion something is tells the number within the patient: ``attributes["lesion"]``, of an annotated lesion its
-    own or, with ``truth``, that of the true lesion which overlaps its box on the slice most, by an IoU of at least 0.5.
-    Annotated lesions without a number are left out, and so are those that ``attributes["marked"]`` says nobody marked,
-    but as candidates.
+    own or, with ``truth``, that of the true lesion which overlaps its box on the slice most, by an IoU of at least 0.5;
+    true lesions to be ignored are none. Annotated lesions without a number are left out, and so are those that
+    ``attributes["marked"]`` says nobody marked, but as candidates.
 
     Args:
         annotations: What is known.
@@ -103,7 +103,10 @@ def lesion_pairs(
     """
     if proposals is not None and truth is None:
         raise InputError("tracklets have no numbers of lesions; give the complete truth too")
-    known = {} if truth is None else truth.lesions_by_volume()
+    known: dict[str, list[LesionRecord]] = {}
+    for lesion in [] if truth is None else truth.lesions:
+        if not lesion.ignore:
+            known.setdefault(lesion.volume, []).append(lesion)
     by_volume = annotations.lesions_by_volume()
     rows: list[tuple[FloatArray, BoolArray, bool]] = []
     for volumes in patients_of(annotations).values():

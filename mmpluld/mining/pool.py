@@ -121,7 +121,8 @@ class ProposalPool:
         refuse_other_annotations(self.stores, digests, where)
         refuse_left_out(self.stores, annotations, where)
         views = {volume.id: len(self._holders[volume.id]) for volume in annotations.volumes}
-        if fewer := [name for name, count in views.items() if count < max(views.values())]:
+        most = max(views.values(), default=0)
+        if fewer := [name for name, count in views.items() if count < most]:
             folders = name_some([str(store.folder) for store in self.stores])
             raise InputError(
                 f"{folders}: {counted(len(fewer), 'volume')} of {where} ({name_some(fewer)}) have fewer views than the "

@@ -78,6 +78,8 @@ class Truth:
                     f"{where}: lesion {record.id} has no attributes.lesion, the number of the lesion in the patient; "
                     "give the truth of a phantom, truth/train.json"
                 )
+            if record.ignore:
+                continue
             size = _size(long_diameter_mm(record, volumes[record.volume]))
             lesion = TrueLesion(identity, record.type or "unknown", size, record.box, boxes_by_slice(record))
             self._lesions[record.volume].append(lesion)
@@ -137,7 +139,7 @@ class Truth:
 
 
 def load_truth(path: StrPath, annotations: AnnotationSet) -> AnnotationSet:
-    """Read all lesions of the volumes of some annotations; those that are to be ignored are left out.
+    """Read the complete annotations of the volumes of some others.
 
     Raises:
         InputError: The file is faulty, or lacks a volume.
@@ -146,8 +148,7 @@ def load_truth(path: StrPath, annotations: AnnotationSet) -> AnnotationSet:
     missing = sorted({item.id for item in annotations.volumes} - {item.id for item in complete.volumes})
     if missing:
         raise InputError(f"{path}: lacks volumes of the annotations ({name_some(missing)}); give their truth")
-    lesions = [lesion for lesion in complete.lesions if not lesion.ignore]
-    return AnnotationSet(complete.dataset, complete.volumes, lesions)
+    return complete
 
 
 def lies_on(box: Box2D, others: Iterable[Box2D]) -> bool:
