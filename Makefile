@@ -38,7 +38,7 @@ test: setup
 	$(PYTEST)
 
 test-all: setup
-	$(PYTEST) -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow" --hypothesis-profile search
 
 check: setup
 	$(BIN)/ruff check .

@@ -17,8 +17,10 @@ import yaml
 from hypothesis import HealthCheck, settings
 
 # A test is never judged by its time: on a busy machine an example can take any.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+settings.register_profile("same", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+# `make test-all` draws other examples each time.
+settings.register_profile("search", settings.get_profile("same"), derandomize=False)
+settings.load_profile("same")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

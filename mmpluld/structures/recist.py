@@ -28,7 +28,7 @@ class RECIST:
 
     Attributes:
         long_mm: Largest distance between two points of the outline.
-        short_mm: Longest chord of the outline's convex hull perpendicular to it.
+        short_mm: Longest chord of the outline's convex hull perpendicular to it, no longer than it.
         ends: x, y of the ends of the long, then of the short diameter, in pixel edges (8 numbers).
     """
 
@@ -141,8 +141,10 @@ def _diameters(points: FloatArray) -> FloatArray | None:
         order = np.argsort(t[keep], kind="stable")
         edges.append(np.interp(positions, t[keep][order], s[keep][order]))
     best = _first_longest(edges[0] - edges[1])
+    high, low = edges[0][best], edges[1][best]
+    too_long = max(high - low - gaps[i, j], 0.0)  # where a taken diameter is a little shorter than its equals
     foot = start + positions[best] * along
-    return np.stack([start, end, foot + edges[0][best] * across, foot + edges[1][best] * across])
+    return np.stack([start, end, foot + (high - too_long / 2) * across, foot + (low + too_long / 2) * across])
 
 
 def _first_longest(lengths: FloatArray) -> int:

@@ -121,7 +121,7 @@ def test_properties(seed, spacing_y, spacing_x):
     extent = math.hypot((np.ptp(rows) + 1) * spacing_y, (np.ptp(columns) + 1) * spacing_x)
     assert found.long_mm <= extent + 1e-9
     turned = measure_recist(mask.T, (spacing_x, spacing_y))
-    assert turned.long_mm == pytest.approx(found.long_mm)
+    assert turned.long_mm == pytest.approx(found.long_mm, abs=1e-4)  # lengths this near are taken for equal
 
 
 def test_lengths_of_a_mark():
