@@ -107,11 +107,14 @@ def reproduce(request: Request) -> Outcome:
     _check_gpus(resources)
     with folder_lock(request.work_dir):
         starts = _imagenet_starts(tables, request)
-        parts = [(table, chosen_rows(table, request.rows), _data_root(table, request)) for table in tables]
+        parts = [
+            _Part(table, chosen_rows(table, request.rows), _data_root(table, request), resources, request, starts)
+            for table in tables
+        ]
         if len(parts) > 1:  # so that what is refused is refused before the training of the first
             for part in parts:
-                _planned(*part, resources, request, starts)
-        outcomes = [_one_table(*part, resources, request, starts) for part in parts]
+                part.planned()
+        outcomes = [part.reproduced() for part in parts]
         found = Outcome(
             tuple(item for part in outcomes for item in part.summaries),
             tuple(item for part in outcomes for item in part.failed),
@@ -135,57 +138,53 @@ def chosen_rows(table: Table, keys: Sequence[str] | None) -> list[Row]:
     return [row for row in table.rows if row.key in trained]
 
 
-def _planned(
-    table: Table,
-    rows: list[Row],
-    data_root: Path | None,
-    resources: Resources,
-    request: Request,
-    starts: StartOf | None,
-) -> tuple[list[Run], list[Job]]:
-    """All runs of a table, so that the report has them; and what is to be done.
+@dataclass(frozen=True)
+class _Part:
+    """One table of a request: the rows to train, and what they need."""
 
-    Raises:
-        InputError: A folder cannot be used, a batch cannot be shared among the GPUs, or as of :func:`plan`.
-    """
-    runs = plan(
-        table.rows,
-        request.seeds or table.seeds,
-        Path(request.work_dir),
-        table.protocol,
-        twins=request.twins,
-        split=table.split,
-        data_root=data_root,
-        cfg_options=request.cfg_options,
-        start_of=starts or _trunks(table, rows, resources, request),
-    )
-    jobs = with_needs([item for item in runs if item.row in rows], unfinished=True)
-    for job in jobs:
-        if isinstance(job, Run):
-            job.batch_shares(resources.gpus)
-    return runs, jobs
+    table: Table
+    rows: list[Row]
+    data_root: Path | None
+    resources: Resources
+    request: Request
+    starts: StartOf | None
 
+    def planned(self) -> tuple[list[Run], list[Job]]:
+        """All runs of the table, so that the report has them; and what is to be done.
 
-def _one_table(
-    table: Table,
-    rows: list[Row],
-    data_root: Path | None,
-    resources: Resources,
-    request: Request,
-    starts: StartOf | None,
-) -> Outcome:
-    """Train, test and report one table."""
-    runs, jobs = _planned(table, rows, data_root, resources, request, starts)
-    with live_progress([item for item in runs if item.row in rows], resources.jobs) as refresh:
-        execute(jobs, resources, refresh)
-    every = with_needs(runs)
-    fail_outdated(every)
-    failed = tuple(f"{item.name}, seed {item.seed}: {item.error}" for item in every if item.state == "failed")
-    for line in failed:
-        print(f"failed: {line}")
-    summary = collect(table, runs)
-    _report(summary, runs, request, _description(table, data_root))
-    return Outcome((summary,), failed)
+        Raises:
+            InputError: A folder cannot be used, a batch cannot be shared among the GPUs, or as of :func:`plan`.
+        """
+        runs = plan(
+            self.table.rows,
+            self.request.seeds or self.table.seeds,
+            Path(self.request.work_dir),
+            self.table.protocol,
+            twins=self.request.twins,
+            split=self.table.split,
+            data_root=self.data_root,
+            cfg_options=self.request.cfg_options,
+            start_of=self.starts or _trunks(self.table, self.rows, self.resources, self.request),
+        )
+        jobs = with_needs([item for item in runs if item.row in self.rows], unfinished=True)
+        for job in jobs:
+            if isinstance(job, Run):
+                job.batch_shares(self.resources.gpus)
+        return runs, jobs
+
+    def reproduced(self) -> Outcome:
+        """Train, test and report the table."""
+        runs, jobs = self.planned()
+        with live_progress([item for item in runs if item.row in self.rows], self.resources.jobs) as refresh:
+            execute(jobs, self.resources, refresh)
+        every = with_needs(runs)
+        fail_outdated(every)
+        failed = tuple(f"{item.name}, seed {item.seed}: {item.error}" for item in every if item.state == "failed")
+        for line in failed:
+            print(f"failed: {line}")
+        summary = collect(self.table, runs)
+        _report(summary, runs, self.request, _description(self.table, self.data_root))
+        return Outcome((summary,), failed)
 
 
 def _trunks(table: Table, rows: list[Row], resources: Resources, request: Request) -> StartOf:
