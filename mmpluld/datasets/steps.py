@@ -7,7 +7,7 @@ from typing import Any
 
 from mmpluld.errors import InputError
 
-__all__ = ["num_slices", "pipeline_steps"]
+__all__ = ["num_slices", "pipeline_steps", "type_name"]
 
 
 def pipeline_steps(pipeline: Mapping[str, Any] | Sequence[Any] | None) -> list[Any]:
@@ -37,4 +37,10 @@ def pipeline_steps(pipeline: Mapping[str, Any] | Sequence[Any] | None) -> list[A
 def num_slices(config: Mapping[str, Any]) -> int | None:
     """Slices of a sample, by the first ``LoadSliceStack`` of a config's test pipeline; None where there is none."""
     steps = pipeline_steps(config.get("test_dataloader", {}).get("dataset", {}).get("pipeline"))
-    return next((int(step["num_slices"]) for step in steps if step["type"] == "LoadSliceStack"), None)
+    return next((int(step["num_slices"]) for step in steps if type_name(step) == "LoadSliceStack"), None)
+
+
+def type_name(part: Mapping[str, Any] | None) -> str:
+    """Name of the class that a part of a config asks for, by name or itself, without its scope; empty without one."""
+    kind = (part or {}).get("type", "")
+    return str(getattr(kind, "__name__", kind)).rpartition(".")[2]

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmpluld.datasets.steps import type_name
 from mmpluld.engine.config_check import check_config, is_registered
 from mmpluld.errors import InputError, printable
 from mmpluld.zoo.bundle import CONFIG, Bundle
@@ -45,7 +46,7 @@ def config_bytes(config: Config, source: str) -> bytes:
         "test_dataloader": {"dataset": {"pipeline": dataset["pipeline"]}},
     }
     test = content.get("test_cfg") or {}
-    if str(test.get("type", "")).rpartition(".")[-1] == "VolumeTestLoop":
+    if type_name(test) == "VolumeTestLoop":
         kept["test_cfg"] = {key: value for key, value in test.items() if key != "fpr"}
     try:
         text = json.dumps(_encoded(kept), indent=1, sort_keys=True, allow_nan=False)

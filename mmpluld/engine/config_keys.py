@@ -13,7 +13,9 @@ from mmengine.runner import Runner
 from mmengine.utils.dl_utils import set_multi_processing
 from torch.utils.data import DataLoader
 
+from mmpluld.datasets.steps import type_name
 from mmpluld.engine.config_values import is_part
+from mmpluld.engine.schedule import schedulers
 from mmpluld.errors import InputError, did_you_mean
 
 __all__ = ["DEFAULT_TYPES", "check_untyped", "keywords_passed_on"]
@@ -92,7 +94,7 @@ def check_untyped(config: Mapping[str, Any], known: Callable[[str], bool]) -> No
     for place, hook in _each("custom_hooks", config.get("custom_hooks")):
         if not is_part(hook):
             raise InputError(f"{place}: has no type; name one, such as EMAHook")
-    for place, scheduler in _schedulers(config.get("param_scheduler")):
+    for place, scheduler in schedulers(config.get("param_scheduler")):
         if not is_part(scheduler):
             raise InputError(f"{place}: has no type; name one, such as MultiStepLR")
     _check_detector(config.get("model"), "model", known)
@@ -102,17 +104,6 @@ def _each(place: str, parts: Any) -> Iterator[tuple[str, Any]]:
     """Place and value of each part of a list."""
     for index, part in enumerate(parts if isinstance(parts, (list, tuple)) else ()):
         yield f"{place}[{index}]", part
-
-
-def _schedulers(found: Any) -> Iterator[tuple[str, Any]]:
-    """Place and value of each scheduler, which may be the only one, in a list, or by the name of its optimizer."""
-    named = _items(found) if isinstance(found, Mapping) and "type" not in found else [("", found)]
-    for name, some in named:
-        place = f"param_scheduler.{name}".rstrip(".")
-        if isinstance(some, (list, tuple)):
-            yield from _each(place, some)
-        elif some is not None:
-            yield place, some
 
 
 def keywords_passed_on(entry: Any) -> set[str]:
@@ -165,9 +156,9 @@ def _check_detector(model: Any, place: str, known: Callable[[str], bool]) -> Non
     if not all(known(str(part["type"])) for part in parts if "type" in part):
         return
     heads = [model[name] for name in ("rpn_head", "roi_head", "bbox_head") if isinstance(model.get(name), Mapping)]
-    if not all(_name(head) in _HEADS for head in heads):
+    if not all(type_name(head) in _HEADS for head in heads):
         return
-    kind = _name(model)
+    kind = type_name(model)
     for which, stages in _STAGES.items():
         settings = model.get(which)
         if kind in _SINGLE_STAGE:
@@ -182,13 +173,8 @@ def _check_detector(model: Any, place: str, known: Callable[[str], bool]) -> Non
 def _keys_of_head(model: Mapping[str, Any], which: str, stage: str) -> set[str]:
     """Keys of a stage that only some heads read."""
     head = model.get("roi_head")
-    experts = isinstance(head, Mapping) and _name(head) == "ExpertRoIHead"
+    experts = isinstance(head, Mapping) and type_name(head) == "ExpertRoIHead"
     return _OF_EXPERTS if experts and (which, stage) == ("test_cfg", "rcnn") else set()
-
-
-def _name(part: Mapping[str, Any]) -> str:
-    """Name of the class that a part asks for, without its scope."""
-    return str(part.get("type")).rpartition(".")[2]
 
 
 def _check_stage(place: str, settings: Any, keys: Iterable[str]) -> None:

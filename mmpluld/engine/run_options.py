@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
+from mmpluld.datasets.steps import type_name
 from mmpluld.errors import InputError
 from mmpluld.evaluation.metrics import FROCMetric, VolumeFROCMetric
 from mmpluld.outputs import check_output_folder
@@ -40,17 +40,11 @@ def check_validation(cfg: Config) -> None:
     Raises:
         InputError: The validation examines whole volumes.
     """
-    if _loop_name(cfg.get("val_cfg")) == "VolumeTestLoop":
+    if type_name(cfg.get("val_cfg")) == "VolumeTestLoop":
         raise InputError(
             "val_cfg.type: VolumeTestLoop is for test_cfg; validate on key slices, and test checkpoints on whole "
             "volumes with `mmpluld test`"
         )
-
-
-def _loop_name(settings: Mapping[str, Any] | None) -> str:
-    """Name of a loop's class; empty where none is given."""
-    loop = (settings or {}).get("type", "")
-    return str(loop if isinstance(loop, str) else loop.__name__).rpartition(".")[2]
 
 
 def draw_tested_samples(cfg: Config, folder: StrPath, score_thr: float) -> None:
@@ -64,7 +58,7 @@ def draw_tested_samples(cfg: Config, folder: StrPath, score_thr: float) -> None:
     Raises:
         InputError: The samples are not slices, or belong to several processes.
     """
-    if _loop_name(cfg.get("test_cfg")) == "VolumeTestLoop":
+    if type_name(cfg.get("test_cfg")) == "VolumeTestLoop":
         raise InputError(
             f"--show-dir: {cfg.filename} is tested on whole volumes, not slice by slice; `mmpluld detect` shows what "
             "it finds in a scan"

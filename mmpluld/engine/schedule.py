@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from mmpluld.errors import InputError
 
-__all__ = ["check_schedule"]
+__all__ = ["check_schedule", "schedulers"]
 
 
 def check_schedule(cfg: Config) -> str | None:
@@ -25,8 +25,8 @@ def check_schedule(cfg: Config) -> str | None:
     loop = cfg.get("train_cfg") or {}
     by_epoch = loop.get("by_epoch", "max_iters" not in loop)
     reaches = []
-    for place, scheduler in _schedulers(cfg.get("param_scheduler")):
-        if not scheduler.get("by_epoch", True):
+    for place, scheduler in schedulers(cfg.get("param_scheduler")):
+        if not isinstance(scheduler, Mapping) or not scheduler.get("by_epoch", True):
             continue
         if not by_epoch and not scheduler.get("convert_to_iter_based"):
             raise InputError(
@@ -47,18 +47,15 @@ def check_schedule(cfg: Config) -> str | None:
     return None
 
 
-def _schedulers(given: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every scheduler of a config with its place, also of several optimizers."""
-    if isinstance(given, Mapping):
-        if "type" in given:
-            yield "param_scheduler", given
-            return
-        for items in given.values():
-            yield from _schedulers(items)
-    elif isinstance(given, list | tuple):
-        for number, item in enumerate(given):
-            if isinstance(item, Mapping):
-                yield f"param_scheduler[{number}]", item
+def schedulers(given: Any) -> Iterator[tuple[str, Any]]:
+    """Place and value of each scheduler, which may be the only one, in a list, or by the name of its optimizer."""
+    named = given.items() if isinstance(given, Mapping) and "type" not in given else [("", given)]
+    for name, some in named:
+        place = f"param_scheduler.{name}".rstrip(".")
+        if isinstance(some, (list, tuple)):
+            yield from ((f"{place}[{number}]", item) for number, item in enumerate(some))
+        elif some is not None:
+            yield place, some
 
 
 def _end(scheduler: Mapping[str, Any]) -> int:

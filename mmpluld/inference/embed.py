@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -16,7 +16,7 @@ from mmengine.registry import init_default_scope
 
 from mmpluld.datasets.folds import proposed_volumes
 from mmpluld.datasets.steps import pipeline_steps
-from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights, meta_of
+from mmpluld.engine.checkpoint import load_checkpoint_safely, load_weights, meta_of, put_weights
 from mmpluld.engine.config_digest import config_digest
 from mmpluld.engine.device import checked_device, chosen_device
 from mmpluld.engine.run import prepare_config, sole_writer
@@ -82,14 +82,19 @@ def embed(
     cfg = prepare_config(config, None, cfg_options, launcher, local_rank, twin)
     init_default_scope(cfg.get("default_scope", "mmpluld"))
     weights = local_checkpoint(checkpoint)
+    digests = sha256_of(weights), sha256_of(annotations)  # before they are read, so that a change meanwhile is seen
     content = AnnotationSet.load(annotations)
     store = None if proposals is None else ProposalStore(proposals)
     volumes = content.volumes if store is None else proposed_volumes(store, content.volumes, annotations)
-    told = check_patients(weights, volumes, annotations)
+    model = _embedder(cfg)
+    read = load_checkpoint_safely(weights)
+    told = check_patients(meta_of(read), weights, volumes, annotations)
+    put_weights(model, read, weights)
+    del read  # with the optimizer's moments it is several times the model's size
     with sole_writer(out, launcher):
         alone = join(cfg, launcher)
-        embedder = VolumeEmbedder(cfg, weights, chosen_device(device), batch_size)
-        done = EmbeddingStore.create(out, _header(cfg, weights, annotations, store, embedder.size, box_score))
+        embedder = VolumeEmbedder(cfg, model.to(checked_device(chosen_device(device))), batch_size=batch_size)
+        done = EmbeddingStore.create(out, _header(cfg, digests, store, embedder.size, box_score))
         first, wanted, mine = share_out(lambda: _lacking(done, store, volumes), leave=alone)
         if first and not told:
             note(
@@ -116,14 +121,14 @@ def _shard_digest(store: ProposalStore | None, volume: str) -> str:
 
 
 def _header(
-    cfg: Config, weights: Path, annotations: StrPath, store: ProposalStore | None, size: int, box_score: float
+    cfg: Config, digests: tuple[str, str], store: ProposalStore | None, size: int, box_score: float
 ) -> EmbeddingHeader:
     """What the embeddings are of."""
     return EmbeddingHeader(
         config=Path(cfg.filename).stem,
         config_sha256=config_digest(cfg),
-        checkpoint=sha256_of(weights),
-        annotations=sha256_of(annotations),
+        checkpoint=digests[0],
+        annotations=digests[1],
         proposals="" if store is None else sha256_of(store.folder / "proposals.json"),
         size=size,
         box_score=box_score,
@@ -136,26 +141,27 @@ class VolumeEmbedder:
     Args:
         config: A loaded config whose model is a :class:`~mmpluld.models.embedders.LesionEmbedder`; its test pipeline
             cuts the patches.
-        weights: File of its weights.
-        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        model: Weights that belong to its model, or the model itself, built and on its device.
+        device: ``cpu``, ``cuda`` or ``cuda:N``, for weights.
         batch_size: Slices at once.
 
     Raises:
         InputError: The config is another model's, or the weights are.
     """
 
-    def __init__(self, config: Config, weights: StrPath, device: str, batch_size: int) -> None:
-        self.device = checked_device(device)
+    def __init__(
+        self, config: Config, model: StrPath | LesionEmbedder, device: str = "cpu", batch_size: int = 32
+    ) -> None:
         self.batch_size = batch_size
-        model = build_model(config)
-        if not isinstance(model, LesionEmbedder):
-            raise InputError(
-                f"{config.filename}: its model is {config.model.type}; embedding needs a LesionEmbedder, such as that "
-                "of lesanet_vgg16_instances_15e_deeplesion"
-            )
-        load_weights(model, weights)
-        self.model = model.to(self.device).eval()
-        self.size: int = model.embed_channels
+        if isinstance(model, LesionEmbedder):
+            self.model = model
+        else:
+            where = checked_device(device)
+            self.model = _embedder(config)
+            load_weights(self.model, model)
+            self.model.to(where)
+        self.model.eval()
+        self.size: int = self.model.embed_channels
         steps = pipeline_steps(config.get("test_dataloader", {}).get("dataset", {}).get("pipeline"))
         self.pipeline = Compose([TRANSFORMS.build(step) for step in steps])
 
@@ -222,10 +228,33 @@ def tracklet_centres(proposals: VolumeProposals, box_score: float = 0.0) -> dict
     return {tracklet.number: tracklet.centre for tracklet in sorted(tracklets, key=lambda item: item.number)}
 
 
-def check_patients(weights: Path, volumes: Sequence[VolumeRecord], annotations: StrPath) -> bool:
+def _embedder(config: Config) -> LesionEmbedder:
+    """The model of a config, without its weights.
+
+    Raises:
+        InputError: It is no embedder.
+    """
+    model = build_model(config)
+    if not isinstance(model, LesionEmbedder):
+        raise InputError(
+            f"{config.filename}: its model is {config.model.type}; embedding needs a LesionEmbedder, such as that of "
+            "lesanet_vgg16_instances_15e_deeplesion"
+        )
+    return model
+
+
+def check_patients(
+    meta: Mapping[str, Any], weights: Path, volumes: Sequence[VolumeRecord], annotations: StrPath
+) -> bool:
     """Refuse weights that were trained with the numbers of lesions of a patient that is to be embedded.
 
     Matching marks of those patients would only repeat what the training was told.
+
+    Args:
+        meta: What the checkpoint tells of its training.
+        weights: The checkpoint, for messages.
+        volumes: To be embedded.
+        annotations: Where they are from, for messages.
 
     Returns:
         Whether the weights tell whose lesions had numbers.
@@ -233,7 +262,7 @@ def check_patients(weights: Path, volumes: Sequence[VolumeRecord], annotations: 
     Raises:
         InputError: They were.
     """
-    numbered = meta_of(load_checkpoint_safely(weights)).get(NUMBERED)
+    numbered = meta.get(NUMBERED)
     if numbered is None:
         return False
     shared = sorted({*numbered} & {volume.person for volume in volumes})

@@ -16,9 +16,9 @@ from torch import nn
 from mmpluld.datasets import CTLesionDataset
 from mmpluld.datasets.folds import volumes_of_fold
 from mmpluld.datasets.named_concat import dataset_settings
-from mmpluld.engine.checkpoint import load_checkpoint_safely, meta_of
+from mmpluld.engine.checkpoint import load_checkpoint_safely, meta_of, put_weights
 from mmpluld.engine.config_digest import config_digest
-from mmpluld.engine.device import chosen_device
+from mmpluld.engine.device import checked_device, chosen_device
 from mmpluld.engine.run import prepare_config, sole_writer
 from mmpluld.engine.seen_patients import TRAINED
 from mmpluld.errors import InputError, counted, name_some
@@ -36,7 +36,7 @@ from mmpluld.models.detectors import PerDatasetDetector
 from mmpluld.models.roi_heads import ExpertBBoxHead
 from mmpluld.postprocess import number_tracklets
 from mmpluld.progress import note, track
-from mmpluld.registry import DATASETS
+from mmpluld.registry import DATASETS, build_model
 from mmpluld.structures import AnnotationSet, VolumeRecord
 from mmpluld.typing import IntArray, StrPath
 from mmpluld.zoo.download import local_checkpoint
@@ -107,11 +107,15 @@ def propose(
     annotations = load_volumes(path)
     part = None if fold is None else (*fold, fold_seed)
     volumes = volumes_of_fold(annotations.volumes, part)
-    told = _refuse_trained_on(weights, annotations.dataset["name"], volumes, part)
+    read = load_checkpoint_safely(weights)
+    told = _refuse_trained_on(meta_of(read), weights, annotations.dataset["name"], volumes, part)
+    model = build_model(cfg)
+    put_weights(model, read, weights)
+    del read  # with the optimizer's moments it is several times the model's size
     with sole_writer(out, launcher):
         alone = join(cfg, launcher)
-        place = chosen_device(device)
-        detector = VolumeDetector(cfg, weights, rules, place, precision, batch_size)
+        place = checked_device(chosen_device(device))
+        detector = VolumeDetector(cfg, model.to(place), rules, precision=precision, batch_size=batch_size)
         experts = keep_all_boxes(detector.model) or (_trained_on(dataset, path, annotations),)
         header = _header(cfg, weights, path, digests, experts, rules, precision, part)
         store = ProposalStore.create(out, header)
@@ -248,7 +252,11 @@ def _training_set(cfg: Config, config: StrPath) -> CTLesionDataset:
 
 
 def _refuse_trained_on(
-    weights: Path, dataset: str, volumes: Sequence[VolumeRecord], fold: tuple[int, int, int] | None
+    meta: Mapping[str, Any],
+    weights: Path,
+    dataset: str,
+    volumes: Sequence[VolumeRecord],
+    fold: tuple[int, int, int] | None,
 ) -> bool:
     """Refuse patients whom a detector has seen, where it was trained on a part of them or is to examine a fold.
 
@@ -258,7 +266,7 @@ def _refuse_trained_on(
     Raises:
         InputError: There are some.
     """
-    trained = meta_of(load_checkpoint_safely(weights)).get(TRAINED)
+    trained = meta.get(TRAINED)
     if trained is None:
         return False
     own = trained.get(dataset, {"fold": None, "patients": []})

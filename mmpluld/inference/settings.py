@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeGuard, get_args
 
+from mmpluld.datasets.steps import type_name
 from mmpluld.errors import InputError, did_you_mean
 from mmpluld.postprocess.grid import GridRule
 from mmpluld.postprocess.linking import LinkOrder, ScoreRule
@@ -133,9 +134,8 @@ class DetectionSettings:
             InputError: If a value is not allowed.
         """
         test: Mapping[str, Any] = config.get("test_cfg") or {}
-        kind = test.get("type", "")
         carried = {}
-        if getattr(kind, "__name__", str(kind)).rpartition(".")[-1] == "VolumeTestLoop":
+        if type_name(test) == "VolumeTestLoop":
             carried = {field.name: test[field.name] for field in fields(cls) if field.name in test}
         link = carried.get("link_score_thr", _link_below(carried, cls.link_score_thr, rescored))
         link = changes.get("link_score_thr", _link_below(changes, link, rescored))

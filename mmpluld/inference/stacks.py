@@ -17,7 +17,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from torch import Tensor, nn
 
-from mmpluld.datasets.steps import pipeline_steps
+from mmpluld.datasets.steps import pipeline_steps, type_name
 from mmpluld.datasets.transforms import CropBody, CurveHU, LoadSliceStack, WindowHU
 from mmpluld.errors import InputError
 from mmpluld.io.slice_stack import StackPlan, plan_stack
@@ -38,7 +38,7 @@ def inference_pipeline(config: Config) -> Compose:
         InputError: If it does not look at neighbouring slices, or moves boxes without saying where to.
     """
     steps = pipeline_steps(config.get("test_dataloader", {}).get("dataset", {}).get("pipeline"))
-    steps = [step for step in steps if step["type"].rpartition(".")[-1] != "LoadAnnotations"]
+    steps = [step for step in steps if type_name(step) != "LoadAnnotations"]
     transforms = [TRANSFORMS.build(step) for step in steps]
     place = f"{config.filename}: test_dataloader.dataset.pipeline"
     loader = next((step for step in transforms if isinstance(step, LoadSliceStack)), None)

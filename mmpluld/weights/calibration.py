@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from mmpluld.atomic import atomic_path
-from mmpluld.engine.checkpoint import checkpoint_bytes, load_checkpoint_safely, load_weights
+from mmpluld.engine.checkpoint import checkpoint_bytes, load_checkpoint_safely, put_weights
 from mmpluld.engine.device import checked_device, chosen_device
 from mmpluld.engine.run import prepare_config
 from mmpluld.errors import InputError
@@ -183,7 +183,8 @@ def calibrate(
     init_default_scope(cfg.get("default_scope", "mmpluld"))
     model = build_model(cfg)
     head = _expert_head(model, config)
-    load_weights(model, source)
+    weights = load_checkpoint_safely(source)
+    put_weights(model, weights, source)
     # As the experts alone score, and with nothing lost in the fusion.
     model.roi_head.test_cfg.update(calibrated=False, gated=False, experts=None, fusion=None, max_per_img=sys.maxsize)
     experts, truth, ignored = _examine(model.to(where).eval(), cfg.val_dataloader, len(head.datasets))
@@ -196,7 +197,7 @@ def calibrate(
         _fit(name, *mark_hits(boxes, margins, truth, ignored))
         for name, (boxes, margins) in zip(head.datasets, experts, strict=True)
     ]
-    _write(source, out, fits, config)
+    _write(weights, out, fits, config)
     return fits
 
 
@@ -261,14 +262,13 @@ def _fit(dataset: str, margins: FloatArray, hits: BoolArray) -> ExpertFit:
     return ExpertFit(dataset, len(hits), int(hits.sum()), scale, bias, log_loss(margins, hits), after)
 
 
-def _write(source: Path, out: StrPath, fits: Sequence[ExpertFit], config: StrPath) -> None:
-    """Copy a checkpoint with the fitted values, whole or not at all."""
+def _write(checkpoint: Mapping[str, Any], out: StrPath, fits: Sequence[ExpertFit], config: StrPath) -> None:
+    """Write a checkpoint that was read with the fitted values, whole or not at all."""
     if all(fit.scale == 1 and fit.bias == 0 for fit in fits):  # the detector takes this for values never fitted
         raise InputError(
             f"{config}: no expert has boxes to fit ({sum(fit.num_boxes for fit in fits)} in all); lower "
             "model.test_cfg.rcnn.score_thr, or train the detector longer"
         )
-    checkpoint = load_checkpoint_safely(source)
     weights = checkpoint.get("state_dict", checkpoint)
     for part in ("scale", "bias"):
         key = next(key for key in weights if key.removeprefix("module.") == f"{_PREFIX}.{part}")

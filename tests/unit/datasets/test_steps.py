@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mmpluld.datasets.steps import num_slices, pipeline_steps
+from mmpluld.datasets.steps import num_slices, pipeline_steps, type_name
+from mmpluld.datasets.transforms import LoadSliceStack
 from mmpluld.engine.config import load_config
 from mmpluld.errors import InputError
 
@@ -34,6 +35,14 @@ def test_plain_lists_and_nothing():
 def test_a_step_without_a_place(pipeline, message):
     with pytest.raises(InputError, match=message):
         pipeline_steps(pipeline)
+
+
+@pytest.mark.parametrize("kind", ["LoadSliceStack", "mmpluld.LoadSliceStack", LoadSliceStack])
+def test_a_class_by_any_of_its_names(kind):
+    config = {"test_dataloader": {"dataset": {"pipeline": [{"type": kind, "num_slices": 9}]}}}
+    assert type_name({"type": kind}) == "LoadSliceStack"
+    assert num_slices(config) == 9
+    assert type_name(None) == type_name({}) == ""
 
 
 def test_number_of_slices():

@@ -29,6 +29,11 @@ def test_epochs_in_a_loop_over_iterations_are_refused(loop):
     assert told(None, **loop) is None
 
 
+def test_schedulers_of_several_optimizers_are_named_by_theirs():
+    with pytest.raises(InputError, match=r"^param_scheduler\.generator\[1\]: MultiStepLR counts epochs"):
+        told({"critic": WARM_UP, "generator": [WARM_UP, STEPS]}, by_epoch=False, max_iters=9)
+
+
 @pytest.mark.parametrize("kind", ["mine.LoopOfEpochs", EpochBasedTrainLoop])
 def test_loops_over_epochs_by_other_names_are_none_over_iterations(kind):
     assert told([STEPS], type=kind, max_epochs=8) is None
