@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 __all__ = ["add_units"]
 
 
-def add_units(parser: argparse.ArgumentParser, **settings: Any) -> None:
-    """Declare it; ``settings`` are those of :meth:`argparse.ArgumentParser.add_argument`, such as ``default``."""
+def add_units(parser: argparse.ArgumentParser) -> None:
+    """Declare it."""
     parser.add_argument(
         "--units",
         choices=["hu"],
         help="take the values for HU though they do not look like it (default: a scan without air or fat and soft "
         "tissue where HU have them is refused)",
-        **settings,
     )

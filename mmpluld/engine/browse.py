@@ -26,9 +26,9 @@ from mmpluld.registry import DATASETS, VISUALIZERS
 from mmpluld.typing import StrPath
 from mmpluld.visualization.pictures import stretch
 
-__all__ = ["PARTS", "browse"]
+__all__ = ["browse"]
 
-PARTS = ("train", "val", "test")
+_PARTS = ("train", "val", "test")
 
 
 def browse(
@@ -63,7 +63,7 @@ def browse(
     cfg = prepare_config(config, None, cfg_options, "none", 0, twin)
     loader = cfg.get(f"{part}_dataloader")
     if not loader:
-        raise InputError(f"{config}: has no {part}_dataloader; --part is one of {', '.join(PARTS)}")
+        raise InputError(f"{config}: has no {part}_dataloader; --part is one of {', '.join(_PARTS)}")
     check_output_folder(out)
     init_default_scope(cfg.get("default_scope", "mmpluld"))
     dataset = DATASETS.build(loader.dataset)

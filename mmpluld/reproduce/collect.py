@@ -79,6 +79,11 @@ class PairResult:
     difference: Difference | None
     reason: str = ""
 
+    @property
+    def names(self) -> str:
+        """Both rows, as a subtraction."""
+        return f"{self.first.label} − {self.second.label}"
+
 
 @dataclass(frozen=True)
 class Noise:

@@ -13,7 +13,6 @@ from typing import Literal
 import numpy as np
 
 from mmpluld.reproduce.collect import ALL_SPECIALTIES, PairResult, Part, Summary
-from mmpluld.reproduce.stats import Difference
 
 __all__ = ["MIN_ERRORS", "MIN_GAIN", "Condition", "conditions", "verdict"]
 
@@ -69,7 +68,7 @@ def verdict(found: Sequence[Condition]) -> str:
 
 def _ahead(pair: PairResult, least: float, part: Part | None = None) -> Condition:
     """The first row must be ahead by at least this, and by some standard errors."""
-    what = _names(pair) + (f", on {part.name}" if part else "")
+    what = pair.names + (f", on {part.name}" if part else "")
     asked = f"{MIN_ERRORS:g} joint standard errors" + (f" and {100 * least:g} points" if least else "")
     d = pair.difference
     if d is None or np.isnan(d.se_seeds[-1]):
@@ -77,16 +76,16 @@ def _ahead(pair: PairResult, least: float, part: Part | None = None) -> Conditio
     value, error = d.value[-1], float(np.hypot(d.se_patients[-1], d.se_seeds[-1]))
     enough = value >= least and value > 0 and value >= MIN_ERRORS * error
     errors = f"{value / error:.1f} standard errors" if error else "no standard error"
-    return Condition(what, asked, f"{_points(d)}, {errors}", "met" if enough else "not met")
+    return Condition(what, asked, f"{d.points}, {errors}", "met" if enough else "not met")
 
 
 def _recovered(pair: PairResult) -> Condition:
     """The first row must be ahead for certain, by however little."""
     asked, d = "above 0", pair.difference
     if d is None or np.isnan(d.se_seeds[-1]):
-        return Condition(_names(pair), asked, _nothing(pair), "inconclusive")
+        return Condition(pair.names, asked, _nothing(pair), "inconclusive")
     state: Literal["met", "not met", "inconclusive"] = "inconclusive" if d.value[-1] > 0 else "not met"
-    return Condition(_names(pair), asked, _points(d), "met" if d.low[-1] > 0 else state)
+    return Condition(pair.names, asked, d.points, "met" if d.low[-1] > 0 else state)
 
 
 def _detectable(summary: Summary) -> Condition:
@@ -103,13 +102,5 @@ def _detectable(summary: Summary) -> Condition:
     return Condition(what, asked, found, "met" if noise.seeds <= done else "not met")
 
 
-def _names(pair: PairResult) -> str:
-    return f"{pair.first.label} − {pair.second.label}"
-
-
 def _nothing(pair: PairResult) -> str:
     return pair.reason if pair.difference is None else "single trainings tell nothing about others"
-
-
-def _points(d: Difference) -> str:
-    return f"{100 * d.value[-1]:+.2f} ({100 * d.low[-1]:+.2f} to {100 * d.high[-1]:+.2f})"

@@ -164,7 +164,7 @@ def pair_line(pair: PairResult) -> str:
         return f"{names}: not compared ({pair.reason})"
     d = pair.difference
     seeds = _counts(d.seeds) + (" seed" if d.seeds == (1, 1) else " seeds")
-    return f"{names}: {_interval(pair)} points, p = {_p_value(pair)} ({seeds}): {d.verdict}"
+    return f"{names}: {d.points} points, p = {_p_value(pair)} ({seeds}): {d.verdict}"
 
 
 def _row_table(summary: Summary) -> list[str]:
@@ -240,8 +240,8 @@ def _pair_section(summary: Summary) -> list[str]:
         if (d := pair.difference) is None:
             continue
         errors = [_points(value[-1]) for value in (d.se_patients, d.se_seeds, d.detectable)]
-        rows.append([_names(pair), _counts(d.seeds), _interval(pair), _p_value(pair), d.verdict, *errors])
-    left_out = [f"{_names(pair)} ({pair.reason})" for pair in summary.pairs if pair.difference is None]
+        rows.append([pair.names, _counts(d.seeds), d.points, _p_value(pair), d.verdict, *errors])
+    left_out = [f"{pair.names} ({pair.reason})" for pair in summary.pairs if pair.difference is None]
     last = [f"Not compared: {'; '.join(left_out)}."] if left_out else []
     if not rows:
         return last
@@ -294,8 +294,8 @@ def _specialty_section(summary: Summary) -> list[str]:
 def _specialty_cells(pair: PairResult) -> list[str]:
     d = pair.difference
     if d is None:
-        return [_names(pair), f"not compared ({pair.reason})", *["-"] * 3]
-    return [_names(pair), _interval(pair), _p_value(pair), d.verdict, _points(d.detectable[-1])]
+        return [pair.names, f"not compared ({pair.reason})", *["-"] * 3]
+    return [pair.names, d.points, _p_value(pair), d.verdict, _points(d.detectable[-1])]
 
 
 def _negatives_section(summary: Summary) -> list[str]:
@@ -312,19 +312,9 @@ def _negatives_section(summary: Summary) -> list[str]:
     ]
 
 
-def _names(pair: PairResult) -> str:
-    return f"{pair.first.label} − {pair.second.label}"
-
-
 def _counts(seeds: tuple[int, int]) -> str:
     """Seeds of both rows."""
     return str(seeds[0]) if seeds[0] == seeds[1] else f"{seeds[0]} and {seeds[1]}"
-
-
-def _interval(pair: PairResult) -> str:
-    d = pair.difference
-    assert d is not None
-    return f"{100 * d.value[-1]:+.2f} ({100 * d.low[-1]:+.2f} to {100 * d.high[-1]:+.2f})"
 
 
 def _p_value(pair: PairResult) -> str:

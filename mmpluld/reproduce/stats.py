@@ -234,6 +234,11 @@ class Difference:
     paired: bool
 
     @property
+    def points(self) -> str:
+        """The difference of the headline averages with its interval, in percentage points."""
+        return f"{100 * self.value[-1]:+.2f} ({100 * self.low[-1]:+.2f} to {100 * self.high[-1]:+.2f})"
+
+    @property
     def verdict(self) -> Verdict:
         """What can be said of the headline averages at 5 %.
 

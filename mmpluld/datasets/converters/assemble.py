@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +38,7 @@ __all__ = [
     "slices_around",
     "sphere_lesion",
     "write_cases",
+    "write_sets",
 ]
 
 _TOUCHED = 1e-6  # slices by which a sphere must reach beyond a centre, for rounding may say that it touches one
@@ -164,13 +165,24 @@ def write_cases(
     folder = next(iter(report.files.values())).parent
     # Left by an earlier conversion with other shares; its patients are in other files now.
     obsolete = [folder / f"{split}.json" for split in SPLITS if split not in report.files]
-    with atomic_group(list(report.files.values()), obsolete) as temporaries:
+    write_sets(sets, report, obsolete)
+    return report
+
+
+def write_sets(sets: Mapping[str, AnnotationSet], report: ConversionReport, obsolete: Sequence[Path] = ()) -> None:
+    """Write the annotations of each split to its file of the report, all or none, and count them.
+
+    Args:
+        sets: By split.
+        report: Gets the counts.
+        obsolete: Files that go when these are complete.
+    """
+    with atomic_group([report.files[name] for name in sets], obsolete) as temporaries:
         for annotations, temporary in zip(sets.values(), temporaries, strict=True):
             annotations.save(temporary)
-    for split, annotations in sets.items():
+    for name, annotations in sets.items():
         keys = {(lesion.volume, lesion.key_slice) for lesion in annotations.lesions}
-        report.splits[split] = SplitCounts(len(annotations.volumes), len(keys), len(annotations.lesions))
-    return report
+        report.splits[name] = SplitCounts(len(annotations.volumes), len(keys), len(annotations.lesions))
 
 
 def components(mask: BoolArray) -> list[tuple[tuple[slice, slice, slice], BoolArray]]:

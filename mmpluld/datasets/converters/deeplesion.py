@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mmpluld.atomic import atomic_group
-from mmpluld.datasets.converters.assemble import check_annotation_files
+from mmpluld.datasets.converters.assemble import check_annotation_files, write_sets
 from mmpluld.datasets.converters.lesion_pairs import PairedMark, number_lesions, read_lesion_pairs
 from mmpluld.datasets.converters.pseudo_masks import MaskMode, add_pseudo_masks, check_mask_mode
-from mmpluld.datasets.converters.report import LEFT_OUT, ConversionReport, DroppedRow, SplitCounts
+from mmpluld.datasets.converters.report import LEFT_OUT, ConversionReport, DroppedRow
 from mmpluld.datasets.converters.slice_units import slices_in_hu
 from mmpluld.datasets.converters.tags import TagTable, add_tags, read_tags
 from mmpluld.errors import InputError
@@ -159,18 +158,8 @@ def convert_deeplesion(
             report.tagged = (report.tagged or 0) + add_tags(split, table)
         if pairs:
             _number_marks(split, pairs, report)
-    _write(sets, report)
+    write_sets(sets, report)
     return report
-
-
-def _write(sets: Mapping[str, AnnotationSet], report: ConversionReport) -> None:
-    """Write the annotations of each split to its file of the report, all or none, and count them."""
-    with atomic_group([report.files[name] for name in sets]) as temporaries:
-        for annotations, temporary in zip(sets.values(), temporaries, strict=True):
-            annotations.save(temporary)
-    for name, annotations in sets.items():
-        keys = {(lesion.volume, lesion.key_slice) for lesion in annotations.lesions}
-        report.splits[name] = SplitCounts(len(annotations.volumes), len(keys), len(annotations.lesions))
 
 
 def _number_marks(

@@ -20,7 +20,7 @@ from mmpluld.io import read_volume
 from mmpluld.structures import CTVolume
 from mmpluld.typing import StrPath
 
-__all__ = ["check_organ", "label_array", "mask_on_scan", "read_labels"]
+__all__ = ["MIRRORS", "check_organ", "label_array", "mask_on_scan", "read_labels"]
 
 _OFF = 1e-3  # how far from a whole number a stored label may be
 _APART_VOXELS = 0.5  # how far voxels of mask and scan may lie apart
@@ -29,7 +29,8 @@ _FEWEST_VOXELS = 1000  # of an organ, to tell by their density where it lies
 _LEAST_SHARE = 0.7  # of them that have it; above 0.95 in scans whose masks lie right
 _PLAINLY = 0.1  # how much larger the share is elsewhere where that is the right place
 _SAMPLES = 100_000
-_MIRRORS = tuple("".join(letters) for count in range(4) for letters in combinations("xyz", count))
+MIRRORS = tuple("".join(letters) for count in range(4) for letters in combinations("xyz", count))
+"""Axes along which a mask may have been stored the other way round, in every combination; the first is none."""
 
 Remark = Callable[[str], object]
 
@@ -161,9 +162,9 @@ def check_organ(
     label, name, low, high = organ
     if np.count_nonzero(labels == label) < _FEWEST_VOXELS:
         return
-    shares = {letters: _share(labels == label, scan, letters, low, high) for letters in _MIRRORS}
+    shares = {letters: _share(labels == label, scan, letters, low, high) for letters in MIRRORS}
     found = shares[""]
-    better = max(_MIRRORS, key=lambda letters: shares[letters])
+    better = max(MIRRORS, key=lambda letters: shares[letters])
     best, advice = shares[better], f"flip_mask = {better}, which mirrors it"
     if mask.source_shape == scan.source_shape:
         by_file = scan.array_from_source(mask.array_to_source()) == label

@@ -31,7 +31,7 @@ from mmpluld.datasets.converters.assemble import (
     slices_around,
     write_cases,
 )
-from mmpluld.datasets.converters.label_masks import mask_on_scan, read_labels
+from mmpluld.datasets.converters.label_masks import MIRRORS, mask_on_scan, read_labels
 from mmpluld.datasets.converters.overrides import Override, read_overrides
 from mmpluld.datasets.converters.report import ConversionReport
 from mmpluld.datasets.converters.volume_store import raw_files, store_volume
@@ -48,7 +48,6 @@ __all__ = ["LymphNode", "convert_nih_ln", "read_nih_ln_nodes"]
 _CASE = re.compile(r"(ABD|MED)_LYMPH_\d{3}", re.ASCII)
 _MASKS, _TEXTS = "MED_ABD_LYMPH_MASKS", "MED_ABD_LYMPH_ANNOTATIONS"
 _MOST_NODES = 1000  # the dataset has 595 in all
-_MIRRORS = ("", "x", "y", "z", "xy", "xz", "yz", "xyz")
 _OTHERS = (_MASKS, _TEXTS, "MED_ABD_LYMPH_CANDIDATES", "volumes", "annotations")
 
 
@@ -259,13 +258,13 @@ def _match_nodes(
         InputError: They fit a mirrored mask more than twice as well, so one of the headers is wrong.
     """
     points = np.array([node.point_lps for node in nodes]).reshape(-1, 3)
-    found = {axes: _labels_at(labels, volume.points_from_world_lps(points), axes) for axes in _MIRRORS}
+    found = {axes: _labels_at(labels, volume.points_from_world_lps(points), axes) for axes in MIRRORS}
     by_label = {lesion.attributes["label"]: lesion for lesion in lesions}
     for node, label in zip(nodes, found[""], strict=True):
         if label in by_label:
             by_label[label].attributes["sizes_mm"] = list(node.sizes_mm)
     hits = {axes: sum(label > 0 for label in at) for axes, at in found.items()}
-    best = max(_MIRRORS, key=lambda axes: hits[axes])
+    best = max(MIRRORS, key=lambda axes: hits[axes])
     if hits[best] == hits[""]:
         return None
     if hits[best] > 2 * hits[""]:

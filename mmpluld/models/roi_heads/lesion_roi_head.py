@@ -10,6 +10,7 @@ from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.utils import InstanceList
 from torch import Tensor
 
+from mmpluld.models.roi_heads.rescaling import rescale_boxes
 from mmpluld.registry import MODELS
 
 __all__ = ["LesionRoIHead"]
@@ -53,9 +54,9 @@ class LesionRoIHead(StandardRoIHead):
         chosen = [results[rows] for results, rows in zip(results_list, good, strict=True)]
         if any(map(len, chosen)):
             chosen = super().predict_mask(x, batch_img_metas, chosen, rescale)
-        for results, rows, some, meta in zip(results_list, good, chosen, batch_img_metas, strict=True):
-            if rescale:  # the mask head does it for those that it sees
-                results.bboxes = results.bboxes / results.bboxes.new_tensor(meta["scale_factor"]).repeat(1, 2)
+        if rescale:  # the mask head does it for those that it sees
+            rescale_boxes(results_list, batch_img_metas)
+        for results, rows, some in zip(results_list, good, chosen, strict=True):
             if len(some):
                 masks = some.mask_probs.new_zeros((len(results), *some.mask_probs.shape[1:]))
                 masks[rows] = some.mask_probs

@@ -11,6 +11,7 @@ from mmdet.utils import ConfigType, InstanceList
 from torch import Tensor
 
 from mmpluld.errors import InputError
+from mmpluld.models.roi_heads.rescaling import rescale_boxes
 from mmpluld.registry import MODELS
 
 __all__ = ["LesionMaskHead"]
@@ -23,16 +24,7 @@ class LesionMaskHead(FCNMaskHead):
     Predicted instances get ``mask_probs`` (N, h, w) in [0, 1], a grid over each box;
     :func:`mmpluld.postprocess.paste_mask` turns one into pixels. Full-size masks of all boxes of a slice would take 80
     times the memory, and most boxes are never looked at.
-
-    Args:
-        paste_masks: Add mmdet's own ``masks`` (N, H, W), bool at ``mask_thr_binary`` of the test settings, for mmdet's
-            visualizers and metrics.
-        **kwargs: As for ``FCNMaskHead``.
     """
-
-    def __init__(self, paste_masks: bool = False, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.paste_masks = paste_masks
 
     def get_targets(
         self, sampling_results: list[SamplingResult], batch_gt_instances: InstanceList, rcnn_train_cfg: ConfigType
@@ -62,11 +54,8 @@ class LesionMaskHead(FCNMaskHead):
             channels = torch.zeros_like(results.labels) if self.class_agnostic else results.labels
             own = preds[torch.arange(len(preds), device=preds.device), channels].float()
             probs.append(own if activate_map else own.sigmoid())
-        if self.paste_masks:
-            super().predict_by_feat(mask_preds, results_list, batch_img_metas, rcnn_test_cfg, rescale, activate_map)
-        elif rescale:
-            for results, meta in zip(results_list, batch_img_metas, strict=True):
-                results.bboxes = results.bboxes / results.bboxes.new_tensor(meta["scale_factor"]).repeat(1, 2)
+        if rescale:
+            rescale_boxes(results_list, batch_img_metas)
         for own, results in zip(probs, results_list, strict=True):
             results.mask_probs = own
         return results_list

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mmpluld.errors import InputError
 from mmpluld.models.roi_heads.lesion_roi_head import LesionRoIHead
+from mmpluld.models.roi_heads.rescaling import rescale_boxes
 from mmpluld.registry import MODELS
 
 __all__ = ["MulanRoIHead"]
@@ -114,8 +115,7 @@ class MulanRoIHead(LesionRoIHead):
         if self.with_mask:
             return self.predict_mask(x, metas, results, rescale=rescale)
         if rescale:
-            for found, meta in zip(results, metas, strict=True):
-                found.bboxes = found.bboxes / found.bboxes.new_tensor(meta["scale_factor"]).repeat(1, 2)
+            rescale_boxes(results, metas)
         return results
 
     def predict_bbox(

@@ -1,4 +1,4 @@
-"""The mask head: small masks over boxes, on request mmdet's own."""
+"""The mask head: small masks over boxes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
 from mmpluld.errors import InputError
-from mmpluld.models.roi_heads import LesionMaskHead
 from mmpluld.postprocess import paste_mask
 from mmpluld.registry import MODELS
 
@@ -20,13 +20,13 @@ pytestmark = pytest.mark.usefixtures("mmpluld_scope")
 TEST_CFG = ConfigDict(mask_thr_binary=0.5)
 
 
-def build(**changes: object) -> LesionMaskHead:
+def build(kind: str = "LesionMaskHead", **changes: object) -> FCNMaskHead:
     torch.manual_seed(0)
-    config = {"type": "LesionMaskHead", "num_convs": 1, "in_channels": 4, "conv_out_channels": 4, "num_classes": 1}
+    config = {"type": kind, "num_convs": 1, "in_channels": 4, "conv_out_channels": 4, "num_classes": 1}
     return MODELS.build(config | {"loss_mask": {"type": "MaskDiceLoss"}} | changes)
 
 
-def predict(head: LesionMaskHead, logits: torch.Tensor, boxes: torch.Tensor, rescale: bool = True) -> InstanceData:
+def predict(head: FCNMaskHead, logits: torch.Tensor, boxes: torch.Tensor, rescale: bool = True) -> InstanceData:
     results = InstanceData(bboxes=boxes.clone(), labels=torch.zeros(len(boxes), dtype=torch.long))
     meta = {"ori_shape": (40, 50), "scale_factor": (2.0, 4.0)}
     (found,) = head.predict_by_feat((logits,), [results], [meta], TEST_CFG, rescale)
@@ -69,9 +69,11 @@ def test_pasted_masks_are_mmdets(seed):
     corner = torch.rand(3, 2, generator=generator) * 30
     boxes = torch.cat([corner, corner + 1 + torch.rand(3, 2, generator=generator) * 15], dim=1)
     scaled = boxes * torch.tensor([2.0, 4.0, 2.0, 4.0])
-    found = predict(build(paste_masks=True), torch.randn(3, 1, 28, 28, generator=generator), scaled)
+    logits = torch.randn(3, 1, 28, 28, generator=generator)
+    found = predict(build(), logits, scaled)
     torch.testing.assert_close(found.bboxes, boxes, atol=1e-4, rtol=0)
-    for full, probs, box in zip(found.masks, found.mask_probs, found.bboxes, strict=True):
+    mmdets = predict(build("FCNMaskHead"), logits, scaled).masks
+    for full, probs, box in zip(mmdets, found.mask_probs, found.bboxes, strict=True):
         values, (left, top) = paste_mask(probs.numpy(), box.numpy())
         whole = torch.zeros(60, 70, dtype=torch.float64)
         whole[top + 5 : top + 5 + values.shape[0], left + 5 : left + 5 + values.shape[1]] = torch.from_numpy(values)
