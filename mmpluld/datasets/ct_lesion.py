@@ -22,6 +22,7 @@ from mmpluld.structures import (
     Box2D,
     LesionRecord,
     VolumeRecord,
+    boxes_between,
     boxes_by_slice,
     clipped_box,
     recist_lengths,
@@ -49,10 +50,12 @@ class CTLesionDataset(BaseDataset):
     - ``all_slices``: every existing slice, with or without lesions.
 
     Lesions to be ignored add no slices under the first two policies, but are on the samples they cross, flagged; nor do
-    lesions that lie outside the image there. A slice without lesions is a negative under ``all_slices`` alone, so the
-    other two suit datasets whose unlabelled slices may hold lesions. How often a sample is drawn in an epoch is up to
-    the sampler: with :class:`~mmpluld.datasets.samplers.LesionSampler`, ``lesion_slices`` gives one random slice per
-    lesion and epoch, and ``all_slices`` any proportion of slices with and without lesions.
+    lesions that lie outside the image there. Where a lesion has boxes on some of its slices alone, as when every second
+    was marked, it is to be ignored on those between, about where it must be. A slice without lesions is a negative
+    under ``all_slices`` alone, so the other two suit datasets whose unlabelled slices may hold lesions. How often a
+    sample is drawn in an epoch is up to the sampler: with :class:`~mmpluld.datasets.samplers.LesionSampler`,
+    ``lesion_slices`` gives one random slice per lesion and epoch, and ``all_slices`` any proportion of slices with and
+    without lesions.
 
     Keys of a sample: ``dataset`` (its name), ``img_id`` ("VOLUME/SLICE"), ``img_path`` (a
     :func:`~mmpluld.datasets.slice_pictures.picture_address`), ``volume_id``, ``key_slice``, ``patient`` (where none is
@@ -257,9 +260,12 @@ class CTLesionDataset(BaseDataset):
             "width": volume.shape_yx[1],
         }
         cuts = [(lesion, self._cuts(lesion)) for lesion in lesions]
+        gaps = [(lesion, boxes_between(boxes)) for lesion, boxes in cuts]
         for index in self._slices(volume, cuts):
             found = [(lesion, _instance(lesion, boxes[index], volume)) for lesion, boxes in cuts if index in boxes]
             crossing = [(lesion, item) for lesion, item in found if item is not None]
+            found = [(lesion, _instance(lesion, boxes[index], volume)) for lesion, boxes in gaps if index in boxes]
+            unmarked = [(lesion, item | {"ignore_flag": 1}) for lesion, item in found if item is not None]
             counted = [lesion for lesion, _ in crossing if not lesion.ignore]
             if not counted and self.policy != "all_slices":
                 continue
@@ -268,7 +274,7 @@ class CTLesionDataset(BaseDataset):
                 "img_path": picture_address(source, volume.first_slice, index, volume.id),
                 "key_slice": index,
                 **shared,
-                "instances": [item | {"mask": _mask(lesion, index, volume)} for lesion, item in crossing],
+                "instances": [item | {"mask": _mask(lesion, index, volume)} for lesion, item in crossing + unmarked],
                 "recist_mm": [_recist_mm(lesion, index, volume) for lesion in counted],
                 "body_context": _body_context(counted),
             }

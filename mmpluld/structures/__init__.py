@@ -26,6 +26,7 @@ from mmpluld.structures.samples import instance_boxes, predicted_boxes, to_array
 from mmpluld.structures.slice_boxes import (
     Box2D,
     annotated_boxes,
+    boxes_between,
     boxes_by_slice,
     clipped_box,
     key_box,
@@ -54,6 +55,7 @@ __all__ = [
     "VolumeRecord",
     "annotated_boxes",
     "as_boxes",
+    "boxes_between",
     "boxes_by_slice",
     "clipped_box",
     "boxes_hull_transform",

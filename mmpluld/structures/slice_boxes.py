@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import pairwise
+
+import numpy as np
+
 from mmpluld.errors import InputError
 from mmpluld.structures.boxes import centres_between
 from mmpluld.structures.lesion_record import LesionRecord
 
-__all__ = ["Box2D", "annotated_boxes", "boxes_by_slice", "clipped_box", "key_box", "origins_by_slice"]
+__all__ = [
+    "Box2D",
+    "annotated_boxes",
+    "boxes_between",
+    "boxes_by_slice",
+    "clipped_box",
+    "key_box",
+    "origins_by_slice",
+]
 
 Box2D = tuple[float, float, float, float]
 
@@ -27,6 +40,23 @@ def boxes_by_slice(lesion: LesionRecord, own: bool = True) -> dict[int, Box2D]:
     if rows is None:
         return dict.fromkeys(centres_between(z1, z2) if z1 < z2 else (), (x1, y1, x2, y2))
     return {int(index): (float(x1), float(y1), float(x2), float(y2)) for index, x1, y1, x2, y2 in rows}
+
+
+def boxes_between(boxes: Mapping[int, Box2D]) -> dict[int, Box2D]:
+    """Where a lesion must be on slices that have no box of it: between two that have, interpolated.
+
+    Marks on every second or third slice leave such gaps.
+
+    Args:
+        boxes: (x1, y1, x2, y2) by slice number, as from :func:`boxes_by_slice`.
+    """
+    found: dict[int, Box2D] = {}
+    for low, high in pairwise(sorted(boxes)):
+        first, last = np.array(boxes[low]), np.array(boxes[high])
+        for number in range(low + 1, high):
+            x1, y1, x2, y2 = (first + (last - first) * (number - low) / (high - low)).tolist()
+            found[number] = (x1, y1, x2, y2)
+    return found
 
 
 def clipped_box(box: Box2D, shape_yx: tuple[int, int]) -> Box2D | None:

@@ -175,6 +175,27 @@ def test_boxes_by_slice(build):
     assert by_lesion == {0: [0, 1], 1: [1, 2]}
 
 
+def test_a_lesion_is_to_be_ignored_between_its_marks(build):
+    marks = [[2, 4, 4, 8, 8], [5, 7, 4, 11, 11], [7, 7, 4, 11, 11]]
+    lesions = [
+        LESIONS[0] | {"box": (4, 4, 2, 11, 11, 8), "key_slice": 5, "attributes": {"slice_boxes": marks}},
+        LESIONS[1],
+    ]
+    dataset = build("all_slices", lesions)
+    found = {
+        dataset.get_data_info(index)["key_slice"]: [
+            (item["lesion_id"], item["ignore_flag"], item["bbox"]) for item in dataset.get_data_info(index)["instances"]
+        ]
+        for index in range(len(dataset))
+        if dataset.get_data_info(index)["volume_id"] == "a"
+    }
+    assert found[3] == [(0, 1, [5, 4, 9, 9])]
+    assert found[4] == [(1, 0, [20, 5, 26, 12]), (0, 1, [6, 4, 10, 10])]
+    assert found[6] == [(0, 1, [7, 4, 11, 11])]
+    assert [number for number, items in found.items() if not items] == [0, 1, 8, 9]
+    assert keys(build("lesion_slices", lesions)) == [("a", 2), ("a", 4), ("a", 5), ("a", 7)]
+
+
 def test_extent_of_the_whole_lesion_instead(build):
     dataset = build("lesion_slices", CUT, slice_boxes=False)
     assert dataset.get_data_info(0)["instances"][0]["bbox"] == [4, 5, 10, 12]

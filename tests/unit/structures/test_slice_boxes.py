@@ -3,7 +3,15 @@ from __future__ import annotations
 import pytest
 
 from mmpluld.errors import InputError
-from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord, boxes_by_slice, key_box, origins_by_slice
+from mmpluld.structures import (
+    AnnotationSet,
+    LesionRecord,
+    VolumeRecord,
+    boxes_between,
+    boxes_by_slice,
+    key_box,
+    origins_by_slice,
+)
 
 SERIES = VolumeRecord("a", "p", "1", "1", {"kind": "png16", "path": "a"}, 1, 9, (64, 64), (2.0, 1.0, 1.0))
 
@@ -19,6 +27,12 @@ def test_boxes_and_origins():
     assert boxes_by_slice(own) == {4: (1, 2, 5, 6), 3: (2, 2, 5, 5)}
     assert boxes_by_slice(own, own=False) == {3: (1, 2, 5, 6), 4: (1, 2, 5, 6)}
     assert origins_by_slice(own) == {4: "annotated", 3: "propagated"}
+
+
+def test_boxes_between_marks_are_interpolated():
+    assert boxes_between({3: (0, 0, 4, 4)}) == boxes_between({3: (0, 0, 4, 4), 4: (0, 0, 4, 4)}) == {}
+    marks = {7: (3.0, 1.0, 9.0, 4.0), 4: (0.0, 1.0, 3.0, 10.0), 9: (3.0, 1.0, 9.0, 4.0)}
+    assert boxes_between(marks) == {5: (1, 1, 5, 8), 6: (2, 1, 7, 6), 8: (3, 1, 9, 4)}
 
 
 ROWS = [[6, 1, 1, 2, 2], [7, 2, 2, 3, 3], [8, 3, 3, 4, 4], [9, 4, 4, 5, 5]]
