@@ -17,7 +17,7 @@ from mmpluld.mining.lesions import SliceIndex
 from mmpluld.mining.pool import refuse_left_out, refuse_other_annotations
 from mmpluld.mining.rounds import mined_from
 from mmpluld.postprocess.scan_tracklets import ScanTracklet, scan_tracklets
-from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, boxes_by_slice, pairwise_overlap
+from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, boxes_between, boxes_by_slice, pairwise_overlap
 from mmpluld.structures.candidates import Candidate, CandidateSet
 from mmpluld.typing import StrPath
 
@@ -126,14 +126,17 @@ def _of_volume(
     proposals: VolumeProposals, lesions: Sequence[LesionRecord], rules: HarvestRules, store: int
 ) -> Iterator[Candidate]:
     everything = SliceIndex(lesions)
+    for lesion in lesions:  # it is there between its marks, too
+        for number, box in boxes_between(boxes_by_slice(lesion)).items():
+            everything.add(number, lesion.id, box)
     certain = [(lesion, boxes_by_slice(lesion)) for lesion in lesions if not lesion.ignore]
     for item in scan_tracklets(proposals):
         if item.score < rules.min_score:
             continue
-        lesion = _found(item, certain, rules.theta)
+        found = _found(item, certain, rules.theta)
         overlaps = (everything.overlap(index, box) for index, box in item.boxes.items())
-        if lesion is not None or all(overlap < rules.theta_fp for overlap in overlaps):
-            yield Candidate(proposals.volume, item.box, item.score, lesion, store)
+        if found is not None or all(overlap < rules.theta_fp for overlap in overlaps):
+            yield Candidate(proposals.volume, item.box, item.score, found, store)
 
 
 def _found(item: ScanTracklet, lesions: Sequence[tuple[LesionRecord, dict[int, Box2D]]], theta: float) -> int | None:

@@ -127,6 +127,13 @@ def test_only_the_key_slice_makes_a_lesion_but_any_slice_prevents_a_false_positi
     assert [label for _, label in kinds(harvest(annotations(away), [store]))] == [None]
 
 
+def test_a_lesion_is_no_false_positive_between_its_marks(tmp_path):
+    store = store_of(tmp_path, shard("a", [still((10, 0, 20, 10)), still((30, 0, 40, 10))]))
+    marks = {"slice_boxes": [[13, 0, 0, 10, 10], [15, 20, 0, 30, 10]]}
+    known = annotations(LesionRecord(1, "a", (0, 0, 13, 30, 10, 16), 15, attributes=marks))
+    assert kinds(harvest(known, [store])) == [(30, None)]
+
+
 def test_uncertain_lesions_are_neither_lesions_nor_false_positives(tmp_path):
     store = store_of(tmp_path, shard("a", [still((0, 0, 10, 10)), still((6, 0, 16, 10)), still((40, 0, 50, 10))]))
     doubtful = lesion(1, (0, 0, 10, 10), ignore=True, origin="mined", score=0.3)
