@@ -20,9 +20,10 @@ from mmpluld.inference.output import check_free, output_folder
 from mmpluld.inference.scan_store import RESERVED, SUMMARY, Row, ScanStore
 from mmpluld.inference.sharing import Processes
 from mmpluld.io.hounsfield import Units
-from mmpluld.io.scan_choice import choose_scans, result_names
+from mmpluld.io.scan_choice import choose_scans, place_digest, result_names
 from mmpluld.io.scans import Scan, ScanReader, find_scans
 from mmpluld.outputs import folder_lock
+from mmpluld.progress import note
 from mmpluld.structures import CTVolume
 from mmpluld.typing import StrPath
 
@@ -136,8 +137,8 @@ class _Many:
         say: Callable[[str], None],
     ) -> None:
         self.detector, self.reader, self.request, self.store, self.say = detector, reader, request, store, say
-        names = result_names(scans, RESERVED, request.identifiers)
-        self.scans = dict(zip(names, scans, strict=True))
+        self.given = scans
+        self.scans: dict[str, Scan] = {}  # by the name of its result
         self.status: list[str] = []
         self.busy: set[str] = set()
 
@@ -147,6 +148,8 @@ class _Many:
         first = processes.rank == 0
         with folder_lock(self.request.out) if first else nullcontext():
             processes.check_same(settings)
+            names = processes.told_by_first(self._names)
+            self.scans = dict(zip(names, self.given, strict=True))
             lacking = processes.told_by_first(lambda: self._lacking(settings))
             processes.part()
             mine = lacking[processes.rank :: processes.count]
@@ -158,6 +161,15 @@ class _Many:
                 del volume
         self._tell_all()
         return 1 if self.busy or "failed" in self.status else 2 if "refused" in self.status else 0
+
+    def _names(self) -> list[str]:
+        """Names of the results of all scans; asked of the first process alone."""
+        wanted = result_names(self.given, RESERVED, self.request.identifiers)
+        names = self.store.names(wanted, self.given)
+        for name, other, scan in zip(names, wanted, self.given, strict=True):
+            if name == f"{other}-{place_digest(scan)[:8]}":
+                note(f"{printable(str(scan.place))}: its result is {name}, since {other} is that of another scan")
+        return names
 
     def _settings(self) -> dict[str, object]:
         """All that decides what the results are."""
@@ -182,7 +194,7 @@ class _Many:
         files = [FORMATS[name].file for name in FORMATS if name in request.formats]
         lacking = [name for name, scan in self.scans.items() if not self.store.is_done(name, scan.digest, files, rows)]
         if lacking:
-            self.store.begin(lacking)
+            self.store.begin({name: place_digest(self.scans[name]) for name in lacking})
         return lacking
 
     def _volumes(self, names: Sequence[str]) -> Iterator[tuple[str, CTVolume | Exception]]:
@@ -223,7 +235,7 @@ class _Many:
             if isinstance(volume, Exception):
                 raise volume
             with output_folder(self.store.folder / name, output_names(), request.overwrite or ours) as folder:
-                self.store.record(Row(name, "begun", result="earlier", input_digest=scan.digest))  # ours from now on
+                self.store.record(_row(name, scan, "begun", result="earlier"))  # ours from now on
                 found = self.detector.examine(volume, name, request.formats, scan.place)
                 found.write(folder, request.formats, request.identifiers)
         except NoRoomError:  # which no other scan will have either
@@ -233,9 +245,11 @@ class _Many:
             return f"left out: {error}"
         except Exception as error:
             return self._record_error(name, scan, error)
-        self.store.record(_row(name, scan, found))
+        best = f"{max(item.score for item in found):.4f}" if len(found) else ""
+        self.store.record(_row(name, scan, "done", findings=str(len(found)), best_score=best, result="whole"))
         self.status.append("done")
-        return counted(len(found), "finding")
+        changed = earlier is not None and ours and earlier.input_digest not in ("", scan.digest)
+        return counted(len(found), "finding") + ("; the scan has changed since its earlier result" if changed else "")
 
     def _record_error(self, name: str, scan: Scan, error: Exception) -> str:
         status = "refused" if isinstance(error, InputError) else "failed"
@@ -247,7 +261,7 @@ class _Many:
         row = self.store.rows().get(name)
         ours = row is not None and row.may_be_replaced and (self.store.folder / name).is_dir()
         result = "earlier" if ours else ""
-        self.store.record(Row(name, status, message=message, result=result, input_digest=scan.digest))
+        self.store.record(_row(name, scan, status, message=message, result=result))
         self.status.append(status)
         return f"{status}: {reason}{'; its earlier result is kept' if ours else ''}"
 
@@ -268,9 +282,8 @@ def _in_one_line(say: Callable[[str], None]) -> Callable[[str], None]:
     return lambda text: say(" ".join(text.splitlines()))
 
 
-def _row(name: str, scan: Scan, found: Findings) -> Row:
-    best = f"{max(item.score for item in found):.4f}" if len(found) else ""
-    return Row(name, "done", str(len(found)), best, result="whole", input_digest=scan.digest)
+def _row(name: str, scan: Scan, status: str, **told: str) -> Row:
+    return Row(name, status, **told, input_digest=scan.digest, place_digest=place_digest(scan))
 
 
 def _public(reason: str, scan: Scan, name: str) -> str:

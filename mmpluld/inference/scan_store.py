@@ -16,7 +16,8 @@ from mmpluld.atomic import atomic_write_text, remove_abandoned
 from mmpluld.compat.system import lock_file
 from mmpluld.errors import InputError
 from mmpluld.inference.collected import COLLECTED, collect, remove_collected
-from mmpluld.io.scans import HEADER
+from mmpluld.io.scan_choice import place_digest
+from mmpluld.io.scans import HEADER, Scan
 from mmpluld.io.shards import note_version
 from mmpluld.io.writers import plain_cell
 from mmpluld.structures.text_files import read_json
@@ -44,6 +45,7 @@ class Row:
         result: What lies in its folder: ``whole``, its result; ``earlier``, one of the scan as it was or of other
             settings, if there is any; "" where nothing lies that is ours.
         input_digest: Of the names and sizes of its files, and of samples of their content.
+        place_digest: Of the UID of its series, or of where it lies: another one for other scans of its name.
     """
 
     scan: str
@@ -53,6 +55,7 @@ class Row:
     message: str = ""
     result: str = ""
     input_digest: str = ""
+    place_digest: str = ""
 
     @property
     def may_be_replaced(self) -> bool:
@@ -61,7 +64,8 @@ class Row:
 
     def again(self) -> Row:
         """The row of a scan that is to be examined once more."""
-        return Row(self.scan, "begun", result="earlier" if self.may_be_replaced else "")
+        result = "earlier" if self.may_be_replaced else ""
+        return replace(self, status="begun", findings="", best_score="", message="", result=result)
 
 
 _COLUMNS = [field.name for field in fields(Row)]
@@ -136,6 +140,28 @@ class ScanStore:
             raise InputError(f"{path}: is not as it was written; remove it to examine all scans again")
         return {row[0]: Row(*row) for row in table[1:]}
 
+    def names(self, wanted: Sequence[str], scans: Sequence[Scan]) -> list[str]:
+        """Names of the results of scans: those that they have here already, else those wanted, with a hash behind what
+        is the name of another scan's here.
+
+        Args:
+            wanted: A name for each, unique.
+            scans: The scans.
+        """
+        rows = self.rows()
+        places = {row.place_digest: name for name, row in rows.items()}
+        names: list[str] = []
+        for name, scan in zip(wanted, scans, strict=True):
+            place = place_digest(scan)
+            row = rows.get(name)
+            moved = row is not None and bool(scan.digest) and row.input_digest == scan.digest
+            if place in places:
+                name = places[place]
+            elif row is not None and not moved:
+                name = f"{name}-{place[:8]}"
+            names.append(name if name not in names else f"{name}-{place[:8]}")
+        return names
+
     def is_done(self, name: str, digest: str, files: Sequence[str], rows: Mapping[str, Row]) -> bool:
         """Whether a scan has a whole result, of the files that it still has."""
         row = rows.get(name)
@@ -171,12 +197,18 @@ class ScanStore:
                 return []
             return collect(self.folder, [name for name, row in rows.items() if row.status == "done"], formats)
 
-    def begin(self, scans: Collection[str]) -> None:
-        """Say of scans that they are to be examined, and remove what :meth:`collect` wrote without them."""
+    def begin(self, scans: Mapping[str, str]) -> None:
+        """Say of scans, with their ``place_digest``, that they are to be examined; remove what :meth:`collect` wrote
+        without them.
+        """
         remove_collected(self.folder)
         with self._locked():
             rows = self.rows()
-            self._write({**rows, **{name: rows.get(name, Row(name, "begun")).again() for name in scans}})
+            begun = {
+                name: replace(rows.get(name, Row(name, "begun")).again(), place_digest=place)
+                for name, place in scans.items()
+            }
+            self._write({**rows, **begun})
 
     def _write(self, rows: Mapping[str, Row]) -> None:
         stream = io.StringIO()

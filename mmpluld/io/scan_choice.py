@@ -18,7 +18,7 @@ from mmpluld.progress import note
 from mmpluld.structures.volume import CTVolume
 from mmpluld.typing import StrPath
 
-__all__ = ["ALL", "SeveralSeriesError", "choose_scans", "read_scan", "result_names", "safe_name"]
+__all__ = ["ALL", "SeveralSeriesError", "choose_scans", "place_digest", "read_scan", "result_names", "safe_name"]
 
 ALL = "all"
 """What ``--series`` is to be for every series."""
@@ -142,6 +142,13 @@ def _identity(scan: Scan) -> str:
     return scan.series if scan.facts.uid else f"{scan.key}:{scan.series}"
 
 
+def place_digest(scan: Scan) -> str:
+    """What tells a scan from others that are called alike: a hash of the UID of its series, or of where it lies."""
+    uid = scan.facts is not None and scan.facts.uid
+    text = _identity(scan) if uid else f"{own_path(scan.given)}/{scan.inner}:{scan.series or ''}"
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
 def safe_name(text: str) -> str:
     """A name of a file from any text: letters, digits and a few signs, no leading dot, at most 80 bytes."""
     name = _ODD.sub("_", printable(text)).strip("_").lstrip(".-=+@")
@@ -196,4 +203,17 @@ def _of_series(scans: Sequence[Scan], dicom: Sequence[Scan], series: str) -> lis
     if choice.values:
         pairs = ":".join(f"{name}={value}" for name, value in sorted(choice.values.items()))
         chosen = [replace(scan, series=f"{scan.series}:{pairs}" if scan.series else pairs) for scan in chosen]
-    return chosen
+    served = {scan.given for scan in chosen}
+    return [*chosen, *_unknown([scan for scan in scans if scan.given not in served], choice, series)]
+
+
+def _unknown(scans: Sequence[Scan], choice: Choice, series: str) -> list[Scan]:
+    """Of the scans of inputs without a chosen series those of which nothing can be read, for they may be one; of inputs
+    without any a note tells.
+    """
+    unread = [scan for scan in scans if scan.facts and scan.facts.positions is None and choice.uid is None]
+    unknown = [scan for scan in scans if scan.fault or scan in unread]
+    for given in dict.fromkeys(scan.given for scan in scans):
+        if all(scan.given != given for scan in unknown):
+            note(f"{given}: left out, has no DICOM series that fits --series {series}")
+    return unknown

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -122,6 +123,55 @@ def test_a_second_call_does_what_is_missing(root, done, capfd, write_dicom_serie
     assert "were made with rules" in capfd.readouterr().err
     assert main(["detect", str(root), "-o", str(out), "--score-thr", "0.5", "--overwrite"]) == 2
     assert (out / "summary.csv").read_bytes() != (done[0] / "summary.csv").read_bytes()
+
+
+def _scans(folder, *names):
+    """Volume files of one content that lie below a folder."""
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        image = nib.Nifti1Image(_HU + np.int16(number), np.diag([-1.0, -1, 1, 1]) @ _AFFINE)
+        nib.save(image, folder / name)
+
+
+def test_scans_of_one_name_from_several_folders_keep_a_result_each(tmp_path, capfd):
+    _scans(tmp_path, "s1/a/ct.nii", "s1/b/other.nii", "s2/ct.nii", "s2/b/other.nii", "s1/c/ct.nii")
+    (tmp_path / "s1/c/ct.nii").rename(tmp_path / "later.nii")
+    out = tmp_path / "out"
+    assert _detect(tmp_path / "s1", out) == 0
+    first = {row["scan"]: row for row in _rows(out)}
+    assert sorted(first) == ["ct", "other"]
+
+    assert _detect(tmp_path / "s2", out) == 0
+    told = capfd.readouterr()
+    new = sorted({row["scan"] for row in _rows(out)} - first.keys())
+    assert [name[:-8] for name in new] == ["ct-", "other-"]
+    assert f"s2/ct.nii: its result is {new[0]}, since ct is that of another scan" in told.err
+    assert [row for row in _rows(out) if row["scan"] in first] == list(first.values())
+
+    # With another ct beside it, each keeps the name that it has, and is not examined again.
+    (tmp_path / "s1/c").mkdir(exist_ok=True)
+    (tmp_path / "later.nii").rename(tmp_path / "s1/c/ct.nii")
+    assert _detect(tmp_path / "s1", tmp_path / "s2", out) == 0
+    assert "4 of 5 scans done before" in capfd.readouterr().out
+    rows = {row["scan"]: row for row in _rows(out)}
+    assert len(rows) == 5 and len({row["place_digest"] for row in rows.values()}) == 5
+    assert {name: rows[name] for name in first} == first
+    record = json.loads((out / "detections.json").read_text())["volumes"]
+    assert record.keys() == rows.keys()
+
+
+def test_a_scan_that_moved_keeps_its_result_and_one_that_changed_gets_another(tmp_path, capfd):
+    _scans(tmp_path, "in/x.nii", "in/y.nii")
+    out = tmp_path / "out"
+    assert _detect(tmp_path / "in", out) == 0
+    (tmp_path / "in").rename(tmp_path / "archive")
+    assert _detect(tmp_path / "archive", out) == 0
+    assert "2 of 2 scans done before" in capfd.readouterr().out
+    _scans(tmp_path, "in/y.nii", "in/x.nii")  # back at the first place, with other content
+    assert _detect(tmp_path / "in", out) == 0
+    told = capfd.readouterr().out
+    assert "done before" not in told and told.count("; the scan has changed since its earlier result") == 2
+    assert sorted(row["scan"] for row in _rows(out)) == ["x", "y"]
 
 
 def test_one_scan_keeps_its_folder_and_nothing_else_is_taken(root, done, tmp_path, capfd):
@@ -276,9 +326,9 @@ def test_table_is_read_as_it_is_written(tmp_path, capsys):
     store.open({"a": 2}, ["x", "y"], overwrite=True)
     assert store.rows() == {"y": Row("y", "begun", result="earlier")}  # which a call that is cut off may replace later
     store.record(Row("z", "failed"))
-    store.begin(["y", "z", "new"])
-    assert {name: (row.status, row.result) for name, row in store.rows().items()} == {
-        "y": ("begun", "earlier"), "z": ("begun", ""), "new": ("begun", ""),
+    store.begin({"y": "1", "z": "2", "new": "3"})
+    assert {name: (row.status, row.result, row.place_digest) for name, row in store.rows().items()} == {
+        "y": ("begun", "earlier", "1"), "z": ("begun", "", "2"), "new": ("begun", "", "3"),
     }  # fmt: skip
     assert store.collect(["new"], ["json"]) == []  # another process may be at it
     (tmp_path / "out/summary.csv").write_text("other\n")

@@ -458,6 +458,24 @@ def test_a_series_is_left_out_only_if_its_places_are_known(patient, write_dicom_
     assert scan.series == "1.2.1"
 
 
+@pytest.mark.parametrize("choice", ["1.2.2", "ConvolutionKernel=B70f"])
+def test_no_input_is_passed_over_in_silence_when_a_series_is_chosen(choice, patient, tmp_path, capfd):
+    """What cannot be read stays, to be refused; of what has no such series a note tells."""
+    _write_nifti(tmp_path / "ct.nii.gz")
+    damaged = shutil.copytree(patient / "s1", tmp_path / "damaged")
+    for file in damaged.iterdir():
+        file.write_bytes(file.read_bytes()[:300])  # its UID is left, its kernel is not
+    inputs = [tmp_path / "gone.nii.gz", tmp_path / "ct.nii.gz", patient, damaged]
+    with ScanReader() as reader:
+        chosen = choose_scans(find_scans(inputs, reader, choice), choice)
+    may_fit = [damaged] if "=" in choice else []
+    assert [scan.given for scan in chosen] == [patient, tmp_path / "gone.nii.gz", *may_fit]
+    told = capfd.readouterr().err
+    assert f"{tmp_path / 'ct.nii.gz'}: left out, has no DICOM series that fits --series {choice}" in told
+    assert "gone" not in told and f"{patient}:" not in told
+    assert (f"{damaged}: left out" in told) == (not may_fit)
+
+
 def test_what_lies_beside_the_series_of_a_patient_does_not_choose(patient, write_dicom_series):
     _write_nifti(patient / "seg.nii.gz")
     for file in write_dicom_series(patient / "s3", _HU, _AFFINE, series="1.2.3"):
