@@ -299,7 +299,14 @@ class Detector:
         """
         changed = self._change_of_scores(files)
         if self.fp_rate is None:
-            return files.default_point(linking) if "score_thr" not in self.rules and changed is None else None
+            given = "score_thr" in self.rules or files.threshold_changed
+            point = None if given else files.default_point(linking)
+            if point is not None and changed is not None:
+                note(
+                    f"{files.name}: its score threshold of {point.score_thr:g} does not hold with {changed} and is "
+                    "not used"
+                )
+            return point if changed is None else None
         if self.points is None and changed is not None:
             raise InputError(
                 f"{files.name}: its operating points do not hold with {changed}; leave that out, measure new ones and "
@@ -314,7 +321,7 @@ class Detector:
             "--fpr-mode": self.fpr_mode is not None,
             "--fpr-config": self.fpr_config is not None,
             "--no-fpr": self.no_fpr and bool(files.reduction()),
-            "--cfg-options": bool(self.cfg_options),
+            "--cfg-options": files.scores_changed,
         }
         return next((name for name, given in changed.items() if given), None)
 

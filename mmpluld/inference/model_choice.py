@@ -36,12 +36,16 @@ class ModelFiles:
         config: Loaded, with the changes asked for, and checked.
         weights: File of the weights: a bundle or a checkpoint.
         bundle: The bundle; None for a checkpoint.
+        scores_changed: The changes make other scores than the bundle's, whose operating points hold no more.
+        threshold_changed: The changes give findings another score threshold.
     """
 
     name: str
     config: Config
     weights: Path
     bundle: Bundle | None
+    scores_changed: bool = False
+    threshold_changed: bool = False
 
     @cached_property
     def config_sha256(self) -> str:
@@ -190,6 +194,7 @@ class ChosenModel:
         from mmpluld.engine.bundle_config import bundle_config
         from mmpluld.engine.config import apply_options, find_config, load_config
         from mmpluld.engine.config_check import check_config
+        from mmpluld.engine.config_digest import config_digest
 
         weights = local_checkpoint(self.checkpoint)
         if self.config is not None:
@@ -199,10 +204,17 @@ class ChosenModel:
             return ModelFiles(found.name, cfg, weights, None)
         bundle = Bundle.open(weights)
         cfg = bundle_config(bundle)
+        own, threshold = (config_digest(cfg), reduction_of_test(cfg)), _threshold(cfg)
         if cfg_options:
             apply_options(cfg, cfg_options, weights)
             check_config(cfg)
-        return ModelFiles(bundle.name, cfg, weights, bundle)
+        changed = own != (config_digest(cfg), reduction_of_test(cfg))
+        return ModelFiles(bundle.name, cfg, weights, bundle, changed, threshold != _threshold(cfg))
+
+
+def _threshold(config: Config) -> Any:
+    """The score from which on boxes are findings, as a config has it; None where it has none."""
+    return (config.get("test_cfg") or {}).get("score_thr")
 
 
 def choose_model(

@@ -436,16 +436,24 @@ def test_operating_points_of_a_bundle(config, data_root, scan, reduction, valida
         ({"fp_rate": 0.25}, "0.8", True),
         ({"score_thr": 0.4}, "0.4", False),
         ({"no_fpr": True}, "0.5", False),  # the config's own
+        ({"cfg_options": ["test_cfg.iou_thr=0.5"]}, "0.7", True),  # as it is, and no matter of scores
+        ({"cfg_options": ["test_cfg.score_thr=0.6"]}, "0.6", False),
+        ({"cfg_options": ["model.data_preprocessor.pad_size_divisor=1"]}, "0.5", False),
     ):
         details = Detector(bundle, **options)(scan, units="hu").details
         assert (details["Score threshold"], "Operating point" in details) == (threshold, measured)
     capsys.readouterr()
     Detector(bundle, max_gap=2)(scan, units="hu")
     assert "IoU above 0.5, asked for is 0.05 or more, linked at IoU above 0.5, max_gap 2; th" in capsys.readouterr().err
+    Detector(bundle, no_fpr=True)(scan, units="hu")
+    assert "its score threshold of 0.7 does not hold with --no-fpr and is not used" in capsys.readouterr().err
     own = {"config": config, "checkpoint": data_root / "weights.pth"}
     for options, message in (
         ({"model": bundle, "fp_rate": 1, "no_fpr": True}, "its operating points do not hold with --no-fpr"),
-        ({"model": bundle, "fp_rate": 1, "cfg_options": ["test_cfg.max_gap=1"]}, "do not hold with --cfg-options"),
+        (
+            {"model": bundle, "fp_rate": 1, "cfg_options": ["model.data_preprocessor.pad_size_divisor=1"]},
+            "do not hold with --cfg-options",
+        ),
         ({"model": bundle, "fp_rate": 9}, "allowed are 0.25 to 1.5 false positives per volume"),
         (own | {"fp_rate": 1}, "has no operating points"),
         ({"model": bundle, "fp_rate": 1, "score_thr": 0.5}, "--fp-rate 1 and --score-thr 0.5 both give the threshold"),
