@@ -32,7 +32,7 @@ demo: $(DONE)
 	$(BIN)/python tools/demo.py --out demo_output $(if $(CT),--ct "$(CT)")
 
 # One process for each core, so one thread in each; the tests of a file stay together and share their fixtures.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses auto --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test: setup
 	$(PYTEST)

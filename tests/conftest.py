@@ -23,6 +23,11 @@ settings.register_profile("search", settings.get_profile("same"), derandomize=Fa
 settings.load_profile("same")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the folders whose files take long, so that no process is left with one when the others are done."""
+    items.sort(key=lambda item: "unit" in item.path.relative_to(Path(__file__).parent).parts)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Keep what the imports made out of the garbage collector's walk: mmengine calls it for every dataset."""
     gc.collect()

@@ -25,6 +25,7 @@ from mmpluld.structures.splits import SPLITS, annotation_paths
 from mmpluld.typing import BoolArray
 
 __all__ = [
+    "LARGEST_MM",
     "Case",
     "Unusable",
     "annotation_files",
@@ -41,6 +42,8 @@ __all__ = [
     "write_sets",
 ]
 
+LARGEST_MM = 500.0
+"""No body is wider by much; a diameter that is was meant in another unit."""
 _TOUCHED = 1e-6  # slices by which a sphere must reach beyond a centre, for rounding may say that it touches one
 
 

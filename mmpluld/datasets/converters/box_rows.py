@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from mmpluld.datasets.converters.assemble import LARGEST_MM
 from mmpluld.errors import InputError, nearest
 from mmpluld.structures.boxes import inclusive_to_edges
 from mmpluld.structures.text_files import Table, check_columns, parse_number, parse_rows, read_table, refuse_faults
@@ -244,7 +245,11 @@ def _row(where: str, cells: Mapping[str, str], layout: _Layout, convention: Conv
         raise ValueError(f"{layout.volume} is empty; name the scan")
     row = BoxRow(where, volume, patient=cells.get("patient", ""), split=cells.get("split", ""))
     needed = (*layout.corners, *layout.centre, *layout.sizes)
-    if not any(cells[name] for name in needed):
+    if not any(cells[name] for name in needed):  # a scan without a lesion
+        told = [name for name in ("lesion", "type", "key_slice") if cells.get(name)]
+        told += ["ignore"] if truth_value("ignore", cells.get("ignore")) else []
+        if told:
+            raise ValueError(f"{told[0]} is {cells[told[0]]}, but the row has no box; give one, or leave it empty, too")
         return row
     values = {name: parse_number(name, cells[name]) for name in needed if name != "slice"}
     key = cells.get("key_slice", "")
@@ -271,6 +276,6 @@ def _centre_lps(values: Mapping[str, float], layout: _Layout) -> Values:
 
 def _sizes_mm(values: Mapping[str, float], layout: _Layout) -> Values:
     for name in layout.sizes:
-        if values[name] <= 0:
-            raise ValueError(f"{name} is {values[name]:g}; needed are mm above 0")
+        if not 0 < values[name] <= LARGEST_MM:
+            raise ValueError(f"{name} is {values[name]:g}; needed are mm above 0, up to {LARGEST_MM:g}")
     return tuple(values[name] for name in layout.sizes)

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from mmpluld.datasets.converters.assemble import (
+    LARGEST_MM,
     Case,
     annotation_files,
     assign_splits,
@@ -35,7 +36,6 @@ __all__ = ["LUNA16_COLUMNS", "LunaMark", "convert_luna16", "read_luna16_marks"]
 
 LUNA16_COLUMNS = ("seriesuid", "coordX", "coordY", "coordZ", "diameter_mm")
 _UNKNOWN_DIAMETER_MM = 10.0
-_LARGEST_MM = 500.0  # no body is wider by much; what is was meant in another unit
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,8 @@ def read_luna16_marks(path: StrPath) -> list[LunaMark]:
 
 def _mark(row: int, line: int, raw: dict[str, str]) -> LunaMark:
     x, y, z, diameter = (parse_number(name, raw[name]) for name in LUNA16_COLUMNS[1:])
-    if diameter == 0 or diameter > _LARGEST_MM:
-        raise ValueError(f"diameter_mm is {diameter:g}; needed are mm up to {_LARGEST_MM:g}, other than 0")
+    if diameter == 0 or diameter > LARGEST_MM:
+        raise ValueError(f"diameter_mm is {diameter:g}; needed are mm up to {LARGEST_MM:g}, other than 0")
     return LunaMark(row, line, raw["seriesuid"], (x, y, z), diameter if diameter > 0 else _UNKNOWN_DIAMETER_MM)
 
 

@@ -82,6 +82,10 @@ def test_worlds(read):
         (f"{HEAD},ignore\ns,1,2,3,4,5,6,perhaps\n", {}, r"ignore is 'perhaps'; allowed are 0, 1, true"),
         (f"{HEAD},key_slice\ns,1,2,3,4,5,6,3.5\n", {}, r"key_slice is '3.5'; needed is a whole number"),
         ("volume,x_lps,y_lps,z_lps,diameter_mm\ns,1,2,3,0\n", {}, r"diameter_mm is 0; needed are mm above 0"),
+        ("volume,x_lps,y_lps,z_lps,diameter_mm\ns,1,2,3,8000\n", {}, r"diameter_mm is 8000; .* above 0, up to 500;"),
+        ("volume,x1,y1,z1,x2,y2,z2,type\ns,,,,,,,liver\n", {}, r"type is liver, but the row has no box; give one"),
+        ("volume,x1,y1,z1,x2,y2,z2,ignore\ns,,,,,,,1\n", {}, r"ignore is 1, but the row has no box"),
+        ("volume,x1,y1,z1,x2,y2,z2,key_slice\ns,,,,,,,7\n", {}, r"key_slice is 7, but the row has no box"),
         (f"{HEAD}\n" + "s,1,1,1,1,2,2\n" * 7, {}, r"7 faulty rows: line 2: .*line 6: .*; and 2 more; mend the file"),
     ],
 )  # fmt: skip
