@@ -152,9 +152,7 @@ class CTLesionDataset(BaseDataset):
     @uncollected()
     def load_data_list(self) -> list[dict[str, Any]]:
         """Read the annotation file and lay out its samples in file order, slices ascending."""
-        root = self.data_prefix["img_path"].rstrip("/")
-        if not Path(self.ann_file).is_file():
-            raise InputError(f"{self.ann_file}: no such annotation file; {self._how_to_get(root or 'ROOT')}")
+        self.require_file()
         annotations = AnnotationSet.load(self.ann_file)
         self.annotated_as = str(annotations.dataset["name"])
         annotations.dataset["name"] = self.name or self.annotated_as
@@ -169,7 +167,7 @@ class CTLesionDataset(BaseDataset):
         if wants_masks and not self.test_mode and not any(lesion.mask for lesion in annotations.lesions):
             raise InputError(
                 f"{self.ann_file}: none of its {len(annotations.lesions)} lesions has a mask, but the pipeline loads "
-                f"masks; write them with `mmpluld convert deeplesion {root or 'ROOT'} --masks exact "
+                f"masks; write them with `mmpluld convert deeplesion {self._root} --masks exact "
                 "--overwrite`, or train a detector without mask head and with_mask=False"
             )
         lesions = annotations.lesions_by_volume()
@@ -201,6 +199,20 @@ class CTLesionDataset(BaseDataset):
                 "there would be learned as background; mine with `--strategies ... unlabeled`, too, or set "
                 'sampling.policy="lesion_slices"'
             )
+
+    def require_file(self) -> None:
+        """Refuse an annotation file that is not there, with the commands that write it.
+
+        Raises:
+            InputError: It is not.
+        """
+        if not Path(self.ann_file).is_file():
+            raise InputError(f"{self.ann_file}: no such annotation file; {self._how_to_get(self._root)}")
+
+    @property
+    def _root(self) -> str:
+        """Folder of the data, for messages."""
+        return str(self.data_prefix["img_path"]).rstrip("/") or "ROOT"
 
     def _how_to_get(self, root: str) -> str:
         """The commands that write the annotation file, as far as its path tells."""

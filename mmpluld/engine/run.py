@@ -21,7 +21,13 @@ from mmpluld.engine.config import find_config, load_config
 from mmpluld.engine.config_check import check_complete, check_config
 from mmpluld.engine.config_digest import config_digest
 from mmpluld.engine.refusals import refusals
-from mmpluld.engine.run_options import check_validation, draw_tested_samples, enable_auto_scale_lr, write_detections
+from mmpluld.engine.run_options import (
+    check_annotation_files,
+    check_validation,
+    draw_tested_samples,
+    enable_auto_scale_lr,
+    write_detections,
+)
 from mmpluld.engine.runner import TrainingRunner
 from mmpluld.engine.schedule import check_schedule
 from mmpluld.errors import InputError
@@ -32,6 +38,8 @@ from mmpluld.typing import StrPath
 from mmpluld.zoo.download import local_checkpoint
 
 __all__ = ["prepare_config", "sole_writer", "test", "train"]
+
+_WEIGHTS = "weights to test: a file, a web address, or zoo:NAME"
 
 
 def prepare_config(
@@ -142,6 +150,7 @@ def train(
     if resume not in (None, "auto") and not Path(resume).is_file():
         raise InputError(f"{resume}: no such checkpoint; `--resume` alone takes the last one of the work folder")
     with sole_writer(cfg.work_dir, launcher) as made, refusals(cfg, made):
+        check_annotation_files(cfg, ("train", "val"))
         runner = TrainingRunner.from_cfg(cfg)
         if resume is not None:
             runner.resume_from(None if resume == "auto" else resume)
@@ -188,6 +197,8 @@ def test(
         draw_tested_samples(cfg, show_dir, show_score_thr)
     # Testing what a training goes on from is no conflict.
     with sole_writer(cfg.work_dir, launcher, ".lock-test") as made, refusals(cfg, made):
+        file_size(local_checkpoint(checkpoint), _WEIGHTS)
+        check_annotation_files(cfg, ("test",))
         runner = Runner.from_cfg(cfg)
         keep_boxes_exact(runner.model)
         load_weights(runner.model, checkpoint)
@@ -198,7 +209,7 @@ def test(
 def _made_by(name: str, config: Config, checkpoint: StrPath, launcher: str) -> str | None:
     """The line of a record that says which model it is, of weights that are there; None but in the one that writes."""
     weights = local_checkpoint(checkpoint)
-    file_size(weights, "weights to test: a file, a web address, or zoo:NAME")
+    file_size(weights, _WEIGHTS)
     if not is_first(launcher):
         return None
     return ModelLine.text(name, config_digest(config), weights.name, sha256_of(weights))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
+from mmpluld.datasets.ct_lesion import CTLesionDataset
+from mmpluld.datasets.named_concat import dataset_settings
 from mmpluld.datasets.steps import type_name
 from mmpluld.errors import InputError
 from mmpluld.evaluation.metrics import FROCMetric, VolumeFROCMetric
@@ -45,6 +48,25 @@ def check_validation(cfg: Config) -> None:
             "val_cfg.type: VolumeTestLoop is for test_cfg; validate on key slices, and test checkpoints on whole "
             "volumes with `mmpluld test`"
         )
+
+
+def check_annotation_files(cfg: Config, parts: Iterable[str]) -> None:
+    """Refuse annotation files that are not there, before a run logs pages of settings.
+
+    Args:
+        cfg: The config.
+        parts: train | val | test: whose.
+
+    Raises:
+        InputError: One is not there.
+    """
+    for part in parts:
+        loader = cfg.get(f"{part}_dataloader")
+        dataset = loader.get("dataset") if isinstance(loader, Mapping) else None
+        for settings in dataset_settings(dataset) if isinstance(dataset, Mapping) else ():
+            if type_name(settings) == "CTLesionDataset":
+                rest = {name: value for name, value in settings.items() if name not in ("type", "_scope_")}
+                CTLesionDataset(**{**rest, "pipeline": [], "lazy_init": True}).require_file()
 
 
 def draw_tested_samples(cfg: Config, folder: StrPath, score_thr: float) -> None:

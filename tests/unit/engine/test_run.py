@@ -47,6 +47,16 @@ def test_weights_are_hashed_by_the_process_that_writes_the_record_alone(tmp_path
 TWIN = "pluld-faster-rcnn_r50-fpn_3s_phantom"
 
 
+@pytest.fixture
+def data_root(tmp_path_factory):
+    """A folder whose annotation files are there, which is all that is asked before a network is built."""
+    root = tmp_path_factory.mktemp("data")
+    for name in ("annotations/train", "truth/val_key_slices"):
+        (root / f"{name}.json").parent.mkdir()
+        (root / f"{name}.json").touch()
+    return root
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [
@@ -59,8 +69,9 @@ TWIN = "pluld-faster-rcnn_r50-fpn_3s_phantom"
         ("val_cfg.type=VolumeTestLoop", "val_cfg.type: VolumeTestLoop is for test_cfg; validate on key slices"),
     ],
 )
-def test_a_refused_training_is_one_line_and_leaves_no_folder(tmp_path, capsys, option, message):
-    command = ["train", TWIN, "--work-dir", str(tmp_path / "work"), "--cfg-options", option]
+def test_a_refused_training_is_one_line_and_leaves_no_folder(tmp_path, data_root, capsys, option, message):
+    data = [] if option.startswith("data_root") else [f"data_root={data_root}"]
+    command = ["train", TWIN, "--work-dir", str(tmp_path / "work"), "--cfg-options", option, *data]
     assert main(command) == 2
     error = capsys.readouterr().err
     assert re.search(message, error)
@@ -68,7 +79,18 @@ def test_a_refused_training_is_one_line_and_leaves_no_folder(tmp_path, capsys, o
     assert not list(tmp_path.iterdir())
 
 
-def test_seed_and_scaled_rate_enter_the_config_of_a_training(tmp_path, monkeypatch):
+def test_missing_files_are_told_before_anything_is_logged(tmp_path, capsys):
+    for command, message in (
+        (["train", TWIN], "annotations/train.json: no such annotation file"),
+        (["test", TWIN, str(tmp_path / "none.pth")], "none.pth: cannot be read (no such file); give weights to test"),
+        (["test", TWIN, __file__], "test_key_slices.json: no such annotation file"),
+    ):
+        assert main([*command, "--work-dir", str(tmp_path / "work"), "--cfg-options", f"data_root={tmp_path}"]) == 2
+        told = capsys.readouterr()
+        assert told.out == "" and message in told.err and len(told.err.splitlines()) == 1
+
+
+def test_seed_and_scaled_rate_enter_the_config_of_a_training(tmp_path, data_root, monkeypatch):
     seen = []
 
     def stop(cfg):
@@ -77,7 +99,7 @@ def test_seed_and_scaled_rate_enter_the_config_of_a_training(tmp_path, monkeypat
 
     monkeypatch.setattr(TrainingRunner, "from_cfg", stop)
     command = ["train", TWIN, "--work-dir", str(tmp_path / "work"), "--seed", "7", "--auto-scale-lr"]
-    assert main([*command, "--cfg-options", "randomness.deterministic=True"]) == 2
+    assert main([*command, "--cfg-options", "randomness.deterministic=True", f"data_root={data_root}"]) == 2
     assert seen[0].randomness == {"seed": 7, "deterministic": True}
     assert seen[0].auto_scale_lr.enable is True
 
