@@ -29,7 +29,7 @@ from mmpluld.engine.config_names import (
 from mmpluld.engine.config_values import check_shared
 from mmpluld.engine.option_values import parse_value
 from mmpluld.engine.recipes import merge_recipe, recipe_name, recipes_of
-from mmpluld.errors import InputError, did_you_mean, name_some
+from mmpluld.errors import InputError, alike, did_you_mean, name_some, suggest
 from mmpluld.typing import StrPath
 from mmpluld.zoo.index import zoo_root
 
@@ -111,7 +111,7 @@ def find_config(config: StrPath, twin: bool = False) -> FoundConfig:
     if name in zoo:
         hint = f"; the zoo's config of this name is `{name}` or {zoo[name].path}"
     else:
-        hint = did_you_mean(name, zoo, "give a path or a name of the zoo")
+        hint = f"; {suggest(alike(name, zoo), 'give a path, or a name that `mmpluld models` lists')}"
     raise InputError(f"{config}: no such config file{hint}")
 
 

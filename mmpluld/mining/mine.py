@@ -136,8 +136,8 @@ def _check(
 ) -> None:
     """Refuse what does not go together."""
     if not strategies and not oracles:
-        names = f"strategies ({', '.join(STRATEGIES)}) or oracles ({', '.join(ORACLES)})"
-        raise InputError(f"nothing to mine; name {names}")
+        names = f"--strategies ({', '.join(STRATEGIES)}) or --oracle ({', '.join(ORACLES)})"
+        raise InputError(f"nothing to mine; give {names}")
     for name in oracles:
         find_strategy(name, oracle=True)
     if rules.oracle_types and not any(find_strategy(name).uncertain for name in oracles):

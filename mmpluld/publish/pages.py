@@ -21,14 +21,14 @@ _BEGIN, _END = "<!-- models: written by tools/model_zoo.py -->", "<!-- end of mo
 # those of Table IV are one config with several labels.
 _OF_CONFIGS = ("lens-table2", "lens-table5")
 _CONVERTED = "legacy-"  # begins the names of configs for weights that another code base trained
-_INTRODUCTION = """# Model zoo
+_INTRODUCTION = """<!-- Written by tools/model_zoo.py from configs/*/metafile.yml; do not edit. -->
 
-Written by `python tools/model_zoo.py` from `configs/*/metafile.yml`; do not edit.
+# Model zoo
 
 Sensitivity in per cent at so many false positives per image, or per volume where the table says so, and its mean over
 some of these levels. A row from *paper* repeats what the paper prints; nobody has reached it with this package unless a
 row of the same model says *measured*. Twins (`_phantom`) are miniatures trained on synthetic CT; their figures say
-nothing about patients. What the papers' tables gave in miniature is on
+nothing about patients. An empty cell was not measured. What the papers' tables gave in miniature is on
 [another page](explanation/miniatures.md). No model is for diagnosis.
 
 `mmpluld models` lists the same in the terminal, `mmpluld download NAME` fetches a model's bundle; see

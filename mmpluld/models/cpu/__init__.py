@@ -1,7 +1,7 @@
 """The same numbers faster on a CPU. Nobody needs to read this to understand a network.
 
 A network is written plainly, in PyTorch's own operators. Where a CPU gains much from another order of the arithmetic,
-one line above a method says so::
+one line above a method says so:
 
     @on_cpu(TRAIN_BLOCK)
     def forward(self, x, thickness_mm=None):

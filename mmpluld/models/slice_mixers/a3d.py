@@ -14,7 +14,7 @@ __all__ = ["A3DMixer"]
 class A3DMixer(nn.Module):
     """Replace every slice by a learned linear combination of all slices, with other weights for each channel.
 
-    With source slice d, target slice k and channel c::
+    With source slice d, target slice k and channel c:
 
         y[b, c, k, h, w] = sum_d weight[d, k, c] * x[b, c, d, h, w]
 

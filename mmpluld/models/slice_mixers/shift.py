@@ -50,7 +50,7 @@ class ShiftMixer(nn.Module):
 class TSMMixer(ShiftMixer):
     """Move 1/8 of the channels up by one slice, 1/8 down, and fill the ends with zeros.
 
-    With f = C / fold_div rounded down::
+    With f = C / fold_div rounded down:
 
         y[:, c, d] = x[:, c, d + 1]   for c < f,           0 in the last slice
         y[:, c, d] = x[:, c, d - 1]   for f <= c < 2 f,    0 in the first slice
@@ -87,7 +87,7 @@ class AlignShiftMixer(ShiftMixer):
     """The shift of TSM by a fixed distance in mm instead of by one slice, so that thin and thick series look alike.
 
     The shifted channels of slice d become those of a virtual slice ``ref_thickness_mm`` away from it, interpolated
-    linearly between slice d and its neighbour t mm away, where t is the slice interval of the series::
+    linearly between slice d and its neighbour t mm away, where t is the slice interval of the series:
 
         alpha = 1 - clamp(ref_thickness_mm / t, 0, 1)
         y[:, c, d] = alpha * x[:, c, d] + (1 - alpha) * x[:, c, d + 1]   for c < f

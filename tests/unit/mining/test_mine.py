@@ -327,7 +327,7 @@ def test_by_the_truth_a_lesion_that_touches_a_marked_one_is_found(volume, annota
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "nothing to mine; name strategies"),
+        ([], "nothing to mine; give --strategies"),
         (["--strategies", "intra-patient"], "intra-patient needs embeddings; make them with `mmpluld embed`"),
         (["--oracle", "cross-slice"], "the oracle of cross-slice needs the truth"),
         (["--strategies", "cross-slice", "--oracle", "cross-slice", "--truth", "x"], "named twice|name it once"),
