@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole(0, 999_999),  # ids have six digits
         metavar="N",
         help="deeplesion: patients per split, TRAIN VAL TEST (default: 40 10 10); organs: TRAIN VAL (default: 40 5); "
-        "starter: TRAIN VAL (default: 2000 24); luna16, lits, nih-ln: how many (default: 20); twins and lens have theirs",
+        "starter: TRAIN VAL (default: 2000 24); luna16, lits, nih-ln: how many (default: 20); not of twins and lens",
     )
     parser.add_argument("--seed", type=natural, help="same seed and options, same files (default: 0)")
     parser.add_argument(
