@@ -149,17 +149,17 @@ class ScanStore:
             scans: The scans.
         """
         rows = self.rows()
-        places = {row.place_digest: name for name, row in rows.items()}
         names: list[str] = []
         for name, scan in zip(wanted, scans, strict=True):
-            place = place_digest(scan)
-            row = rows.get(name)
+            place, row = place_digest(scan), rows.get(name)
             moved = row is not None and bool(scan.digest) and row.input_digest == scan.digest
-            if place in places:
-                name = places[place]
-            elif row is not None and not moved:
-                name = f"{name}-{place[:8]}"
-            names.append(name if name not in names else f"{name}-{place[:8]}")
+            if row is None or not (moved or row.place_digest == place):
+                # Copies of one series have one place digest: each takes another of its names.
+                free = (other for other in rows if other not in wanted and other not in names)
+                earlier = next((other for other in free if rows[other].place_digest == place), None)
+                hashed = name if row is None and name not in names else f"{name}-{place[:8]}"
+                name = hashed if earlier is None else earlier
+            names.append(name)
         return names
 
     def is_done(self, name: str, digest: str, files: Sequence[str], rows: Mapping[str, Row]) -> bool:

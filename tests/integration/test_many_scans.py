@@ -160,6 +160,17 @@ def test_scans_of_one_name_from_several_folders_keep_a_result_each(tmp_path, cap
     assert record.keys() == rows.keys()
 
 
+def test_copies_of_one_series_keep_a_result_each(root, tmp_path, capfd):
+    shutil.copytree(root / "Doe_A", tmp_path / "in/copy/a")
+    shutil.copytree(root / "Doe_B", tmp_path / "in/copy/b")
+    out = tmp_path / "out"
+    assert _detect(root / "Doe_A", root / "Doe_B", out) == 0
+    for done_before in (2, 4, 4):
+        assert _detect(tmp_path / "in", root / "Doe_A", root / "Doe_B", out) == 0
+        assert f"{done_before} of 4 scans done before" in capfd.readouterr().out
+        assert len(_rows(out)) == 4
+
+
 def test_a_scan_that_moved_keeps_its_result_and_one_that_changed_gets_another(tmp_path, capfd):
     _scans(tmp_path, "in/x.nii", "in/y.nii")
     out = tmp_path / "out"
