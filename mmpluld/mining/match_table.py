@@ -24,7 +24,7 @@ from mmpluld.mining.lesions import patients_of
 from mmpluld.mining.places import EmbeddedPlaces, LesionPlaces
 from mmpluld.mining.pool import ProposalPool
 from mmpluld.mining.rounds import mined_from
-from mmpluld.mining.truth import load_truth
+from mmpluld.mining.truth import load_complete_truth
 from mmpluld.progress import note
 from mmpluld.structures import AnnotationSet
 from mmpluld.text_table import text_table
@@ -90,7 +90,7 @@ def match_files(
         InputError: A file is missing, damaged or of something else, or no two lesions are one.
     """
     content = AnnotationSet.load(annotations)
-    full = None if truth is None else load_truth(truth, content)
+    full = None if truth is None else load_complete_truth(truth, content)
     pool = None if proposals is None else ProposalPool([ProposalStore(proposals)])
     if pool is not None:
         pool.check(content, mined_from(content, annotations), str(annotations))

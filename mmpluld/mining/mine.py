@@ -17,7 +17,7 @@ from mmpluld.mining.rounds import mined_from, mined_rounds
 from mmpluld.mining.score import score_strategy
 from mmpluld.mining.strategies import without_found
 from mmpluld.mining.strategy_table import ORACLES, STRATEGIES, find_strategy
-from mmpluld.mining.truth import Truth
+from mmpluld.mining.truth import CompleteTruth
 from mmpluld.structures import LESION_TYPES, AnnotationSet
 from mmpluld.typing import StrPath
 
@@ -78,7 +78,7 @@ def mine_files(
     places: LesionPlaces | None = None
     if embedding_folders and rules.match == "embedding":
         places = EmbeddedPlaces([EmbeddingStore(folder) for folder in embedding_folders], digests, rules.box_score)
-    truth = None if truth_file is None else Truth.load(truth_file, annotations)
+    truth = None if truth_file is None else CompleteTruth.load(truth_file, annotations)
     if truth is not None:
         _check_types(rules.oracle_types, truth)
     wanted = [strategy for name, strategy in STRATEGIES.items() if name in (*strategies, *oracles)]
@@ -161,7 +161,7 @@ def _check(
         raise InputError(f"{matching[0]} needs embeddings; make them with `mmpluld embed`, or match by position")
 
 
-def _check_types(types: Iterable[str], truth: Truth) -> None:
+def _check_types(types: Iterable[str], truth: CompleteTruth) -> None:
     """Refuse types of lesions that neither the truth nor DeepLesion has."""
     allowed = sorted(truth.types | {*LESION_TYPES.values()})
     for name in types:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from mmpluld.mining.lesions import SliceIndex, extended, is_annotation, new_lesion, patients_of, with_lesions
-from mmpluld.mining.truth import BY_TRUTH, Truth, lies_on
+from mmpluld.mining.truth import BY_TRUTH, CompleteTruth, lies_on
 from mmpluld.structures import AnnotationSet, LesionRecord, VolumeRecord
 
 __all__ = ["across_slices", "on_labelled_slices", "on_unlabelled_slices", "within_patients"]
 
 
-def across_slices(annotations: AnnotationSet, truth: Truth) -> AnnotationSet:
+def across_slices(annotations: AnnotationSet, truth: CompleteTruth) -> AnnotationSet:
     """Every annotated lesion gets its true boxes on its other slices."""
     changed = {}
     for lesion in annotations.lesions:
@@ -21,7 +21,7 @@ def across_slices(annotations: AnnotationSet, truth: Truth) -> AnnotationSet:
     return with_lesions(annotations, changed, [])
 
 
-def within_patients(annotations: AnnotationSet, truth: Truth) -> AnnotationSet:
+def within_patients(annotations: AnnotationSet, truth: CompleteTruth) -> AnnotationSet:
     """Every lesion that is annotated in a volume is one in the patient's other volumes that show it."""
     by_volume = annotations.lesions_by_volume()
     changed: dict[int, LesionRecord] = {}
@@ -41,7 +41,7 @@ def within_patients(annotations: AnnotationSet, truth: Truth) -> AnnotationSet:
 
 
 def _matched(
-    volume: VolumeRecord, lesions: list[LesionRecord], marked: dict[int, list[LesionRecord]], truth: Truth
+    volume: VolumeRecord, lesions: list[LesionRecord], marked: dict[int, list[LesionRecord]], truth: CompleteTruth
 ) -> tuple[dict[int, LesionRecord], list[LesionRecord]]:
     """The lesions of a volume that got boxes because of marks in other volumes, by id, and the new ones."""
     own: dict[int, LesionRecord] = {}
@@ -66,7 +66,7 @@ def _matched(
     return joined, fresh
 
 
-def on_labelled_slices(annotations: AnnotationSet, truth: Truth, types: Collection[str] = ()) -> AnnotationSet:
+def on_labelled_slices(annotations: AnnotationSet, truth: CompleteTruth, types: Collection[str] = ()) -> AnnotationSet:
     """Every true box without label is uncertain, on slices with a certain lesion.
 
     So are cross-sections too small to have a box, with that of the lesion's nearest slice: they are no background.
@@ -79,12 +79,16 @@ def on_labelled_slices(annotations: AnnotationSet, truth: Truth, types: Collecti
     return _uncertain(annotations, truth, types, labelled=True)
 
 
-def on_unlabelled_slices(annotations: AnnotationSet, truth: Truth, types: Collection[str] = ()) -> AnnotationSet:
+def on_unlabelled_slices(
+    annotations: AnnotationSet, truth: CompleteTruth, types: Collection[str] = ()
+) -> AnnotationSet:
     """The same on slices without a certain lesion."""
     return _uncertain(annotations, truth, types, labelled=False)
 
 
-def _uncertain(annotations: AnnotationSet, truth: Truth, types: Collection[str], labelled: bool) -> AnnotationSet:
+def _uncertain(
+    annotations: AnnotationSet, truth: CompleteTruth, types: Collection[str], labelled: bool
+) -> AnnotationSet:
     by_volume = annotations.lesions_by_volume()
     found = []
     for volume in annotations.volumes:

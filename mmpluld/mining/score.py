@@ -9,7 +9,7 @@ from typing import Any
 from mmpluld.evaluation.functional import bootstrap_ratio
 from mmpluld.mining.lesions import SliceIndex, is_annotation, patients_of
 from mmpluld.mining.strategy_table import Strategy, Target, find_strategy
-from mmpluld.mining.truth import TrueLesion, Truth, lies_on
+from mmpluld.mining.truth import CompleteTruth, TrueLesion, lies_on
 from mmpluld.structures import AnnotationSet, Box2D, LesionRecord, boxes_by_slice
 
 __all__ = ["score_strategy"]
@@ -81,7 +81,12 @@ class _Volume:
 
 
 def score_strategy(
-    strategy: str, before: AnnotationSet, after: AnnotationSet, truth: Truth, resamples: int = 1000, seed: int = 0
+    strategy: str,
+    before: AnnotationSet,
+    after: AnnotationSet,
+    truth: CompleteTruth,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> list[dict[str, Any]]:
     """Precision and recall of what a strategy added, in all and by lesion type and size, with 95 % intervals.
 
@@ -135,7 +140,12 @@ def _identities(lesions: Iterable[LesionRecord], sources: dict[int, TrueLesion |
 
 
 def _score_boxes(
-    strategy: Strategy, part: _Volume, own: set[int], truth: Truth, sources: dict[int, TrueLesion | None], tally: _Tally
+    strategy: Strategy,
+    part: _Volume,
+    own: set[int],
+    truth: CompleteTruth,
+    sources: dict[int, TrueLesion | None],
+    tally: _Tally,
 ) -> None:
     """Count the 2D boxes of one volume; ``own`` are the identities that are annotated in it."""
     certain = part.certain()
@@ -171,7 +181,7 @@ def _is_target(target: Target, lesion: TrueLesion, labelled: bool, part: _Volume
 
 
 def _score_matches(
-    strategy: Strategy, part: _Volume, truth: Truth, sources: dict[int, TrueLesion | None], tally: _Tally
+    strategy: Strategy, part: _Volume, truth: CompleteTruth, sources: dict[int, TrueLesion | None], tally: _Tally
 ) -> None:
     """Count the new lesions of one volume."""
     old = {lesion.id for lesion in part.before}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mmpluld.mining.options import MiningOptions
     from mmpluld.mining.places import LesionPlaces
     from mmpluld.mining.pool import ProposalPool
-    from mmpluld.mining.truth import Truth
+    from mmpluld.mining.truth import CompleteTruth
     from mmpluld.structures import AnnotationSet
 
 __all__ = ["ORACLES", "STRATEGIES", "Strategy", "Target", "find_strategy"]
@@ -64,7 +64,7 @@ class Strategy:
         """The annotations with what proposals add."""
         return _loaded(self.function)(annotations, proposals, options, *([places] if self.matches else []))
 
-    def perfect(self, annotations: AnnotationSet, truth: Truth, options: MiningOptions) -> AnnotationSet:
+    def perfect(self, annotations: AnnotationSet, truth: CompleteTruth, options: MiningOptions) -> AnnotationSet:
         """The annotations with what it would add without fault; only of :data:`ORACLES`."""
         assert self.oracle is not None
         return _loaded(self.oracle)(annotations, truth, *([options.oracle_types] if self.uncertain else []))

@@ -21,7 +21,7 @@ from mmpluld.structures import (
 )
 from mmpluld.typing import StrPath
 
-__all__ = ["BY_TRUTH", "SAME", "TrueLesion", "Truth", "lies_on", "load_truth"]
+__all__ = ["BY_TRUTH", "SAME", "TrueLesion", "CompleteTruth", "lies_on", "load_complete_truth"]
 
 SAME = 0.5
 """Least IoU of a box with a true one on its slice to be on that lesion."""
@@ -56,7 +56,7 @@ class TrueLesion:
         return {n: self.boxes[min(self.boxes, key=lambda other: (abs(other - n), other))] for n in reached}
 
 
-class Truth:
+class CompleteTruth:
     """All lesions of some volumes.
 
     Args:
@@ -87,13 +87,13 @@ class Truth:
                 self._rows[record.volume].setdefault(number, []).append((lesion, box))
 
     @classmethod
-    def load(cls, path: StrPath, annotations: AnnotationSet) -> Truth:
+    def load(cls, path: StrPath, annotations: AnnotationSet) -> CompleteTruth:
         """Read the truth of some annotations.
 
         Raises:
             InputError: It is faulty, or lacks a volume.
         """
-        return cls(load_truth(path, annotations), path)
+        return cls(load_complete_truth(path, annotations), path)
 
     @property
     def types(self) -> set[str]:
@@ -138,7 +138,7 @@ class Truth:
         return {found.identity for found in map(self.of, lesions) if found is not None}
 
 
-def load_truth(path: StrPath, annotations: AnnotationSet) -> AnnotationSet:
+def load_complete_truth(path: StrPath, annotations: AnnotationSet) -> AnnotationSet:
     """Read the complete annotations of the volumes of some others.
 
     Raises:

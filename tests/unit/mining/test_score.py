@@ -9,7 +9,7 @@ from mmpluld.mining.mine import count_boxes
 from mmpluld.mining.options import MiningOptions
 from mmpluld.mining.score import score_strategy
 from mmpluld.mining.strategy_table import ORACLES
-from mmpluld.mining.truth import Truth
+from mmpluld.mining.truth import CompleteTruth
 from mmpluld.structures import AnnotationSet, LesionRecord, boxes_by_slice, origins_by_slice
 
 A, B = "1_01_01", "1_02_01"
@@ -42,7 +42,7 @@ def truth(series):
         true(3, 2, B, TWO, 16, 17, "lung"),
         true(4, 3, B, THREE, 16, 16, "bone"),
     ]
-    return Truth(AnnotationSet({"name": "phantom", "label_scope": "x"}, series, lesions), "truth.json")
+    return CompleteTruth(AnnotationSet({"name": "phantom", "label_scope": "x"}, series, lesions), "truth.json")
 
 
 @pytest.fixture
@@ -201,4 +201,4 @@ def test_counts_of_a_file_by_hand(series, lesion):
 def test_a_truth_without_identities_is_refused(series, lesion):
     complete = AnnotationSet({"name": "x", "label_scope": "y"}, series, [lesion(0, A, 13, ONE)])
     with pytest.raises(InputError, match=r"truth\.json: lesion 0 has no attributes\.lesion"):
-        Truth(complete, "truth.json")
+        CompleteTruth(complete, "truth.json")
