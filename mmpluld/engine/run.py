@@ -184,7 +184,7 @@ def test(
     Raises:
         InputError: Bad config, missing data, or weights of another model.
     """
-    from mmpluld.engine.checkpoint import load_weights
+    from mmpluld.engine.checkpoint import load_checkpoint_safely, put_weights
 
     cfg = prepare_config(config, work_dir, cfg_options, launcher, local_rank, twin)
     check_complete(cfg)
@@ -197,11 +197,15 @@ def test(
         draw_tested_samples(cfg, show_dir, show_score_thr)
     # Testing what a training goes on from is no conflict.
     with sole_writer(cfg.work_dir, launcher, ".lock-test") as made, refusals(cfg, made):
-        file_size(local_checkpoint(checkpoint), _WEIGHTS)
+        # What cannot be read is said before the runner logs pages of settings.
+        weights = local_checkpoint(checkpoint)
+        file_size(weights, _WEIGHTS)
+        read = load_checkpoint_safely(weights)
         check_annotation_files(cfg, ("test",))
         runner = Runner.from_cfg(cfg)
         keep_boxes_exact(runner.model)
-        load_weights(runner.model, checkpoint)
+        put_weights(runner.model, read, checkpoint)
+        del read
         metrics: dict[str, float] = runner.test()
     return metrics
 

@@ -60,7 +60,7 @@ class TestFindConfig:
             find_config("a3d_densenet121-fpn_7s_20e_deplesion")
 
     def test_unknown_config_far_from_all(self):
-        with pytest.raises(InputError, match="give a path or a name of the zoo"):
+        with pytest.raises(InputError, match="give a path, or a name that `mmpluld models` lists"):
             find_config("xyz")
 
     def test_twin_name(self):

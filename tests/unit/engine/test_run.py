@@ -80,10 +80,13 @@ def test_a_refused_training_is_one_line_and_leaves_no_folder(tmp_path, data_root
 
 
 def test_missing_files_are_told_before_anything_is_logged(tmp_path, capsys):
+    weights = tmp_path / "weights.pth"
+    torch.save({"state_dict": {}}, weights)
     for command, message in (
         (["train", TWIN], "annotations/train.json: no such annotation file"),
         (["test", TWIN, str(tmp_path / "none.pth")], "none.pth: cannot be read (no such file); give weights to test"),
-        (["test", TWIN, __file__], "test_key_slices.json: no such annotation file"),
+        (["test", TWIN, __file__], "test_run.py: not a checkpoint, or damaged"),
+        (["test", TWIN, str(weights)], "test_key_slices.json: no such annotation file"),
     ):
         assert main([*command, "--work-dir", str(tmp_path / "work"), "--cfg-options", f"data_root={tmp_path}"]) == 2
         told = capsys.readouterr()

@@ -69,7 +69,8 @@ def test_a_link_does_not_tell_what_is_behind_it(findings, volume, tmp_path):
     scan.touch()
     link.symlink_to(scan)
     linked = replace(findings, name=scan_title(link), volume=replace(volume, source=str(link)))
-    texts = [path.read_text() for path in linked.save(tmp_path / "out", ["json", "html", "coco", "luna16"])]
+    files = linked.save(tmp_path / "out", ["json", "html", "coco", "luna16"])
+    texts = [path.read_text(encoding="utf-8") for path in files]
     assert "<title>Lesion findings: p001</title>" in texts[1]  # called as its result
     assert scan_title(link) == "p001"
     assert all("p001" in text and "DOE_JOHN" not in text and str(tmp_path) not in text for text in texts)
