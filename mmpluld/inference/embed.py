@@ -23,7 +23,7 @@ from mmpluld.engine.run import prepare_config, sole_writer
 from mmpluld.engine.seen_patients import NUMBERED
 from mmpluld.errors import InputError, counted, name_some
 from mmpluld.inference.volumes import Examined, join, lacking_shards, share_out
-from mmpluld.inputs import sha256_of
+from mmpluld.inputs import file_size, sha256_of
 from mmpluld.io.embeddings import EmbeddingHeader, EmbeddingStore, Vectors, VolumeEmbeddings
 from mmpluld.io.proposals import ProposalStore, VolumeProposals
 from mmpluld.io.slice_sources import SliceSource, open_source
@@ -82,6 +82,8 @@ def embed(
     cfg = prepare_config(config, None, cfg_options, launcher, local_rank, twin)
     init_default_scope(cfg.get("default_scope", "mmpluld"))
     weights = local_checkpoint(checkpoint)
+    file_size(weights, "weights: a file, a web address, or zoo:NAME")
+    file_size(Path(annotations), "an annotation file")
     digests = sha256_of(weights), sha256_of(annotations)  # before they are read, so that a change meanwhile is seen
     content = AnnotationSet.load(annotations)
     store = None if proposals is None else ProposalStore(proposals)

@@ -105,6 +105,14 @@ def test_a_gpu_makes_the_same_vectors(data):
         np.testing.assert_allclose(gpu.tracklet_vectors, cpu.tracklet_vectors, atol=1e-5)
 
 
+@pytest.mark.parametrize("missing", ["weights.pth", "ann.json"])
+def test_a_missing_file_is_refused(data, missing):
+    (data / missing).unlink()
+    with pytest.raises(InputError, match=missing):
+        _embed(data)
+    assert not (data / "out").exists()
+
+
 def test_a_second_call_makes_what_is_missing(data):
     _embed(data)
     before = {name: shard_path(data / "out", name).read_bytes() for name in ("a", "b/c")}
