@@ -48,6 +48,12 @@ def refusals(cfg: Config, made: bool | None = None) -> Iterator[None]:
     except InputError:
         _remove_unused(folder, was_there)
         raise
+    except ImportError as error:
+        if "pip install" not in str(error):
+            raise
+        # What a visualizer's backend says at its first use, when its package is not installed.
+        _remove_unused(folder, was_there)
+        raise InputError(f"{Path(cfg.filename or 'config').stem}: {' '.join(str(error).split())}") from error
     except _BAD_VALUES as error:
         part = _part_being_built(error.__traceback__)
         if part is None or "CUDA" in str(error):

@@ -11,7 +11,6 @@ from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop, Runner
-from mmengine.visualization import Visualizer
 from torch import nn
 
 from mmpluld.compat.half_precision import keep_boxes_exact
@@ -58,19 +57,6 @@ class TrainingRunner(Runner):
         self._prefer_last = False
         super().__init__(*args, **kwargs)
         keep_boxes_exact(self.model)
-
-    def build_visualizer(self, visualizer: Any = None) -> Visualizer:
-        """As mmengine's.
-
-        Raises:
-            InputError: A backend needs a package that is not installed.
-        """
-        try:
-            return super().build_visualizer(visualizer)
-        except ImportError as error:
-            raise InputError(
-                f"visualizer.vis_backends: {' '.join(str(error).split())}; install what it needs"
-            ) from error
 
     def resume_from(self, checkpoint: str | None) -> None:
         """Resume, whatever the config says; the copy of it in the work folder does not say so, others start from that.
